@@ -1,0 +1,217 @@
+/*
+ * The driver: everything the loop waits for, as operations.
+ *
+ * An operation is started by a verb, runs in the kernel, and ends with exactly
+ * one terminal completion (one without UL_MORE).  Two drivers speak the same
+ * verbs: uring.c (io_uring) and selector.c (epoll).  Nothing above this header
+ * knows which of them runs.
+ *
+ * This header is the seam.  It knows neither Python nor liburing.  csrc/core
+ * sees the driver only through struct ul_table; Python sees it only through
+ * the functions that binding.h declares for cffi.
+ *
+ * Threads: one thread at a time drives a driver (begin ... turn/harvest ...
+ * end) and only it may call verbs meanwhile.  Only wake() may be called from
+ * any thread at any time.
+ */
+#ifndef UL_DRIVER_H
+#define UL_DRIVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* Changes whenever struct ul_table, ul_completion or a meaning changes. */
+#define UL_ABI 1
+
+/* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
+#define UL_FOREVER INT64_C(-1)
+
+/*
+ * Names one operation: generation << 32 | slot + 1.  Never 0, and never used
+ * again for another operation, so that a late completion or a late cancel
+ * finds a dead generation and not a stranger.
+ */
+typedef uint64_t ul_token;
+
+enum ul_completion_flag {
+	/* The operation goes on; more completions follow. */
+	UL_MORE = 1 << 0,
+	/* `data` is a lent buffer: give it back with recycle(). */
+	UL_LENT = 1 << 1,
+	/* A watch reports readiness: `result` holds EPOLL* bits. */
+	UL_WATCH = 1 << 2,
+	/*
+	 * The ring was lost (thread gone, forced close) before the kernel let
+	 * go of the operation's memory: its owner must never free it.
+	 */
+	UL_KEEP = 1 << 3,
+	/* The datagram was larger than the buffer. */
+	UL_TRUNCATED = 1 << 4,
+};
+
+struct ul_completion {
+	void *owner;                    /* what was given to the verb */
+	ul_token token;
+	int32_t result;                 /* >= 0, or -errno */
+	uint32_t flags;                 /* enum ul_completion_flag */
+	unsigned char *data;            /* UL_LENT: `result` bytes */
+	const struct sockaddr *address; /* recv_from: the sender, inside the lent buffer */
+	uint32_t address_size;
+};
+
+/* Counters since the driver was made; see ul_statistics in binding.h. */
+struct ul_statistics {
+	uint64_t turns;          /* turn() calls */
+	uint64_t enters;         /* system calls that submitted, waited or polled */
+	uint64_t submitted;      /* operations handed to the kernel */
+	uint64_t completed;      /* completions harvested */
+	uint64_t wakes;          /* wake() calls that had to make a system call */
+	uint64_t rearmed;        /* multishot operations armed again */
+	uint64_t starved;        /* receives that found no free buffer (ENOBUFS) */
+	uint64_t overflowed;     /* turns that found the completion queue overflowed */
+	uint64_t rebuilt;        /* rings made anew after a fork or a change of thread */
+	uint64_t in_flight;      /* operations not terminal yet (a gauge) */
+};
+
+/*
+ * A one-shot operation without a verb of its own (openat, statx, fsync, ...),
+ * in the terms of io_uring_enter(2).  The selector answers -EOPNOTSUPP.
+ */
+struct ul_request {
+	uint8_t opcode;          /* IORING_OP_* */
+	int32_t fd;
+	uint64_t address;        /* addr */
+	uint64_t address2;       /* off, addr2 */
+	uint32_t length;         /* len */
+	uint32_t op_flags;       /* open_flags, statx_flags, ... */
+	int32_t splice_fd_in;    /* file_index */
+};
+
+struct ul_driver;
+
+/*
+ * The verbs.  Each that starts an operation returns
+ *
+ *   >= 0           done at once; no completion follows, *token is 0;
+ *   -EINPROGRESS   started; *token names it and completions follow;
+ *   other -errno   failed at once; no completion follows, *token is 0.
+ *
+ * `owner` comes back in every completion; the driver never looks at it.
+ * Descriptors are non-blocking and stay the caller's.  Memory named by
+ * pointers is borrowed until the terminal completion, except addresses
+ * (struct sockaddr) and iovec arrays, which are copied.
+ */
+struct ul_table {
+	uint32_t size;           /* sizeof(struct ul_table) */
+	uint32_t abi;            /* UL_ABI */
+	const char *name;        /* "uring" or "selector" */
+
+	/*
+	 * The calling thread drives from here until end().  Makes or remakes
+	 * what belongs to a thread or a process (a ring after a fork or in
+	 * another thread), with every live operation carried over.
+	 */
+	int (*begin)(struct ul_driver *driver);
+	void (*end)(struct ul_driver *driver);
+	/*
+	 * Submit what is queued and wait until something completes, a watch is
+	 * ready, wake() was called or `timeout_ns` have passed.  At most one
+	 * system call; none when there is nothing to submit and the kernel has
+	 * nothing for us.  0 (a signal too), or -errno when the driver itself
+	 * is broken.
+	 */
+	int (*turn)(struct ul_driver *driver, int64_t timeout_ns);
+	/*
+	 * Whether turn() with a timeout would return without sleeping, and
+	 * cheaply enough to keep the GIL for it.
+	 */
+	bool (*immediate)(struct ul_driver *driver);
+	/*
+	 * Take up to `capacity` completions of the last turn; 0 when all are
+	 * taken.  Completions that appear later wait for the next turn.
+	 */
+	int (*harvest)(struct ul_driver *driver, struct ul_completion *out, int capacity);
+	/* End a sleeping turn(); any thread, async-signal-safe, coalesced. */
+	void (*wake)(struct ul_driver *driver);
+	/* Give a lent buffer back (`data` of the completion). */
+	void (*recycle)(struct ul_driver *driver, unsigned char *data);
+
+	/* A stream of received bytes in lent buffers; 0 is the end of file. */
+	int (*recv)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+	/* One recv(2) into the caller's buffer. */
+	int (*recv_into)(struct ul_driver *driver, void *owner, int fd, void *buffer,
+	                 uint32_t size, int flags, ul_token *token);
+	/* A stream of datagrams in lent buffers, with their senders. */
+	int (*recv_from)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+	/* One recvmsg(2); `message` and what it names are borrowed. */
+	int (*recv_message)(struct ul_driver *driver, void *owner, int fd,
+	                    struct msghdr *message, int flags, ul_token *token);
+	/* One vectored send; the result may be short. */
+	int (*send)(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+	            uint32_t count, ul_token *token);
+	/* One datagram; `address` may be NULL on a connected socket. */
+	int (*send_to)(struct ul_driver *driver, void *owner, int fd, const void *data,
+	               uint32_t size, const struct sockaddr *address,
+	               uint32_t address_size, ul_token *token);
+	/* A stream of accepted descriptors (non-blocking, close-on-exec). */
+	int (*accept)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+	int (*connect)(struct ul_driver *driver, void *owner, int fd,
+	               const struct sockaddr *address, uint32_t address_size,
+	               ul_token *token);
+	/* Readiness, once: `events` and the result are POLL* bits. */
+	int (*poll)(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+	            ul_token *token);
+	/* Ends with -ETIME after `duration_ns`. */
+	int (*timeout)(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+	               ul_token *token);
+	/* pread(2)/pwrite(2); `offset` -1 is the file's own position. */
+	int (*read)(struct ul_driver *driver, void *owner, int fd, void *buffer,
+	            uint32_t size, int64_t offset, ul_token *token);
+	int (*write)(struct ul_driver *driver, void *owner, int fd, const void *data,
+	             uint32_t size, int64_t offset, ul_token *token);
+	/* splice(2); an offset of -1 is the descriptor's own position. */
+	int (*splice)(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+	              int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+	              ul_token *token);
+	int (*submit)(struct ul_driver *driver, void *owner, const struct ul_request *request,
+	              ul_token *token);
+	/*
+	 * Ask an operation to end.  0: it has ended, nothing more of it comes.
+	 * -EINPROGRESS: its terminal completion follows, with -ECANCELED or
+	 * with the result that won the race.  -ENOENT: no such operation.
+	 */
+	int (*cancel)(struct ul_driver *driver, ul_token token);
+	/*
+	 * close(2) and forget the descriptor.  The caller has seen the
+	 * terminal completion of every operation on it.
+	 */
+	int (*close)(struct ul_driver *driver, int fd);
+
+	/*
+	 * Level-triggered readiness of `fd`, exactly epoll's: `events` (EPOLLIN,
+	 * EPOLLOUT) replace what was watched before; 0 ends the watch.  Each
+	 * completion has UL_WATCH, `owner`, and `token` as set here.  Refuses
+	 * what epoll_ctl(2) refuses, with its errno.
+	 */
+	int (*watch)(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+	             ul_token *token);
+
+	/*
+	 * End every operation and watch and wait until the kernel holds none
+	 * of our memory.  What is left to harvest() afterwards is the terminal
+	 * completion of each operation.  Lent buffers stay valid.
+	 */
+	void (*shutdown)(struct ul_driver *driver);
+	/* Free the driver.  Nothing that it lent may be used any more. */
+	void (*destroy)(struct ul_driver *driver);
+	const struct ul_statistics *(*statistics)(struct ul_driver *driver);
+};
+
+/* What every driver begins with; the rest is its own. */
+struct ul_driver {
+	const struct ul_table *table;
+};
+
+#endif
