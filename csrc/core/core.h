@@ -1,0 +1,241 @@
+/*
+ * The data plane: what runs per callback or per packet, as a CPython extension.
+ *
+ * Knows the driver only through struct ul_table (../driver/driver.h) and
+ * borrows it; Python owns it.  Everything here runs with the GIL held, but for
+ * the one wait in loop.c.
+ */
+#ifndef UL_CORE_H
+#define UL_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../driver/driver.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define container_of(pointer, type, member) \
+	((type *)((char *)(pointer) - offsetof(type, member)))
+
+typedef struct Loop Loop;
+typedef struct Handle Handle;
+
+/* ---- handle.c: Handle and TimerHandle --------------------------------- */
+
+/* Most callbacks have at most this many arguments; such handles are reused. */
+#define HANDLE_INLINE_ARGS 3
+#define TIMER_NOT_SCHEDULED SIZE_MAX
+
+struct Handle {
+	PyObject_VAR_HEAD     /* ob_size: room in args */
+	PyObject *callback;   /* owned; NULL once cancelled and not running */
+	PyObject *context;    /* owned */
+	Loop *loop;           /* owned */
+	PyObject *traceback;  /* owned; debug mode: where it was made, else NULL */
+	PyObject *repr;       /* owned; debug mode: repr from before the cancel */
+	PyObject *weakrefs;
+	union {
+		double when;      /* TimerHandle: seconds, as loop.time() */
+		uint64_t turn;    /* watcher: the turn in which it was registered */
+	};
+	uint64_t sequence;    /* TimerHandle: orders equal deadlines */
+	size_t heap_index;    /* TimerHandle: place in the heap, or TIMER_NOT_SCHEDULED */
+	uint32_t nargs;
+	bool is_timer;
+	bool cancelled;
+	bool running;         /* its callback is on the C stack */
+	bool reusable;        /* has room for HANDLE_INLINE_ARGS: may go to the free list */
+	PyObject *scratch;    /* vectorcall may use args[-1] */
+	PyObject *args[];     /* owned */
+};
+
+extern PyTypeObject *HandleType, *TimerHandleType;
+
+/*
+ * A handle for callback(*args) in `context` (NULL: a copy of the current one).
+ * Borrows its arguments and keeps references of its own.
+ */
+Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *context);
+Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *context);
+/*
+ * Call it in its context, unless cancelled.  Exceptions go to the loop's
+ * exception handler; -1 only for those that must end the loop.
+ */
+int handle_run(Loop *loop, Handle *handle);
+void handle_cancel(Handle *handle);
+int handle_init_types(PyObject *module);
+void handle_clear_free_list(void);
+
+/* ---- ready.c: the queue of handles to run ------------------------------ */
+
+struct ready_queue {
+	Handle **items;       /* owned array of owned references; a power of two */
+	size_t mask;          /* capacity - 1, when items is not NULL */
+	size_t head;
+	size_t count;
+};
+
+int ready_push(struct ready_queue *queue, Handle *handle); /* takes the reference, even on failure */
+Handle *ready_pop(struct ready_queue *queue);              /* gives the reference */
+void ready_clear(struct ready_queue *queue);
+void ready_release(struct ready_queue *queue);
+
+/* ---- timers.c: the heap of TimerHandles -------------------------------- */
+
+struct timer_heap {
+	Handle **items;       /* owned array of owned references */
+	size_t count;
+	size_t capacity;
+};
+
+int timers_push(struct timer_heap *heap, Handle *handle);  /* takes the reference, even on failure */
+void timers_remove(struct timer_heap *heap, Handle *handle); /* drops the reference */
+Handle *timers_pop(struct timer_heap *heap);               /* gives the reference */
+void timers_clear(struct timer_heap *heap);
+void timers_release(struct timer_heap *heap);
+
+/* ---- loop.c: Loop ------------------------------------------------------- */
+
+/*
+ * What a verb's `owner` points to.  While an operation is in flight the loop
+ * holds one reference to `holder`, so that a completion always finds it; the
+ * references are visible to the cycle collector through Loop's list.
+ */
+struct sink {
+	/* -1 with an exception set: the exception must end the loop. */
+	int (*completed)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+	PyObject *holder;     /* the object that contains this sink; owned while held */
+	struct sink *next;
+	struct sink **link;   /* NULL when not held */
+	ul_token token;
+};
+
+typedef struct Stream Stream;
+
+struct watcher {
+	Handle *reader;       /* owned or NULL */
+	Handle *writer;       /* owned or NULL */
+	ul_token token;
+};
+
+/* Few enough that a batch stays in the first cache level. */
+#define LOOP_BATCH 64
+
+struct Loop {
+	PyObject_HEAD
+	const struct ul_table *table; /* borrowed from Python's driver; NULL when detached */
+	struct ul_driver *driver;     /* borrowed likewise */
+	struct ready_queue ready;
+	struct timer_heap timers;
+	struct sink *held;            /* sinks with an operation in flight */
+	Stream *dirty;                /* streams with bytes to send this turn; owned references */
+	Stream **dirty_tail;
+	struct watcher *watchers;     /* owned array, by descriptor */
+	int watcher_capacity;
+	int watched;                  /* descriptors with a reader or a writer */
+	PyObject *operations;         /* owned dict: token -> (callback, keep) */
+	PyObject *current_handle;     /* owned; debug mode: what runs now */
+	uint64_t turn;
+	uint64_t timer_sequence;
+	double slow_callback_duration;
+	unsigned long thread;         /* of the running loop, when `running` */
+	bool closed;
+	bool running;
+	bool stopping;
+	bool debug;
+	bool time_overridden;         /* time() is not ours: ask Python */
+	int batch_next;
+	int batch_count;
+	struct ul_completion batch[LOOP_BATCH];
+};
+
+extern PyTypeObject *LoopType;
+int loop_init_types(PyObject *module);
+double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
+int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
+/* Queue callback(*args) in the current context; 0 or -1. */
+int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
+void sink_hold(Loop *loop, struct sink *sink);
+void sink_drop(struct sink *sink);            /* may free the holder */
+
+/* ---- watchers.c: add_reader and add_writer ------------------------------ */
+
+extern PyMethodDef watcher_methods[];
+int watcher_ready(Loop *loop, const struct ul_completion *completion);
+int watchers_traverse(Loop *loop, visitproc visit, void *arg);
+void watchers_clear(Loop *loop);
+
+/* ---- listener.c ---------------------------------------------------------- */
+
+int listener_init_types(PyObject *module);
+
+/* ---- stream.c ------------------------------------------------------------ */
+
+int stream_init_types(PyObject *module);
+/* Send what streams have queued in this turn; -1: an exception must end the loop. */
+int streams_flush(Loop *loop);
+/* As streams_flush(), with plain system calls: no turn follows that would send. */
+int streams_flush_now(Loop *loop);
+int streams_traverse(Loop *loop, visitproc visit, void *arg);
+
+/* ---- module.c: Python's side of what is cold ----------------------------- */
+
+/*
+ * Functions of uring_loop/_debug.py, set once by _core.set_helpers(): what is
+ * rare is written in Python.  All owned.
+ */
+struct helpers {
+	PyObject *handle_class;        /* asyncio.Handle */
+	PyObject *timer_handle_class;  /* asyncio.TimerHandle */
+	PyObject *future_class;        /* asyncio.Future */
+	PyObject *buffered_protocol;   /* asyncio.BufferedProtocol */
+	PyObject *extract_stack;       /* () -> traceback.StackSummary of the caller */
+	PyObject *handle_repr;         /* (handle) -> str */
+	PyObject *check_callback;      /* (callback, method) -> None, or TypeError */
+	PyObject *callback_failed;     /* (loop, handle, exception) */
+	PyObject *callback_slow;       /* (loop, what, seconds) */
+	PyObject *transport_failed;    /* (loop, transport, protocol, exception, message) */
+	PyObject *protocol_failed;     /* (loop, transport, protocol, exception, message) */
+	PyObject *transport_event;     /* (transport, message): a debug log line */
+	PyObject *write_after_loss;    /* (): logs asyncio's warning */
+	PyObject *set_result;          /* (future, result), unless cancelled */
+	PyObject *make_socket;         /* (fd) -> socket.socket */
+};
+extern struct helpers helpers;
+int helpers_check(void);           /* -1 and RuntimeError before set_helpers() */
+
+/* Whether the exception that is set must end the loop (KeyboardInterrupt, SystemExit). */
+bool exception_ends_loop(void);
+/* An OSError for `error` (positive errno): the subclass that belongs to it. */
+PyObject *exception_from_errno(int error);
+/* Calls `function` and drops its result; 0 or -1. */
+int call_and_drop(PyObject *function, PyObject *const *args, size_t nargs);
+
+#if PY_VERSION_HEX < 0x030C0000
+PyObject *PyErr_GetRaisedException(void);
+void PyErr_SetRaisedException(PyObject *exception);
+#endif
+
+/* Interned names. */
+#define CORE_NAMES(X) \
+	X(context) X(callback) X(time) X(loop) X(call_exception_handler) \
+	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
+	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
+	X(_attach) X(_detach) X(close) X(detach) X(fileno) X(set_result) X(set_exception) \
+	X(done) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(shutdown)
+#define DECLARE_NAME(name) PyObject *name;
+struct names {
+	CORE_NAMES(DECLARE_NAME)
+};
+#undef DECLARE_NAME
+extern struct names names;
+
+#endif

@@ -1,0 +1,507 @@
+/*
+ * Handle and TimerHandle: a callback with its arguments and its context.
+ *
+ * One struct serves both types.  They are not subclasses of asyncio's, which
+ * would nearly double their size; __class__ answers with asyncio's class, so
+ * that isinstance() holds.
+ */
+#include "core.h"
+
+#include <structmember.h>
+
+#define FREE_LIST_MAX 512
+
+PyTypeObject *HandleType, *TimerHandleType;
+
+/* Handles with room for HANDLE_INLINE_ARGS, waiting for their next use. */
+static Handle *free_list[FREE_LIST_MAX];
+static int free_list_count;
+
+static Handle *handle_allocate(PyTypeObject *type, Py_ssize_t nargs)
+{
+	size_t room = nargs <= HANDLE_INLINE_ARGS ? HANDLE_INLINE_ARGS : (size_t)nargs;
+	Handle *handle;
+
+	if (likely(nargs <= HANDLE_INLINE_ARGS && free_list_count > 0)) {
+		handle = free_list[--free_list_count];
+		(void)PyObject_Init((PyObject *)handle, type);
+	} else {
+		handle = PyObject_GC_NewVar(Handle, type, (Py_ssize_t)room);
+		if (handle == NULL)
+			return NULL;
+	}
+	handle->reusable = room == HANDLE_INLINE_ARGS;
+	return handle;
+}
+
+static Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback,
+                           PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+	PyObject *traceback = NULL;
+	Handle *handle;
+	Py_ssize_t i;
+
+	if (unlikely(loop->debug)) {
+		traceback = PyObject_CallNoArgs(helpers.extract_stack);
+		if (traceback == NULL)
+			return NULL;
+	}
+	context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+	if (unlikely(context == NULL)) {
+		Py_XDECREF(traceback);
+		return NULL;
+	}
+	handle = handle_allocate(type, nargs);
+	if (unlikely(handle == NULL)) {
+		Py_DECREF(context);
+		Py_XDECREF(traceback);
+		return NULL;
+	}
+	handle->callback = Py_NewRef(callback);
+	handle->context = context;
+	handle->loop = (Loop *)Py_NewRef((PyObject *)loop);
+	handle->traceback = traceback;
+	handle->repr = NULL;
+	handle->weakrefs = NULL;
+	handle->turn = 0;
+	handle->heap_index = TIMER_NOT_SCHEDULED;
+	handle->nargs = (uint32_t)nargs;
+	handle->is_timer = false;
+	handle->cancelled = false;
+	handle->running = false;
+	for (i = 0; i < nargs; i++)
+		handle->args[i] = Py_NewRef(args[i]);
+	PyObject_GC_Track(handle);
+	return handle;
+}
+
+Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *context)
+{
+	return handle_make(HandleType, loop, callback, args, nargs, context);
+}
+
+Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *context)
+{
+	Handle *handle = handle_make(TimerHandleType, loop, callback, args, nargs, context);
+
+	if (likely(handle != NULL)) {
+		handle->is_timer = true;
+		handle->when = when;
+		handle->sequence = loop->timer_sequence++;
+	}
+	return handle;
+}
+
+/* Drop what a cancelled handle no longer needs. */
+static void handle_drop_call(Handle *handle)
+{
+	uint32_t nargs = handle->nargs;
+
+	handle->nargs = 0;
+	Py_CLEAR(handle->callback);
+	while (nargs-- > 0)
+		Py_CLEAR(handle->args[nargs]);
+}
+
+void handle_cancel(Handle *handle)
+{
+	if (handle->cancelled)
+		return;
+	if (unlikely(handle->loop != NULL && handle->loop->debug)) {
+		/* For the log line about a slow callback that cancelled itself. */
+		handle->repr = PyObject_Repr((PyObject *)handle);
+		if (handle->repr == NULL)
+			PyErr_WriteUnraisable((PyObject *)handle);
+	}
+	handle->cancelled = true;
+	if (!handle->running)
+		handle_drop_call(handle);
+	if (handle->heap_index != TIMER_NOT_SCHEDULED)
+		timers_remove(&handle->loop->timers, handle);
+}
+
+/* The exception that is set came from the handle's callback. */
+static int handle_failed(Loop *loop, Handle *handle)
+{
+	PyObject *args[3];
+	int result;
+
+	if (exception_ends_loop())
+		return -1;
+	args[0] = (PyObject *)loop;
+	args[1] = (PyObject *)handle;
+	args[2] = PyErr_GetRaisedException();
+	result = call_and_drop(helpers.callback_failed, args, 3);
+	Py_DECREF(args[2]);
+	return result;
+}
+
+static int handle_call(Loop *loop, Handle *handle)
+{
+	PyObject *result;
+	int status = 0;
+
+	if (unlikely(PyContext_Enter(handle->context) < 0))
+		return handle_failed(loop, handle);
+	handle->running = true;
+	result = PyObject_Vectorcall(handle->callback, handle->args,
+	                             handle->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	if (likely(result != NULL)) {
+		Py_DECREF(result);
+		if (unlikely(PyContext_Exit(handle->context) < 0))
+			status = handle_failed(loop, handle);
+	} else {
+		PyObject *exception = PyErr_GetRaisedException();
+
+		if (PyContext_Exit(handle->context) < 0)
+			PyErr_WriteUnraisable((PyObject *)handle);
+		PyErr_SetRaisedException(exception);
+		status = handle_failed(loop, handle);
+	}
+	handle->running = false;
+	if (unlikely(handle->cancelled))
+		handle_drop_call(handle);
+	return status;
+}
+
+/* As handle_call(), timed, for loops in debug mode. */
+static int handle_call_timed(Loop *loop, Handle *handle)
+{
+	double start = loop_time(loop), taken;
+	PyObject *args[3];
+	int status;
+
+	Py_XSETREF(loop->current_handle, Py_NewRef((PyObject *)handle));
+	status = handle_call(loop, handle);
+	if (status == 0) {
+		taken = loop_time(loop) - start;
+		if (taken >= loop->slow_callback_duration) {
+			args[0] = (PyObject *)loop;
+			args[1] = (PyObject *)handle;
+			args[2] = PyFloat_FromDouble(taken);
+			status = args[2] == NULL ? -1
+			                         : call_and_drop(helpers.callback_slow, args, 3);
+			Py_XDECREF(args[2]);
+		}
+	}
+	Py_CLEAR(loop->current_handle);
+	return status;
+}
+
+int handle_run(Loop *loop, Handle *handle)
+{
+	if (unlikely(handle->cancelled))
+		return 0;
+	if (unlikely(loop->debug))
+		return handle_call_timed(loop, handle);
+	return handle_call(loop, handle);
+}
+
+/* ---- the Python objects -------------------------------------------------- */
+
+static int handle_traverse(Handle *self, visitproc visit, void *arg)
+{
+	uint32_t i;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->callback);
+	Py_VISIT(self->context);
+	Py_VISIT(self->loop);
+	Py_VISIT(self->traceback);
+	for (i = 0; i < self->nargs; i++)
+		Py_VISIT(self->args[i]);
+	return 0;
+}
+
+static int handle_clear(Handle *self)
+{
+	handle_drop_call(self);
+	Py_CLEAR(self->context);
+	Py_CLEAR(self->traceback);
+	Py_CLEAR(self->repr);
+	if (self->heap_index == TIMER_NOT_SCHEDULED)
+		Py_CLEAR(self->loop);
+	return 0;
+}
+
+static void handle_dealloc(Handle *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+	uint32_t nargs = self->nargs;
+
+	PyObject_GC_UnTrack(self);
+	assert(self->heap_index == TIMER_NOT_SCHEDULED);
+	if (unlikely(self->weakrefs != NULL))
+		PyObject_ClearWeakRefs((PyObject *)self);
+	Py_XDECREF(self->callback);
+	while (nargs-- > 0)
+		Py_DECREF(self->args[nargs]);
+	Py_XDECREF(self->context);
+	Py_XDECREF(self->loop);
+	Py_XDECREF(self->traceback);
+	Py_XDECREF(self->repr);
+	if (likely(self->reusable && free_list_count < FREE_LIST_MAX))
+		free_list[free_list_count++] = self;
+	else
+		PyObject_GC_Del(self);
+	Py_DECREF(type);
+}
+
+void handle_clear_free_list(void)
+{
+	while (free_list_count > 0)
+		PyObject_GC_Del(free_list[--free_list_count]);
+}
+
+static PyObject *handle_repr(Handle *self)
+{
+	if (self->repr != NULL)
+		return Py_NewRef(self->repr);
+	return PyObject_CallOneArg(helpers.handle_repr, (PyObject *)self);
+}
+
+PyDoc_STRVAR(handle_cancel_doc,
+"cancel()\n--\n\n"
+"Cancel the callback; nothing happens if it was called or cancelled already.\n\n"
+"Source: asyncio.Handle.cancel.");
+
+static PyObject *handle_cancel_method(Handle *self, PyObject *Py_UNUSED(ignored))
+{
+	Py_INCREF(self);
+	handle_cancel(self);
+	Py_DECREF(self);
+	Py_RETURN_NONE;
+}
+
+static PyObject *handle_cancelled(Handle *self, PyObject *Py_UNUSED(ignored))
+{
+	return PyBool_FromLong(self->cancelled);
+}
+
+static PyObject *handle_get_context(Handle *self, PyObject *Py_UNUSED(ignored))
+{
+	return Py_NewRef(self->context == NULL ? Py_None : self->context);
+}
+
+static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
+{
+	int status = 0;
+
+	Py_INCREF(self);
+	if (!self->cancelled)
+		status = handle_call(self->loop, self);
+	Py_DECREF(self);
+	if (status < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static PyObject *timer_handle_when(Handle *self, PyObject *Py_UNUSED(ignored))
+{
+	return PyFloat_FromDouble(self->when);
+}
+
+static PyObject *handle_get_class(Handle *self, void *Py_UNUSED(closure))
+{
+	return Py_NewRef(self->is_timer ? helpers.timer_handle_class : helpers.handle_class);
+}
+
+static PyObject *handle_get_callback(Handle *self, void *Py_UNUSED(closure))
+{
+	return Py_NewRef(self->cancelled || self->callback == NULL ? Py_None : self->callback);
+}
+
+static PyObject *handle_get_args(Handle *self, void *Py_UNUSED(closure))
+{
+	PyObject *args;
+	uint32_t i;
+
+	if (self->cancelled || self->callback == NULL)
+		Py_RETURN_NONE;
+	args = PyTuple_New(self->nargs);
+	if (args == NULL)
+		return NULL;
+	for (i = 0; i < self->nargs; i++)
+		PyTuple_SET_ITEM(args, i, Py_NewRef(self->args[i]));
+	return args;
+}
+
+static PyObject *handle_get_traceback(Handle *self, void *Py_UNUSED(closure))
+{
+	return Py_NewRef(self->traceback == NULL ? Py_None : self->traceback);
+}
+
+static PyObject *handle_get_scheduled(Handle *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(self->heap_index != TIMER_NOT_SCHEDULED);
+}
+
+static bool is_timer_handle(PyObject *object)
+{
+	return Py_TYPE(object) == TimerHandleType;
+}
+
+static int timer_handles_equal(Handle *left, Handle *right)
+{
+	uint32_t i;
+	int equal;
+
+	if (left == right)
+		return 1;
+	if (left->when != right->when || left->cancelled != right->cancelled)
+		return 0;
+	if (left->cancelled)
+		return 1;
+	if (left->nargs != right->nargs)
+		return 0;
+	equal = PyObject_RichCompareBool(left->callback, right->callback, Py_EQ);
+	for (i = 0; equal == 1 && i < left->nargs && i < right->nargs; i++)
+		equal = PyObject_RichCompareBool(left->args[i], right->args[i], Py_EQ);
+	return equal;
+}
+
+static PyObject *timer_handle_compare(PyObject *left, PyObject *right, int operation)
+{
+	double a, b;
+	int equal;
+
+	if (!is_timer_handle(left) || !is_timer_handle(right))
+		Py_RETURN_NOTIMPLEMENTED;
+	a = ((Handle *)left)->when;
+	b = ((Handle *)right)->when;
+	if (a < b && (operation == Py_LT || operation == Py_LE))
+		Py_RETURN_TRUE;
+	if (a > b && (operation == Py_GT || operation == Py_GE))
+		Py_RETURN_TRUE;
+	if (operation == Py_LT || operation == Py_GT)
+		Py_RETURN_FALSE;
+	equal = timer_handles_equal((Handle *)left, (Handle *)right);
+	if (equal < 0)
+		return NULL;
+	return PyBool_FromLong(operation == Py_NE ? !equal : equal);
+}
+
+static Py_hash_t timer_handle_hash(Handle *self)
+{
+	PyObject *when = PyFloat_FromDouble(self->when);
+	Py_hash_t hash = when == NULL ? -1 : PyObject_Hash(when);
+
+	Py_XDECREF(when);
+	return hash;
+}
+
+static PyMethodDef handle_methods[] = {
+	{"cancel", (PyCFunction)handle_cancel_method, METH_NOARGS, handle_cancel_doc},
+	{"cancelled", (PyCFunction)handle_cancelled, METH_NOARGS,
+	 "cancelled()\n--\n\nWhether cancel() was called."},
+	{"get_context", (PyCFunction)handle_get_context, METH_NOARGS,
+	 "get_context()\n--\n\nThe contextvars.Context in which the callback runs."},
+	{"_run", (PyCFunction)handle_run_method, METH_NOARGS, NULL},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef timer_handle_methods[] = {
+	{"cancel", (PyCFunction)handle_cancel_method, METH_NOARGS, handle_cancel_doc},
+	{"cancelled", (PyCFunction)handle_cancelled, METH_NOARGS,
+	 "cancelled()\n--\n\nWhether cancel() was called."},
+	{"get_context", (PyCFunction)handle_get_context, METH_NOARGS,
+	 "get_context()\n--\n\nThe contextvars.Context in which the callback runs."},
+	{"when", (PyCFunction)timer_handle_when, METH_NOARGS,
+	 "when()\n--\n\nThe deadline in seconds, in the time of loop.time()."},
+	{"_run", (PyCFunction)handle_run_method, METH_NOARGS, NULL},
+	{NULL, NULL, 0, NULL},
+};
+
+#define HANDLE_GETTERS \
+	{"__class__", (getter)handle_get_class, NULL, NULL, NULL}, \
+	{"_callback", (getter)handle_get_callback, NULL, NULL, NULL}, \
+	{"_args", (getter)handle_get_args, NULL, NULL, NULL}, \
+	{"_source_traceback", (getter)handle_get_traceback, NULL, NULL, NULL}
+
+static PyGetSetDef handle_getters[] = {
+	HANDLE_GETTERS,
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef timer_handle_getters[] = {
+	HANDLE_GETTERS,
+	{"_scheduled", (getter)handle_get_scheduled, NULL, NULL, NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef handle_members[] = {
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(Handle, weakrefs), READONLY, NULL},
+	{"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
+	{"_context", T_OBJECT, offsetof(Handle, context), READONLY, NULL},
+	{"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyMemberDef timer_handle_members[] = {
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(Handle, weakrefs), READONLY, NULL},
+	{"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
+	{"_context", T_OBJECT, offsetof(Handle, context), READONLY, NULL},
+	{"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
+	{"_when", T_DOUBLE, offsetof(Handle, when), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+#define HANDLE_FLAGS \
+	(Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION)
+
+static PyType_Slot handle_slots[] = {
+	{Py_tp_doc, "A scheduled callback.\n\nSource: asyncio.Handle."},
+	{Py_tp_dealloc, handle_dealloc},
+	{Py_tp_traverse, handle_traverse},
+	{Py_tp_clear, handle_clear},
+	{Py_tp_repr, handle_repr},
+	{Py_tp_methods, handle_methods},
+	{Py_tp_getset, handle_getters},
+	{Py_tp_members, handle_members},
+	{0, NULL},
+};
+
+static PyType_Spec handle_spec = {
+	.name = "uring_loop._core.Handle",
+	.basicsize = sizeof(Handle),
+	.itemsize = sizeof(PyObject *),
+	.flags = HANDLE_FLAGS,
+	.slots = handle_slots,
+};
+
+static PyType_Slot timer_handle_slots[] = {
+	{Py_tp_doc, "A callback scheduled for a time.\n\nSource: asyncio.TimerHandle."},
+	{Py_tp_dealloc, handle_dealloc},
+	{Py_tp_traverse, handle_traverse},
+	{Py_tp_clear, handle_clear},
+	{Py_tp_repr, handle_repr},
+	{Py_tp_richcompare, timer_handle_compare},
+	{Py_tp_hash, timer_handle_hash},
+	{Py_tp_methods, timer_handle_methods},
+	{Py_tp_getset, timer_handle_getters},
+	{Py_tp_members, timer_handle_members},
+	{0, NULL},
+};
+
+static PyType_Spec timer_handle_spec = {
+	.name = "uring_loop._core.TimerHandle",
+	.basicsize = sizeof(Handle),
+	.itemsize = sizeof(PyObject *),
+	.flags = HANDLE_FLAGS,
+	.slots = timer_handle_slots,
+};
+
+int handle_init_types(PyObject *module)
+{
+	HandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec, NULL);
+	if (HandleType == NULL)
+		return -1;
+	TimerHandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &timer_handle_spec, NULL);
+	if (TimerHandleType == NULL)
+		return -1;
+	if (PyModule_AddType(module, HandleType) < 0)
+		return -1;
+	return PyModule_AddType(module, TimerHandleType);
+}

@@ -1,0 +1,212 @@
+/*
+ * Listener: accepted descriptors of a listening socket, for a Python callback.
+ *
+ *     STOPPED -> ACCEPTING -> (STOPPING | FAILED) -> STOPPED
+ *
+ * Descriptors that arrive while STOPPING are closed: nobody asked for them.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static PyTypeObject *ListenerType;
+
+typedef struct {
+	PyObject_HEAD
+	Loop *loop;            /* owned */
+	PyObject *callback;    /* owned */
+	struct sink accept;
+	int fd;                /* borrowed from the caller's socket */
+	bool wanted;           /* start() was called and stop() was not */
+} Listener;
+
+static int listener_arm(Listener *self)
+{
+	ul_token token;
+	int status = self->loop->table->accept(self->loop->driver, &self->accept, self->fd, &token);
+
+	if (status == -EINPROGRESS) {
+		self->accept.token = token;
+		sink_hold(self->loop, &self->accept);
+		return 0;
+	}
+	return status < 0 ? status : -EIO;
+}
+
+static int listener_completed(Loop *loop, struct sink *sink,
+                              const struct ul_completion *completion)
+{
+	Listener *self = container_of(sink, Listener, accept);
+	bool terminal = !(completion->flags & UL_MORE);
+	PyObject *result, *value;
+	int status = 0;
+
+	Py_INCREF(self);
+	if (terminal)
+		sink_drop(sink);
+	if (!self->wanted || loop->closed) {
+		if (completion->result >= 0)
+			close(completion->result);
+		/* stop() and start() again, before the first accept had ended. */
+		if (terminal && self->wanted && !loop->closed)
+			status = listener_arm(self);
+		goto out;
+	}
+	if (terminal && completion->result == -ECANCELED) {
+		/* Stopped and started again meanwhile. */
+		if (listener_arm(self) == 0)
+			goto out;
+	}
+	if (terminal)
+		self->wanted = completion->result >= 0 && listener_arm(self) == 0;
+	value = PyLong_FromLong(completion->result);
+	result = value == NULL ? NULL : PyObject_CallOneArg(self->callback, value);
+	Py_XDECREF(value);
+	if (result == NULL) {
+		if (exception_ends_loop())
+			status = -1;
+		else
+			PyErr_WriteUnraisable(self->callback);
+	}
+	Py_XDECREF(result);
+out:
+	Py_DECREF(self);
+	return status < 0 ? -1 : 0;
+}
+
+PyDoc_STRVAR(listener_start_doc,
+"start()\n--\n\n"
+"Accept connections until stop() or an error.  OSError when the kernel refuses.\n\n"
+"Source: accept(2); IORING_ACCEPT_MULTISHOT, Linux 5.19.");
+
+static PyObject *listener_start(Listener *self, PyObject *Py_UNUSED(ignored))
+{
+	int status;
+
+	if (loop_check_closed(self->loop) < 0)
+		return NULL;
+	if (!self->wanted && self->accept.link == NULL) {
+		status = listener_arm(self);
+		if (status < 0) {
+			PyObject *exception = exception_from_errno(-status);
+
+			if (exception != NULL)
+				PyErr_SetRaisedException(exception);
+			return NULL;
+		}
+	}
+	self->wanted = true;
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(listener_stop_doc,
+"stop()\n--\n\n"
+"Stop accepting.  The listening socket stays open; nothing more is called back.");
+
+static PyObject *listener_stop(Listener *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->wanted && self->accept.link != NULL && self->loop->table != NULL &&
+	    self->loop->table->cancel(self->loop->driver, self->accept.token) == 0)
+		sink_drop(&self->accept);
+	self->wanted = false;
+	Py_RETURN_NONE;
+}
+
+static PyObject *listener_get_idle(Listener *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(self->accept.link == NULL);
+}
+
+static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	Listener *self;
+	PyObject *loop, *callback;
+	int fd;
+
+	if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+		PyErr_SetString(PyExc_TypeError, "Listener() takes no keyword arguments");
+		return NULL;
+	}
+	if (!PyArg_ParseTuple(args, "O!iO:Listener", LoopType, &loop, &fd, &callback))
+		return NULL;
+	self = (Listener *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		return NULL;
+	self->loop = (Loop *)Py_NewRef(loop);
+	self->callback = Py_NewRef(callback);
+	self->fd = fd;
+	self->accept.completed = listener_completed;
+	self->accept.holder = (PyObject *)self;
+	return (PyObject *)self;
+}
+
+static int listener_traverse(Listener *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->loop);
+	Py_VISIT(self->callback);
+	return 0;
+}
+
+static int listener_clear(Listener *self)
+{
+	Py_CLEAR(self->callback);
+	Py_CLEAR(self->loop);
+	return 0;
+}
+
+static void listener_dealloc(Listener *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	assert(self->accept.link == NULL);
+	listener_clear(self);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyMethodDef listener_methods[] = {
+	{"start", (PyCFunction)listener_start, METH_NOARGS, listener_start_doc},
+	{"stop", (PyCFunction)listener_stop, METH_NOARGS, listener_stop_doc},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef listener_getters[] = {
+	{"idle", (getter)listener_get_idle, NULL,
+	 "Whether the kernel no longer works on the listening socket.", NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(listener_doc,
+"Listener(loop, fd, callback)\n--\n\n"
+"Accepts connections on the listening socket `fd`, which stays the caller's.\n\n"
+"callback(result) gets each accepted descriptor (non-blocking, close-on-exec;\n"
+"now the callback's), or -errno, after which start() is needed again.");
+
+static PyType_Slot listener_slots[] = {
+	{Py_tp_doc, (void *)listener_doc},
+	{Py_tp_new, listener_new},
+	{Py_tp_dealloc, listener_dealloc},
+	{Py_tp_traverse, listener_traverse},
+	{Py_tp_clear, listener_clear},
+	{Py_tp_methods, listener_methods},
+	{Py_tp_getset, listener_getters},
+	{0, NULL},
+};
+
+static PyType_Spec listener_spec = {
+	.name = "uring_loop._core.Listener",
+	.basicsize = sizeof(Listener),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.slots = listener_slots,
+};
+
+int listener_init_types(PyObject *module)
+{
+	ListenerType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &listener_spec, NULL);
+	if (ListenerType == NULL)
+		return -1;
+	return PyModule_AddType(module, ListenerType);
+}

@@ -1,0 +1,181 @@
+/* The module: its types, its interned names, and what it borrows from Python. */
+#include "core.h"
+
+struct helpers helpers;
+struct names names;
+
+/* ---- exceptions -------------------------------------------------------------- */
+
+#if PY_VERSION_HEX < 0x030C0000
+PyObject *PyErr_GetRaisedException(void)
+{
+	PyObject *type, *value, *traceback;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	if (type == NULL)
+		return NULL;
+	PyErr_NormalizeException(&type, &value, &traceback);
+	if (traceback != NULL) {
+		PyException_SetTraceback(value, traceback);
+		Py_DECREF(traceback);
+	}
+	Py_DECREF(type);
+	return value;
+}
+
+void PyErr_SetRaisedException(PyObject *exception)
+{
+	PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), exception,
+	              PyException_GetTraceback(exception));
+}
+#endif
+
+bool exception_ends_loop(void)
+{
+	return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
+	       PyErr_ExceptionMatches(PyExc_SystemExit);
+}
+
+PyObject *exception_from_errno(int error)
+{
+	PyObject *arguments = Py_BuildValue("(is)", error, strerror(error));
+	PyObject *exception;
+
+	if (arguments == NULL)
+		return NULL;
+	/* OSError's constructor chooses the subclass (ConnectionResetError, ...). */
+	exception = PyObject_Call(PyExc_OSError, arguments, NULL);
+	Py_DECREF(arguments);
+	return exception;
+}
+
+int call_and_drop(PyObject *function, PyObject *const *args, size_t nargs)
+{
+	PyObject *result = PyObject_Vectorcall(function, args, nargs, NULL);
+
+	if (result == NULL)
+		return -1;
+	Py_DECREF(result);
+	return 0;
+}
+
+/* ---- helpers ------------------------------------------------------------------- */
+
+/* The names under which set_helpers() takes the fields of struct helpers. */
+static const struct {
+	const char *name;
+	size_t offset;
+} helper_fields[] = {
+#define HELPER(name) {#name, offsetof(struct helpers, name)}
+	HELPER(handle_class),    HELPER(timer_handle_class), HELPER(future_class),
+	HELPER(buffered_protocol), HELPER(extract_stack),    HELPER(handle_repr),
+	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
+	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
+	HELPER(write_after_loss), HELPER(set_result),        HELPER(make_socket),
+#undef HELPER
+};
+
+#define HELPER_COUNT (sizeof(helper_fields) / sizeof(helper_fields[0]))
+_Static_assert(sizeof(struct helpers) == HELPER_COUNT * sizeof(PyObject *),
+               "each field of struct helpers has a name");
+
+static PyObject **helper_field(size_t i)
+{
+	return (PyObject **)((char *)&helpers + helper_fields[i].offset);
+}
+
+int helpers_check(void)
+{
+	if (likely(helpers.make_socket != NULL))
+		return 0;
+	PyErr_SetString(PyExc_RuntimeError, "import uring_loop, not uring_loop._core");
+	return -1;
+}
+
+PyDoc_STRVAR(set_helpers_doc,
+"set_helpers($module, /, **helpers)\n--\n\n"
+"Hand over the functions and classes that the core calls where it is not hot.\n\n"
+"Called once, by uring_loop/_debug.py.  TypeError when one is missing.");
+
+static PyObject *set_helpers(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+	size_t i;
+
+	if (PyTuple_GET_SIZE(args) != 0 || kwargs == NULL ||
+	    PyDict_GET_SIZE(kwargs) != (Py_ssize_t)HELPER_COUNT) {
+		PyErr_Format(PyExc_TypeError, "set_helpers() takes exactly %zu keyword arguments",
+		             HELPER_COUNT);
+		return NULL;
+	}
+	for (i = 0; i < HELPER_COUNT; i++) {
+		PyObject *value = PyDict_GetItemString(kwargs, helper_fields[i].name);
+
+		if (value == NULL) {
+			PyErr_Format(PyExc_TypeError, "set_helpers() needs %s",
+			             helper_fields[i].name);
+			return NULL;
+		}
+		Py_XSETREF(*helper_field(i), Py_NewRef(value));
+	}
+	Py_RETURN_NONE;
+}
+
+/* ---- the module ------------------------------------------------------------------ */
+
+static int names_init(void)
+{
+#define INTERN_NAME(name) \
+	if ((names.name = PyUnicode_InternFromString(#name)) == NULL) \
+		return -1;
+	CORE_NAMES(INTERN_NAME)
+#undef INTERN_NAME
+	return 0;
+}
+
+static int core_exec(PyObject *module)
+{
+	/* Types and names are static: one interpreter may load us. */
+	if (LoopType != NULL) {
+		PyErr_SetString(PyExc_ImportError,
+		                "uring_loop._core cannot be loaded twice into one process");
+		return -1;
+	}
+	if (names_init() < 0 || handle_init_types(module) < 0 || loop_init_types(module) < 0 ||
+	    listener_init_types(module) < 0 || stream_init_types(module) < 0)
+		return -1;
+	return 0;
+}
+
+static void core_free(void *Py_UNUSED(module))
+{
+	handle_clear_free_list();
+}
+
+static PyMethodDef core_methods[] = {
+	{"set_helpers", (PyCFunction)(void (*)(void))set_helpers, METH_VARARGS | METH_KEYWORDS,
+	 set_helpers_doc},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot core_slots[] = {
+	{Py_mod_exec, core_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+	{Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+	{0, NULL},
+};
+
+static struct PyModuleDef core_module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "uring_loop._core",
+	.m_doc = "The data plane of uring_loop: handles, scheduling, stream transports.",
+	.m_size = 0,
+	.m_methods = core_methods,
+	.m_slots = core_slots,
+	.m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+	return PyModuleDef_Init(&core_module);
+}

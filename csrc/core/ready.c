@@ -1,0 +1,62 @@
+/* The ready queue: a ring buffer of handles, first in, first out. */
+#include "core.h"
+
+#define READY_CAPACITY_FIRST 64
+
+static int ready_grow(struct ready_queue *queue)
+{
+	size_t capacity = queue->items == NULL ? 0 : queue->mask + 1;
+	size_t larger = capacity == 0 ? READY_CAPACITY_FIRST : capacity * 2;
+	Handle **items = PyMem_New(Handle *, larger);
+	size_t i;
+
+	if (items == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	for (i = 0; i < queue->count; i++)
+		items[i] = queue->items[(queue->head + i) & queue->mask];
+	PyMem_Free(queue->items);
+	queue->items = items;
+	queue->mask = larger - 1;
+	queue->head = 0;
+	return 0;
+}
+
+int ready_push(struct ready_queue *queue, Handle *handle)
+{
+	if (unlikely(queue->items == NULL || queue->count > queue->mask)) {
+		if (ready_grow(queue) < 0) {
+			Py_DECREF(handle);
+			return -1;
+		}
+	}
+	queue->items[(queue->head + queue->count++) & queue->mask] = handle;
+	return 0;
+}
+
+Handle *ready_pop(struct ready_queue *queue)
+{
+	Handle *handle;
+
+	assert(queue->count > 0);
+	handle = queue->items[queue->head];
+	queue->head = (queue->head + 1) & queue->mask;
+	queue->count--;
+	return handle;
+}
+
+void ready_clear(struct ready_queue *queue)
+{
+	/* Dropping a handle may run code that pushes another. */
+	while (queue->count > 0)
+		Py_DECREF(ready_pop(queue));
+}
+
+void ready_release(struct ready_queue *queue)
+{
+	ready_clear(queue);
+	PyMem_Free(queue->items);
+	queue->items = NULL;
+	queue->mask = queue->head = 0;
+}

@@ -1,0 +1,135 @@
+/*
+ * The stream transport, shared by stream.c (life), stream_read.c and
+ * stream_write.c.
+ *
+ *     OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
+ *
+ * OPEN      reads and writes; the end of writing (EOF) may be asked for.
+ * CLOSING   close() was called; what is queued is still sent.
+ * LOST      connection_lost() is scheduled; nothing is sent or delivered.
+ * JOINING   connection_lost() was called; operations are still in flight.
+ * CLOSED    the descriptor is closed; the loop is forgotten.
+ *
+ * The descriptor is closed only when nothing names it any more.
+ */
+#ifndef UL_STREAM_H
+#define UL_STREAM_H
+
+#include "core.h"
+
+enum stream_state {
+	STREAM_OPEN,
+	STREAM_CLOSING,
+	STREAM_LOST,
+	STREAM_JOINING,
+	STREAM_CLOSED,
+};
+
+/* A piece of what write() was given. */
+struct chunk {
+	PyObject *owner;      /* owned; a bytes object */
+	const char *data;     /* inside `owner` */
+	size_t size;          /* what is left of it */
+};
+
+/* Pieces of one vectored send, far below IOV_MAX: enough to amortise the call. */
+#define STREAM_IOV_MAX 64
+#define STREAM_INLINE_CHUNKS 4
+
+struct Stream {
+	PyObject_HEAD
+	PyObject *extra;      /* owned; asyncio.BaseTransport's _extra slot: dict or NULL */
+	Loop *loop;           /* owned; until CLOSED */
+	PyObject *protocol;   /* owned; NULL from JOINING on */
+	PyObject *context;    /* owned; in which the protocol is told of data */
+	PyObject *write_context; /* owned; in which resume_writing() runs, or NULL */
+	PyObject *server;     /* owned or NULL */
+	PyObject *sock;       /* owned; the socket object, or NULL when only `fd` is known */
+	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue */
+	PyObject *peername, *sockname; /* owned; struct sockaddr as bytes, or NULL */
+	PyObject *weakrefs;
+	int fd;
+	uint8_t state;        /* enum stream_state */
+	bool connected;       /* the protocol was set: it hears connection_lost() */
+	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
+	bool eof;             /* write_eof() was called */
+	bool paused;          /* pause_reading() was called */
+	bool started;         /* reading was started */
+	bool read_ended;      /* the receive stream had its end of file or its error */
+	bool read_cancelled;  /* the receive was asked to end */
+	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
+	bool is_dirty;        /* on the loop's dirty list */
+	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
+	uint32_t losses;      /* writes since the connection was lost */
+
+	/* Received while reading was paused, in order. */
+	PyObject *kept;       /* owned list of bytes, or NULL */
+	size_t kept_bytes;
+	bool kept_end;        /* after `kept` comes kept_result */
+	int kept_result;      /* 0 (end of file) or -errno */
+
+	struct sink receive;
+	struct sink send;
+
+	/* What is to be sent: a ring buffer of chunks. */
+	struct chunk *chunks; /* chunks_inline, or an owned array */
+	size_t chunk_mask;
+	size_t chunk_head;
+	size_t chunk_count;
+	size_t in_flight;     /* chunks at the head that a send in the kernel names */
+	size_t queued_bytes;
+	size_t high_water;
+	size_t low_water;
+	Stream *next_dirty;
+	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];
+};
+
+extern PyTypeObject *StreamType;
+
+/* ---- stream.c ---- */
+
+/* Enter `context`, or do nothing for NULL.  0, or -1 with an exception. */
+int stream_enter(PyObject *context);
+void stream_exit(PyObject *context);
+/*
+ * The exception that is set came from the socket or the protocol: report it
+ * and abort.  -1 when it must end the loop instead.
+ */
+int stream_fatal(Stream *self, const char *message);
+int stream_fatal_errno(Stream *self, int error, const char *message);
+/* Abort with `exception` (or Py_None); 0 or -1. */
+int stream_force_close(Stream *self, PyObject *exception);
+int stream_close(Stream *self);
+/* Schedule connection_lost(exception). */
+int stream_lose(Stream *self, PyObject *exception);
+/* connection_lost() now; -1 with what the protocol raised. */
+int stream_call_connection_lost(Stream *self, PyObject *exception);
+/* Close the descriptor if it is time to. */
+void stream_join(Stream *self);
+/* A line in the debug log; only in debug mode. */
+void stream_log(Stream *self, const char *message);
+
+/* ---- stream_read.c ---- */
+
+int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+void stream_stop_reading(Stream *self);
+PyObject *stream_start_reading_method(Stream *self, PyObject *ignored);
+PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
+PyObject *stream_pause_reading(Stream *self, PyObject *ignored);
+PyObject *stream_resume_reading(Stream *self, PyObject *ignored);
+PyObject *stream_is_reading(Stream *self, PyObject *ignored);
+
+/* ---- stream_write.c ---- */
+
+int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+/* Offer what is queued to the kernel now, with a plain system call. */
+int stream_flush_now(Stream *self);
+/* Drop what is queued and not in flight. */
+void stream_drop_queue(Stream *self);
+int stream_maybe_pause_protocol(Stream *self);
+PyObject *stream_write(Stream *self, PyObject *data);
+PyObject *stream_writelines(Stream *self, PyObject *list);
+PyObject *stream_write_eof(Stream *self, PyObject *ignored);
+PyObject *stream_get_write_buffer_size(Stream *self, PyObject *ignored);
+
+#endif

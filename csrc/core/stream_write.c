@@ -1,0 +1,544 @@
+/*
+ * The writing half of a stream transport.
+ *
+ * write() queues; once per turn each stream with something queued sends it in
+ * one (vectored) operation, which goes to the kernel with the turn's own
+ * system call.  At most one send per socket is in flight, so bytes stay in
+ * order.
+ *
+ * What asyncio does inside write() can be observed in three places: the size
+ * of the write buffer, pause_writing(), and what happens at the end (close,
+ * write_eof).  There the queue is first offered to the kernel with a plain
+ * sendmsg(2), so that the answers are asyncio's.
+ */
+#include "stream.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
+#define LOSSES_BEFORE_WARNING 5
+/* Above this a mutable buffer is offered to the kernel before it is copied. */
+#define COPY_MAX (16 * 1024)
+
+static struct chunk *stream_chunk(Stream *self, size_t i)
+{
+	return &self->chunks[(self->chunk_head + i) & self->chunk_mask];
+}
+
+/* ---- the queue ---------------------------------------------------------------- */
+
+static int stream_grow_queue(Stream *self)
+{
+	size_t capacity = self->chunk_mask + 1, i;
+	struct chunk *chunks = PyMem_New(struct chunk, capacity * 2);
+
+	if (chunks == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	for (i = 0; i < self->chunk_count; i++)
+		chunks[i] = *stream_chunk(self, i);
+	if (self->chunks != self->chunks_inline)
+		PyMem_Free(self->chunks);
+	self->chunks = chunks;
+	self->chunk_mask = capacity * 2 - 1;
+	self->chunk_head = 0;
+	return 0;
+}
+
+/* Takes the reference to `owner`, even on failure. */
+static int stream_push(Stream *self, PyObject *owner, const char *data, size_t size)
+{
+	if (unlikely(self->chunk_count > self->chunk_mask) && stream_grow_queue(self) < 0) {
+		Py_DECREF(owner);
+		return -1;
+	}
+	*stream_chunk(self, self->chunk_count++) = (struct chunk){owner, data, size};
+	self->queued_bytes += size;
+	return 0;
+}
+
+static void stream_pop(Stream *self)
+{
+	PyObject *owner = stream_chunk(self, 0)->owner;
+
+	self->chunk_head = (self->chunk_head + 1) & self->chunk_mask;
+	self->chunk_count--;
+	Py_DECREF(owner);
+}
+
+/* `sent` bytes at the head of the queue have left. */
+static void stream_consume(Stream *self, size_t sent)
+{
+	assert(sent <= self->queued_bytes);
+	self->queued_bytes -= sent;
+	while (sent > 0) {
+		struct chunk *chunk = stream_chunk(self, 0);
+
+		if (sent < chunk->size) {
+			chunk->data += sent;
+			chunk->size -= sent;
+			return;
+		}
+		sent -= chunk->size;
+		stream_pop(self);
+	}
+}
+
+void stream_drop_queue(Stream *self)
+{
+	size_t keep = self->in_flight;
+
+	/* Bytes of a send in flight belong to the kernel until it completes. */
+	while (self->chunk_count > keep) {
+		PyObject *owner = stream_chunk(self, self->chunk_count - 1)->owner;
+
+		self->chunk_count--;
+		Py_DECREF(owner);
+	}
+	self->queued_bytes = 0;
+}
+
+static uint32_t stream_gather(Stream *self, struct iovec *iov)
+{
+	size_t count = self->chunk_count < STREAM_IOV_MAX ? self->chunk_count : STREAM_IOV_MAX;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		struct chunk *chunk = stream_chunk(self, i);
+
+		iov[i].iov_base = (void *)chunk->data;
+		iov[i].iov_len = chunk->size;
+	}
+	return (uint32_t)count;
+}
+
+/* ---- flow control ---------------------------------------------------------------- */
+
+static int stream_call_protocol(Stream *self, PyObject *method, PyObject *context,
+                                const char *message)
+{
+	PyObject *result, *args[5];
+	int status;
+
+	if (stream_enter(context) < 0)
+		return -1;
+	result = PyObject_CallMethodNoArgs(self->protocol, method);
+	if (likely(result != NULL)) {
+		Py_DECREF(result);
+		stream_exit(context);
+		return 0;
+	}
+	stream_exit(context);
+	if (exception_ends_loop())
+		return -1;
+	args[0] = (PyObject *)self->loop;
+	args[1] = (PyObject *)self;
+	args[2] = self->protocol;
+	args[3] = PyErr_GetRaisedException();
+	args[4] = PyUnicode_FromString(message);
+	status = args[4] == NULL ? -1 : call_and_drop(helpers.protocol_failed, args, 5);
+	Py_DECREF(args[3]);
+	Py_XDECREF(args[4]);
+	return status;
+}
+
+int stream_maybe_pause_protocol(Stream *self)
+{
+	if (self->queued_bytes <= self->high_water || self->protocol_paused)
+		return 0;
+	/* Nobody pauses for bytes that the kernel would have taken at once. */
+	if (self->in_flight == 0) {
+		if (stream_flush_now(self) < 0)
+			return -1;
+		if (self->queued_bytes <= self->high_water || self->state >= STREAM_LOST)
+			return 0;
+	}
+	self->protocol_paused = true;
+	Py_XSETREF(self->write_context, PyContext_CopyCurrent());
+	if (self->write_context == NULL)
+		return -1;
+	return stream_call_protocol(self, names.pause_writing, NULL,
+	                            "protocol.pause_writing() failed");
+}
+
+static int stream_maybe_resume_protocol(Stream *self)
+{
+	PyObject *context;
+	int status;
+
+	if (!self->protocol_paused || self->queued_bytes > self->low_water)
+		return 0;
+	self->protocol_paused = false;
+	context = self->write_context;
+	self->write_context = NULL;
+	status = stream_call_protocol(self, names.resume_writing, context,
+	                              "protocol.resume_writing() failed");
+	Py_XDECREF(context);
+	return status;
+}
+
+/* ---- sending ------------------------------------------------------------------------ */
+
+static void stream_mark_dirty(Stream *self)
+{
+	if (self->is_dirty || self->in_flight > 0)
+		return;
+	/* The list owns a reference: a write must not be lost with its transport. */
+	Py_INCREF(self);
+	self->is_dirty = true;
+	self->next_dirty = NULL;
+	*self->loop->dirty_tail = self;
+	self->loop->dirty_tail = &self->next_dirty;
+}
+
+/* The send that was in flight, or was tried, has failed. */
+static int stream_send_failed(Stream *self, int error)
+{
+	PyObject *exception;
+
+	stream_drop_queue(self);
+	if (self->empty_waiter != NULL && (exception = exception_from_errno(error)) != NULL) {
+		PyObject *result = PyObject_CallMethodOneArg(self->empty_waiter,
+		                                             names.set_exception, exception);
+
+		Py_DECREF(exception);
+		if (result == NULL)
+			PyErr_WriteUnraisable((PyObject *)self);
+		Py_XDECREF(result);
+	}
+	return stream_fatal_errno(self, error, "Fatal write error on socket transport");
+}
+
+/* Everything queued has left: what was waiting for that happens now. */
+static int stream_drained(Stream *self)
+{
+	PyObject *args[2] = {self->empty_waiter, Py_None};
+
+	if (self->empty_waiter != NULL && call_and_drop(helpers.set_result, args, 2) < 0)
+		return -1;
+	if (self->state == STREAM_CLOSING)
+		return stream_call_connection_lost(self, Py_None);
+	if (self->eof && self->state == STREAM_OPEN && shutdown(self->fd, SHUT_WR) < 0)
+		return stream_fatal_errno(self, errno, "Fatal write error on socket transport");
+	return 0;
+}
+
+int stream_flush_now(Stream *self)
+{
+	struct iovec iov[STREAM_IOV_MAX];
+	struct msghdr message = {.msg_iov = iov};
+	ssize_t sent;
+
+	assert(self->in_flight == 0);
+	while (self->chunk_count > 0) {
+		size_t offered = 0, i;
+
+		message.msg_iovlen = stream_gather(self, iov);
+		for (i = 0; i < message.msg_iovlen; i++)
+			offered += iov[i].iov_len;
+		do {
+			sent = sendmsg(self->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		} while (sent < 0 && errno == EINTR);
+		if (sent < 0) {
+			if (errno == EAGAIN)
+				return 0;
+			return stream_send_failed(self, errno);
+		}
+		stream_consume(self, (size_t)sent);
+		if ((size_t)sent < offered)
+			return 0;
+	}
+	return 0;
+}
+
+/* Start a send of what is queued. */
+static int stream_flush(Stream *self)
+{
+	struct iovec iov[STREAM_IOV_MAX];
+	ul_token token;
+	int status;
+
+	while (self->chunk_count > 0 && self->in_flight == 0 && self->state < STREAM_LOST) {
+		uint32_t count = stream_gather(self, iov);
+
+		status = self->loop->table->send(self->loop->driver, &self->send, self->fd, iov,
+		                                 count, &token);
+		if (likely(status == -EINPROGRESS)) {
+			self->send.token = token;
+			self->in_flight = count;
+			sink_hold(self->loop, &self->send);
+			return 0;
+		}
+		if (unlikely(status < 0))
+			return stream_send_failed(self, -status);
+		stream_consume(self, (size_t)status);
+		if (unlikely(stream_maybe_resume_protocol(self) < 0))
+			return -1;
+		if (self->chunk_count == 0)
+			return stream_drained(self);
+	}
+	return 0;
+}
+
+int streams_flush(Loop *loop)
+{
+	while (loop->dirty != NULL) {
+		Stream *self = loop->dirty;
+		int status;
+
+		loop->dirty = self->next_dirty;
+		if (loop->dirty == NULL)
+			loop->dirty_tail = &loop->dirty;
+		self->next_dirty = NULL;
+		self->is_dirty = false;
+		status = loop->closed ? 0 : stream_flush(self);
+		Py_DECREF(self);
+		if (unlikely(status < 0))
+			return -1;
+	}
+	return 0;
+}
+
+int streams_flush_now(Loop *loop)
+{
+	Stream *self;
+
+	for (self = loop->dirty; self != NULL; self = self->next_dirty) {
+		if (self->in_flight == 0 && self->state < STREAM_LOST && stream_flush_now(self) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int streams_traverse(Loop *loop, visitproc visit, void *arg)
+{
+	Stream *self;
+
+	for (self = loop->dirty; self != NULL; self = self->next_dirty)
+		Py_VISIT(self);
+	return 0;
+}
+
+int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+{
+	Stream *self = container_of(sink, Stream, send);
+	int status = 0;
+
+	Py_INCREF(self);
+	sink_drop(sink);
+	if (unlikely(completion->flags & UL_KEEP)) {
+		/* The kernel may read these bytes at any later time: never free them. */
+		while (self->in_flight > 0) {
+			self->in_flight--;
+			Py_INCREF(stream_chunk(self, self->in_flight)->owner);
+		}
+	}
+	self->in_flight = 0;
+	if (unlikely(self->state >= STREAM_LOST || loop->closed)) {
+		stream_drop_queue(self);
+		if (self->state == STREAM_JOINING)
+			stream_join(self);
+	} else if (unlikely(completion->result < 0)) {
+		status = stream_send_failed(self, -completion->result);
+	} else {
+		stream_consume(self, (size_t)completion->result);
+		status = stream_maybe_resume_protocol(self); /* may write */
+		if (likely(status == 0)) {
+			if (likely(self->chunk_count == 0))
+				status = stream_drained(self);
+			else if (self->state < STREAM_LOST)
+				stream_mark_dirty(self);
+		}
+	}
+	Py_DECREF(self);
+	return status;
+}
+
+/* ---- what the user calls -------------------------------------------------------------- */
+
+/* Whether a write may go on: 1, 0 (silently ignored), or -1 with an exception. */
+static int stream_check_write(Stream *self, const char *method)
+{
+	if (unlikely(self->eof)) {
+		PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
+		return -1;
+	}
+	if (unlikely(self->empty_waiter != NULL)) {
+		PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
+		return -1;
+	}
+	return 1;
+}
+
+/* A write to a lost connection; asyncio warns from the fifth on. */
+static int stream_count_loss(Stream *self)
+{
+	if (self->losses++ >= LOSSES_BEFORE_WARNING)
+		return call_and_drop(helpers.write_after_loss, NULL, 0);
+	return 0;
+}
+
+/* Queue a buffer that its owner may change after write() returns. */
+static int stream_push_mutable(Stream *self, PyObject *data)
+{
+	const char *start;
+	PyObject *copy;
+	Py_buffer view;
+	size_t size;
+	int status = 0;
+
+	/* Not contiguous: asyncio finds out in send(), and gives up the connection. */
+	if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+		return stream_fatal(self, "Fatal write error on socket transport");
+	start = view.buf;
+	size = (size_t)view.len;
+	if (size > COPY_MAX && self->chunk_count == 0) {
+		ssize_t sent;
+
+		do {
+			sent = send(self->fd, start, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+		} while (sent < 0 && errno == EINTR);
+		if (sent > 0) {
+			start += sent;
+			size -= (size_t)sent;
+		} else if (sent < 0 && errno != EAGAIN) {
+			int error = errno;
+
+			PyBuffer_Release(&view);
+			return stream_send_failed(self, error);
+		}
+	}
+	if (size > 0) {
+		copy = PyBytes_FromStringAndSize(start, (Py_ssize_t)size);
+		status = copy == NULL ? -1
+		                      : stream_push(self, copy, PyBytes_AS_STRING(copy), size);
+	}
+	PyBuffer_Release(&view);
+	return status;
+}
+
+static int stream_queue(Stream *self, PyObject *data)
+{
+	if (likely(PyBytes_CheckExact(data)))
+		return stream_push(self, Py_NewRef(data), PyBytes_AS_STRING(data),
+		                   (size_t)PyBytes_GET_SIZE(data));
+	return stream_push_mutable(self, data);
+}
+
+/* After something was queued. */
+static int stream_queued(Stream *self)
+{
+	if (self->chunk_count == 0 || self->state >= STREAM_LOST)
+		return 0;
+	if (unlikely(self->queued_bytes > self->high_water) &&
+	    stream_maybe_pause_protocol(self) < 0)
+		return -1;
+	/* Between two runs of the loop no turn would send it. */
+	if (!self->loop->running && self->in_flight == 0 && stream_flush_now(self) < 0)
+		return -1;
+	if (self->chunk_count > 0 && self->state < STREAM_LOST)
+		stream_mark_dirty(self);
+	return 0;
+}
+
+PyObject *stream_write(Stream *self, PyObject *data)
+{
+	int allowed;
+
+	if (unlikely(!PyBytes_Check(data) && !PyByteArray_Check(data) &&
+	             !PyMemoryView_Check(data))) {
+		PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%s'",
+		             Py_TYPE(data)->tp_name);
+		return NULL;
+	}
+	allowed = stream_check_write(self, "write");
+	if (unlikely(allowed < 0))
+		return NULL;
+	if (unlikely((PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data)) == 0))
+		Py_RETURN_NONE;
+	if (unlikely(self->state >= STREAM_LOST)) {
+		if (stream_count_loss(self) < 0)
+			return NULL;
+		Py_RETURN_NONE;
+	}
+	if (unlikely(stream_queue(self, data) < 0 || stream_queued(self) < 0))
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+PyObject *stream_writelines(Stream *self, PyObject *list)
+{
+	PyObject *fast, *views;
+	Py_ssize_t i;
+	int allowed, empty;
+
+	allowed = stream_check_write(self, "writelines");
+	if (unlikely(allowed < 0))
+		return NULL;
+	empty = PyObject_Not(list);
+	if (empty < 0)
+		return NULL;
+	if (empty)
+		Py_RETURN_NONE;
+	/* A list of our own: a subclass or a generator may run code. */
+	fast = PySequence_Tuple(list);
+	if (fast == NULL)
+		return NULL;
+	/* All or nothing, as asyncio, which makes its views before it queues. */
+	views = PyTuple_New(PyTuple_GET_SIZE(fast));
+	for (i = 0; views != NULL && i < PyTuple_GET_SIZE(fast); i++) {
+		PyObject *item = PyTuple_GET_ITEM(fast, i);
+		PyObject *view = PyBytes_CheckExact(item) ? Py_NewRef(item)
+		                                          : PyMemoryView_FromObject(item);
+
+		if (view == NULL)
+			Py_CLEAR(views);
+		else
+			PyTuple_SET_ITEM(views, i, view);
+	}
+	Py_DECREF(fast);
+	if (views == NULL)
+		return NULL;
+	if (unlikely(self->state >= STREAM_LOST)) {
+		Py_DECREF(views);
+		if (stream_count_loss(self) < 0)
+			return NULL;
+		Py_RETURN_NONE;
+	}
+	for (i = 0; i < PyTuple_GET_SIZE(views) && self->state < STREAM_LOST; i++) {
+		PyObject *view = PyTuple_GET_ITEM(views, i);
+
+		if (PyObject_Size(view) != 0 && stream_queue(self, view) < 0) {
+			Py_DECREF(views);
+			return NULL;
+		}
+	}
+	Py_DECREF(views);
+	if (stream_queued(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->state != STREAM_OPEN || self->eof)
+		Py_RETURN_NONE;
+	self->eof = true;
+	if (self->chunk_count > 0 && self->in_flight == 0 && stream_flush_now(self) < 0)
+		return NULL;
+	if (self->chunk_count == 0 && self->state == STREAM_OPEN &&
+	    shutdown(self->fd, SHUT_WR) < 0)
+		return PyErr_SetFromErrno(PyExc_OSError);
+	Py_RETURN_NONE;
+}
+
+PyObject *stream_get_write_buffer_size(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->is_dirty && self->in_flight == 0 && self->state < STREAM_LOST &&
+	    stream_flush_now(self) < 0)
+		return NULL;
+	return PyLong_FromSize_t(self->queued_bytes);
+}

@@ -1,0 +1,221 @@
+/*
+ * add_reader and add_writer: handles called while a descriptor is ready.
+ *
+ * Readiness is the driver's watch verb: level-triggered, exactly epoll's.  A
+ * handle runs in a turn only if it was registered before that turn's wait, as
+ * in asyncio, where a replaced handle never sees its predecessor's event.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#define WATCHERS_FIRST 64
+
+static int watchers_reserve(Loop *self, int fd)
+{
+	int capacity = self->watcher_capacity ? self->watcher_capacity : WATCHERS_FIRST;
+	struct watcher *watchers;
+
+	if (fd < self->watcher_capacity)
+		return 0;
+	while (capacity <= fd)
+		capacity *= 2;
+	watchers = PyMem_Resize(self->watchers, struct watcher, capacity);
+	if (watchers == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	memset(watchers + self->watcher_capacity, 0,
+	       (size_t)(capacity - self->watcher_capacity) * sizeof(*watchers));
+	self->watchers = watchers;
+	self->watcher_capacity = capacity;
+	return 0;
+}
+
+/* Tell the driver what the watcher of `fd` now wants; 0, or -1 with OSError. */
+static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle *writer)
+{
+	uint32_t events = (reader != NULL ? EPOLLIN : 0) | (writer != NULL ? EPOLLOUT : 0);
+	int status = self->table->watch(self->driver, (void *)(intptr_t)(fd + 1), fd, events,
+	                                &self->watchers[fd].token);
+	PyObject *exception;
+
+	if (status >= 0)
+		return 0;
+	exception = exception_from_errno(-status);
+	if (exception != NULL)
+		PyErr_SetRaisedException(exception);
+	return -1;
+}
+
+static int watcher_fd(PyObject *object, int *fd)
+{
+	*fd = PyObject_AsFileDescriptor(object);
+	return *fd < 0 ? -1 : 0;
+}
+
+static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs, bool write)
+{
+	struct watcher *watcher;
+	Handle *handle, *replaced;
+	int fd;
+
+	if (nargs < 2) {
+		PyErr_SetString(PyExc_TypeError, "a file descriptor and a callback are required");
+		return NULL;
+	}
+	if (loop_check_closed(self) < 0 || watcher_fd(args[0], &fd) < 0 ||
+	    watchers_reserve(self, fd) < 0)
+		return NULL;
+	handle = handle_new(self, args[1], args + 2, nargs - 2, NULL);
+	if (handle == NULL)
+		return NULL;
+	handle->turn = self->turn;
+	watcher = &self->watchers[fd];
+	if (watcher_update(self, fd, write ? watcher->reader : handle,
+	                   write ? handle : watcher->writer) < 0) {
+		Py_DECREF(handle);
+		return NULL;
+	}
+	if (watcher->reader == NULL && watcher->writer == NULL)
+		self->watched++;
+	replaced = write ? watcher->writer : watcher->reader;
+	if (write)
+		watcher->writer = handle;
+	else
+		watcher->reader = handle;
+	if (replaced != NULL) {
+		handle_cancel(replaced);
+		Py_DECREF(replaced);
+	}
+	return Py_NewRef((PyObject *)handle);
+}
+
+static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
+{
+	struct watcher *watcher;
+	Handle *removed;
+	int fd;
+
+	if (watcher_fd(object, &fd) < 0)
+		return NULL;
+	if (self->closed || fd >= self->watcher_capacity)
+		Py_RETURN_FALSE;
+	watcher = &self->watchers[fd];
+	removed = write ? watcher->writer : watcher->reader;
+	if (removed == NULL)
+		Py_RETURN_FALSE;
+	if (write)
+		watcher->writer = NULL;
+	else
+		watcher->reader = NULL;
+	if (watcher->reader == NULL && watcher->writer == NULL)
+		self->watched--;
+	/* The descriptor may be closed by now; then there is nothing to end. */
+	if (watcher_update(self, fd, watcher->reader, watcher->writer) < 0)
+		PyErr_Clear();
+	handle_cancel(removed);
+	Py_DECREF(removed);
+	Py_RETURN_TRUE;
+}
+
+static PyObject *loop_add_reader(Loop *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	return watcher_add(self, args, nargs, false);
+}
+
+static PyObject *loop_add_writer(Loop *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	return watcher_add(self, args, nargs, true);
+}
+
+static PyObject *loop_remove_reader(Loop *self, PyObject *fd)
+{
+	return watcher_remove(self, fd, false);
+}
+
+static PyObject *loop_remove_writer(Loop *self, PyObject *fd)
+{
+	return watcher_remove(self, fd, true);
+}
+
+static int watcher_run(Loop *self, Handle *handle)
+{
+	int status;
+
+	if (handle == NULL || handle->turn >= self->turn)
+		return 0;
+	Py_INCREF(handle);
+	status = handle_run(self, handle);
+	Py_DECREF(handle);
+	return status;
+}
+
+int watcher_ready(Loop *self, const struct ul_completion *completion)
+{
+	int fd = (int)(intptr_t)completion->owner - 1;
+	uint32_t events = (uint32_t)completion->result;
+
+	if (fd >= self->watcher_capacity || self->watchers[fd].token != completion->token)
+		return 0;
+	/* As the selectors module: an error or a hang-up wakes both sides. */
+	if (events & ~(uint32_t)EPOLLOUT && watcher_run(self, self->watchers[fd].reader) < 0)
+		return -1;
+	/* The reader may have changed the table, or moved it. */
+	if (events & ~(uint32_t)EPOLLIN && self->watchers[fd].token == completion->token)
+		return watcher_run(self, self->watchers[fd].writer);
+	return 0;
+}
+
+int watchers_traverse(Loop *self, visitproc visit, void *arg)
+{
+	int fd;
+
+	if (self->watched == 0)
+		return 0;
+	for (fd = 0; fd < self->watcher_capacity; fd++) {
+		Py_VISIT(self->watchers[fd].reader);
+		Py_VISIT(self->watchers[fd].writer);
+	}
+	return 0;
+}
+
+void watchers_clear(Loop *self)
+{
+	int fd;
+
+	for (fd = 0; self->watched > 0 && fd < self->watcher_capacity; fd++) {
+		struct watcher *watcher = &self->watchers[fd];
+
+		if (watcher->reader == NULL && watcher->writer == NULL)
+			continue;
+		if (self->table != NULL)
+			self->table->watch(self->driver, NULL, fd, 0, &watcher->token);
+		self->watched--;
+		Py_CLEAR(watcher->reader);
+		Py_CLEAR(watcher->writer);
+	}
+}
+
+PyDoc_STRVAR(add_reader_doc,
+"_add_reader($self, fd, callback, /, *args)\n--\n\n"
+"Call callback(*args) while `fd` can be read.  Returns its Handle.\n\n"
+"Source: asyncio, Watching file descriptors; epoll_ctl(2) for what is refused.");
+PyDoc_STRVAR(add_writer_doc,
+"_add_writer($self, fd, callback, /, *args)\n--\n\n"
+"Call callback(*args) while `fd` can be written.  Returns its Handle.");
+PyDoc_STRVAR(remove_reader_doc,
+"_remove_reader($self, fd, /)\n--\n\nWhether `fd` had a reader; it has none now.");
+PyDoc_STRVAR(remove_writer_doc,
+"_remove_writer($self, fd, /)\n--\n\nWhether `fd` had a writer; it has none now.");
+
+#define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
+
+PyMethodDef watcher_methods[] = {
+	{"_add_reader", FASTCALL(loop_add_reader), METH_FASTCALL, add_reader_doc},
+	{"_add_writer", FASTCALL(loop_add_writer), METH_FASTCALL, add_writer_doc},
+	{"_remove_reader", (PyCFunction)loop_remove_reader, METH_O, remove_reader_doc},
+	{"_remove_writer", (PyCFunction)loop_remove_writer, METH_O, remove_writer_doc},
+	{NULL, NULL, 0, NULL},
+};
