@@ -109,7 +109,9 @@ def write_after_loss() -> None:
 
 def make_socket(fd: int) -> socket.socket:
     """A socket object for a descriptor that a transport owns."""
-    return socket.socket(fileno=fd)
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
 
 
 def install_helpers() -> None:

@@ -26,10 +26,6 @@ def _decode_ipv6(raw: bytes) -> Address:
     port = int.from_bytes(raw[2:4], "big")
     flow = int.from_bytes(raw[4:8], "big")
     scope = int.from_bytes(raw[24:28], sys.byteorder)
-    if scope:
-        # The zone of a link-local address is part of its name, as in getpeername().
-        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-        host, _ = socket.getnameinfo((host, port, flow, scope), numeric)
     return host, port, flow, scope
 
 
@@ -83,11 +79,17 @@ class StreamTransport(_core.Stream):
             elif name == "sockname":
                 extra[name] = self._read_address(self._raw_sockname, "getsockname")
             elif name == "socket":
-                sock = self._sock
-                if sock is None:
-                    return default
-                extra[name] = _stdlib.TransportSocket(sock)
+                extra[name] = _stdlib.TransportSocket(self._sock or self._closed_socket())
         return extra.get(name, default)
+
+    def _closed_socket(self) -> socket.socket:
+        """What is left of the socket when it is first asked for after the close."""
+        family = socket.AF_INET
+        if self._raw_sockname is not None:
+            family = int.from_bytes(self._raw_sockname[:2], sys.byteorder)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.close()
+        return sock
 
     def _read_address(self, raw: bytes | None, method: str) -> Address:
         if raw is None:
@@ -132,7 +134,7 @@ class StreamTransport(_core.Stream):
         loop = self._loop
         if loop is not None and not loop.is_closed():
             parts.append("read=polling" if self._read_polling else "read=idle")
-            size = self.get_write_buffer_size()
+            size = self._queued_bytes
             polling = "polling" if self._write_polling else "idle"
             parts.append(f"write=<{polling}, bufsize={size}>")
         return f"<{' '.join(parts)}>"

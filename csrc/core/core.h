@@ -51,6 +51,7 @@ struct Handle {
 	bool cancelled;
 	bool running;         /* its callback is on the C stack */
 	bool reusable;        /* has room for HANDLE_INLINE_ARGS: may go to the free list */
+	bool in_repr;         /* cancel() asks for the repr it leaves behind */
 	PyObject *scratch;    /* vectorcall may use args[-1] */
 	PyObject *args[];     /* owned */
 };
@@ -108,6 +109,10 @@ void timers_release(struct timer_heap *heap);
  * What a verb's `owner` points to.  While an operation is in flight the loop
  * holds one reference to `holder`, so that a completion always finds it; the
  * references are visible to the cycle collector through Loop's list.
+ *
+ * A weak sink is held without a reference (a paused transport that nobody
+ * refers to is garbage, as in asyncio): its holder's finalizer must strengthen
+ * it and end the operation.
  */
 struct sink {
 	/* -1 with an exception set: the exception must end the loop. */
@@ -116,6 +121,7 @@ struct sink {
 	struct sink *next;
 	struct sink **link;   /* NULL when not held */
 	ul_token token;
+	bool weak;
 };
 
 typedef struct Stream Stream;
@@ -152,6 +158,9 @@ struct Loop {
 	bool stopping;
 	bool debug;
 	bool time_overridden;         /* time() is not ours: ask Python */
+	bool unharvested;             /* the last turn's completions are not all dispatched */
+	int *orphans;                 /* owned; descriptors that another thread gave up */
+	int orphan_count;
 	int batch_next;
 	int batch_count;
 	struct ul_completion batch[LOOP_BATCH];
@@ -161,10 +170,21 @@ extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
 double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
 int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
+/* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
+int loop_report_slow(Loop *loop, PyObject *what, double start);
 /* Queue callback(*args) in the current context; 0 or -1. */
 int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
 void sink_hold(Loop *loop, struct sink *sink);
 void sink_drop(struct sink *sink);            /* may free the holder */
+void sink_weaken(struct sink *sink);          /* may free the holder */
+void sink_strengthen(struct sink *sink);
+/*
+ * Ask the sink's operation to end.  True: it has, and the sink was dropped.
+ * False: its terminal completion is still to be dispatched.
+ */
+bool sink_cancel(Loop *loop, struct sink *sink);
+/* Close a descriptor that no operation names, from whatever thread. */
+void loop_close_fd(Loop *loop, int fd);
 
 /* ---- watchers.c: add_reader and add_writer ------------------------------ */
 
@@ -185,6 +205,8 @@ int streams_flush(Loop *loop);
 /* As streams_flush(), with plain system calls: no turn follows that would send. */
 int streams_flush_now(Loop *loop);
 int streams_traverse(Loop *loop, visitproc visit, void *arg);
+/* Drop the list of streams that have something to send. */
+void streams_forget(Loop *loop);
 
 /* ---- module.c: Python's side of what is cold ----------------------------- */
 
@@ -230,7 +252,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_attach) X(_detach) X(close) X(detach) X(fileno) X(set_result) X(set_exception) \
-	X(done) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(shutdown)
+	X(done) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

@@ -69,6 +69,7 @@ static Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback,
 	handle->is_timer = false;
 	handle->cancelled = false;
 	handle->running = false;
+	handle->in_repr = false;
 	for (i = 0; i < nargs; i++)
 		handle->args[i] = Py_NewRef(args[i]);
 	PyObject_GC_Track(handle);
@@ -109,13 +110,18 @@ void handle_cancel(Handle *handle)
 {
 	if (handle->cancelled)
 		return;
+	handle->cancelled = true;
 	if (unlikely(handle->loop != NULL && handle->loop->debug)) {
 		/* For the log line about a slow callback that cancelled itself. */
-		handle->repr = PyObject_Repr((PyObject *)handle);
-		if (handle->repr == NULL)
+		PyObject *repr;
+
+		handle->in_repr = true;
+		repr = PyObject_Repr((PyObject *)handle);
+		handle->in_repr = false;
+		if (repr == NULL)
 			PyErr_WriteUnraisable((PyObject *)handle);
+		Py_XSETREF(handle->repr, repr);
 	}
-	handle->cancelled = true;
 	if (!handle->running)
 		handle_drop_call(handle);
 	if (handle->heap_index != TIMER_NOT_SCHEDULED)
@@ -169,23 +175,15 @@ static int handle_call(Loop *loop, Handle *handle)
 /* As handle_call(), timed, for loops in debug mode. */
 static int handle_call_timed(Loop *loop, Handle *handle)
 {
-	double start = loop_time(loop), taken;
-	PyObject *args[3];
+	double start = loop_time(loop);
 	int status;
 
+	if (unlikely(start == -1.0 && PyErr_Occurred()))
+		return -1;
 	Py_XSETREF(loop->current_handle, Py_NewRef((PyObject *)handle));
 	status = handle_call(loop, handle);
-	if (status == 0) {
-		taken = loop_time(loop) - start;
-		if (taken >= loop->slow_callback_duration) {
-			args[0] = (PyObject *)loop;
-			args[1] = (PyObject *)handle;
-			args[2] = PyFloat_FromDouble(taken);
-			status = args[2] == NULL ? -1
-			                         : call_and_drop(helpers.callback_slow, args, 3);
-			Py_XDECREF(args[2]);
-		}
-	}
+	if (status == 0)
+		status = loop_report_slow(loop, (PyObject *)handle, start);
 	Py_CLEAR(loop->current_handle);
 	return status;
 }
@@ -308,9 +306,14 @@ static PyObject *handle_get_class(Handle *self, void *Py_UNUSED(closure))
 	return Py_NewRef(self->is_timer ? helpers.timer_handle_class : helpers.handle_class);
 }
 
+static bool handle_has_call(const Handle *self)
+{
+	return self->callback != NULL && (!self->cancelled || self->in_repr);
+}
+
 static PyObject *handle_get_callback(Handle *self, void *Py_UNUSED(closure))
 {
-	return Py_NewRef(self->cancelled || self->callback == NULL ? Py_None : self->callback);
+	return Py_NewRef(handle_has_call(self) ? self->callback : Py_None);
 }
 
 static PyObject *handle_get_args(Handle *self, void *Py_UNUSED(closure))
@@ -318,7 +321,7 @@ static PyObject *handle_get_args(Handle *self, void *Py_UNUSED(closure))
 	PyObject *args;
 	uint32_t i;
 
-	if (self->cancelled || self->callback == NULL)
+	if (!handle_has_call(self))
 		Py_RETURN_NONE;
 	args = PyTuple_New(self->nargs);
 	if (args == NULL)
@@ -338,6 +341,19 @@ static PyObject *handle_get_scheduled(Handle *self, void *Py_UNUSED(closure))
 	return PyBool_FromLong(self->heap_index != TIMER_NOT_SCHEDULED);
 }
 
+/* (callback, args), for comparisons. */
+static PyObject *handle_get_call(Handle *self)
+{
+	PyObject *callback = handle_get_callback(self, NULL);
+	PyObject *args = handle_get_args(self, NULL);
+
+	if (args == NULL) {
+		Py_DECREF(callback);
+		return NULL;
+	}
+	return Py_BuildValue("(NN)", callback, args);
+}
+
 static bool is_timer_handle(PyObject *object)
 {
 	return Py_TYPE(object) == TimerHandleType;
@@ -345,20 +361,19 @@ static bool is_timer_handle(PyObject *object)
 
 static int timer_handles_equal(Handle *left, Handle *right)
 {
-	uint32_t i;
+	PyObject *ours, *theirs;
 	int equal;
 
 	if (left == right)
 		return 1;
 	if (left->when != right->when || left->cancelled != right->cancelled)
 		return 0;
-	if (left->cancelled)
-		return 1;
-	if (left->nargs != right->nargs)
-		return 0;
-	equal = PyObject_RichCompareBool(left->callback, right->callback, Py_EQ);
-	for (i = 0; equal == 1 && i < left->nargs && i < right->nargs; i++)
-		equal = PyObject_RichCompareBool(left->args[i], right->args[i], Py_EQ);
+	/* Objects of our own: a comparison may cancel either handle. */
+	ours = handle_get_call(left);
+	theirs = handle_get_call(right);
+	equal = ours == NULL || theirs == NULL ? -1 : PyObject_RichCompareBool(ours, theirs, Py_EQ);
+	Py_XDECREF(ours);
+	Py_XDECREF(theirs);
 	return equal;
 }
 

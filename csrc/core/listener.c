@@ -34,13 +34,28 @@ static int listener_arm(Listener *self)
 	return status < 0 ? status : -EIO;
 }
 
+/* Tell Python; -1 when what it raised must end the loop. */
+static int listener_call(Listener *self, int result)
+{
+	PyObject *value = PyLong_FromLong(result);
+	PyObject *answer = value == NULL ? NULL : PyObject_CallOneArg(self->callback, value);
+
+	Py_XDECREF(value);
+	if (answer == NULL) {
+		if (exception_ends_loop())
+			return -1;
+		PyErr_WriteUnraisable(self->callback);
+	}
+	Py_XDECREF(answer);
+	return 0;
+}
+
 static int listener_completed(Loop *loop, struct sink *sink,
                               const struct ul_completion *completion)
 {
 	Listener *self = container_of(sink, Listener, accept);
 	bool terminal = !(completion->flags & UL_MORE);
-	PyObject *result, *value;
-	int status = 0;
+	int status = 0, failure = 0;
 
 	Py_INCREF(self);
 	if (terminal)
@@ -48,31 +63,22 @@ static int listener_completed(Loop *loop, struct sink *sink,
 	if (!self->wanted || loop->closed) {
 		if (completion->result >= 0)
 			close(completion->result);
-		/* stop() and start() again, before the first accept had ended. */
-		if (terminal && self->wanted && !loop->closed)
-			status = listener_arm(self);
 		goto out;
 	}
-	if (terminal && completion->result == -ECANCELED) {
-		/* Stopped and started again meanwhile. */
-		if (listener_arm(self) == 0)
-			goto out;
-	}
-	if (terminal)
-		self->wanted = completion->result >= 0 && listener_arm(self) == 0;
-	value = PyLong_FromLong(completion->result);
-	result = value == NULL ? NULL : PyObject_CallOneArg(self->callback, value);
-	Py_XDECREF(value);
-	if (result == NULL) {
-		if (exception_ends_loop())
-			status = -1;
-		else
-			PyErr_WriteUnraisable(self->callback);
-	}
-	Py_XDECREF(result);
+	/* Ended, but wanted: stopped and started again, or a connection that won that race. */
+	if (terminal && (completion->result >= 0 || completion->result == -ECANCELED))
+		failure = listener_arm(self);
+	else if (terminal)
+		failure = completion->result;
+	if (failure < 0)
+		self->wanted = false;
+	if (completion->result >= 0)
+		status = listener_call(self, completion->result);
+	if (failure < 0 && status == 0)
+		status = listener_call(self, failure);
 out:
 	Py_DECREF(self);
-	return status < 0 ? -1 : 0;
+	return status;
 }
 
 PyDoc_STRVAR(listener_start_doc,
@@ -106,10 +112,11 @@ PyDoc_STRVAR(listener_stop_doc,
 
 static PyObject *listener_stop(Listener *self, PyObject *Py_UNUSED(ignored))
 {
-	if (self->wanted && self->accept.link != NULL && self->loop->table != NULL &&
-	    self->loop->table->cancel(self->loop->driver, self->accept.token) == 0)
-		sink_drop(&self->accept);
+	bool active = self->wanted && self->accept.link != NULL && self->loop->table != NULL;
+
 	self->wanted = false;
+	if (active)
+		sink_cancel(self->loop, &self->accept);
 	Py_RETURN_NONE;
 }
 
@@ -152,7 +159,8 @@ static int listener_traverse(Listener *self, visitproc visit, void *arg)
 static int listener_clear(Listener *self)
 {
 	Py_CLEAR(self->callback);
-	Py_CLEAR(self->loop);
+	if (self->accept.link == NULL)
+		Py_CLEAR(self->loop);
 	return 0;
 }
 

@@ -7,8 +7,10 @@
  */
 #include "core.h"
 
+#include <errno.h>
 #include <structmember.h>
 #include <time.h>
+#include <unistd.h>
 
 PyTypeObject *LoopType;
 
@@ -54,12 +56,31 @@ static PyObject *loop_time_method(Loop *Py_UNUSED(self), PyObject *Py_UNUSED(ign
 	return PyFloat_FromDouble(monotonic_time());
 }
 
+int loop_report_slow(Loop *self, PyObject *what, double start)
+{
+	PyObject *args[3] = {(PyObject *)self, what, NULL};
+	double now = loop_time(self);
+	int status;
+
+	if (unlikely(now == -1.0 && PyErr_Occurred()))
+		return -1;
+	if (now - start < self->slow_callback_duration)
+		return 0;
+	args[2] = PyFloat_FromDouble(now - start);
+	if (args[2] == NULL)
+		return -1;
+	status = call_and_drop(helpers.callback_slow, args, 3);
+	Py_DECREF(args[2]);
+	return status;
+}
+
 /* ---- held sinks ------------------------------------------------------------ */
 
 void sink_hold(Loop *self, struct sink *sink)
 {
 	assert(sink->link == NULL);
 	Py_INCREF(sink->holder);
+	sink->weak = false;
 	sink->next = self->held;
 	if (sink->next != NULL)
 		sink->next->link = &sink->next;
@@ -75,7 +96,71 @@ void sink_drop(struct sink *sink)
 		sink->next->link = sink->link;
 	sink->link = NULL;
 	sink->next = NULL;
+	if (!sink->weak)
+		Py_DECREF(sink->holder);
+}
+
+void sink_weaken(struct sink *sink)
+{
+	if (sink->link == NULL || sink->weak)
+		return;
+	sink->weak = true;
 	Py_DECREF(sink->holder);
+}
+
+void sink_strengthen(struct sink *sink)
+{
+	if (sink->link == NULL || !sink->weak)
+		return;
+	sink->weak = false;
+	Py_INCREF(sink->holder);
+}
+
+bool sink_cancel(Loop *self, struct sink *sink)
+{
+	int i;
+
+	/* -EINPROGRESS: it follows.  -ENOENT: it was harvested, so it waits in our batch. */
+	if (self->table->cancel(self->driver, sink->token) != 0)
+		return false;
+	for (i = self->batch_count; i-- > self->batch_next;) {
+		struct ul_completion *completion = &self->batch[i];
+
+		if (completion->token == sink->token && !(completion->flags & UL_WATCH)) {
+			/* The last one that we have is now the terminal one. */
+			completion->flags &= ~(uint32_t)UL_MORE;
+			return false;
+		}
+	}
+	sink_drop(sink);
+	return true;
+}
+
+/* ---- descriptors ----------------------------------------------------------- */
+
+void loop_close_fd(Loop *self, int fd)
+{
+	if (self->table == NULL) {
+		close(fd);
+	} else if (!self->running || self->thread == PyThread_get_thread_ident()) {
+		self->table->close(self->driver, fd);
+	} else {
+		/* The collector found it in another thread; the driver belongs to the loop's. */
+		int *orphans = PyMem_Realloc(self->orphans,
+		                             ((size_t)self->orphan_count + 1) * sizeof(int));
+
+		if (orphans == NULL)
+			return; /* out of memory: a lost descriptor is the lesser evil */
+		self->orphans = orphans;
+		self->orphans[self->orphan_count++] = fd;
+		self->table->wake(self->driver);
+	}
+}
+
+static void loop_close_orphans(Loop *self)
+{
+	while (self->orphan_count > 0)
+		self->table->close(self->driver, self->orphans[--self->orphan_count]);
 }
 
 /* ---- checks ---------------------------------------------------------------- */
@@ -142,7 +227,9 @@ static int call_parse(struct call *call, const char *method, const char *leading
 		for (i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
 			PyObject *name = PyTuple_GET_ITEM(kwnames, i), *value = args[nargs + i];
 
-			if (PyUnicode_Compare(name, names.context) == 0) {
+			/* Interned, as a rule: tasks call us with context= all the time. */
+			if (likely(name == names.context) ||
+			    PyUnicode_Compare(name, names.context) == 0) {
 				call->context = value == Py_None ? NULL : value;
 			} else if (PyUnicode_Compare(name, names.callback) == 0 && !call->callback) {
 				call->callback = value;
@@ -187,8 +274,11 @@ static Handle *loop_queue(Loop *self, const struct call *call)
 int loop_call_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
 {
 	struct call call = {callback, args, nargs, NULL};
-	Handle *handle = loop_queue(self, &call);
+	Handle *handle;
 
+	if (loop_check_closed(self) < 0)
+		return -1;
+	handle = loop_queue(self, &call);
 	if (handle == NULL)
 		return -1;
 	Py_DECREF(handle);
@@ -406,6 +496,7 @@ static int loop_dispatch_all(Loop *self)
 		self->batch_count = self->table->harvest(self->driver, self->batch, LOOP_BATCH);
 		if (self->batch_count <= 0) {
 			self->batch_count = 0;
+			self->unharvested = false;
 			return 0;
 		}
 	}
@@ -423,6 +514,9 @@ static int64_t loop_timeout(Loop *self)
 	now = loop_time(self);
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
 		return -2;
+	/* A time() in Python may have run a signal handler that scheduled something. */
+	if (unlikely(self->time_overridden) && (self->ready.count > 0 || self->timers.count == 0))
+		return 0;
 	wait = self->timers.items[0]->when - now;
 	if (wait <= 0)
 		return 0;
@@ -444,6 +538,9 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 		Py_END_ALLOW_THREADS
 	}
 	self->turn++;
+	self->unharvested = true;
+	if (unlikely(self->orphan_count > 0))
+		loop_close_orphans(self);
 	if (unlikely(status < 0)) {
 		PyObject *exception = exception_from_errno(-status);
 
@@ -495,7 +592,7 @@ static int loop_run_once(Loop *self)
 	int64_t timeout_ns;
 
 	/* A KeyboardInterrupt may have left completions of the last turn. */
-	if (unlikely(self->batch_next < self->batch_count) && loop_dispatch_all(self) < 0)
+	if (unlikely(self->unharvested) && loop_dispatch_all(self) < 0)
 		return -1;
 	if (self->dirty != NULL && unlikely(streams_flush(self) < 0))
 		return -1;
@@ -543,8 +640,16 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
-	if (status == 0)
-		status = streams_flush_now(self);
+	if (unlikely(self->dirty != NULL)) {
+		PyObject *exception = PyErr_GetRaisedException();
+
+		if (streams_flush_now(self) < 0 && exception != NULL)
+			PyErr_WriteUnraisable((PyObject *)self);
+		else if (exception == NULL && PyErr_Occurred())
+			status = -1;
+		if (exception != NULL)
+			PyErr_SetRaisedException(exception);
+	}
 	self->stopping = false;
 	self->running = false;
 	self->thread = 0;
@@ -594,16 +699,20 @@ static PyObject *loop_close(Loop *self, PyObject *Py_UNUSED(ignored))
 	}
 	if (self->closed)
 		Py_RETURN_NONE;
+	/* asyncio has sent this already, inside write(). */
+	if (streams_flush_now(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
 	self->closed = true;
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
 	watchers_clear(self);
-	streams_flush(self);
+	streams_forget(self);
 	self->table->shutdown(self->driver);
 	/* With `closed` set no sink calls a protocol: it only lets go of memory. */
 	while (loop_dispatch_all(self) < 0)
 		PyErr_WriteUnraisable((PyObject *)self);
 	assert(self->held == NULL);
+	loop_close_orphans(self);
 	PyDict_Clear(self->operations);
 	ready_clear(&self->ready);
 	self->table = NULL;
@@ -624,10 +733,12 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 		Py_RETURN_NONE;
 	if (!self->running)
 		status = self->table->begin(self->driver);
-	if (status == 0)
+	if (status == 0) {
 		status = self->table->turn(self->driver, 0);
-	if (!self->running)
-		self->table->end(self->driver);
+		self->unharvested = true;
+		if (!self->running)
+			self->table->end(self->driver);
+	}
 	if (status < 0) {
 		PyObject *exception = exception_from_errno(-status);
 
@@ -641,12 +752,20 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 static PyObject *loop_cancel(Loop *self, PyObject *token)
 {
 	unsigned long long value = PyLong_AsUnsignedLongLong(token);
+	int status;
 
 	if (value == (unsigned long long)-1 && PyErr_Occurred())
 		return NULL;
 	if (self->table == NULL)
 		return PyLong_FromLong(-ENOENT);
-	return PyLong_FromLong(self->table->cancel(self->driver, value));
+	status = self->table->cancel(self->driver, value);
+	/* Ended: nothing will come that could take it out of the table. */
+	if (status == 0 && PyDict_DelItem(self->operations, token) < 0) {
+		if (!PyErr_ExceptionMatches(PyExc_KeyError))
+			return NULL;
+		PyErr_Clear();
+	}
+	return PyLong_FromLong(status);
 }
 
 PyDoc_STRVAR(loop_stop_doc,
@@ -763,8 +882,10 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 		Py_VISIT(self->ready.items[(self->ready.head + i) & self->ready.mask]);
 	for (i = 0; i < self->timers.count; i++)
 		Py_VISIT(self->timers.items[i]);
-	for (sink = self->held; sink != NULL; sink = sink->next)
-		Py_VISIT(sink->holder);
+	for (sink = self->held; sink != NULL; sink = sink->next) {
+		if (!sink->weak)
+			Py_VISIT(sink->holder);
+	}
 	Py_VISIT(self->operations);
 	Py_VISIT(self->current_handle);
 	if (streams_traverse(self, visit, arg) != 0)
@@ -777,6 +898,7 @@ static int loop_clear(Loop *self)
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
 	watchers_clear(self);
+	streams_forget(self);
 	Py_CLEAR(self->current_handle);
 	if (self->operations != NULL)
 		PyDict_Clear(self->operations);
@@ -793,6 +915,7 @@ static void loop_dealloc(Loop *self)
 	ready_release(&self->ready);
 	timers_release(&self->timers);
 	PyMem_Free(self->watchers);
+	PyMem_Free(self->orphans);
 	Py_CLEAR(self->operations);
 	type->tp_free(self);
 	Py_DECREF(type);

@@ -25,6 +25,10 @@ PyObject *PyErr_GetRaisedException(void)
 
 void PyErr_SetRaisedException(PyObject *exception)
 {
+	if (exception == NULL) {
+		PyErr_Clear();
+		return;
+	}
 	PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), exception,
 	              PyException_GetTraceback(exception));
 }

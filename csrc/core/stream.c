@@ -96,6 +96,29 @@ int stream_fatal_errno(Stream *self, int error, const char *message)
 
 /* ---- the end ------------------------------------------------------------------------ */
 
+/*
+ * Take the descriptor out of the socket object, to close it together with what
+ * the driver knows of it.  False when the object has closed it, or must.
+ */
+static bool stream_detach_socket(Stream *self)
+{
+	PyObject *result = PyObject_CallMethodNoArgs(self->sock, names.detach);
+	bool ours;
+
+	if (result == NULL) {
+		/* A socket-like object without detach(): it closes itself. */
+		PyErr_Clear();
+		result = PyObject_CallMethodNoArgs(self->sock, names.close);
+		if (result == NULL)
+			PyErr_WriteUnraisable(self->sock);
+		Py_XDECREF(result);
+		return false;
+	}
+	ours = PyLong_Check(result) && PyLong_AsLong(result) == self->fd;
+	Py_DECREF(result);
+	return ours;
+}
+
 void stream_join(Stream *self)
 {
 	Loop *loop = self->loop;
@@ -104,24 +127,9 @@ void stream_join(Stream *self)
 	if (self->receive.link != NULL || self->send.link != NULL)
 		return;
 	self->state = STREAM_CLOSED;
-	if (self->sock != NULL) {
-		/* The descriptor is closed below, together with what the driver knows of it. */
-		PyObject *fd = PyObject_CallMethodNoArgs(self->sock, names.detach);
-
-		if (fd == NULL)
-			PyErr_WriteUnraisable(self->sock);
-		else if (PyLong_AsLong(fd) != self->fd)
-			self->fd = -1; /* the user had closed or detached it */
-		Py_XDECREF(fd);
-		PyErr_Clear();
-		Py_CLEAR(self->sock);
-	}
-	if (self->fd >= 0) {
-		if (loop->table != NULL)
-			loop->table->close(loop->driver, self->fd);
-		else
-			close(self->fd);
-	}
+	if (self->sock == NULL || stream_detach_socket(self))
+		loop_close_fd(loop, self->fd);
+	Py_CLEAR(self->sock);
 	self->loop = NULL;
 	Py_DECREF(loop);
 }
@@ -142,9 +150,9 @@ static void stream_leave_server(Stream *self)
 
 int stream_call_connection_lost(Stream *self, PyObject *exception)
 {
-	PyObject *protocol = self->protocol, *result = NULL, *raised = NULL;
+	PyObject *protocol = Py_XNewRef(self->protocol), *result = NULL, *raised = NULL;
 
-	assert(self->state < STREAM_JOINING);
+	assert(self->state == STREAM_LOST);
 	Py_INCREF(self);
 	stream_stop_reading(self);
 	if (self->connected && protocol != NULL) {
@@ -157,20 +165,16 @@ int stream_call_connection_lost(Stream *self, PyObject *exception)
 	stream_leave_server(self);
 	Py_CLEAR(self->protocol);
 	Py_CLEAR(self->kept);
+	Py_XDECREF(protocol);
 	if (self->empty_waiter != NULL) {
 		PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
 		                                        "Connection is closed by peer");
-		PyObject *done = PyObject_CallMethodNoArgs(self->empty_waiter, names.done);
 
-		if (error != NULL && done == Py_False) {
-			result = PyObject_CallMethodOneArg(self->empty_waiter,
-			                                   names.set_exception, error);
-			Py_XDECREF(result);
-		}
-		Py_XDECREF(done);
-		Py_XDECREF(error);
-		if (PyErr_Occurred())
+		if (error == NULL)
 			PyErr_WriteUnraisable((PyObject *)self);
+		else
+			stream_fail_empty_waiter(self, error);
+		Py_XDECREF(error);
 	}
 	stream_join(self);
 	Py_DECREF(self);
@@ -201,17 +205,28 @@ int stream_lose(Stream *self, PyObject *exception)
 
 int stream_force_close(Stream *self, PyObject *exception)
 {
+	int status;
+
 	if (self->state >= STREAM_LOST)
 		return 0;
+	/* asyncio has sent this already, inside write().  A failure has aborted us. */
+	if (self->in_flight == 0 && self->chunk_count > 0) {
+		if (stream_flush_now(self) < 0)
+			return -1;
+		if (self->state >= STREAM_LOST)
+			return 0;
+	}
+	Py_INCREF(self);
 	stream_drop_queue(self);
 	stream_stop_reading(self);
-	if (self->in_flight > 0 &&
-	    self->loop->table->cancel(self->loop->driver, self->send.token) != -EINPROGRESS) {
+	if (self->in_flight > 0 && self->loop->table != NULL &&
+	    sink_cancel(self->loop, &self->send)) {
 		self->in_flight = 0;
 		stream_drop_queue(self);
-		sink_drop(&self->send);
 	}
-	return stream_lose(self, exception);
+	status = stream_lose(self, exception);
+	Py_DECREF(self);
+	return status;
 }
 
 int stream_close(Stream *self)
@@ -313,7 +328,8 @@ static int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 {
 	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server", NULL};
 	PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None, *server = Py_None;
-	PyObject *result;
+	PyObject *exception;
+	bool attached = false;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOO:StreamTransport", keywords,
 	                                 LoopType, &loop, &sock, &protocol, &waiter, &extra,
@@ -333,17 +349,33 @@ static int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 	self->context = PyContext_CopyCurrent();
 	if (self->context == NULL || stream_set_protocol(self, protocol) < 0 ||
 	    stream_take_socket(self, sock) < 0)
-		return -1;
+		goto fail;
 	self->loop = (Loop *)Py_NewRef(loop);
 	self->state = STREAM_OPEN;
 	if (server != Py_None) {
-		self->server = Py_NewRef(server);
-		result = PyObject_CallMethodOneArg(server, names._attach, (PyObject *)self);
+		PyObject *result = PyObject_CallMethodOneArg(server, names._attach,
+		                                             (PyObject *)self);
+
 		if (result == NULL)
-			return -1;
+			goto fail;
 		Py_DECREF(result);
+		self->server = Py_NewRef(server);
+		attached = true;
 	}
-	return stream_schedule_start(self, waiter);
+	if (stream_schedule_start(self, waiter) == 0)
+		return 0;
+fail:
+	/* The descriptor stays the caller's. */
+	exception = PyErr_GetRaisedException();
+	if (attached)
+		stream_leave_server(self);
+	self->state = STREAM_CLOSED;
+	self->fd = -1;
+	Py_CLEAR(self->sock);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->loop);
+	PyErr_SetRaisedException(exception);
+	return -1;
 }
 
 static PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
@@ -367,6 +399,25 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	return (PyObject *)self;
 }
 
+/* Nobody refers to us any more: end what is in flight and close. */
+static void stream_abandon(Stream *self)
+{
+	stream_leave_server(self);
+	stream_stop_reading(self);
+	stream_join(self);
+}
+
+/* The same from another thread, which must leave the driver to the loop's. */
+static int stream_abandon_later(Stream *self)
+{
+	Loop *loop = self->loop;
+
+	if (stream_call_soon_method(self, (PyObject *)self, names._abandon, NULL) < 0)
+		return -1;
+	loop->table->wake(loop->driver);
+	return 0;
+}
+
 /* An open transport that nobody refers to: asyncio warns and closes its socket. */
 static void stream_finalize(Stream *self)
 {
@@ -382,10 +433,16 @@ static void stream_finalize(Stream *self)
 		else
 			PyErr_Clear();
 	}
-	/* Nothing is in flight, or the loop would still refer to us. */
+	/*
+	 * Nothing is in flight, or the loop would still refer to us, but for the
+	 * receive of a paused transport, which then keeps us until it has ended.
+	 */
 	self->state = STREAM_JOINING;
-	stream_leave_server(self);
-	stream_join(self);
+	sink_strengthen(&self->receive);
+	if (!loop->running || loop->thread == PyThread_get_thread_ident())
+		stream_abandon(self);
+	else if (stream_abandon_later(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
 	PyErr_SetRaisedException(exception);
 }
 
@@ -481,8 +538,15 @@ static PyObject *stream_fatal_error_method(Stream *self, PyObject *args)
 
 static PyObject *stream_call_connection_lost_method(Stream *self, PyObject *exception)
 {
-	if (self->state < STREAM_JOINING && stream_call_connection_lost(self, exception) < 0)
+	if (self->state == STREAM_LOST && stream_call_connection_lost(self, exception) < 0)
 		return NULL;
+	Py_RETURN_NONE;
+}
+
+static PyObject *stream_abandon_method(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->state == STREAM_JOINING)
+		stream_abandon(self);
 	Py_RETURN_NONE;
 }
 
@@ -524,8 +588,6 @@ static PyObject *stream_set_limits(Stream *self, PyObject *args)
 
 static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	PyObject *args[2];
-
 	if (self->empty_waiter != NULL) {
 		PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
 		return NULL;
@@ -540,9 +602,7 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 	self->empty_waiter = PyObject_CallMethod((PyObject *)self->loop, "create_future", NULL);
 	if (self->empty_waiter == NULL)
 		return NULL;
-	args[0] = self->empty_waiter;
-	args[1] = Py_None;
-	if (self->chunk_count == 0 && call_and_drop(helpers.set_result, args, 2) < 0)
+	if (self->chunk_count == 0 && stream_settle_empty_waiter(self) < 0)
 		return NULL;
 	return Py_NewRef(self->empty_waiter);
 }
@@ -639,6 +699,7 @@ static PyMethodDef stream_methods[] = {
 	{"_force_close", (PyCFunction)stream_force_close_method, METH_O, NULL},
 	{"_fatal_error", (PyCFunction)stream_fatal_error_method, METH_VARARGS, NULL},
 	{"_call_connection_lost", (PyCFunction)stream_call_connection_lost_method, METH_O, NULL},
+	{"_abandon", (PyCFunction)stream_abandon_method, METH_NOARGS, NULL},
 	{"_start_reading", (PyCFunction)stream_start_reading_method, METH_NOARGS, NULL},
 	{"_deliver_kept", (PyCFunction)stream_deliver_kept_method, METH_NOARGS, NULL},
 	{"_set_limits", (PyCFunction)stream_set_limits, METH_VARARGS, NULL},
@@ -664,6 +725,7 @@ static PyMemberDef stream_members[] = {
 	{"_raw_sockname", T_OBJECT, offsetof(Stream, sockname), READONLY, NULL},
 	{"_high_water", T_PYSSIZET, offsetof(Stream, high_water), READONLY, NULL},
 	{"_low_water", T_PYSSIZET, offsetof(Stream, low_water), READONLY, NULL},
+	{"_queued_bytes", T_PYSSIZET, offsetof(Stream, queued_bytes), READONLY, NULL},
 	{"_conn_lost", T_UINT, offsetof(Stream, losses), READONLY, NULL},
 	{"_eof", T_BOOL, offsetof(Stream, eof), READONLY, NULL},
 	{"_paused", T_BOOL, offsetof(Stream, paused), READONLY, NULL},

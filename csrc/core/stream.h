@@ -33,7 +33,7 @@ struct chunk {
 };
 
 /* Pieces of one vectored send, far below IOV_MAX: enough to amortise the call. */
-#define STREAM_IOV_MAX 64
+#define STREAM_IOV_MAX 256
 #define STREAM_INLINE_CHUNKS 4
 
 struct Stream {
@@ -53,6 +53,7 @@ struct Stream {
 	bool connected;       /* the protocol was set: it hears connection_lost() */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
 	bool eof;             /* write_eof() was called */
+	bool eof_sent;        /* and the socket was shut down for it */
 	bool paused;          /* pause_reading() was called */
 	bool started;         /* reading was started */
 	bool read_ended;      /* the receive stream had its end of file or its error */
@@ -127,6 +128,10 @@ int stream_flush_now(Stream *self);
 /* Drop what is queued and not in flight. */
 void stream_drop_queue(Stream *self);
 int stream_maybe_pause_protocol(Stream *self);
+/* shutdown(2) for write_eof(): 0 or errno. */
+int stream_shut_down(Stream *self);
+int stream_settle_empty_waiter(Stream *self);
+void stream_fail_empty_waiter(Stream *self, PyObject *exception);
 PyObject *stream_write(Stream *self, PyObject *data);
 PyObject *stream_writelines(Stream *self, PyObject *list);
 PyObject *stream_write_eof(Stream *self, PyObject *ignored);

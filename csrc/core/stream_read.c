@@ -43,49 +43,97 @@ static bool stream_wants_data(const Stream *self)
 	return self->state == STREAM_OPEN && !self->paused;
 }
 
+/* Deliver what is kept in the next turn. */
+static int stream_schedule_delivery(Stream *self)
+{
+	PyObject *method;
+	int status;
+
+	if (self->deliver_scheduled)
+		return 0;
+	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
+	if (method == NULL)
+		return -1;
+	status = loop_call_soon(self->loop, method, NULL, 0);
+	Py_DECREF(method);
+	if (status == 0)
+		self->deliver_scheduled = true;
+	return status;
+}
+
 /* ---- delivering ------------------------------------------------------------------ */
+
+/*
+ * Ask the protocol for its buffer and copy into it as much as it holds.
+ * 0; -1 when the loop must end; 1 when the transport was aborted instead.
+ */
+static int stream_fill_buffer(Stream *self, PyObject *protocol, const char *data, size_t size,
+                              size_t *taken)
+{
+	const char *message = "Fatal error: protocol.get_buffer() call failed.";
+	PyObject *args[2] = {protocol, PyLong_FromLong(-1)}, *buffer;
+	Py_buffer view;
+
+	buffer = PyObject_VectorcallMethod(names.get_buffer, args, 2, NULL);
+	Py_DECREF(args[1]);
+	if (likely(buffer != NULL && PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) == 0)) {
+		Py_DECREF(buffer);
+		if (likely(view.len > 0)) {
+			*taken = size < (size_t)view.len ? size : (size_t)view.len;
+			memcpy(view.buf, data, *taken);
+			PyBuffer_Release(&view);
+			return 0;
+		}
+		PyBuffer_Release(&view);
+		PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+	} else if (buffer != NULL) {
+		/* asyncio: an empty one is its own error, a read-only one fails the read. */
+		PyErr_Clear();
+		if (PyObject_Size(buffer) == 0) {
+			PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+		} else if (!PyErr_Occurred()) {
+			PyErr_Format(PyExc_TypeError,
+			             "get_buffer() must return a read-write bytes-like object, "
+			             "not %.200s", Py_TYPE(buffer)->tp_name);
+			message = "Fatal read error on socket transport";
+		}
+		Py_DECREF(buffer);
+	}
+	if (stream_fatal(self, message) < 0) {
+		*taken = 0; /* nothing was taken: the bytes are kept for the next run */
+		return -1;
+	}
+	return 1;
+}
 
 static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size, size_t *taken)
 {
-	PyObject *args[2] = {self->protocol, NULL}, *buffer, *result;
-	Py_buffer view;
+	PyObject *protocol = Py_NewRef(self->protocol), *result;
+	int status = stream_fill_buffer(self, protocol, data, size, taken);
 
-	args[1] = PyLong_FromLong(-1);
-	buffer = PyObject_VectorcallMethod(names.get_buffer, args, 2, NULL);
-	Py_DECREF(args[1]);
-	if (buffer == NULL)
-		return stream_fatal(self, "Fatal error: protocol.get_buffer() call failed.");
-	if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
-		Py_DECREF(buffer);
-		return stream_fatal(self, "Fatal error: protocol.get_buffer() call failed.");
+	if (status == 0) {
+		PyObject *args[2] = {protocol, PyLong_FromSize_t(*taken)};
+
+		result = args[1] == NULL
+		                 ? NULL
+		                 : PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
+		Py_XDECREF(args[1]);
+		if (result == NULL)
+			status = stream_fatal(
+				self, "Fatal error: protocol.buffer_updated() call failed.");
+		Py_XDECREF(result);
 	}
-	Py_DECREF(buffer);
-	if (view.len == 0) {
-		PyBuffer_Release(&view);
-		PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
-		return stream_fatal(self, "Fatal error: protocol.get_buffer() call failed.");
-	}
-	*taken = size < (size_t)view.len ? size : (size_t)view.len;
-	memcpy(view.buf, data, *taken);
-	PyBuffer_Release(&view);
-	args[0] = self->protocol;
-	args[1] = PyLong_FromSize_t(*taken);
-	if (args[1] == NULL)
-		return -1;
-	result = PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
-	Py_DECREF(args[1]);
-	if (result == NULL)
-		return stream_fatal(self, "Fatal error: protocol.buffer_updated() call failed.");
-	Py_DECREF(result);
-	return 0;
+	Py_DECREF(protocol);
+	return status;
 }
 
 /* Takes the reference to `bytes`. */
 static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 {
-	PyObject *args[2] = {self->protocol, bytes};
+	PyObject *args[2] = {Py_NewRef(self->protocol), bytes};
 	PyObject *result = PyObject_VectorcallMethod(names.data_received, args, 2, NULL);
 
+	Py_DECREF(args[0]);
 	Py_DECREF(bytes);
 	if (unlikely(result == NULL))
 		return stream_fatal(self, "Fatal error: protocol.data_received() call failed.");
@@ -101,6 +149,7 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 {
 	PyObject *bytes;
 	size_t taken;
+	int status;
 
 	while (size > 0 && self->state == STREAM_OPEN) {
 		if (self->paused)
@@ -110,21 +159,33 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 			return bytes == NULL ? -1 : stream_deliver_bytes(self, bytes);
 		}
 		taken = size;
-		if (stream_deliver_to_buffer(self, data, size, &taken) < 0)
-			return -1;
+		status = stream_deliver_to_buffer(self, data, size, &taken);
+		if (status > 0)
+			return 0;
 		data += taken;
 		size -= taken;
+		if (unlikely(status < 0)) {
+			PyObject *exception = PyErr_GetRaisedException();
+
+			/* The loop ends for now; what it has not taken waits for the next run. */
+			if (size > 0 && self->state == STREAM_OPEN &&
+			    (stream_keep(self, data, size) < 0 || stream_schedule_delivery(self) < 0))
+				PyErr_WriteUnraisable((PyObject *)self);
+			PyErr_SetRaisedException(exception);
+			return -1;
+		}
 	}
 	return 0;
 }
 
 static int stream_deliver_eof(Stream *self)
 {
-	PyObject *result;
+	PyObject *protocol = Py_NewRef(self->protocol), *result;
 	int keep_open;
 
 	stream_log(self, "received EOF");
-	result = PyObject_CallMethodNoArgs(self->protocol, names.eof_received);
+	result = PyObject_CallMethodNoArgs(protocol, names.eof_received);
+	Py_DECREF(protocol);
 	if (result == NULL)
 		return stream_fatal(self, "Fatal error: protocol.eof_received() call failed.");
 	keep_open = PyObject_IsTrue(result);
@@ -152,6 +213,8 @@ static int stream_arm(Stream *self)
 	int status;
 
 	assert(self->receive.link == NULL);
+	if (unlikely(loop_check_closed(self->loop) < 0))
+		return -1;
 	status = self->loop->table->recv(self->loop->driver, &self->receive, self->fd, &token);
 	if (likely(status == -EINPROGRESS)) {
 		self->receive.token = token;
@@ -167,10 +230,8 @@ void stream_stop_reading(Stream *self)
 {
 	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
 		return;
-	if (self->loop->table->cancel(self->loop->driver, self->receive.token) == -EINPROGRESS)
+	if (!sink_cancel(self->loop, &self->receive))
 		self->read_cancelled = true;
-	else
-		sink_drop(&self->receive);
 }
 
 static int stream_received_data(Stream *self, const struct ul_completion *completion)
@@ -203,6 +264,30 @@ static int stream_received_end(Stream *self, int result)
 	return stream_deliver_end(self, result);
 }
 
+/* The receive operation is over: close, or start another.  Keeps a failing status. */
+static int stream_receive_ended(Stream *self, int status)
+{
+	PyObject *exception;
+
+	if (self->state == STREAM_JOINING) {
+		exception = PyErr_GetRaisedException();
+		stream_join(self);
+		PyErr_SetRaisedException(exception);
+		return status;
+	}
+	if (self->read_ended || !stream_wants_data(self) || stream_has_kept(self) ||
+	    self->receive.link != NULL)
+		return status;
+	exception = PyErr_GetRaisedException();
+	if (stream_arm(self) < 0) {
+		if (exception == NULL)
+			return -1;
+		PyErr_WriteUnraisable((PyObject *)self);
+	}
+	PyErr_SetRaisedException(exception);
+	return status;
+}
+
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
 {
 	Stream *self = container_of(sink, Stream, receive);
@@ -218,9 +303,11 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 	if (unlikely(loop->closed))
 		goto out_closed;
 	context = Py_NewRef(self->context);
-	if (unlikely(loop->debug))
-		start = loop_time(loop);
 	status = stream_enter(context);
+	if (unlikely(loop->debug) && status == 0) {
+		start = loop_time(loop);
+		PyErr_Clear(); /* an overridden time() that fails only spoils the measurement */
+	}
 	if (likely(status == 0)) {
 		if (likely(completion->result > 0))
 			status = stream_received_data(self, completion);
@@ -231,23 +318,10 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 	Py_DECREF(context);
 	if (completion->flags & UL_LENT)
 		loop->table->recycle(loop->driver, completion->data);
-	if (unlikely(terminal)) {
-		if (self->state == STREAM_JOINING)
-			stream_join(self);
-		else if (status == 0 && !self->read_ended && stream_wants_data(self) &&
-		         !stream_has_kept(self) && sink->link == NULL)
-			status = stream_arm(self);
-	}
-	if (unlikely(loop->debug) && status == 0) {
-		double taken = loop_time(loop) - start;
-		PyObject *args[3] = {(PyObject *)loop, (PyObject *)self, NULL};
-
-		if (taken >= loop->slow_callback_duration &&
-		    (args[2] = PyFloat_FromDouble(taken)) != NULL) {
-			status = call_and_drop(helpers.callback_slow, args, 3);
-			Py_DECREF(args[2]);
-		}
-	}
+	if (unlikely(terminal))
+		status = stream_receive_ended(self, status);
+	if (unlikely(loop->debug) && status == 0)
+		status = loop_report_slow(loop, (PyObject *)self, start);
 	Py_DECREF(self);
 	return status;
 
@@ -281,26 +355,10 @@ PyObject *stream_pause_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 {
 	if (stream_wants_data(self)) {
 		self->paused = true;
+		sink_weaken(&self->receive);
 		stream_log(self, "pauses reading");
 	}
 	Py_RETURN_NONE;
-}
-
-static int stream_schedule_delivery(Stream *self)
-{
-	PyObject *method;
-	int status;
-
-	if (self->deliver_scheduled)
-		return 0;
-	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
-	if (method == NULL)
-		return -1;
-	status = loop_call_soon(self->loop, method, NULL, 0);
-	Py_DECREF(method);
-	if (status == 0)
-		self->deliver_scheduled = true;
-	return status;
 }
 
 PyObject *stream_resume_reading(Stream *self, PyObject *Py_UNUSED(ignored))
@@ -314,6 +372,7 @@ PyObject *stream_resume_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 		return NULL;
 	Py_XSETREF(self->context, context);
 	self->paused = false;
+	sink_strengthen(&self->receive);
 	stream_log(self, "resumes reading");
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (stream_has_kept(self)) {
@@ -353,8 +412,15 @@ static int stream_deliver_kept(Stream *self)
 				status = -1;
 			Py_XSETREF(self->kept, rest);
 		}
-		if (status < 0)
+		if (status < 0) {
+			PyObject *exception = PyErr_GetRaisedException();
+
+			/* The rest waits for the next run of the loop. */
+			if (stream_has_kept(self) && stream_schedule_delivery(self) < 0)
+				PyErr_WriteUnraisable((PyObject *)self);
+			PyErr_SetRaisedException(exception);
 			return -1;
+		}
 	}
 	if (!stream_wants_data(self))
 		return 0;

@@ -120,28 +120,28 @@ static uint32_t stream_gather(Stream *self, struct iovec *iov)
 static int stream_call_protocol(Stream *self, PyObject *method, PyObject *context,
                                 const char *message)
 {
-	PyObject *result, *args[5];
+	PyObject *protocol, *result, *args[5];
 	int status;
 
 	if (stream_enter(context) < 0)
 		return -1;
-	result = PyObject_CallMethodNoArgs(self->protocol, method);
-	if (likely(result != NULL)) {
-		Py_DECREF(result);
-		stream_exit(context);
-		return 0;
-	}
+	protocol = Py_NewRef(self->protocol);
+	result = PyObject_CallMethodNoArgs(protocol, method);
+	Py_XDECREF(result);
 	stream_exit(context);
-	if (exception_ends_loop())
-		return -1;
+	if (likely(result != NULL) || exception_ends_loop()) {
+		Py_DECREF(protocol);
+		return result != NULL ? 0 : -1;
+	}
 	args[0] = (PyObject *)self->loop;
 	args[1] = (PyObject *)self;
-	args[2] = self->protocol;
+	args[2] = protocol;
 	args[3] = PyErr_GetRaisedException();
 	args[4] = PyUnicode_FromString(message);
 	status = args[4] == NULL ? -1 : call_and_drop(helpers.protocol_failed, args, 5);
 	Py_DECREF(args[3]);
 	Py_XDECREF(args[4]);
+	Py_DECREF(protocol);
 	return status;
 }
 
@@ -182,9 +182,13 @@ static int stream_maybe_resume_protocol(Stream *self)
 
 /* ---- sending ------------------------------------------------------------------------ */
 
+/*
+ * See to it in the next turn that what is queued is sent, and that what waits
+ * for an empty queue happens.
+ */
 static void stream_mark_dirty(Stream *self)
 {
-	if (self->is_dirty || self->in_flight > 0)
+	if (self->is_dirty || self->in_flight > 0 || self->loop->closed)
 		return;
 	/* The list owns a reference: a write must not be lost with its transport. */
 	Py_INCREF(self);
@@ -194,35 +198,97 @@ static void stream_mark_dirty(Stream *self)
 	self->loop->dirty_tail = &self->next_dirty;
 }
 
+int stream_settle_empty_waiter(Stream *self)
+{
+	PyObject *done = PyObject_CallMethodNoArgs(self->empty_waiter, names.done);
+	PyObject *args[2] = {self->empty_waiter, Py_None};
+	bool settled = done == Py_True;
+
+	Py_XDECREF(done);
+	if (done == NULL)
+		return -1;
+	return settled ? 0 : call_and_drop(helpers.set_result, args, 2);
+}
+
+/* sendfile waits for an empty queue that will not come. */
+void stream_fail_empty_waiter(Stream *self, PyObject *exception)
+{
+	PyObject *waiter = Py_XNewRef(self->empty_waiter), *done, *result;
+
+	if (waiter == NULL)
+		return;
+	done = PyObject_CallMethodNoArgs(waiter, names.done);
+	if (done == Py_False) {
+		result = PyObject_CallMethodOneArg(waiter, names.set_exception, exception);
+		Py_XDECREF(result);
+	}
+	Py_XDECREF(done);
+	Py_DECREF(waiter);
+	if (PyErr_Occurred())
+		PyErr_WriteUnraisable((PyObject *)self);
+}
+
 /* The send that was in flight, or was tried, has failed. */
 static int stream_send_failed(Stream *self, int error)
 {
 	PyObject *exception;
 
 	stream_drop_queue(self);
-	if (self->empty_waiter != NULL && (exception = exception_from_errno(error)) != NULL) {
-		PyObject *result = PyObject_CallMethodOneArg(self->empty_waiter,
-		                                             names.set_exception, exception);
-
+	if (self->empty_waiter != NULL) {
+		exception = exception_from_errno(error);
+		if (exception == NULL)
+			return -1;
+		stream_fail_empty_waiter(self, exception);
 		Py_DECREF(exception);
-		if (result == NULL)
-			PyErr_WriteUnraisable((PyObject *)self);
-		Py_XDECREF(result);
 	}
 	return stream_fatal_errno(self, error, "Fatal write error on socket transport");
 }
 
-/* Everything queued has left: what was waiting for that happens now. */
+int stream_shut_down(Stream *self)
+{
+	self->eof_sent = true;
+	return shutdown(self->fd, SHUT_WR) < 0 ? errno : 0;
+}
+
+/* The queue is empty: what was waiting for that happens now. */
 static int stream_drained(Stream *self)
 {
-	PyObject *args[2] = {self->empty_waiter, Py_None};
+	int status = 0, error;
 
-	if (self->empty_waiter != NULL && call_and_drop(helpers.set_result, args, 2) < 0)
+	if (likely(self->empty_waiter == NULL && self->state == STREAM_OPEN &&
+	           (!self->eof || self->eof_sent)))
+		return 0;
+	if (stream_enter(self->context) < 0)
 		return -1;
-	if (self->state == STREAM_CLOSING)
-		return stream_call_connection_lost(self, Py_None);
-	if (self->eof && self->state == STREAM_OPEN && shutdown(self->fd, SHUT_WR) < 0)
-		return stream_fatal_errno(self, errno, "Fatal write error on socket transport");
+	if (self->empty_waiter != NULL)
+		status = stream_settle_empty_waiter(self);
+	if (status == 0 && self->state == STREAM_CLOSING) {
+		status = stream_lose(self, Py_None);
+	} else if (status == 0 && self->eof && !self->eof_sent) {
+		error = stream_shut_down(self);
+		if (error != 0)
+			status = stream_fatal_errno(self, error,
+			                            "Fatal write error on socket transport");
+	}
+	stream_exit(self->context);
+	return status;
+}
+
+/* A send has made room, or the queue has changed: what follows from that. */
+static int stream_settle(Stream *self)
+{
+	int status = stream_maybe_resume_protocol(self); /* may write, close, abort */
+
+	if (self->state >= STREAM_LOST || self->in_flight > 0)
+		return status;
+	if (unlikely(status < 0)) {
+		/* KeyboardInterrupt: the next run goes on from here. */
+		stream_mark_dirty(self);
+		return -1;
+	}
+	if (likely(self->chunk_count == 0))
+		return stream_drained(self);
+	stream_mark_dirty(self);
 	return 0;
 }
 
@@ -254,7 +320,21 @@ int stream_flush_now(Stream *self)
 	return 0;
 }
 
-/* Start a send of what is queued. */
+/* As stream_send_failed(), from where the stream's context is not entered. */
+static int stream_send_failed_outside(Stream *self, int error)
+{
+	PyObject *context = Py_XNewRef(self->context);
+	int status = stream_enter(context);
+
+	if (status == 0) {
+		status = stream_send_failed(self, error);
+		stream_exit(context);
+	}
+	Py_XDECREF(context);
+	return status;
+}
+
+/* Start a send of what is queued; without anything queued, do what waits for that. */
 static int stream_flush(Stream *self)
 {
 	struct iovec iov[STREAM_IOV_MAX];
@@ -273,14 +353,10 @@ static int stream_flush(Stream *self)
 			return 0;
 		}
 		if (unlikely(status < 0))
-			return stream_send_failed(self, -status);
+			return stream_send_failed_outside(self, -status);
 		stream_consume(self, (size_t)status);
-		if (unlikely(stream_maybe_resume_protocol(self) < 0))
-			return -1;
-		if (self->chunk_count == 0)
-			return stream_drained(self);
 	}
-	return 0;
+	return self->state < STREAM_LOST ? stream_settle(self) : 0;
 }
 
 int streams_flush(Loop *loop)
@@ -294,7 +370,7 @@ int streams_flush(Loop *loop)
 			loop->dirty_tail = &loop->dirty;
 		self->next_dirty = NULL;
 		self->is_dirty = false;
-		status = loop->closed ? 0 : stream_flush(self);
+		status = stream_flush(self);
 		Py_DECREF(self);
 		if (unlikely(status < 0))
 			return -1;
@@ -311,6 +387,20 @@ int streams_flush_now(Loop *loop)
 			return -1;
 	}
 	return 0;
+}
+
+void streams_forget(Loop *loop)
+{
+	while (loop->dirty != NULL) {
+		Stream *self = loop->dirty;
+
+		loop->dirty = self->next_dirty;
+		if (loop->dirty == NULL)
+			loop->dirty_tail = &loop->dirty;
+		self->next_dirty = NULL;
+		self->is_dirty = false;
+		Py_DECREF(self);
+	}
 }
 
 int streams_traverse(Loop *loop, visitproc visit, void *arg)
@@ -342,16 +432,10 @@ int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *compl
 		if (self->state == STREAM_JOINING)
 			stream_join(self);
 	} else if (unlikely(completion->result < 0)) {
-		status = stream_send_failed(self, -completion->result);
+		status = stream_send_failed_outside(self, -completion->result);
 	} else {
 		stream_consume(self, (size_t)completion->result);
-		status = stream_maybe_resume_protocol(self); /* may write */
-		if (likely(status == 0)) {
-			if (likely(self->chunk_count == 0))
-				status = stream_drained(self);
-			else if (self->state < STREAM_LOST)
-				stream_mark_dirty(self);
-		}
+		status = stream_settle(self);
 	}
 	Py_DECREF(self);
 	return status;
@@ -433,31 +517,43 @@ static int stream_queued(Stream *self)
 {
 	if (self->chunk_count == 0 || self->state >= STREAM_LOST)
 		return 0;
-	if (unlikely(self->queued_bytes > self->high_water) &&
-	    stream_maybe_pause_protocol(self) < 0)
-		return -1;
+	stream_mark_dirty(self);
 	/* Between two runs of the loop no turn would send it. */
-	if (!self->loop->running && self->in_flight == 0 && stream_flush_now(self) < 0)
-		return -1;
-	if (self->chunk_count > 0 && self->state < STREAM_LOST)
-		stream_mark_dirty(self);
+	if (unlikely(!self->loop->running) && self->in_flight == 0) {
+		if (stream_flush_now(self) < 0)
+			return -1;
+		/* What is left would have needed the loop, in asyncio too. */
+		if (self->chunk_count > 0 && self->state < STREAM_LOST &&
+		    loop_check_closed(self->loop) < 0)
+			return -1;
+	}
+	if (unlikely(self->queued_bytes > self->high_water) && self->state < STREAM_LOST)
+		return stream_maybe_pause_protocol(self);
 	return 0;
 }
 
 PyObject *stream_write(Stream *self, PyObject *data)
 {
+	Py_ssize_t size;
 	int allowed;
 
 	if (unlikely(!PyBytes_Check(data) && !PyByteArray_Check(data) &&
 	             !PyMemoryView_Check(data))) {
-		PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%s'",
-		             Py_TYPE(data)->tp_name);
+		PyObject *name = PyType_GetName(Py_TYPE(data));
+
+		if (name != NULL)
+			PyErr_Format(PyExc_TypeError,
+			             "data argument must be a bytes-like object, not %R", name);
+		Py_XDECREF(name);
 		return NULL;
 	}
 	allowed = stream_check_write(self, "write");
 	if (unlikely(allowed < 0))
 		return NULL;
-	if (unlikely((PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data)) == 0))
+	size = PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
+	if (unlikely(size < 0))
+		return NULL;
+	if (unlikely(size == 0))
 		Py_RETURN_NONE;
 	if (unlikely(self->state >= STREAM_LOST)) {
 		if (stream_count_loss(self) < 0)
@@ -510,8 +606,11 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 	}
 	for (i = 0; i < PyTuple_GET_SIZE(views) && self->state < STREAM_LOST; i++) {
 		PyObject *view = PyTuple_GET_ITEM(views, i);
+		Py_ssize_t size = PyObject_Size(view);
 
-		if (PyObject_Size(view) != 0 && stream_queue(self, view) < 0) {
+		if (size < 0 || (size > 0 && stream_queue(self, view) < 0)) {
+			if (self->chunk_count > 0 && self->state < STREAM_LOST)
+				stream_mark_dirty(self);
 			Py_DECREF(views);
 			return NULL;
 		}
@@ -529,8 +628,7 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 	self->eof = true;
 	if (self->chunk_count > 0 && self->in_flight == 0 && stream_flush_now(self) < 0)
 		return NULL;
-	if (self->chunk_count == 0 && self->state == STREAM_OPEN &&
-	    shutdown(self->fd, SHUT_WR) < 0)
+	if (self->chunk_count == 0 && self->state == STREAM_OPEN && stream_shut_down(self) != 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
 	Py_RETURN_NONE;
 }

@@ -62,7 +62,7 @@ int timers_push(struct timer_heap *heap, Handle *handle)
 	assert(handle->heap_index == TIMER_NOT_SCHEDULED);
 	if (unlikely(heap->count == heap->capacity)) {
 		size_t capacity = heap->capacity ? heap->capacity * 2 : TIMERS_CAPACITY_FIRST;
-		Handle **items = PyMem_Resize(heap->items, Handle *, capacity);
+		Handle **items = PyMem_Realloc(heap->items, capacity * sizeof(*items));
 
 		if (items == NULL) {
 			Py_DECREF(handle);

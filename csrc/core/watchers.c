@@ -8,6 +8,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/epoll.h>
 
 #define WATCHERS_FIRST 64
@@ -19,9 +20,14 @@ static int watchers_reserve(Loop *self, int fd)
 
 	if (fd < self->watcher_capacity)
 		return 0;
+	/* A number that is no descriptor must not make us allocate for it. */
+	if (fcntl(fd, F_GETFD) < 0) {
+		PyErr_SetFromErrno(PyExc_OSError);
+		return -1;
+	}
 	while (capacity <= fd)
 		capacity *= 2;
-	watchers = PyMem_Resize(self->watchers, struct watcher, capacity);
+	watchers = PyMem_Realloc(self->watchers, (size_t)capacity * sizeof(*watchers));
 	if (watchers == NULL) {
 		PyErr_NoMemory();
 		return -1;
