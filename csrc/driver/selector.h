@@ -1,0 +1,370 @@
+/*
+ * The selector's own structures, shared by its files and by nobody else:
+ *
+ *     selector.c           making, remaking, harvest, watch, ending; the table
+ *     selector_turn.c      turn and wake
+ *     selector_verbs.c     how the operations of sockets start, and are tried again
+ *     selector_files.c     the same for readiness, the clock, files and pipes
+ *     selector_serve.c     what a ready descriptor does for those who wait
+ *     operations.c         the life of an operation
+ *     descriptors.c        one entry per descriptor, and its registration
+ *     deadlines.c          the heap of deadlines
+ */
+#ifndef UL_SELECTOR_H
+#define UL_SELECTOR_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "driver.h"
+#include "lender.h"
+#include "options.h"
+#include "slots.h"
+
+enum verb {
+	VERB_RECV = 1,
+	VERB_RECV_INTO,
+	VERB_RECV_FROM,
+	VERB_RECV_MESSAGE,
+	VERB_SEND,
+	VERB_SEND_TO,
+	VERB_ACCEPT,
+	VERB_CONNECT,
+	VERB_POLL,
+	VERB_TIMEOUT,
+	VERB_READ,
+	VERB_WRITE,
+	VERB_SPLICE,
+};
+
+/* What a receive that did not fill its buffer says about a stream of bytes. */
+enum stream_kind {
+	STREAM_OTHER,   /* nothing: only EAGAIN says that it is drained */
+	STREAM_TCP,     /* drained, but for urgent data (EPOLLPRI) */
+	STREAM_UNIX,    /* drained, but for ancillary data (MSG_CTRUNC) */
+};
+
+struct operation_queue {
+	struct operation *first;
+	struct operation *last;
+};
+
+#define IOVECS_INLINE 4
+
+struct operation {
+	struct ul_slot slot;
+	struct operation *next;         /* in `queue` */
+	struct operation *previous;
+	struct operation_queue *queue;  /* a descriptor's, or the selector's `done` */
+	uint64_t deadline_ns;           /* in the heap: CLOCK_MONOTONIC */
+	uint64_t sequence;              /* in the heap: first come, first served */
+	uint32_t heap_position;         /* index + 1, 0 when not in the heap */
+	uint32_t retry_ns;              /* the latest pause of a call tried by the clock */
+	int fd;                         /* whose readiness it waits for, -1 for none */
+	int32_t result;                 /* when DONE */
+	void *copy;                     /* owned: iovecs or an address */
+	union {
+		struct {                /* recv_into, read, write */
+			void *buffer;
+			uint32_t size;
+			int flags;
+			int64_t offset;
+		} transfer;
+		struct {
+			struct msghdr *message;
+			int flags;
+		} message;
+		struct {                /* recv */
+			enum stream_kind kind;
+		} stream;
+		struct {
+			const struct iovec *iov;
+			uint32_t count;
+			struct iovec inline_iov[IOVECS_INLINE];
+		} send;
+		struct {                /* send_to, connect; the address is `copy` */
+			const void *data;
+			uint32_t size;
+			uint32_t address_size;
+		} datagram;
+		struct {
+			int fd_in;
+			int fd_out;
+			int64_t offset_in;
+			int64_t offset_out;
+			uint32_t size;
+			uint32_t flags;
+		} splice;
+		uint32_t poll_events;
+	};
+};
+
+/*
+ * How a descriptor is registered with epoll.
+ *
+ *     UNREGISTERED <-> EDGE <-> LEVEL
+ *
+ * EDGE is for descriptors that only verbs use: everything is asked for once,
+ * and whether somebody waits never changes the registration.  LEVEL is for
+ * descriptors with a watch, whose contract is level-triggered; the mask is
+ * then exactly what is waited for.
+ */
+enum registration {
+	UNREGISTERED,
+	EDGE,
+	LEVEL,
+};
+
+/*
+ * epoll_event.data is generation << 32 | descriptor, and this bit for LEVEL.
+ * No descriptor is that large.
+ */
+#define DATA_LEVEL (UINT64_C(1) << 31)
+
+/* The eventfd's; no registration has every bit set. */
+#define DATA_WAKE UINT64_MAX
+
+#define EVENTS_ANNOUNCING (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
+
+/* Whom a descriptor owes a look. */
+enum due {
+	DUE_READ = 1 << 0,
+	DUE_WRITE = 1 << 1,
+	DUE_POLL = 1 << 2,
+	DUE_WATCH = 1 << 3,
+};
+
+struct descriptor_list {
+	struct descriptor *first;
+	struct descriptor *last;
+};
+
+struct descriptor {
+	struct operation_queue readers; /* first come, first served */
+	struct operation_queue writers;
+	struct operation_queue pollers; /* one-shot polls: all see each event */
+	struct descriptor *next;        /* in `list` */
+	struct descriptor *previous;
+	struct descriptor_list *list;   /* the selector's `work` or `later`, or NULL */
+	int fd;
+	uint32_t generation;            /* of its registration */
+	uint32_t mask;                  /* of its registration */
+	uint32_t ready;                 /* EPOLL* bits reported and not served yet */
+	/*
+	 * EPOLLRDHUP, EPOLLHUP, EPOLLERR or EPOLLPRI, since the last receive
+	 * that found nothing: there is more to receive than a short receive says.
+	 */
+	uint32_t announced;
+	uint8_t registration;           /* enum registration */
+	uint8_t due;                    /* enum due: this turn */
+	uint8_t again;                  /* enum due: next turn, without an event */
+	/* A stream send was short: another is hopeless before EPOLLOUT. */
+	bool full;
+	uint16_t served;                /* completions given this turn */
+	void *watch_owner;
+	ul_token watch_token;
+	uint32_t watch_events;          /* 0: not watched */
+};
+
+#define DESCRIPTORS_PER_BLOCK 256
+
+struct deadlines {
+	struct operation **heap;        /* owned array, nobody's operations */
+	uint32_t count;
+	uint32_t size;
+	uint64_t sequence;
+};
+
+struct selector {
+	struct ul_driver driver;
+	struct ul_slots slots;
+	struct ul_lender lender;
+	struct deadlines deadlines;
+	struct ul_statistics statistics;
+	struct descriptor **blocks;     /* owned; by descriptor, blocks never move */
+	uint32_t block_count;
+	uint32_t generation;            /* of the latest registration */
+	struct descriptor_list work;    /* what the last turn found */
+	struct descriptor_list later;   /* ready without an event, next turn */
+	struct operation_queue done;    /* terminal, not harvested */
+	int epoll_fd;                   /* owned */
+	int wake_fd;                    /* owned eventfd, registered edge-triggered */
+	unsigned epoch;                 /* ul_fork_epoch when epoll_fd was made */
+	bool stale;                     /* a dead file keeps the set ready: rebuild */
+	bool skipped;                   /* the last turn made no system call */
+	bool has_pwait2;                /* epoll_pwait2(2), Linux 5.11 */
+	atomic_bool sleeping;           /* a turn waits, or is about to */
+	atomic_bool woken;              /* wake() was called since the last wait */
+};
+
+static inline struct selector *selector_of(struct ul_driver *driver)
+{
+	return (struct selector *)driver;
+}
+
+/*
+ * Made before a fork: epoll_fd and wake_fd are shared with the parent, and
+ * nothing may be done to them but close(2).
+ */
+static inline bool belongs_to_parent(const struct selector *selector)
+{
+	return selector->epoch != atomic_load_explicit(&ul_fork_epoch, memory_order_relaxed);
+}
+
+/* selector.c */
+
+/* A new epoll set with all that waits registered: after a fork, or when stale. */
+int ul_selector_rebuild(struct selector *selector);
+
+/* selector_turn.c */
+
+bool ul_selector_immediate(struct ul_driver *driver);
+int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns);
+void ul_selector_wake(struct ul_driver *driver);
+
+/* descriptors.c */
+
+/* The entry of `fd`, or NULL when there was never a need for one. */
+static inline struct descriptor *descriptor_find(const struct selector *selector, int fd)
+{
+	uint32_t block = (uint32_t)fd / DESCRIPTORS_PER_BLOCK;
+
+	if (block >= selector->block_count || selector->blocks[block] == NULL)
+		return NULL;
+	return &selector->blocks[block][(uint32_t)fd % DESCRIPTORS_PER_BLOCK];
+}
+
+/* The entry of `fd`, made when there is none.  0, -EBADF or -ENOMEM. */
+int ul_descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor);
+void ul_descriptors_release(struct selector *selector);
+/* Bring the registration in line with who waits; what is ready is reported anew. */
+int ul_descriptor_register(struct selector *selector, struct descriptor *descriptor);
+void ul_descriptor_unregister(struct selector *selector, struct descriptor *descriptor);
+/* After somebody stopped waiting: only a level-triggered mask must shrink. */
+void ul_descriptor_settle(struct selector *selector, struct descriptor *descriptor);
+/* Have it served this turn (work) or the next one (later). */
+void ul_descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor);
+void ul_descriptor_list_remove(struct descriptor *descriptor);
+
+/* operations.c */
+
+void ul_operation_queue_append(struct operation_queue *queue, struct operation *operation);
+void ul_operation_queue_remove(struct operation *operation);
+/* The operation has its result: out of every queue and of the heap, state DONE. */
+void ul_operation_finish(struct selector *selector, struct operation *operation);
+/* The same, with a completion for the next harvest. */
+void ul_operation_complete(struct selector *selector, struct operation *operation,
+                           int32_t result);
+
+enum side { READERS, WRITERS, POLLERS };
+
+static inline struct operation_queue *queue_of(struct descriptor *descriptor, enum side side)
+{
+	return side == READERS ? &descriptor->readers :
+	       side == WRITERS ? &descriptor->writers : &descriptor->pollers;
+}
+
+static inline bool somebody_waits(const struct selector *selector, int fd, enum side side)
+{
+	struct descriptor *descriptor = descriptor_find(selector, fd);
+
+	return descriptor != NULL && queue_of(descriptor, side)->first != NULL;
+}
+
+/* A byte stream is received from it: see descriptors.c for what that spares. */
+static inline bool descriptor_is_streaming(const struct descriptor *descriptor)
+{
+	const struct operation *reader = descriptor->readers.first;
+
+	return descriptor->registration == EDGE && reader != NULL &&
+	       reader->slot.verb == VERB_RECV && reader->stream.kind != STREAM_OTHER;
+}
+
+/* The call was all it took: passes `result` on. */
+static inline int operation_done_at_once(struct selector *selector, int result)
+{
+	selector->statistics.submitted++;
+	return result;
+}
+
+/* In state QUEUED, or NULL when memory is out. */
+struct operation *ul_operation_take(struct selector *selector, enum verb verb, void *owner);
+/* An operation that never started. */
+void ul_operation_drop(struct selector *selector, struct operation *operation);
+/* Queue it at `fd`, registered so that readiness from now on is reported.  0 or -errno. */
+int ul_operation_wait(struct selector *selector, struct operation *operation, int fd,
+                      enum side side);
+/* Wait at `fd`, or drop it: -EINPROGRESS or another -errno, for the verb to return. */
+int ul_operation_start(struct selector *selector, struct operation *operation, int fd,
+                       enum side side, ul_token *token);
+/* From QUEUED to IN_KERNEL; -EINPROGRESS. */
+int ul_operation_started(struct selector *selector, struct operation *operation,
+                         ul_token *token);
+/* Try again when the clock says so, for what no readiness announces.  0 or -ENOMEM. */
+int ul_operation_retry_later(struct selector *selector, struct operation *operation);
+
+/* deadlines.c */
+
+uint64_t ul_deadlines_now(void);
+/* 0 or -ENOMEM. */
+int ul_deadlines_add(struct deadlines *deadlines, struct operation *operation,
+                     uint64_t deadline_ns);
+void ul_deadlines_remove(struct deadlines *deadlines, struct operation *operation);
+void ul_deadlines_release(struct deadlines *deadlines);
+
+/* selector_serve.c */
+
+/*
+ * Serve those who wait for `descriptor`, as long as out[*count] is within
+ * `capacity`.  What is left to do stays in `due`.  True when a buffer was lent.
+ */
+bool ul_descriptor_serve(struct selector *selector, struct descriptor *descriptor,
+                         struct ul_completion *out, int capacity, int *count);
+
+/* selector_verbs.c */
+
+/* The call of a one-shot operation, once more: its result, or -EAGAIN. */
+int ul_operation_attempt(struct selector *selector, struct operation *operation);
+
+int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int ul_selector_recv_into(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                          uint32_t size, int flags, ul_token *token);
+int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int ul_selector_recv_message(struct ul_driver *driver, void *owner, int fd,
+                             struct msghdr *message, int flags, ul_token *token);
+int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+                     uint32_t count, ul_token *token);
+int ul_selector_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
+                        uint32_t size, const struct sockaddr *address,
+                        uint32_t address_size, ul_token *token);
+int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
+                        const struct sockaddr *address, uint32_t address_size,
+                        ul_token *token);
+
+/* selector_files.c */
+
+int ul_file_attempt(struct operation *operation);
+/* poll(2) without waiting: what is ready of `events`. */
+uint32_t ul_poll_now(int fd, uint32_t events);
+/*
+ * A splice found one of its descriptors not ready.  True when that is not the
+ * one it waits for, and it went to the other's queue (or failed).
+ */
+bool ul_splice_move(struct selector *selector, struct operation *operation);
+
+int ul_selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                     ul_token *token);
+int ul_selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                        ul_token *token);
+int ul_selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                     uint32_t size, int64_t offset, ul_token *token);
+int ul_selector_write(struct ul_driver *driver, void *owner, int fd, const void *data,
+                      uint32_t size, int64_t offset, ul_token *token);
+int ul_selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                       int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                       ul_token *token);
+
+#endif

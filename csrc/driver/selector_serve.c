@@ -1,0 +1,266 @@
+/*
+ * What a ready descriptor does for those who wait for it.
+ *
+ * Runs inside harvest(): the calls are made here, lazily, so that the bytes
+ * of one receive are copied out by the owner before the next receive fills
+ * the same, still cached, buffer.
+ *
+ * A stream of bytes is received once per turn, so that one fast sender cannot
+ * starve the others; a receive that filled its buffer puts the descriptor on
+ * the list for the next turn.  A receive that did not fill it has drained the
+ * socket (epoll(7), Question 9), which saves the receive that would say EAGAIN.
+ * Exceptions to that, in which the next turn asks again:
+ *
+ *   - EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen: what they announce makes no
+ *     further edge;
+ *   - urgent data: a TCP receive stops short at its mark;
+ *   - ancillary data: an AF_UNIX receive stops short behind passed descriptors.
+ *     recvmsg(2) without room for them says MSG_CTRUNC then;
+ *   - any other kind of socket.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "selector.h"
+
+/*
+ * Most datagrams or accepted connections per descriptor and turn: enough to
+ * pay for the turn, little enough not to starve the others.
+ */
+#define DATAGRAMS_PER_TURN 16
+#define ACCEPTS_PER_TURN 64
+
+enum served {
+	BLOCKED,        /* nothing more for now */
+	AGAIN,          /* nothing more this turn, but the next without an event */
+	GAVE,           /* a completion; the operation goes on */
+	LENT,           /* the same, with a lent buffer */
+	ENDED,          /* `result` is terminal */
+};
+
+static ssize_t stream_call(int fd, enum stream_kind kind, unsigned char *data, uint32_t size,
+                           bool *ancillary)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = size };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t result;
+
+	if (kind != STREAM_UNIX)
+		return recv(fd, data, size, MSG_DONTWAIT);
+	result = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	*ancillary = (message.msg_flags & MSG_CTRUNC) != 0;
+	return result;
+}
+
+static enum served serve_recv(struct selector *selector, struct descriptor *descriptor,
+                              struct operation *operation, struct ul_completion *completion)
+{
+	unsigned char *data = ul_lender_take(&selector->lender);
+	bool more = false;
+	ssize_t result;
+
+	if (data == NULL) {
+		selector->statistics.starved++;
+		return AGAIN;
+	}
+	do {
+		result = stream_call(operation->fd, operation->stream.kind, data,
+		                     selector->lender.size, &more);
+	} while (result < 0 && errno == EINTR);
+	if (result > 0) {
+		more = more || (uint32_t)result == selector->lender.size ||
+		       descriptor->announced != 0 || operation->stream.kind == STREAM_OTHER;
+		if (more)
+			descriptor->again |= DUE_READ;
+		descriptor->due &= (uint8_t)~DUE_READ;
+		completion->result = (int32_t)result;
+		completion->flags = UL_MORE | UL_LENT;
+		completion->data = data;
+		return LENT;
+	}
+	completion->result = result == 0 ? 0 : -errno;
+	ul_lender_give(&selector->lender, data);
+	return completion->result == -EAGAIN ? BLOCKED : ENDED;
+}
+
+static enum served serve_recv_from(struct selector *selector, struct descriptor *descriptor,
+                                   struct operation *operation,
+                                   struct ul_completion *completion)
+{
+	struct iovec iov = { .iov_len = selector->lender.size };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t result;
+
+	if (descriptor->served >= DATAGRAMS_PER_TURN)
+		return AGAIN;
+	iov.iov_base = ul_lender_take(&selector->lender);
+	if (iov.iov_base == NULL) {
+		selector->statistics.starved++;
+		return AGAIN;
+	}
+	message.msg_name = ul_lender_sender(&selector->lender, iov.iov_base);
+	message.msg_namelen = sizeof(struct sockaddr_storage);
+	do {
+		result = recvmsg(operation->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (result < 0 && errno == EINTR);
+	/* Empty datagrams exist; but after a hang-up it is the end, again and again. */
+	if (result > 0 || (result == 0 && !(descriptor->announced & (EPOLLRDHUP | EPOLLHUP)))) {
+		descriptor->served++;
+		completion->result = (int32_t)result;
+		completion->flags = UL_MORE | UL_LENT;
+		if (message.msg_flags & MSG_TRUNC)
+			completion->flags |= UL_TRUNCATED;
+		completion->data = iov.iov_base;
+		completion->address = message.msg_name;
+		completion->address_size = message.msg_namelen;
+		return LENT;
+	}
+	completion->result = result == 0 ? 0 : -errno;
+	ul_lender_give(&selector->lender, iov.iov_base);
+	return completion->result == -EAGAIN ? BLOCKED : ENDED;
+}
+
+static enum served serve_accept(struct descriptor *descriptor, struct operation *operation,
+                                struct ul_completion *completion)
+{
+	if (descriptor->served >= ACCEPTS_PER_TURN)
+		return AGAIN;
+	do {
+		/* ECONNABORTED: that one hung up in the queue; the next may be there. */
+		completion->result = accept4(operation->fd, NULL, NULL,
+		                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+	} while (completion->result < 0 && (errno == EINTR || errno == ECONNABORTED));
+	if (completion->result >= 0) {
+		descriptor->served++;
+		completion->flags = UL_MORE;
+		return GAVE;
+	}
+	completion->result = -errno;
+	return completion->result == -EAGAIN ? BLOCKED : ENDED;
+}
+
+static enum served serve_one(struct selector *selector, struct descriptor *descriptor,
+                             struct operation *operation, struct ul_completion *completion)
+{
+	assert(operation->slot.state == UL_IN_KERNEL);
+	*completion = (struct ul_completion){
+		.owner = operation->slot.owner,
+		.token = ul_slot_token(&operation->slot),
+	};
+	switch (operation->slot.verb) {
+	case VERB_RECV:
+		return serve_recv(selector, descriptor, operation, completion);
+	case VERB_RECV_FROM:
+		return serve_recv_from(selector, descriptor, operation, completion);
+	case VERB_ACCEPT:
+		return serve_accept(descriptor, operation, completion);
+	default:
+		completion->result = ul_operation_attempt(selector, operation);
+		return completion->result == -EAGAIN ? BLOCKED : ENDED;
+	}
+}
+
+/*
+ * Serve a queue, first come, first served, until it blocks.  `due` is cleared
+ * when it needs no more this turn.  True when a buffer was lent.
+ */
+static bool serve_queue(struct selector *selector, struct descriptor *descriptor,
+                        struct operation_queue *queue, uint8_t due,
+                        struct ul_completion *out, int capacity, int *count)
+{
+	struct operation *operation;
+
+	while ((operation = queue->first) != NULL && (descriptor->due & due)) {
+		if (*count == capacity)
+			return false;
+		switch (serve_one(selector, descriptor, operation, &out[*count])) {
+		case BLOCKED:
+			if (operation->slot.verb == VERB_SPLICE &&
+			    ul_splice_move(selector, operation))
+				break;
+			descriptor->due &= (uint8_t)~due;
+			if (due == DUE_READ)
+				descriptor->announced = 0;
+			return false;
+		case AGAIN:
+			descriptor->due &= (uint8_t)~due;
+			descriptor->again |= due;
+			return false;
+		case GAVE:
+			(*count)++;
+			break;
+		case LENT:
+			(*count)++;
+			return true;
+		case ENDED:
+			(*count)++;
+			ul_operation_finish(selector, operation);
+			ul_slot_free(&selector->slots, &operation->slot);
+			break;
+		}
+	}
+	descriptor->due &= (uint8_t)~due;
+	return false;
+}
+
+static void serve_pollers(struct selector *selector, struct descriptor *descriptor,
+                          struct ul_completion *out, int capacity, int *count)
+{
+	struct operation *operation = descriptor->pollers.first;
+
+	while (operation != NULL) {
+		struct operation *next = operation->next;
+		uint32_t events = operation->poll_events | EPOLLERR | EPOLLHUP;
+
+		if (descriptor->ready & events) {
+			if (*count == capacity)
+				return;
+			out[(*count)++] = (struct ul_completion){
+				.owner = operation->slot.owner,
+				.token = ul_slot_token(&operation->slot),
+				.result = (int32_t)(descriptor->ready & events),
+			};
+			ul_operation_finish(selector, operation);
+			ul_slot_free(&selector->slots, &operation->slot);
+		}
+		operation = next;
+	}
+	descriptor->due &= (uint8_t)~DUE_POLL;
+}
+
+static void serve_watch(struct descriptor *descriptor, struct ul_completion *out, int capacity,
+                        int *count)
+{
+	uint32_t events = descriptor->ready & (descriptor->watch_events | EPOLLERR | EPOLLHUP);
+
+	if (descriptor->watch_events != 0 && events != 0) {
+		if (*count == capacity)
+			return;
+		out[(*count)++] = (struct ul_completion){
+			.owner = descriptor->watch_owner,
+			.token = descriptor->watch_token,
+			.result = (int32_t)events,
+			.flags = UL_WATCH | UL_MORE,
+		};
+	}
+	descriptor->due &= (uint8_t)~DUE_WATCH;
+}
+
+bool ul_descriptor_serve(struct selector *selector, struct descriptor *descriptor,
+                         struct ul_completion *out, int capacity, int *count)
+{
+	bool lent = false;
+
+	if (descriptor->due & DUE_WATCH)
+		serve_watch(descriptor, out, capacity, count);
+	if (descriptor->due & DUE_POLL)
+		serve_pollers(selector, descriptor, out, capacity, count);
+	if (descriptor->due & DUE_WRITE)
+		serve_queue(selector, descriptor, &descriptor->writers, DUE_WRITE,
+		            out, capacity, count);
+	if (descriptor->due & DUE_READ)
+		lent = serve_queue(selector, descriptor, &descriptor->readers, DUE_READ,
+		                   out, capacity, count);
+	return lent;
+}

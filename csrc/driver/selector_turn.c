@@ -1,0 +1,237 @@
+/*
+ * The selector's turn: find what is ready, and sleep when nothing is.
+ *
+ * A turn moves what epoll reports to the `work` list; harvest() serves that
+ * list.  Between the two the owner may close, cancel and start what it likes:
+ * an entry of the list is a descriptor that is due a look, no promise.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "selector.h"
+
+#define EVENTS_PER_TURN 256
+
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
+
+static bool is_pending(const struct selector *selector)
+{
+	return selector->done.first != NULL || selector->work.first != NULL ||
+	       selector->later.first != NULL;
+}
+
+bool ul_selector_immediate(struct ul_driver *driver)
+{
+	struct selector *selector = selector_of(driver);
+
+	return is_pending(selector) ||
+	       atomic_load_explicit(&selector->woken, memory_order_relaxed);
+}
+
+/* The descriptor is due a look: this turn. */
+static void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
+{
+	descriptor->due |= due;
+	if (descriptor->list != NULL)
+		return;
+	descriptor->served = 0;
+	ul_descriptor_list_append(&selector->work, descriptor);
+}
+
+static void later_becomes_work(struct selector *selector)
+{
+	struct descriptor *descriptor;
+
+	while ((descriptor = selector->later.first) != NULL) {
+		ul_descriptor_list_remove(descriptor);
+		descriptor_due(selector, descriptor, descriptor->again);
+		descriptor->again = 0;
+	}
+}
+
+static void event_found(struct selector *selector, const struct epoll_event *event)
+{
+	uint64_t data = event->data.u64;
+	uint32_t events = event->events;
+	struct descriptor *descriptor;
+	uint8_t due = 0;
+
+	if (data == DATA_WAKE)
+		return;
+	descriptor = descriptor_find(selector, (int)(uint32_t)(data & ~DATA_LEVEL));
+	/*
+	 * Nobody can have changed a registration since epoll_wait(2) returned:
+	 * this is a file that outlived its descriptor.  Edge-triggered it
+	 * bothers us seldom; level-triggered it would for ever.
+	 */
+	if (descriptor == NULL || descriptor->registration == UNREGISTERED ||
+	    descriptor->generation != (uint32_t)(data >> 32)) {
+		if (data & DATA_LEVEL)
+			selector->stale = true;
+		return;
+	}
+	descriptor->ready |= events;
+	descriptor->announced |= events & EVENTS_ANNOUNCING;
+	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
+		descriptor->full = false;
+		if (descriptor->writers.first != NULL)
+			due |= DUE_WRITE;
+	}
+	if (events & (EPOLLIN | EVENTS_ANNOUNCING) && descriptor->readers.first != NULL)
+		due |= DUE_READ;
+	if (descriptor->pollers.first != NULL)
+		due |= DUE_POLL;
+	/* Also without a watch: its end is what a level-triggered set is told by serving. */
+	if (descriptor->registration == LEVEL)
+		due |= DUE_WATCH;
+	if (due != 0)
+		descriptor_due(selector, descriptor, due);
+	else
+		descriptor->ready = 0;
+}
+
+/* What the clock ends, and what it tries again. */
+static void deadlines_expire(struct selector *selector)
+{
+	uint64_t now = ul_deadlines_now();
+	struct deadlines *deadlines = &selector->deadlines;
+
+	while (deadlines->count != 0 && deadlines->heap[0]->deadline_ns <= now) {
+		struct operation *operation = deadlines->heap[0];
+		struct descriptor *descriptor;
+
+		if (operation->slot.verb == VERB_TIMEOUT) {
+			ul_operation_complete(selector, operation, -ETIME);
+			continue;
+		}
+		ul_deadlines_remove(deadlines, operation);
+		descriptor = descriptor_find(selector, operation->fd);
+		assert(descriptor != NULL);
+		descriptor_due(selector, descriptor, DUE_WRITE);
+	}
+}
+
+static int64_t wait_bounded(const struct selector *selector, int64_t timeout_ns)
+{
+	uint64_t now;
+	uint64_t deadline;
+
+	if (timeout_ns == 0 || selector->deadlines.count == 0)
+		return timeout_ns;
+	now = ul_deadlines_now();
+	deadline = selector->deadlines.heap[0]->deadline_ns;
+	if (deadline <= now)
+		return 0;
+	if (timeout_ns < 0 || deadline - now < (uint64_t)timeout_ns)
+		return deadline - now < INT64_MAX ? (int64_t)(deadline - now) : UL_FOREVER;
+	return timeout_ns;
+}
+
+static int epoll_wait_ns(struct selector *selector, struct epoll_event *events,
+                         int64_t timeout_ns)
+{
+	int64_t timeout_ms;
+
+	selector->statistics.enters++;
+	if (timeout_ns > 0 && selector->has_pwait2) {
+		struct timespec timeout = {
+			.tv_sec = timeout_ns / 1000000000,
+			.tv_nsec = timeout_ns % 1000000000,
+		};
+		long count = syscall(SYS_epoll_pwait2, selector->epoll_fd, events,
+		                     EVENTS_PER_TURN, &timeout, NULL, 0);
+
+		/* ENOSYS before Linux 5.11, or whatever a seccomp filter answers. */
+		if (count >= 0 || errno == EINTR || errno == EBADF)
+			return (int)count;
+		selector->has_pwait2 = false;
+	}
+	/* Rounded up: an early end would only turn once more, for nothing. */
+	timeout_ms = timeout_ns <= 0 ? timeout_ns : (timeout_ns - 1) / 1000000 + 1;
+	return epoll_wait(selector->epoll_fd, events, EVENTS_PER_TURN,
+	                  timeout_ns < 0 ? -1 : timeout_ms < INT32_MAX ? (int)timeout_ms
+	                                                              : INT32_MAX);
+}
+
+/*
+ * epoll_wait(2), asleep only as long as wake() can end it.  The order matters:
+ * a wake() that comes before `sleeping` is set leaves `woken`, one that comes
+ * after it writes to the eventfd.
+ */
+static int selector_wait(struct selector *selector, struct epoll_event *events,
+                         int64_t timeout_ns)
+{
+	int result;
+
+	timeout_ns = wait_bounded(selector, timeout_ns);
+	if (timeout_ns != 0) {
+		atomic_store(&selector->sleeping, true);
+		if (atomic_load(&selector->woken))
+			timeout_ns = 0;
+	}
+	result = epoll_wait_ns(selector, events, timeout_ns);
+	if (result < 0)
+		result = errno == EINTR ? 0 : -errno;
+	atomic_store_explicit(&selector->sleeping, false, memory_order_relaxed);
+	return result;
+}
+
+int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
+{
+	struct selector *selector = selector_of(driver);
+	struct epoll_event events[EVENTS_PER_TURN];
+	bool skip;
+	int result = 0;
+	int index;
+
+	selector->statistics.turns++;
+	if (belongs_to_parent(selector) || selector->stale) {
+		result = ul_selector_rebuild(selector);
+		if (result != 0)
+			return result;
+	}
+	/*
+	 * With work at hand there is nothing to wait for, and every other turn
+	 * does without asking epoll.  Never two in a row: what becomes ready
+	 * elsewhere then waits for one round of the work at most.
+	 */
+	skip = false;
+	if (is_pending(selector)) {
+		later_becomes_work(selector);
+		timeout_ns = 0;
+		skip = !selector->skipped;
+	}
+	selector->skipped = skip;
+	if (!skip)
+		result = selector_wait(selector, events, timeout_ns);
+	for (index = 0; index < result; index++)
+		event_found(selector, &events[index]);
+	if (selector->deadlines.count != 0)
+		deadlines_expire(selector);
+	/* The exchange makes visible what was done before the wake() that it sees. */
+	if (atomic_load_explicit(&selector->woken, memory_order_relaxed))
+		atomic_exchange(&selector->woken, false);
+	return result < 0 ? result : 0;
+}
+
+void ul_selector_wake(struct ul_driver *driver)
+{
+	struct selector *selector = selector_of(driver);
+	uint64_t one = 1;
+	int failure = errno;
+
+	if (atomic_exchange(&selector->woken, true))
+		return;
+	if (!atomic_load(&selector->sleeping) || belongs_to_parent(selector))
+		return;
+	/* Fails only when the counter is full, and then it is readable as it is. */
+	if (write(selector->wake_fd, &one, sizeof(one)) == sizeof(one))
+		__atomic_fetch_add(&selector->statistics.wakes, 1, __ATOMIC_RELAXED);
+	errno = failure;
+}

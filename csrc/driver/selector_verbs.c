@@ -1,0 +1,367 @@
+/*
+ * The selector's verbs for sockets: how each starts, and is tried again.
+ *
+ * The call is made first; most succeed, and then neither a slot nor a
+ * completion is needed.  What would block waits in the queue of its
+ * descriptor, in order: nobody overtakes.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#include "selector.h"
+
+/* The calls: their result, or -errno. */
+
+static int call_recv(int fd, void *buffer, uint32_t size, int flags)
+{
+	ssize_t result;
+
+	do {
+		result = recv(fd, buffer, size, flags | MSG_DONTWAIT);
+	} while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : (int)result;
+}
+
+static int call_recv_message(int fd, struct msghdr *message, int flags)
+{
+	ssize_t result;
+
+	do {
+		result = recvmsg(fd, message, flags | MSG_DONTWAIT);
+	} while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : (int)result;
+}
+
+static int call_send(int fd, const struct iovec *iov, uint32_t count)
+{
+	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
+	ssize_t result;
+
+	do {
+		if (count == 1)
+			result = send(fd, iov->iov_base, iov->iov_len,
+			              MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			result = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : (int)result;
+}
+
+static int call_send_to(int fd, const void *data, uint32_t size,
+                        const struct sockaddr *address, uint32_t address_size)
+{
+	ssize_t result;
+
+	do {
+		result = sendto(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL, address,
+		                address_size);
+	} while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : (int)result;
+}
+
+static bool is_unix(int fd)
+{
+	int domain = 0;
+	socklen_t size = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/* Receiving. */
+
+static int stream_kind_of(int fd, enum stream_kind *kind)
+{
+	int value = 0;
+	socklen_t size = sizeof(value);
+
+	*kind = STREAM_OTHER;
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &size) != 0)
+		return -errno;
+	if (value == IPPROTO_TCP) {
+		*kind = STREAM_TCP;
+	} else if (is_unix(fd)) {
+		size = sizeof(value);
+		if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 &&
+		    value == SOCK_STREAM)
+			*kind = STREAM_UNIX;
+	}
+	return 0;
+}
+
+int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation;
+	enum stream_kind kind;
+	int result = stream_kind_of(fd, &kind);
+
+	*token = 0;
+	if (result != 0)
+		return result;
+	operation = ul_operation_take(selector, VERB_RECV, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	operation->stream.kind = kind;
+	return ul_operation_start(selector, operation, fd, READERS, token);
+}
+
+int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation = ul_operation_take(selector, VERB_RECV_FROM, owner);
+
+	*token = 0;
+	if (operation == NULL)
+		return -ENOMEM;
+	return ul_operation_start(selector, operation, fd, READERS, token);
+}
+
+int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation = ul_operation_take(selector, VERB_ACCEPT, owner);
+
+	*token = 0;
+	if (operation == NULL)
+		return -ENOMEM;
+	return ul_operation_start(selector, operation, fd, READERS, token);
+}
+
+int ul_selector_recv_into(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                          uint32_t size, int flags, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation;
+
+	*token = 0;
+	if (!somebody_waits(selector, fd, READERS)) {
+		int result = call_recv(fd, buffer, size, flags);
+
+		if (result != -EAGAIN)
+			return operation_done_at_once(selector, result);
+	}
+	operation = ul_operation_take(selector, VERB_RECV_INTO, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	operation->transfer.buffer = buffer;
+	operation->transfer.size = size;
+	operation->transfer.flags = flags;
+	return ul_operation_start(selector, operation, fd, READERS, token);
+}
+
+int ul_selector_recv_message(struct ul_driver *driver, void *owner, int fd,
+                             struct msghdr *message, int flags, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation;
+
+	*token = 0;
+	if (!somebody_waits(selector, fd, READERS)) {
+		int result = call_recv_message(fd, message, flags);
+
+		if (result != -EAGAIN)
+			return operation_done_at_once(selector, result);
+	}
+	operation = ul_operation_take(selector, VERB_RECV_MESSAGE, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	operation->message.message = message;
+	operation->message.flags = flags;
+	return ul_operation_start(selector, operation, fd, READERS, token);
+}
+
+/* Sending. */
+
+static size_t iov_size(const struct iovec *iov, uint32_t count)
+{
+	size_t size = 0;
+	uint32_t index;
+
+	for (index = 0; index < count; index++)
+		size += iov[index].iov_len;
+	return size;
+}
+
+/*
+ * Remember a short send.  The kernel notes that we want space then
+ * (SOCK_NOSPACE) and reports EPOLLOUT when there is some, an edge that cannot
+ * be missed while the descriptor is registered.
+ */
+static void send_noticed(struct descriptor *descriptor, const struct iovec *iov,
+                         uint32_t count, int result)
+{
+	if (descriptor != NULL && result >= 0 && descriptor_is_streaming(descriptor) &&
+	    (size_t)result < iov_size(iov, count))
+		descriptor->full = true;
+}
+
+int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+                     uint32_t count, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct descriptor *descriptor = descriptor_find(selector, fd);
+	struct operation *operation;
+
+	*token = 0;
+	if (count > IOV_MAX)
+		count = IOV_MAX;
+	if (descriptor == NULL || (descriptor->writers.first == NULL &&
+	                           !(descriptor->full && descriptor_is_streaming(descriptor)))) {
+		int result = call_send(fd, iov, count);
+
+		if (result != -EAGAIN) {
+			send_noticed(descriptor, iov, count, result);
+			return operation_done_at_once(selector, result);
+		}
+	}
+	operation = ul_operation_take(selector, VERB_SEND, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	operation->send.count = count;
+	operation->send.iov = operation->send.inline_iov;
+	if (count > IOVECS_INLINE) {
+		operation->copy = malloc(count * sizeof(*iov));
+		if (operation->copy == NULL) {
+			ul_operation_drop(selector, operation);
+			return -ENOMEM;
+		}
+		operation->send.iov = operation->copy;
+	}
+	memcpy((struct iovec *)operation->send.iov, iov, count * sizeof(*iov));
+	return ul_operation_start(selector, operation, fd, WRITERS, token);
+}
+
+static int copy_address(struct operation *operation, const struct sockaddr *address,
+                        uint32_t address_size)
+{
+	operation->datagram.address_size = address_size;
+	if (address == NULL)
+		return 0;
+	operation->copy = malloc(address_size);
+	if (operation->copy == NULL)
+		return -ENOMEM;
+	memcpy(operation->copy, address, address_size);
+	return 0;
+}
+
+int ul_selector_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
+                        uint32_t size, const struct sockaddr *address,
+                        uint32_t address_size, ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation;
+	int result;
+
+	*token = 0;
+	if (!somebody_waits(selector, fd, WRITERS)) {
+		result = call_send_to(fd, data, size, address, address_size);
+		if (result != -EAGAIN)
+			return operation_done_at_once(selector, result);
+	}
+	operation = ul_operation_take(selector, VERB_SEND_TO, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	operation->datagram.data = data;
+	operation->datagram.size = size;
+	result = copy_address(operation, address, address_size);
+	if (result == 0 && address != NULL && address->sa_family == AF_UNIX)
+		result = ul_operation_retry_later(selector, operation);
+	if (result != 0) {
+		ul_operation_drop(selector, operation);
+		return result;
+	}
+	return ul_operation_start(selector, operation, fd, WRITERS, token);
+}
+
+/* Connecting. */
+
+static int connect_result(int fd)
+{
+	int failure = 0;
+	socklen_t size = sizeof(failure);
+
+	/* An event of before the connect proves nothing. */
+	if (!(ul_poll_now(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)))
+		return -EAGAIN;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
+		return -errno;
+	return -failure;
+}
+
+int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
+                        const struct sockaddr *address, uint32_t address_size,
+                        ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation;
+	int result;
+
+	*token = 0;
+	result = connect(fd, address, address_size) == 0 ? 0 : -errno;
+	/* EINTR: it goes on without us.  EAGAIN: the queue of an AF_UNIX listener is full. */
+	if (result != -EINPROGRESS && result != -EALREADY && result != -EINTR &&
+	    !(result == -EAGAIN && address->sa_family == AF_UNIX))
+		return operation_done_at_once(selector, result);
+	operation = ul_operation_take(selector, VERB_CONNECT, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	if (result == -EAGAIN) {
+		result = copy_address(operation, address, address_size);
+		if (result == 0)
+			result = ul_operation_retry_later(selector, operation);
+		if (result != 0) {
+			ul_operation_drop(selector, operation);
+			return result;
+		}
+	}
+	return ul_operation_start(selector, operation, fd, WRITERS, token);
+}
+
+/* Trying again. */
+
+/* After a call to a peer whose address is a path: see RETRY_NS_MIN. */
+static int attempt_by_clock(struct selector *selector, struct operation *operation, int result)
+{
+	const struct sockaddr *address = operation->copy;
+
+	if (result != -EAGAIN || address == NULL || address->sa_family != AF_UNIX)
+		return result;
+	return ul_operation_retry_later(selector, operation) == 0 ? -EAGAIN : -ENOMEM;
+}
+
+int ul_operation_attempt(struct selector *selector, struct operation *operation)
+{
+	int fd = operation->fd;
+	int result;
+
+	switch (operation->slot.verb) {
+	case VERB_RECV_INTO:
+		return call_recv(fd, operation->transfer.buffer, operation->transfer.size,
+		                 operation->transfer.flags);
+	case VERB_RECV_MESSAGE:
+		return call_recv_message(fd, operation->message.message,
+		                         operation->message.flags);
+	case VERB_SEND:
+		result = call_send(fd, operation->send.iov, operation->send.count);
+		send_noticed(descriptor_find(selector, fd), operation->send.iov,
+		             operation->send.count, result);
+		return result;
+	case VERB_SEND_TO:
+		result = call_send_to(fd, operation->datagram.data, operation->datagram.size,
+		                      operation->copy, operation->datagram.address_size);
+		return attempt_by_clock(selector, operation, result);
+	case VERB_CONNECT:
+		if (operation->copy == NULL)
+			return connect_result(fd);
+		result = connect(fd, operation->copy, operation->datagram.address_size);
+		return attempt_by_clock(selector, operation, result == 0 ? 0 : -errno);
+	default:
+		return ul_file_attempt(operation);
+	}
+}

@@ -1,0 +1,209 @@
+/* The level-triggered watches of the ring driver.  See watches.h. */
+#include "watches.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "options.h"
+
+/*
+ * epoll knows files, not descriptors: a registration lives until the last
+ * duplicate of the file is closed, and keeps naming the descriptor it was made
+ * with, whatever that stands for meanwhile (epoll(7), Questions 6 and 9).  So
+ * each registration carries a generation in epoll_event.data, and events of
+ * any but the latest one of a descriptor are dropped.
+ */
+struct ul_watch {
+	void *owner;         /* the caller's */
+	uint32_t events;     /* 0: not watched */
+	uint32_t generation;
+};
+
+/* The generation shares the token with UL_WATCH_TOKEN. */
+#define GENERATION_MAX UINT32_C(0x7fffffff)
+#define EVENTS_PER_HARVEST 64
+
+static bool belongs_to_parent(const struct ul_watches *watches)
+{
+	return watches->epoch != atomic_load_explicit(&ul_fork_epoch, memory_order_relaxed);
+}
+
+static uint64_t registration_data(const struct ul_watch *watch, int fd)
+{
+	return (uint64_t)watch->generation << 32 | (uint32_t)fd;
+}
+
+static ul_token watch_token(const struct ul_watch *watch, int fd)
+{
+	return UL_WATCH_TOKEN | (registration_data(watch, fd) + 1);
+}
+
+int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data)
+{
+	struct epoll_event event = { .events = events, .data.u64 = data };
+	int operation = registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+
+	if (epoll_ctl(epoll_fd, operation, fd, &event) == 0)
+		return 0;
+	if (operation == EPOLL_CTL_MOD && errno == ENOENT)
+		operation = EPOLL_CTL_ADD;
+	else if (operation == EPOLL_CTL_ADD && errno == EEXIST)
+		operation = EPOLL_CTL_MOD;
+	else
+		return -errno;
+	return epoll_ctl(epoll_fd, operation, fd, &event) == 0 ? 0 : -errno;
+}
+
+int ul_watches_init(struct ul_watches *watches)
+{
+	memset(watches, 0, sizeof(*watches));
+	watches->epoch = atomic_load(&ul_fork_epoch);
+	watches->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	return watches->epoll_fd >= 0 ? 0 : -errno;
+}
+
+void ul_watches_release(struct ul_watches *watches)
+{
+	if (watches->epoll_fd >= 0)
+		close(watches->epoll_fd);
+	free(watches->table);
+	memset(watches, 0, sizeof(*watches));
+	watches->epoll_fd = -1;
+}
+
+static int table_grow(struct ul_watches *watches, int fd)
+{
+	uint32_t size = watches->size != 0 ? watches->size : 64;
+	struct ul_watch *table;
+
+	/* The table is as long as the highest descriptor: let it be a real one. */
+	if (fd < 0 || fcntl(fd, F_GETFD) < 0)
+		return -EBADF;
+	while (size <= (uint32_t)fd)
+		size *= 2;
+	table = realloc(watches->table, size * sizeof(*table));
+	if (table == NULL)
+		return -ENOMEM;
+	memset(table + watches->size, 0, (size - watches->size) * sizeof(*table));
+	watches->table = table;
+	watches->size = size;
+	return 0;
+}
+
+static void watch_end(struct ul_watches *watches, struct ul_watch *watch, int fd)
+{
+	/* Whatever it answers, the watch is over: EBADF and ENOENT were closed already. */
+	if (!belongs_to_parent(watches))
+		epoll_ctl(watches->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	watch->owner = NULL;
+	watch->events = 0;
+	watches->count--;
+}
+
+int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t events,
+                   ul_token *token)
+{
+	struct ul_watch *watch;
+	struct ul_watch wanted = { .owner = owner, .events = events & UL_WATCH_EVENTS };
+	int result = 0;
+
+	*token = 0;
+	if (wanted.events == 0) {
+		ul_watches_forget(watches, fd);
+		return 0;
+	}
+	if (fd < 0 || (uint32_t)fd >= watches->size) {
+		result = table_grow(watches, fd);
+		if (result != 0)
+			return result;
+	}
+	watch = &watches->table[fd];
+	watches->generation = watches->generation % GENERATION_MAX + 1;
+	wanted.generation = watches->generation;
+	/* In a forked child the rebuild registers it. */
+	if (!belongs_to_parent(watches))
+		result = ul_epoll_register(watches->epoll_fd, fd, watch->events != 0,
+		                           wanted.events, registration_data(&wanted, fd));
+	if (result != 0)
+		return result;
+	if (watch->events == 0)
+		watches->count++;
+	*watch = wanted;
+	*token = watch_token(watch, fd);
+	return 0;
+}
+
+int ul_watches_harvest(struct ul_watches *watches, struct ul_completion *out, int capacity)
+{
+	struct epoll_event events[EVENTS_PER_HARVEST];
+	int count;
+	int index;
+	int taken = 0;
+
+	if (belongs_to_parent(watches))
+		return 0;
+	count = epoll_wait(watches->epoll_fd, events,
+	                   capacity < EVENTS_PER_HARVEST ? capacity : EVENTS_PER_HARVEST, 0);
+	if (count < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (index = 0; index < count; index++) {
+		uint32_t fd = (uint32_t)events[index].data.u64;
+		struct ul_watch *watch;
+
+		assert(fd < watches->size);
+		watch = &watches->table[fd];
+		if (watch->events == 0 ||
+		    watch->generation != (uint32_t)(events[index].data.u64 >> 32)) {
+			watches->stale = true;
+			continue;
+		}
+		out[taken++] = (struct ul_completion){
+			.owner = watch->owner,
+			.token = watch_token(watch, (int)fd),
+			.result = (int32_t)events[index].events,
+			.flags = UL_WATCH | UL_MORE,
+		};
+	}
+	return taken;
+}
+
+void ul_watches_forget(struct ul_watches *watches, int fd)
+{
+	if (fd < 0 || (uint32_t)fd >= watches->size || watches->table[fd].events == 0)
+		return;
+	watch_end(watches, &watches->table[fd], fd);
+}
+
+int ul_watches_rebuild(struct ul_watches *watches)
+{
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	uint32_t fd;
+
+	if (epoll_fd < 0)
+		return -errno;
+	if (watches->epoll_fd >= 0)
+		close(watches->epoll_fd);
+	watches->epoll_fd = epoll_fd;
+	watches->epoch = atomic_load(&ul_fork_epoch);
+	watches->stale = false;
+	for (fd = 0; fd < watches->size; fd++) {
+		struct ul_watch *watch = &watches->table[fd];
+
+		if (watch->events == 0)
+			continue;
+		/*
+		 * What cannot be watched any more was closed behind our back:
+		 * epoll itself would have forgotten it without a word.
+		 */
+		if (ul_epoll_register(epoll_fd, (int)fd, false, watch->events,
+		                      registration_data(watch, (int)fd)) != 0)
+			watch_end(watches, watch, (int)fd);
+	}
+	return 0;
+}

@@ -1,0 +1,385 @@
+/* The selector's operations that are tried first, and wait when they must. */
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+
+#include "selector_fixture.h"
+
+static void send_everything(int pair[2], bool streaming)
+{
+	static char bytes[8 << 20];
+	struct iovec iov[6];
+	ul_token token;
+	ul_token stream = 0;
+	size_t sent = 0;
+	size_t received = 0;
+	bool waiting = false;
+	int index;
+
+	if (streaming)
+		CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &stream), -EINPROGRESS);
+	while (sent < sizeof(bytes) || received < sizeof(bytes)) {
+		struct ul_completion done;
+
+		while (!waiting && sent < sizeof(bytes)) {
+			size_t part = (sizeof(bytes) - sent) / 6;
+			int result;
+
+			for (index = 0; index < 6; index++) {
+				iov[index].iov_base = bytes + sent + part * (size_t)index;
+				iov[index].iov_len = part;
+			}
+			iov[5].iov_len = sizeof(bytes) - sent - 5 * part;
+			result = verbs->send(driver, &second, pair[0], iov, 6, &token);
+			if (result >= 0)
+				sent += (size_t)result;
+			else
+				CHECK_EQUAL(result, -EINPROGRESS);
+			waiting = result < 0;
+			/* The array was copied. */
+			memset(iov, 0xff, sizeof(iov));
+		}
+		received += (size_t)drain(pair[1]);
+		CHECK_EQUAL(verbs->turn(driver, waiting ? SECOND : 0), 0);
+		while (verbs->harvest(driver, &done, 1) == 1) {
+			CHECK(done.owner == &second && done.token == token);
+			CHECK_EQUAL(done.flags, 0);
+			CHECK(done.result > 0);
+			sent += (size_t)done.result;
+			waiting = false;
+		}
+	}
+	CHECK_EQUAL(sent, sizeof(bytes));
+	CHECK_EQUAL(received, sizeof(bytes));
+	if (streaming)
+		CHECK_EQUAL(verbs->cancel(driver, stream), 0);
+	pair_close(pair);
+}
+
+static void test_send_to_a_full_socket_goes_on_in_parts(void)
+{
+	int pair[2];
+	int streaming;
+
+	for (streaming = 0; streaming < 2; streaming++) {
+		pair_make(pair);
+		send_everything(pair, streaming);
+		tcp_pair_make(pair);
+		send_everything(pair, streaming);
+	}
+}
+
+static void test_sends_wait_in_their_order_and_cancel_alone(void)
+{
+	struct iovec iov = { .iov_base = "x", .iov_len = 1 };
+	struct ul_completion out[8];
+	ul_token tokens[3];
+	int pair[2];
+	int filled;
+	int index;
+
+	pair_make(pair);
+	filled = fill(pair[0]);
+	for (index = 0; index < 3; index++)
+		CHECK_EQUAL(verbs->send(driver, index == 0 ? &first : index == 1 ? &second : &third,
+		                        pair[0], &iov, 1, &tokens[index]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->statistics(driver)->in_flight, 3);
+	CHECK_EQUAL(verbs->cancel(driver, tokens[1]), 0);
+	nothing_happens();
+	CHECK_EQUAL(drain(pair[1]), filled);
+	CHECK_EQUAL(settle(out, 8), 2);
+	CHECK(out[0].owner == &first && out[1].owner == &third);
+	CHECK_EQUAL(out[0].result, 1);
+	CHECK_EQUAL(drain(pair[1]), 2);
+	pair_close(pair);
+}
+
+static void test_send_to_a_peer_that_left_is_epipe_without_a_signal(void)
+{
+	struct iovec iov = { .iov_base = "x", .iov_len = 1 };
+	struct ul_completion done;
+	ul_token token;
+	int pair[2];
+
+	pair_make(pair);
+	fill(pair[0]);
+	CHECK_EQUAL(verbs->send(driver, &first, pair[0], &iov, 1, &token), -EINPROGRESS);
+	close(pair[1]);
+	done = next_completion();
+	CHECK(done.result == -EPIPE || done.result == -ECONNRESET);
+	CHECK_EQUAL(verbs->send(driver, &first, pair[0], &iov, 1, &token), -EPIPE);
+	CHECK_EQUAL(token, 0);
+	CHECK_EQUAL(verbs->close(driver, pair[0]), 0);
+}
+
+static void test_datagram_to_a_full_path_is_sent_when_there_is_room(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	socklen_t size = sizeof(name);
+	char buffer[8];
+	struct ul_completion done;
+	ul_token token;
+	int ends[2];
+	int index;
+
+	for (index = 0; index < 2; index++)
+		ends[index] = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	CHECK_EQUAL(bind(ends[0], (struct sockaddr *)&name, sizeof(sa_family_t)), 0);
+	CHECK_EQUAL(getsockname(ends[0], (struct sockaddr *)&name, &size), 0);
+	/* The queue is full, though the sender stays writable. */
+	while (verbs->send_to(driver, &first, ends[1], "x", 1, (struct sockaddr *)&name, size,
+	                      &token) == 1)
+		;
+	CHECK(token != 0);
+	nothing_happens();
+	CHECK_EQUAL(recv(ends[0], buffer, sizeof(buffer), 0), 1);
+	done = next_completion();
+	CHECK(done.token == token);
+	CHECK_EQUAL(done.result, 1);
+	CHECK_EQUAL(verbs->send_to(driver, &first, ends[1], "x", 1, (struct sockaddr *)&name, size,
+	                           &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	pair_close(ends);
+}
+
+static void test_accept_streams_connections_and_stops_at_emfile(void)
+{
+	struct sockaddr_in address;
+	struct ul_completion out[8];
+	struct rlimit before;
+	struct rlimit limit;
+	ul_token token;
+	int listener = tcp_listener(&address);
+	int clients[3];
+	int index;
+
+	CHECK_EQUAL(verbs->accept(driver, &first, listener, &token), -EINPROGRESS);
+	for (index = 0; index < 3; index++)
+		clients[index] = tcp_connected(&address);
+	CHECK_EQUAL(settle(out, 8), 3);
+	for (index = 0; index < 3; index++) {
+		CHECK_EQUAL(out[index].flags, UL_MORE);
+		CHECK(fcntl(out[index].result, F_GETFL) & O_NONBLOCK);
+		CHECK(fcntl(out[index].result, F_GETFD) & FD_CLOEXEC);
+		CHECK_EQUAL(verbs->close(driver, out[index].result), 0);
+		close(clients[index]);
+	}
+	clients[0] = tcp_connected(&address);
+	CHECK_EQUAL(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 0;
+	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	CHECK_EQUAL(settle(out, 8), 1);
+	CHECK_EQUAL(out[0].result, -EMFILE);
+	CHECK_EQUAL(out[0].flags, 0);
+	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
+	nothing_happens();
+	/* Started again, it finds the connection that waits still. */
+	CHECK_EQUAL(verbs->accept(driver, &second, listener, &token), -EINPROGRESS);
+	CHECK_EQUAL(settle(out, 8), 1);
+	CHECK(out[0].owner == &second && out[0].result >= 0);
+	CHECK_EQUAL(verbs->close(driver, out[0].result), 0);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	close(clients[0]);
+	CHECK_EQUAL(verbs->close(driver, listener), 0);
+}
+
+static void test_accept_harvested_in_small_portions_loses_none(void)
+{
+	struct sockaddr_in address;
+	struct ul_completion out[2];
+	ul_token token;
+	int listener = tcp_listener(&address);
+	int clients[20];
+	int index;
+
+	CHECK_EQUAL(verbs->accept(driver, &first, listener, &token), -EINPROGRESS);
+	for (index = 0; index < 20; index++)
+		clients[index] = tcp_connected(&address);
+	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
+	for (index = 0; index < 20;) {
+		int taken = verbs->harvest(driver, out, 2);
+
+		CHECK_EQUAL(taken, 2);
+		while (taken-- > 0) {
+			CHECK_EQUAL(verbs->close(driver, out[taken].result), 0);
+			close(clients[index++]);
+		}
+	}
+	CHECK_EQUAL(verbs->harvest(driver, out, 2), 0);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	CHECK_EQUAL(verbs->close(driver, listener), 0);
+}
+
+static void test_connect_ends_with_the_outcome(void)
+{
+	struct sockaddr_in address;
+	ul_token token;
+	int listener = tcp_listener(&address);
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		int result = verbs->connect(driver, &first, fd, (struct sockaddr *)&address,
+		                            sizeof(address), &token);
+
+		if (result == -EINPROGRESS)
+			result = next_completion().result;
+		CHECK_EQUAL(result, round == 0 ? 0 : -ECONNREFUSED);
+		CHECK_EQUAL(verbs->close(driver, fd), 0);
+		if (round == 0)
+			CHECK_EQUAL(verbs->close(driver, listener), 0);
+	}
+}
+
+/* AF_UNIX: a full backlog is EAGAIN, and no readiness says when there is room. */
+static void test_connect_to_a_full_backlog_waits_for_room(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	socklen_t size = sizeof(name);
+	struct ul_completion done;
+	ul_token token = 0;
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int clients[8];
+	int count = 0;
+	int result;
+
+	CHECK_EQUAL(bind(listener, (struct sockaddr *)&name, sizeof(sa_family_t)), 0);
+	CHECK_EQUAL(getsockname(listener, (struct sockaddr *)&name, &size), 0);
+	CHECK_EQUAL(listen(listener, 1), 0);
+	do {
+		clients[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		result = verbs->connect(driver, &first, clients[count],
+		                        (struct sockaddr *)&name, size, &token);
+		count++;
+	} while (result == 0);
+	CHECK_EQUAL(result, -EINPROGRESS);
+	nothing_happens();
+	result = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(result >= 0);
+	done = next_completion();
+	CHECK(done.token == token);
+	CHECK_EQUAL(done.result, 0);
+	close(result);
+	while (count-- > 0)
+		CHECK_EQUAL(verbs->close(driver, clients[count]), 0);
+	CHECK_EQUAL(verbs->close(driver, listener), 0);
+}
+
+static void test_poll_is_asked_first_and_reports_once(void)
+{
+	struct ul_completion out[8];
+	ul_token tokens[2];
+	int pair[2];
+
+	pair_make(pair);
+	CHECK_EQUAL(verbs->poll(driver, &first, pair[0], POLLIN | POLLOUT, &tokens[0]), POLLOUT);
+	CHECK_EQUAL(verbs->poll(driver, &first, pair[0], POLLIN, &tokens[0]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->poll(driver, &second, pair[0], POLLIN | POLLRDHUP, &tokens[1]),
+	            -EINPROGRESS);
+	nothing_happens();
+	CHECK_EQUAL(write(pair[1], "x", 1), 1);
+	CHECK_EQUAL(settle(out, 8), 2);
+	CHECK(out[0].owner == &first && out[1].owner == &second);
+	CHECK_EQUAL(out[0].result, POLLIN);
+	CHECK_EQUAL(out[0].flags, 0);
+	pair_close(pair);
+	CHECK_EQUAL(verbs->poll(driver, &first, pair[0], POLLIN, &tokens[0]), -EBADF);
+}
+
+static void test_files_are_read_and_written_at_once(void)
+{
+	char path[] = "/tmp/ul_selector_XXXXXX";
+	char buffer[8];
+	ul_token token;
+	int file = mkstemp(path);
+
+	unlink(path);
+	CHECK_EQUAL(verbs->write(driver, NULL, file, "abcdef", 6, -1, &token), 6);
+	CHECK_EQUAL(verbs->write(driver, NULL, file, "X", 1, 2, &token), 1);
+	CHECK_EQUAL(verbs->read(driver, NULL, file, buffer, 8, 0, &token), 6);
+	CHECK_EQUAL(memcmp(buffer, "abXdef", 6), 0);
+	CHECK_EQUAL(verbs->read(driver, NULL, file, buffer, 8, -1, &token), 0);
+	CHECK_EQUAL(verbs->watch(driver, &first, file, EPOLLIN, &token), -EPERM);
+	CHECK_EQUAL(token, 0);
+	CHECK_EQUAL(verbs->close(driver, file), 0);
+	CHECK_EQUAL(verbs->read(driver, NULL, file, buffer, 8, -1, &token), -EBADF);
+	CHECK_EQUAL(verbs->close(driver, file), -EBADF);
+}
+
+static void test_pipes_wait_until_they_are_ready(void)
+{
+	static char bytes[1 << 17];
+	char buffer[8];
+	ul_token token;
+	int ends[2];
+	int count;
+
+	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	CHECK_EQUAL(verbs->read(driver, &first, ends[0], buffer, 8, -1, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->write(driver, &second, ends[1], "abc", 3, -1, &token), 3);
+	CHECK_EQUAL(next_completion().result, 3);
+	count = verbs->write(driver, &second, ends[1], bytes, sizeof(bytes), -1, &token);
+	CHECK(count > 0 && count < (int)sizeof(bytes));
+	CHECK_EQUAL(verbs->write(driver, &second, ends[1], "x", 1, -1, &token), -EINPROGRESS);
+	nothing_happens();
+	CHECK_EQUAL(read(ends[0], bytes, sizeof(bytes)), count);
+	CHECK_EQUAL(next_completion().result, 1);
+	CHECK_EQUAL(read(ends[0], bytes, sizeof(bytes)), 1);
+	CHECK_EQUAL(verbs->read(driver, &first, ends[0], buffer, 8, -1, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->close(driver, ends[1]), 0);
+	CHECK_EQUAL(next_completion().result, 0);
+	CHECK_EQUAL(verbs->close(driver, ends[0]), 0);
+}
+
+static void test_splice_waits_for_the_side_that_is_not_ready(void)
+{
+	ul_token token;
+	int ends[2];
+	int pair[2];
+	int filled;
+	char buffer[8];
+
+	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	pair_make(pair);
+	/* The pipe is empty. */
+	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
+	            -EINPROGRESS);
+	nothing_happens();
+	CHECK_EQUAL(write(ends[1], "abc", 3), 3);
+	CHECK_EQUAL(next_completion().result, 3);
+	CHECK_EQUAL(recv(pair[1], buffer, 8, 0), 3);
+	/* The socket is full; and what it waits for changes on the way. */
+	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
+	            -EINPROGRESS);
+	filled = fill(pair[0]);
+	CHECK_EQUAL(write(ends[1], "de", 2), 2);
+	nothing_happens();
+	CHECK_EQUAL(drain(pair[1]), filled);
+	CHECK_EQUAL(next_completion().result, 2);
+	CHECK_EQUAL(recv(pair[1], buffer, 8, 0), 2);
+	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	pair_close(pair);
+	pair_close(ends);
+}
+
+int main(void)
+{
+	driver_make();
+	test_send_to_a_full_socket_goes_on_in_parts();
+	test_sends_wait_in_their_order_and_cancel_alone();
+	test_send_to_a_peer_that_left_is_epipe_without_a_signal();
+	test_datagram_to_a_full_path_is_sent_when_there_is_room();
+	test_accept_streams_connections_and_stops_at_emfile();
+	test_accept_harvested_in_small_portions_loses_none();
+	test_connect_ends_with_the_outcome();
+	test_connect_to_a_full_backlog_waits_for_room();
+	test_poll_is_asked_first_and_reports_once();
+	test_files_are_read_and_written_at_once();
+	test_pipes_wait_until_they_are_ready();
+	test_splice_waits_for_the_side_that_is_not_ready();
+	driver_end();
+	return 0;
+}
