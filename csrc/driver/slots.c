@@ -36,9 +36,11 @@ static int slots_grow(struct ul_slots *slots)
 	if (blocks == NULL)
 		return -1;
 	slots->blocks = blocks;
-	block = calloc(UL_SLOTS_PER_BLOCK, slots->slot_size);
+	/* A slot whose size is a multiple of a cache line begins one. */
+	block = aligned_alloc(64, UL_SLOTS_PER_BLOCK * slots->slot_size);
 	if (block == NULL)
 		return -1;
+	memset(block, 0, UL_SLOTS_PER_BLOCK * slots->slot_size);
 	blocks[slots->block_count++] = block;
 	/* Backwards, so that slots are handed out in order of their address. */
 	for (offset = UL_SLOTS_PER_BLOCK; offset-- > 0;) {

@@ -1,0 +1,108 @@
+/*
+ * What Python sees of the driver.  cffi's cdef() is given this text and C
+ * includes it (through options.h), so the two cannot drift apart: nothing but
+ * declarations here, no preprocessor but "#define NAME number".
+ *
+ * Results: >= 0, -EINPROGRESS or another -errno, as driver.h says.  Operations
+ * started here have no owner: `_core.Loop._expect(token, ...)` waits for them.
+ */
+
+/* Which driver ul_open() makes. */
+#define UL_KIND_AUTO 0
+#define UL_KIND_URING 1
+#define UL_KIND_SELECTOR 2
+
+/* What the ring may make use of; ul_options.disable takes these bits too. */
+#define UL_FEATURE_EXT_ARG 0x1
+#define UL_FEATURE_SINGLE_ISSUER 0x2
+#define UL_FEATURE_DEFER_TASKRUN 0x4
+#define UL_FEATURE_COOP_TASKRUN 0x8
+#define UL_FEATURE_REGISTERED_FD 0x10
+#define UL_FEATURE_NO_IOWAIT 0x20
+#define UL_FEATURE_POLL_FIRST 0x40
+#define UL_FEATURE_CQE_SKIP 0x80
+#define UL_FEATURE_MULTISHOT_POLL 0x100
+#define UL_FEATURE_MULTISHOT_ACCEPT 0x200
+#define UL_FEATURE_MULTISHOT_RECV 0x400
+#define UL_FEATURE_MULTISHOT_UNIX 0x800
+#define UL_FEATURE_BUFFER_RING 0x1000
+#define UL_FEATURE_SYNC_CANCEL 0x2000
+#define UL_FEATURE_COUNT 14
+
+/* How a driver is to be made; 0 in a field is the driver's own choice. */
+struct ul_options {
+	uint32_t size;           /* sizeof(struct ul_options), guards a mismatch; or 0 */
+	uint32_t sq_entries;     /* ring: submission queue entries */
+	uint32_t cq_entries;     /* ring: completion queue entries */
+	uint32_t buffer_count;   /* lent buffers for ordinary receives */
+	uint32_t buffer_size;    /* bytes of each of them */
+	uint32_t bulk_count;     /* ring: lent buffers for bulk receives */
+	uint32_t bulk_size;      /* ring: bytes of each of them */
+	uint32_t datagram_count; /* ring: lent buffers for datagrams */
+	uint32_t datagram_size;  /* ring: the longest datagram that is not cut */
+	uint64_t disable;        /* ring: UL_FEATURE_* to do without */
+};
+
+/* Why there is no driver. */
+struct ul_failure {
+	int32_t error;           /* errno */
+	char reason[180];        /* a phrase, with the cure where there is one */
+};
+
+/* What the ring of this process can do, found once by trying. */
+struct ul_probe {
+	int32_t error;           /* 0, or the errno for which there is no ring */
+	uint32_t last_opcode;    /* IORING_OP_* */
+	uint32_t kernel_features; /* IORING_FEAT_* */
+	uint32_t setup_flags;    /* IORING_SETUP_* in use */
+	uint64_t features;       /* UL_FEATURE_* in use */
+	char reason[180];        /* when there is an error */
+	int32_t feature_errors[UL_FEATURE_COUNT]; /* by bit: 0, or why it is not there */
+};
+
+struct ul_driver;
+
+/* NULL with the reason in `failure`; the caller frees it with ul_destroy(). */
+struct ul_driver *ul_open(int kind, const struct ul_options *options,
+                          struct ul_failure *failure);
+void ul_destroy(struct ul_driver *driver);
+const char *ul_name(struct ul_driver *driver);
+uintptr_t ul_table_address(struct ul_driver *driver);
+
+/* 0 when there is a ring.  `disable`: UL_FEATURE_* to do without. */
+int ul_probe(struct ul_probe *result, uint64_t disable);
+/* UL_FEATURE_* that `driver` uses (0: the selector). */
+uint64_t ul_features(struct ul_driver *driver);
+/* "ext_arg" for bit 0 and so on; NULL behind the last. */
+const char *ul_feature_name(uint32_t bit);
+
+/* Fill `values`; how many there are.  Names in the same order, NULL behind the last. */
+uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capacity);
+const char *ul_statistics_name(uint32_t index);
+
+int ul_recv_into(struct ul_driver *driver, int fd, void *buffer, uint32_t size, int flags,
+                 uint64_t *token);
+int ul_recv_from_into(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
+                      void *address, uint32_t address_capacity, int flags,
+                      uint64_t *token, void **message);
+/* After the completion of ul_recv_from_into(): size of the address; frees `message`. */
+uint32_t ul_recv_from_finish(void *message);
+int ul_send_one(struct ul_driver *driver, int fd, const void *data, uint32_t size,
+                uint64_t *token);
+int ul_send_to(struct ul_driver *driver, int fd, const void *data, uint32_t size,
+               const void *address, uint32_t address_size, uint64_t *token);
+int ul_connect(struct ul_driver *driver, int fd, const void *address,
+               uint32_t address_size, uint64_t *token);
+int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token);
+int ul_timeout(struct ul_driver *driver, uint64_t duration_ns, uint64_t *token);
+int ul_read(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
+            int64_t offset, uint64_t *token);
+int ul_write(struct ul_driver *driver, int fd, const void *data, uint32_t size,
+             int64_t offset, uint64_t *token);
+int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,
+              int64_t offset_out, uint32_t size, uint32_t flags, uint64_t *token);
+int ul_request(struct ul_driver *driver, uint8_t opcode, int fd, uint64_t address,
+               uint64_t address2, uint32_t length, uint32_t op_flags,
+               int32_t splice_fd_in, uint64_t *token);
+int ul_cancel(struct ul_driver *driver, uint64_t token);
+int ul_close(struct ul_driver *driver, int fd);

@@ -1,0 +1,75 @@
+/* The list of what a fork concerns.  See fork.h. */
+#include "fork.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "options.h"
+
+_Atomic unsigned ul_fork_epoch;
+
+static pthread_mutex_t nodes_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t nodes_once = PTHREAD_ONCE_INIT;
+static struct ul_fork_node *nodes;
+static int nodes_error;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&nodes_lock);
+}
+
+static void after_in_parent(void)
+{
+	pthread_mutex_unlock(&nodes_lock);
+}
+
+static void after_in_child(void)
+{
+	struct ul_fork_node *node;
+
+	atomic_fetch_add(&ul_fork_epoch, 1);
+	for (node = nodes; node != NULL; node = node->next)
+		node->in_child(node);
+	/* Taken by this very thread, before the fork. */
+	pthread_mutex_unlock(&nodes_lock);
+}
+
+static void install(void)
+{
+	nodes_error = -pthread_atfork(before_fork, after_in_parent, after_in_child);
+}
+
+/* The selector looks at the epoch only: the handlers must be there for it too. */
+__attribute__((constructor)) static void install_early(void)
+{
+	pthread_once(&nodes_once, install);
+}
+
+int ul_fork_add(struct ul_fork_node *node)
+{
+	pthread_once(&nodes_once, install);
+	if (nodes_error != 0)
+		return nodes_error;
+	pthread_mutex_lock(&nodes_lock);
+	node->next = nodes;
+	node->link = &nodes;
+	if (nodes != NULL)
+		nodes->link = &node->next;
+	nodes = node;
+	pthread_mutex_unlock(&nodes_lock);
+	return 0;
+}
+
+void ul_fork_remove(struct ul_fork_node *node)
+{
+	if (node->link == NULL)
+		return;
+	pthread_mutex_lock(&nodes_lock);
+	*node->link = node->next;
+	if (node->next != NULL)
+		node->next->link = node->link;
+	node->link = NULL;
+	pthread_mutex_unlock(&nodes_lock);
+}

@@ -1,0 +1,22 @@
+/*
+ * fork(2): what a driver must undo in the child before anything else runs.
+ *
+ * A child inherits the ring's descriptor and would keep the parent's
+ * connections alive with it; and the ring's memory is not there any more.  So
+ * each ring leaves a node here, called in every child.
+ */
+#ifndef UL_FORK_H
+#define UL_FORK_H
+
+struct ul_fork_node {
+	/* Runs in the child, inside fork(): async-signal-safe calls only. */
+	void (*in_child)(struct ul_fork_node *node);
+	struct ul_fork_node *next;
+	struct ul_fork_node **link; /* what points to this node; NULL: not on the list */
+};
+
+/* 0 or -errno.  The node stays the caller's and must be removed before it goes. */
+int ul_fork_add(struct ul_fork_node *node);
+void ul_fork_remove(struct ul_fork_node *node);
+
+#endif

@@ -1,0 +1,22 @@
+/*
+ * How a driver is made: binding.h for C, and what the makers share.
+ */
+#ifndef UL_OPTIONS_H
+#define UL_OPTIONS_H
+
+#include <stdint.h>
+
+#include "driver.h"
+#include "binding.h"
+
+/* Raised in the child of every fork(); a driver made before it is the parent's. */
+extern _Atomic unsigned ul_fork_epoch;
+
+extern const struct ul_table ul_uring_table;
+extern const struct ul_table ul_selector_table;
+
+/* 0 with a driver that the caller frees with its destroy(), or -errno. */
+int ul_uring_open(const struct ul_options *options, struct ul_driver **driver);
+int ul_selector_open(const struct ul_options *options, struct ul_driver **driver);
+
+#endif

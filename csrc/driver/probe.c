@@ -1,0 +1,397 @@
+/* What this kernel offers.  See probe.h. */
+#include "probe.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define ENTRIES_MIN 64
+#define KERNEL(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
+
+static const char *const feature_names[UL_FEATURE_COUNT] = {
+	"ext_arg", "single_issuer", "defer_taskrun", "coop_taskrun", "registered_fd",
+	"no_iowait", "poll_first", "cqe_skip", "multishot_poll", "multishot_accept",
+	"multishot_recv", "multishot_unix", "buffer_ring", "sync_cancel",
+};
+
+const char *ul_feature_name(uint32_t bit)
+{
+	return bit < UL_FEATURE_COUNT ? feature_names[bit] : NULL;
+}
+
+/* What one process finds once; the same for every ring. */
+static struct {
+	pthread_once_t once;
+	int kernel;              /* KERNEL(), 0 when unreadable */
+	uint32_t last_opcode;
+	bool has_opcode[256];
+	int probe_error;         /* of IORING_REGISTER_PROBE */
+	int buffer_ring_error;
+} kernel_facts = { .once = PTHREAD_ONCE_INIT };
+
+static void read_version(void)
+{
+	struct utsname name;
+	int major;
+	int minor;
+	int patch = 0;
+
+	if (uname(&name) == 0 && sscanf(name.release, "%d.%d.%d", &major, &minor, &patch) >= 2)
+		kernel_facts.kernel = KERNEL(major, minor, patch < 1000 ? patch : 999);
+}
+
+static int try_buffer_ring(struct io_uring *ring)
+{
+	struct io_uring_buf_reg request = { .ring_entries = 1 };
+	long page = sysconf(_SC_PAGESIZE);
+	void *entries = mmap(NULL, (size_t)page, PROT_READ | PROT_WRITE,
+	                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int result;
+
+	if (entries == MAP_FAILED)
+		return -ENOMEM;
+	request.ring_addr = (uintptr_t)entries;
+	result = io_uring_register_buf_ring(ring, &request, 0);
+	if (result == 0)
+		io_uring_unregister_buf_ring(ring, 0);
+	munmap(entries, (size_t)page);
+	return result;
+}
+
+static void find_facts(void)
+{
+	size_t size = sizeof(struct io_uring_probe) + 256 * sizeof(struct io_uring_probe_op);
+	struct io_uring_params params = { 0 };
+	struct io_uring_probe *probe = calloc(1, size);
+	struct io_uring ring;
+	int opcode;
+
+	read_version();
+	kernel_facts.buffer_ring_error = kernel_facts.probe_error = -ENOMEM;
+	if (probe == NULL)
+		return;
+	/* A plain ring: registering is nobody's privilege there. */
+	kernel_facts.probe_error = io_uring_queue_init_params(2, &ring, &params);
+	if (kernel_facts.probe_error != 0)
+		goto out;
+	kernel_facts.probe_error = io_uring_register_probe(&ring, probe, 256);
+	for (opcode = 0; kernel_facts.probe_error == 0 && opcode < probe->ops_len; opcode++)
+		kernel_facts.has_opcode[opcode] =
+			(probe->ops[opcode].flags & IO_URING_OP_SUPPORTED) != 0;
+	kernel_facts.last_opcode = probe->last_op;
+	kernel_facts.buffer_ring_error = try_buffer_ring(&ring);
+	io_uring_queue_exit(&ring);
+out:
+	free(probe);
+}
+
+static bool kernel_between(int first, int behind)
+{
+	return kernel_facts.kernel >= first && kernel_facts.kernel < behind;
+}
+
+/* Versions on which a feature is there and does not work. */
+static uint64_t known_bugs(uint64_t features)
+{
+	uint64_t bugs = 0;
+
+	/* Multishot accept could report a descriptor that is none (liburing #1062). */
+	if (features & UL_FEATURE_DEFER_TASKRUN &&
+	    (kernel_between(KERNEL(6, 6, 0), KERNEL(6, 6, 17)) ||
+	     kernel_between(KERNEL(6, 7, 0), KERNEL(6, 8, 0))))
+		bugs |= UL_FEATURE_MULTISHOT_ACCEPT;
+	/* Multishot receive could miss the end of a Unix stream (CVE-2026-23473). */
+	if (kernel_between(KERNEL(6, 17, 0), KERNEL(7, 0, 0)))
+		bugs |= UL_FEATURE_MULTISHOT_UNIX;
+	return bugs;
+}
+
+static uint64_t find_features(const struct io_uring_params *params)
+{
+	const uint64_t since_5_19 = UL_FEATURE_POLL_FIRST | UL_FEATURE_MULTISHOT_ACCEPT;
+	const uint64_t since_6_0 = UL_FEATURE_MULTISHOT_RECV | UL_FEATURE_MULTISHOT_UNIX |
+	                           UL_FEATURE_SYNC_CANCEL;
+	uint64_t features = UL_FEATURE_REGISTERED_FD; /* the first use finds out */
+
+	if (params->features & IORING_FEAT_EXT_ARG)
+		features |= UL_FEATURE_EXT_ARG;
+	if (params->features & IORING_FEAT_CQE_SKIP)
+		features |= UL_FEATURE_CQE_SKIP;
+	if (params->features & IORING_FEAT_NO_IOWAIT)
+		features |= UL_FEATURE_NO_IOWAIT;
+	/* Resource tags came with 5.13, as multishot poll did. */
+	if (params->features & IORING_FEAT_RSRC_TAGS)
+		features |= UL_FEATURE_MULTISHOT_POLL;
+	if (params->flags & IORING_SETUP_SINGLE_ISSUER)
+		features |= UL_FEATURE_SINGLE_ISSUER;
+	if (params->flags & IORING_SETUP_DEFER_TASKRUN)
+		features |= UL_FEATURE_DEFER_TASKRUN;
+	if (params->flags & IORING_SETUP_COOP_TASKRUN)
+		features |= UL_FEATURE_COOP_TASKRUN;
+	if (kernel_facts.has_opcode[UL_OP_SOCKET])
+		features |= since_5_19;
+	if (kernel_facts.has_opcode[UL_OP_SEND_ZC])
+		features |= since_6_0;
+	if (kernel_facts.buffer_ring_error == 0)
+		features |= UL_FEATURE_BUFFER_RING;
+	return features & ~known_bugs(features);
+}
+
+/* What depends on something that is not there is not there. */
+static uint64_t consistent(uint64_t features)
+{
+	if ((features & UL_FEATURE_BUFFER_RING) == 0)
+		features &= ~(uint64_t)UL_FEATURE_MULTISHOT_RECV;
+	if ((features & UL_FEATURE_MULTISHOT_RECV) == 0)
+		features &= ~(uint64_t)UL_FEATURE_MULTISHOT_UNIX;
+	return features;
+}
+
+int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint64_t disable,
+             struct io_uring_params *params, uint64_t *features)
+{
+	const unsigned basic = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+	const unsigned flag = IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+	const struct {
+		uint64_t needs;
+		unsigned flags;
+	} ladder[] = {
+		/* 6.1 */
+		{ UL_FEATURE_DEFER_TASKRUN | UL_FEATURE_SINGLE_ISSUER,
+		  basic | flag | IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+		  IORING_SETUP_DEFER_TASKRUN },
+		/* 6.0 */
+		{ UL_FEATURE_SINGLE_ISSUER | UL_FEATURE_COOP_TASKRUN,
+		  basic | flag | IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+		  IORING_SETUP_COOP_TASKRUN },
+		/* 5.19 */
+		{ UL_FEATURE_COOP_TASKRUN, basic | flag | IORING_SETUP_COOP_TASKRUN },
+		/* 5.18 */
+		{ 0, basic | IORING_SETUP_SUBMIT_ALL },
+		/* 5.6 */
+		{ 0, basic },
+	};
+	const size_t rungs = sizeof(ladder) / sizeof(ladder[0]);
+	size_t rung = 0;
+	int result = -EINVAL;
+
+	if (entries == 0)
+		entries = 1;
+	while (rung < rungs) {
+		if (ladder[rung].needs & disable) {
+			rung++;
+			continue;
+		}
+		memset(params, 0, sizeof(*params));
+		params->flags = ladder[rung].flags;
+		params->cq_entries = cq_entries < entries ? entries : cq_entries;
+		result = io_uring_queue_init_params(entries, ring, params);
+		if (result == 0)
+			break;
+		if (result == -EINVAL) {
+			rung++;
+		} else if (result == -ENOMEM && entries > ENTRIES_MIN) {
+			/* Locked memory is limited before 5.12. */
+			entries /= 2;
+			cq_entries /= 2;
+		} else {
+			return result;
+		}
+	}
+	if (result != 0)
+		return result;
+	if ((params->features & (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) !=
+	    (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) {
+		io_uring_queue_exit(ring);
+		return -EOPNOTSUPP;
+	}
+	pthread_once(&kernel_facts.once, find_facts);
+	*features = consistent(find_features(params) & ~disable);
+	return 0;
+}
+
+/* --- Does it work? -------------------------------------------------------- */
+
+#define TRIAL_TURNS 50
+#define TRIAL_WAIT_NS (100 * 1000000)
+
+/* Turn until `token` completes with what is not UL_MORE, or with data. */
+static int trial_wait(struct ul_driver *driver, ul_token token, bool data, int *result)
+{
+	const struct ul_table *table = driver->table;
+	struct ul_completion completions[8];
+	bool found = false;
+	int turns;
+
+	for (turns = 0; turns < TRIAL_TURNS && !found; turns++) {
+		int error = table->turn(driver, TRIAL_WAIT_NS);
+		int count;
+
+		if (error != 0)
+			return error;
+		while ((count = table->harvest(driver, completions, 8)) > 0) {
+			for (int index = 0; index < count; index++) {
+				struct ul_completion *completion = &completions[index];
+
+				if (completion->flags & UL_LENT)
+					table->recycle(driver, completion->data);
+				if (completion->token == token &&
+				    (data || (completion->flags & UL_MORE) == 0)) {
+					*result = completion->result;
+					found = true;
+				}
+			}
+		}
+	}
+	return found ? 0 : -ETIMEDOUT;
+}
+
+/* A filter may let a ring be made and refuse its use: so use it. */
+static int trial(uint64_t disable, struct ul_probe *found, char *reason, size_t reason_size)
+{
+	static const char word[] = "ring";
+	struct ul_options options = { .disable = disable, .sq_entries = 8, .cq_entries = 32,
+	                              .buffer_count = 4 };
+	struct iovec iov = { (void *)word, sizeof(word) };
+	struct ul_driver *driver;
+	const struct ul_table *table = &ul_uring_table;
+	int sockets[2] = { -1, -1 };
+	const char *step = "io_uring_setup";
+	ul_token recv_token;
+	ul_token token;
+	int answer = 0;
+	int result = ul_uring_open(&options, &driver);
+
+	if (result != 0)
+		goto out;
+	found->features = ul_features(driver);
+	step = "socketpair";
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sockets) != 0) {
+		result = -errno;
+		goto close;
+	}
+	step = "begin";
+	result = table->begin(driver);
+	if (result != 0)
+		goto close;
+	step = "receive";
+	result = table->recv(driver, NULL, sockets[0], &recv_token);
+	if (result != -EINPROGRESS)
+		goto end;
+	step = "send";
+	result = table->send(driver, NULL, sockets[1], &iov, 1, &token);
+	if (result != -EINPROGRESS)
+		goto end;
+	step = "submit";
+	result = trial_wait(driver, recv_token, true, &answer);
+	if (result == 0 && answer != (int)sizeof(word)) {
+		step = "receive";
+		result = answer < 0 ? answer : -EIO;
+	}
+	if (result != 0)
+		goto end;
+	step = "cancel";
+	result = table->cancel(driver, recv_token);
+	if (result == -EINPROGRESS)
+		result = trial_wait(driver, recv_token, false, &answer);
+	if (result == 0 && answer != -ECANCELED)
+		result = -EIO;
+end:
+	table->end(driver);
+close:
+	table->shutdown(driver);
+	table->destroy(driver);
+	if (sockets[0] >= 0) {
+		close(sockets[0]);
+		close(sockets[1]);
+	}
+out:
+	if (result != 0)
+		snprintf(reason, reason_size, "io_uring does not work here: %s: %s", step,
+		         strerror(-result));
+	return result;
+}
+
+/* The administrator's word, when there is one: 0, 1 or 2. */
+static int disabled_sysctl(void)
+{
+	FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
+	int value = 0;
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%d", &value) != 1)
+		value = 0;
+	fclose(file);
+	return value;
+}
+
+static void explain(int error, char *reason, size_t size)
+{
+	int disabled = disabled_sysctl();
+
+	if (error == -EPERM && disabled != 0)
+		snprintf(reason, size, "io_uring is disabled (kernel.io_uring_disabled=%d)",
+		         disabled);
+	else if (error == -EPERM || error == -EACCES)
+		snprintf(reason, size, "io_uring is forbidden, by a container's seccomp filter "
+		         "or a security module: %s", strerror(-error));
+	else if (error == -ENOSYS)
+		snprintf(reason, size, "this kernel or sandbox has no io_uring");
+	else if (error == -EOPNOTSUPP)
+		snprintf(reason, size, "io_uring of this kernel is too old (Linux 5.7 is the first)");
+	else if (error == -ENOMEM)
+		snprintf(reason, size, "not enough locked memory for io_uring (ulimit -l)");
+	else
+		snprintf(reason, size, "io_uring_setup failed: %s", strerror(-error));
+}
+
+/* Not there, because of what? */
+static int32_t feature_error(uint64_t feature, uint64_t disable)
+{
+	if (feature & disable)
+		return ECANCELED;
+	if (feature == UL_FEATURE_BUFFER_RING && kernel_facts.buffer_ring_error != 0)
+		return -kernel_facts.buffer_ring_error;
+	if (known_bugs(UL_FEATURE_DEFER_TASKRUN) & feature)
+		return EBADE;
+	return kernel_facts.probe_error != 0 ? -kernel_facts.probe_error : EINVAL;
+}
+
+int ul_try_ring(struct ul_probe *result, uint64_t disable)
+{
+	struct io_uring_params params;
+	struct io_uring ring;
+	uint64_t features;
+	int error;
+	uint32_t bit;
+
+	memset(result, 0, sizeof(*result));
+	error = ul_setup(&ring, 2, 4, disable, &params, &features);
+	if (error != 0) {
+		result->error = -error;
+		explain(error, result->reason, sizeof(result->reason));
+		return error;
+	}
+	io_uring_queue_exit(&ring);
+	result->last_opcode = kernel_facts.last_opcode;
+	result->kernel_features = params.features;
+	result->setup_flags = params.flags;
+	result->features = features;
+	error = trial(disable, result, result->reason, sizeof(result->reason));
+	for (bit = 0; bit < UL_FEATURE_COUNT; bit++) {
+		uint64_t feature = UINT64_C(1) << bit;
+
+		if ((result->features & feature) == 0)
+			result->feature_errors[bit] = feature_error(feature, disable);
+	}
+	result->error = -error;
+	return error;
+}

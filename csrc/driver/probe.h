@@ -1,0 +1,27 @@
+/*
+ * What this kernel offers, found by trying, and the errno where it does not.
+ *
+ * Kernels are not judged by their version, with one exception: a short list of
+ * versions with known bugs, on which a feature that would work by halves is
+ * not used.
+ */
+#ifndef UL_PROBE_H
+#define UL_PROBE_H
+
+#include <stdint.h>
+
+#include "compat.h"
+#include "options.h"
+
+/*
+ * Make a ring (disabled where the kernel can, for its thread to enable), by the
+ * best of the setups that `disable` leaves.  `entries` may be halved.  The
+ * features in use go to `features`; 0 or -errno.
+ */
+int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint64_t disable,
+             struct io_uring_params *params, uint64_t *features);
+
+/* Make a ring and use it: send, receive, cancel.  0 or -errno, told in `result`. */
+int ul_try_ring(struct ul_probe *result, uint64_t disable);
+
+#endif

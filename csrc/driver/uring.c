@@ -1,0 +1,589 @@
+/*
+ * A turn and its harvest: submit and wait with one system call, then read the
+ * completion queue.
+ *
+ * The queues are read and written here directly: the tail is published just
+ * before we enter, the head as soon as the entries are read, so the kernel
+ * never sees a completion twice and its wait is never satisfied by an old one.
+ */
+#include "uring.h"
+
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Further looks at work that the kernel still holds back after a wait. */
+#define MORE_LOOKS 2
+/* A cancel that found nothing is repeated while its target has not ended. */
+#define CANCELS_MAX 16
+/* An error that need not last is passed on when it comes this often in a row. */
+#define RETRIES_MAX 8
+
+static inline unsigned kernel_flags(const struct uring *uring)
+{
+	return IO_URING_READ_ONCE(*uring->sq_kflags);
+}
+
+static inline bool queue_has_entries(const struct uring *uring)
+{
+	return io_uring_smp_load_acquire(uring->cq_ktail) != uring->cq_head;
+}
+
+static int enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                 void *argument, size_t argument_size)
+{
+	uint32_t head;
+	int result;
+
+	uring->statistics.enters++;
+	uring->run_enters++;
+	io_uring_smp_store_release(uring->sq_ktail, uring->sq_tail);
+	result = io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for,
+	                         flags | uring->enter_flags, argument, argument_size);
+	/* The result counts entries only when nothing else was worth reporting. */
+	head = io_uring_smp_load_acquire(uring->sq_khead);
+	uring->statistics.submitted += head - uring->sq_head;
+	uring->sq_head = head;
+	return result;
+}
+
+int uring_flush(struct uring *uring, unsigned flags)
+{
+	return enter(uring, uring->sq_tail - uring->sq_head, 0, flags, NULL, _NSIG / 8);
+}
+
+/* --- Waiting -------------------------------------------------------------- */
+
+/*
+ * Without IORING_ENTER_EXT_ARG (5.11) the end of the wait is an entry of its
+ * own.  One that is still armed and ends no later is good enough: a turn may
+ * end early.
+ */
+static void arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
+{
+	int64_t deadline_ns = (int64_t)uring_now_ns() + timeout_ns;
+	struct io_uring_sqe *sqe;
+
+	if (uring->turn_armed && uring->turn_deadline_ns <= deadline_ns)
+		return;
+	if (uring_sq_room(uring) < 2)
+		uring_flush(uring, 0);
+	if (uring_sq_room(uring) < 2)
+		return;
+	if (uring->turn_armed) {
+		sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
+		memset(sqe, 0, sizeof(*sqe));
+		sqe->opcode = IORING_OP_TIMEOUT_REMOVE;
+		sqe->fd = -1;
+		sqe->addr = TAGGED(TAG_TURN_TIMEOUT, uring->turn_sequence);
+		sqe->user_data = TAGGED(TAG_IGNORED, 0);
+	}
+	uring->turn_sequence++;
+	uring->turn_armed = true;
+	uring->turn_deadline_ns = deadline_ns;
+	uring->turn_timespec.tv_sec = timeout_ns / 1000000000;
+	uring->turn_timespec.tv_nsec = timeout_ns % 1000000000;
+	sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_TIMEOUT;
+	sqe->fd = -1;
+	sqe->addr = (uintptr_t)&uring->turn_timespec;
+	sqe->len = 1;
+	sqe->user_data = TAGGED(TAG_TURN_TIMEOUT, uring->turn_sequence);
+}
+
+/* Submit and sleep until there is an entry, or for `timeout_ns`. */
+static int enter_and_wait(struct uring *uring, int64_t timeout_ns)
+{
+	struct __kernel_timespec timespec;
+	struct io_uring_getevents_arg argument = { .sigmask_sz = _NSIG / 8 };
+	unsigned flags = IORING_ENTER_GETEVENTS;
+
+	if (timeout_ns > 0 && !uring_has(uring, UL_FEATURE_EXT_ARG))
+		arm_turn_timeout(uring, timeout_ns);
+	else if (timeout_ns > 0) {
+		timespec.tv_sec = timeout_ns / 1000000000;
+		timespec.tv_nsec = timeout_ns % 1000000000;
+		argument.ts = (uintptr_t)&timespec;
+		return enter(uring, uring->sq_tail - uring->sq_head, 1,
+		             flags | IORING_ENTER_EXT_ARG, &argument, sizeof(argument));
+	}
+	return enter(uring, uring->sq_tail - uring->sq_head, 1, flags, NULL, _NSIG / 8);
+}
+
+/* As enter_and_wait(), but wake() ends it. */
+static int sleep_in_kernel(struct uring *uring, int64_t timeout_ns)
+{
+	int result;
+
+	atomic_store(&uring->sleeping, 1);
+	if (atomic_load(&uring->woken))
+		result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+	else
+		result = enter_and_wait(uring, timeout_ns);
+	atomic_store_explicit(&uring->sleeping, 0, memory_order_release);
+	return result;
+}
+
+/* What io_uring_enter(2) answers, as what turn() answers. */
+static int enter_failed(struct uring *uring, int error)
+{
+	static const struct timespec moment = { 0, 1000000 };
+
+	switch (error) {
+	case -EINTR:
+	case -ETIME:
+	/* Too many completions wait outside the queue: read the queue first. */
+	case -EBUSY:
+		return 0;
+	case -EAGAIN:
+	case -ENOMEM:
+		/* Out of memory for requests; in flight ones give theirs back. */
+		if (!queue_has_entries(uring))
+			nanosleep(&moment, NULL);
+		return 0;
+	default:
+		return error;
+	}
+}
+
+static void use_registered_fd(struct uring *uring)
+{
+	if (io_uring_register_ring_fd(&uring->ring) != 1) {
+		uring->features &= ~(uint64_t)UL_FEATURE_REGISTERED_FD;
+		return;
+	}
+	uring->enter_fd = uring->ring.enter_ring_fd;
+	uring->enter_flags |= IORING_ENTER_REGISTERED_RING;
+}
+
+/* Registering costs two calls per run; this many calls pay for them. */
+#define ENTERS_TO_REGISTER 32
+
+/* All that is not in every turn; whether there is something to harvest at once. */
+static bool prepare(struct uring *uring)
+{
+	unsigned pool;
+
+	for (pool = 0; pool < POOLS; pool++)
+		if (ul_pool_thirsty(&uring->pools[pool]))
+			ul_pool_fill(&uring->pools[pool]);
+	if (uring->watches.count != 0 && !uring->watches_armed) {
+		uring->watches_armed = true;
+		uring->watches_slot->sqe.fd = uring->watches.epoll_fd;
+		uring_push(uring, uring->watches_slot);
+	}
+	if (unlikely(uring->starved.count + uring->backlog.count != 0)) {
+		uring_settle(uring);
+		/* More than the queue holds goes in several loads. */
+		while (uring->backlog.count != 0 && uring_flush(uring, 0) > 0)
+			uring_settle(uring);
+	}
+	if (unlikely(uring->run_enters == ENTERS_TO_REGISTER) &&
+	    uring_has(uring, UL_FEATURE_REGISTERED_FD) &&
+	    (uring->enter_flags & IORING_ENTER_REGISTERED_RING) == 0)
+		use_registered_fd(uring);
+	uring->done_ready = uring->done.count;
+	return uring->done_ready != 0 || uring->kept_next != uring->kept_count ||
+	       uring->watches_fired;
+}
+
+int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
+{
+	struct uring *uring = uring_of(driver);
+	bool something;
+	unsigned flags;
+	int looks;
+	int result = 0;
+
+	uring->statistics.turns++;
+	if (unlikely(uring->sq_limit == 0)) {
+		if (uring->closed)
+			return 0;
+		result = uring_rebuild(uring);
+		if (result != 0)
+			return result;
+	}
+	something = prepare(uring);
+	flags = kernel_flags(uring);
+	if (timeout_ns != 0 && !something && !queue_has_entries(uring)) {
+		result = sleep_in_kernel(uring, timeout_ns);
+	} else if (uring->sq_tail != uring->sq_head ||
+	           flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
+		result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+	}
+	if (unlikely(result == -EEXIST)) {
+		/* Driven by another thread than began it: its ring, then. */
+		result = uring_rebuild(uring);
+		if (result == 0)
+			result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+	}
+	if (unlikely(result < 0))
+		result = enter_failed(uring, result);
+	else
+		result = 0;
+	/*
+	 * A deferred ring runs only some of its work in each call (6.13+), and
+	 * a larger batch is worth a call more.
+	 */
+	flags = kernel_flags(uring);
+	if (unlikely(flags & IORING_SQ_CQ_OVERFLOW))
+		uring->statistics.overflowed++;
+	for (looks = 0; looks < MORE_LOOKS && flags & IORING_SQ_TASKRUN; looks++) {
+		if (enter(uring, 0, 0, IORING_ENTER_GETEVENTS, NULL, _NSIG / 8) < 0)
+			break;
+		flags = kernel_flags(uring);
+	}
+	if (atomic_load_explicit(&uring->woken, memory_order_relaxed))
+		atomic_exchange(&uring->woken, 0);
+	uring->cq_end = io_uring_smp_load_acquire(uring->cq_ktail);
+	return result;
+}
+
+bool uring_immediate(struct ul_driver *driver)
+{
+	const struct uring *uring = uring_of(driver);
+
+	if (uring->sq_limit == 0)
+		return uring->closed;
+	return queue_has_entries(uring) ||
+	       (kernel_flags(uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0 ||
+	       uring->done.count != 0 || uring->kept_next != uring->kept_count ||
+	       atomic_load_explicit(&uring->woken, memory_order_relaxed) != 0;
+}
+
+void uring_wake(struct ul_driver *driver)
+{
+	struct uring *uring = uring_of(driver);
+	uint64_t one = 1;
+	int error;
+
+	if (atomic_exchange(&uring->woken, 1) != 0 || !atomic_load(&uring->sleeping))
+		return;
+	error = errno;
+	__atomic_fetch_add(&uring->statistics.wakes, 1, __ATOMIC_RELAXED);
+	/* Full means that the loop is being woken. */
+	if (write(uring->wake_fd, &one, sizeof(one)) < 0)
+		assert(errno == EAGAIN || errno == EBADF);
+	errno = error;
+}
+
+/* --- Completions ---------------------------------------------------------- */
+
+int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
+                 int result, uint32_t flags)
+{
+	*out = (struct ul_completion){
+		.owner = slot->base.owner,
+		.token = ul_slot_token(&slot->base),
+		.result = result,
+		.flags = flags,
+	};
+	uring_slot_end(uring, slot);
+	slot->base.state = UL_DONE;
+	ul_slot_free(&uring->slots, &slot->base);
+	return 1;
+}
+
+/* Which readiness an operation waits for. */
+static uint32_t wanted_events(const struct uring_slot *slot)
+{
+	switch (slot->base.verb) {
+	case URING_SEND:
+	case URING_CONNECT:
+	case URING_WRITE:
+		return POLLOUT;
+	default:
+		return POLLIN;
+	}
+}
+
+/* splice(2) would block on one of its two descriptors: on which? */
+static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
+{
+	struct pollfd in = { .fd = slot->sqe.splice_fd_in, .events = POLLIN };
+
+	if (poll(&in, 1, 0) == 0)
+		uring_push_poll(uring, slot, in.fd, POLLIN);
+	else
+		uring_push_poll(uring, slot, slot->sqe.fd, POLLOUT);
+}
+
+static void operation_would_block(struct uring *uring, struct uring_slot *slot)
+{
+	slot->base.flags |= SLOT_BEGAN;
+	uring->statistics.rearmed++;
+	switch (slot->base.verb) {
+	case URING_SPLICE:
+		poll_for_splice(uring, slot);
+		return;
+	case URING_SEND:
+	case URING_RECV_INTO:
+	case URING_RECV_MESSAGE:
+		if (uring_has(uring, UL_FEATURE_POLL_FIRST)) {
+			slot->sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
+			uring_push(uring, slot);
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	uring_push_poll(uring, slot, slot->sqe.fd, wanted_events(slot));
+}
+
+/*
+ * A one-shot operation has an answer.  A socket that does not block is polled
+ * by the kernel; but once a request was passed to a worker thread (6.3+), or
+ * with no memory to poll, EAGAIN comes back and means: once more.
+ */
+static int operation_completed(struct uring *uring, struct uring_slot *slot, int result,
+                               struct ul_completion *out)
+{
+	bool cancelling = slot->base.state == UL_CANCELLING;
+
+	if (likely(result >= 0))
+		return uring_finish(uring, slot, out, result, 0);
+	switch (result) {
+	case -EAGAIN:
+		/* connect(2) to a busy Unix socket: no readiness ever tells when. */
+		if (slot->base.verb == URING_CONNECT || slot->base.verb >= URING_REQUEST)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		operation_would_block(uring, slot);
+		return 0;
+	case -EALREADY:
+	case -EINPROGRESS:
+		if (slot->base.verb != URING_CONNECT)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		operation_would_block(uring, slot);
+		return 0;
+	case -EISCONN:
+		/* Only a connect that was started again can be connected already. */
+		if (slot->base.verb == URING_CONNECT && slot->base.flags & SLOT_BEGAN)
+			result = 0;
+		break;
+	case -ECANCELED:
+		/* Nobody asked for it: the ring's thread is gone. */
+		if (slot->base.verb >= URING_WRITE)
+			break;
+		/* fall through */
+	case -ENOMEM:
+		/* Some kernels say so for a moment (to 6.13). */
+	case -EINTR:
+		if (slot->base.verb == URING_REQUEST)
+			break;
+		if (cancelling) {
+			result = -ECANCELED;
+			break;
+		}
+		if (slot->retries++ == RETRIES_MAX)
+			break;
+		uring_push_again(uring, slot);
+		return 0;
+	default:
+		break;
+	}
+	return uring_finish(uring, slot, out, result, 0);
+}
+
+/* The poll that came before the operation proper is through. */
+static int polling_completed(struct uring *uring, struct uring_slot *slot, int result,
+                             struct ul_completion *out)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	slot->base.flags &= (uint16_t)~SLOT_POLLING;
+	if (slot->base.state == UL_CANCELLING)
+		return uring_finish(uring, slot, out, -ECANCELED, 0);
+	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
+		return uring_finish(uring, slot, out, result, 0);
+	if (slot->base.verb == URING_CONNECT && result > 0) {
+		if (getsockopt(slot->sqe.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+			error = errno;
+		return uring_finish(uring, slot, out, -error, 0);
+	}
+	slot->base.flags |= SLOT_BEGAN;
+	if (slot->base.verb <= URING_ACCEPT)
+		uring_stream_start(uring, slot, false);
+	else
+		uring_push(uring, slot);
+	return 0;
+}
+
+/* The driver's own polls. */
+static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
+                               const struct io_uring_cqe *cqe)
+{
+	uint64_t count;
+
+	if (slot->base.verb == URING_WATCHES) {
+		slot->base.state = UL_QUEUED;
+		uring->watches_armed = false;
+		uring->watches_fired = true;
+		return;
+	}
+	if (cqe->flags & IORING_CQE_F_MORE)
+		return;
+	/* One-shot polls see a level: make it low again. */
+	if (read(uring->wake_fd, &count, sizeof(count)) < 0)
+		assert(errno == EAGAIN);
+	uring_push(uring, slot);
+}
+
+/* An entry that is no operation's. */
+static void tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
+{
+	struct uring_slot *slot;
+
+	switch (cqe->user_data >> TAG_SHIFT) {
+	case TAG_TURN_TIMEOUT:
+		if (UNTAGGED(cqe->user_data) == uring->turn_sequence)
+			uring->turn_armed = false;
+		break;
+	case TAG_CANCEL:
+		/*
+		 * The target had not been found or could not be stopped.  Mostly
+		 * it has ended; but one that was between two states at that
+		 * moment goes on, and is asked again.
+		 */
+		slot = uring_slot_find(uring, UNTAGGED(cqe->user_data));
+		if (cqe->res >= 0 || slot == NULL || slot->base.flags & SLOT_LISTED)
+			break;
+		if (slot->base.state != UL_CANCELLING &&
+		    (slot->base.flags & SLOT_MOVING) == 0)
+			break;
+		if (slot->retries++ < CANCELS_MAX)
+			uring_push_cancel(uring, slot);
+		break;
+	default:
+		break;
+	}
+}
+
+/* What is rare about an entry of `slot`; false when nothing is left to do. */
+static bool unusual(struct uring *uring, struct uring_slot *slot,
+                    const struct io_uring_cqe *cqe)
+{
+	if (slot->base.verb >= URING_WAKE) {
+		own_poll_completed(uring, slot, cqe);
+		return false;
+	}
+	slot->base.flags &= (uint16_t)~SLOT_KEPT;
+	/* Its cancel is on the backlog, and needed no longer. */
+	if (slot->base.flags & SLOT_LISTED && (cqe->flags & IORING_CQE_F_MORE) == 0)
+		uring_list_drop(uring, slot);
+	return true;
+}
+
+/* One entry: how many completions it makes, 0 or 1. */
+static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
+                            struct ul_completion *out)
+{
+	struct uring_slot *slot;
+
+	if (unlikely(cqe->user_data >> TAG_SHIFT != TAG_OPERATION)) {
+		tagged_completed(uring, cqe);
+		return 0;
+	}
+	slot = uring_slot_find(uring, cqe->user_data);
+	if (unlikely(slot == NULL))
+		return 0;
+	if (unlikely(slot->base.flags & (SLOT_LISTED | SLOT_KEPT | SLOT_POLLING) ||
+	             slot->base.verb >= URING_WAKE)) {
+		if (!unusual(uring, slot, cqe))
+			return 0;
+		if (slot->base.flags & SLOT_POLLING)
+			return polling_completed(uring, slot, cqe->res, out);
+	}
+	switch (slot->base.verb) {
+	case URING_RECV:
+		return uring_recv_completed(uring, slot, cqe, out);
+	case URING_RECV_FROM:
+		return uring_recv_from_completed(uring, slot, cqe, out);
+	case URING_ACCEPT:
+		return uring_accept_completed(uring, slot, cqe, out);
+	default:
+		/* SEND_ZC through submit(): the notification ends it. */
+		if (unlikely(cqe->flags & IORING_CQE_F_MORE)) {
+			*out = (struct ul_completion){
+				.owner = slot->base.owner,
+				.token = ul_slot_token(&slot->base),
+				.result = cqe->res,
+				.flags = UL_MORE,
+			};
+			return 1;
+		}
+		return operation_completed(uring, slot, cqe->res, out);
+	}
+}
+
+static inline void prefetch_slot(const struct uring *uring, uint64_t user_data)
+{
+	uint32_t number = (uint32_t)user_data;
+	const char *slot;
+
+	if (unlikely(number == 0 || number > uring->slots.block_count * UL_SLOTS_PER_BLOCK))
+		return;
+	slot = (const char *)ul_slot_at(&uring->slots, number - 1);
+	__builtin_prefetch(slot);
+	__builtin_prefetch(slot + 64);
+}
+
+static int harvest_done(struct uring *uring, struct ul_completion *out, int capacity)
+{
+	int count = 0;
+
+	while (uring->done_ready != 0 && count < capacity) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->done.first);
+		uint32_t flags = slot->base.flags & SLOT_UNSAFE ? UL_KEEP : 0;
+
+		uring->done_ready--;
+		uring_list_drop(uring, slot);
+		count += uring_finish(uring, slot, out + count, slot->result, flags);
+	}
+	return count;
+}
+
+static int harvest_watches(struct uring *uring, struct ul_completion *out, int capacity)
+{
+	int count;
+
+	uring->watches_fired = false;
+	count = ul_watches_harvest(&uring->watches, out, capacity);
+	if (unlikely(uring->watches.stale) && !uring->watches_armed)
+		ul_watches_rebuild(&uring->watches);
+	return count > 0 ? count : 0;
+}
+
+int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity)
+{
+	struct uring *uring = uring_of(driver);
+	uint32_t head = uring->cq_head;
+	int count = 0;
+
+	while (unlikely(uring->kept_next != uring->kept_count) && count < capacity)
+		count += completed(uring, &uring->kept[uring->kept_next++], out + count);
+	while (head != uring->cq_end && count < capacity) {
+		const struct io_uring_cqe *cqe = &uring->cqes[head & uring->cq_mask];
+
+		head++;
+		if (head != uring->cq_end)
+			prefetch_slot(uring, uring->cqes[head & uring->cq_mask].user_data);
+		count += completed(uring, cqe, out + count);
+	}
+	if (head != uring->cq_head) {
+		uring->cq_head = head;
+		io_uring_smp_store_release(uring->cq_khead, head);
+	}
+	if (unlikely(uring->done_ready != 0) && count < capacity)
+		count += harvest_done(uring, out + count, capacity - count);
+	if (unlikely(uring->watches_fired) && count < capacity)
+		count += harvest_watches(uring, out + count, capacity - count);
+	uring->statistics.completed += (uint32_t)count;
+	return count;
+}

@@ -1,0 +1,471 @@
+/*
+ * The streams: recv, recv_from and accept, and the buffers they lend.
+ *
+ * A stream is one slot that starts itself again until its owner cancels it or
+ * the descriptor ends it.  Four forms, the first that the kernel has:
+ *
+ *     multishot from the buffer ring     6.0
+ *     one-shot from the buffer ring      5.19, and sockets multishot is not for
+ *     poll, then one-shot with a buffer of the slot's own: an idle connection
+ *     holds no buffer
+ *     multishot or one-shot accept, which needs no buffer
+ *
+ * A receive that keeps filling small buffers moves to the bulk pool, and back
+ * when it stops: it is cancelled and started again.  At most one receive of a
+ * stream is in the kernel, so the bytes stay in order.
+ */
+#include "uring.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+/* Full small buffers in a row that make a stream a bulk stream. */
+#define FULL_TO_BULK 2
+/* Receives in a row that a small buffer would have held, to end that. */
+#define SLIGHT_TO_SMALL 16
+/* Of an answer that should not come; an endless loop is worse than an error. */
+#define RETRIES_MAX 8
+
+/*
+ * A datagram's buffer begins as multishot recvmsg lays it out; the one-shot
+ * form does the same: header, room for the sender, payload.
+ */
+#define NAME_OFFSET sizeof(struct io_uring_recvmsg_out)
+#define PAYLOAD_OFFSET (NAME_OFFSET + sizeof(struct sockaddr_storage))
+
+/* --- Starting ------------------------------------------------------------- */
+
+static bool is_unix(int fd)
+{
+	int domain = 0;
+	socklen_t size = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+static uint16_t poll_first_bit(const struct uring *uring, bool poll_first)
+{
+	return poll_first && uring_has(uring, UL_FEATURE_POLL_FIRST) ?
+	               IORING_RECVSEND_POLL_FIRST : 0;
+}
+
+/* The slot needs a buffer of its own, and there is none: wait for one. */
+static void starve(struct uring *uring, struct uring_slot *slot)
+{
+	uring->statistics.starved++;
+	slot->base.state = UL_QUEUED;
+	slot->base.flags |= SLOT_BEGAN;
+	uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
+}
+
+/* Readable: now is the time for a buffer. */
+static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
+{
+	struct ul_pool *pool = &uring->pools[slot->pool];
+	unsigned char *data;
+
+	if (slot->buffer < 0)
+		slot->buffer = ul_pool_take(pool);
+	if (slot->buffer < 0) {
+		starve(uring, slot);
+		return;
+	}
+	data = ul_pool_data(pool, (uint32_t)slot->buffer);
+	slot->sqe.flags = 0;
+	slot->sqe.ioprio = 0;
+	if (slot->base.verb == URING_RECV) {
+		slot->sqe.addr = (uintptr_t)data;
+		slot->sqe.len = pool->size;
+	} else {
+		struct uring_cold *cold = slot->cold;
+
+		cold->vector[0] = (struct iovec){ data + PAYLOAD_OFFSET,
+		                                  pool->size - PAYLOAD_OFFSET };
+		cold->message.msg_iov = cold->vector;
+		cold->message.msg_iovlen = 1;
+		cold->message.msg_name = data + NAME_OFFSET;
+		cold->message.msg_namelen = sizeof(struct sockaddr_storage);
+	}
+	uring_push(uring, slot);
+}
+
+static void receive_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
+{
+	const struct ul_pool *pool = &uring->pools[slot->pool];
+
+	if (pool->ring == NULL) {
+		if (poll_first)
+			uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
+		else
+			own_buffer_receive(uring, slot);
+		return;
+	}
+	slot->sqe.flags = IOSQE_BUFFER_SELECT;
+	slot->sqe.buf_group = pool->group;
+	slot->sqe.ioprio = poll_first_bit(uring, poll_first);
+	if (slot->base.verb == URING_RECV_FROM) {
+		struct msghdr *message = &slot->cold->message;
+
+		memset(message, 0, sizeof(*message));
+		message->msg_namelen = sizeof(struct sockaddr_storage);
+		slot->sqe.ioprio |= IORING_RECV_MULTISHOT;
+	} else {
+		slot->sqe.addr = 0;
+		slot->sqe.len = 0;
+		if (slot->base.flags & SLOT_ONE_SHOT)
+			slot->sqe.len = pool->size;
+		else
+			slot->sqe.ioprio |= IORING_RECV_MULTISHOT;
+	}
+	uring_push(uring, slot);
+}
+
+void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
+{
+	if (slot->base.verb == URING_ACCEPT)
+		uring_push(uring, slot);
+	else
+		receive_start(uring, slot, poll_first);
+}
+
+static void start_again(struct uring *uring, struct uring_slot *slot, bool poll_first)
+{
+	uring->statistics.rearmed++;
+	slot->base.flags |= SLOT_BEGAN;
+	uring_stream_start(uring, slot, poll_first);
+}
+
+int uring_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot;
+	int result = uring_pool_prepare(uring, POOL_SMALL);
+
+	*token = 0;
+	if (unlikely(result != 0))
+		return result;
+	slot = uring_start(uring, URING_RECV, owner, IORING_OP_RECV, fd);
+	if (unlikely(slot == NULL))
+		return uring->closed ? -ESHUTDOWN : -ENOMEM;
+	slot->pool = POOL_SMALL;
+	if (!uring_has(uring, UL_FEATURE_MULTISHOT_RECV) ||
+	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd)))
+		slot->base.flags |= SLOT_ONE_SHOT;
+	*token = ul_slot_token(&slot->base);
+	uring_stream_start(uring, slot, uring->pools[POOL_SMALL].ring == NULL);
+	return -EINPROGRESS;
+}
+
+int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot;
+	int result = uring_pool_prepare(uring, POOL_DATAGRAM);
+
+	*token = 0;
+	if (unlikely(result != 0))
+		return result;
+	slot = uring_start(uring, URING_RECV_FROM, owner, IORING_OP_RECVMSG, fd);
+	if (unlikely(slot == NULL))
+		return uring->closed ? -ESHUTDOWN : -ENOMEM;
+	slot->pool = POOL_DATAGRAM;
+	slot->cold = uring_cold_take(uring);
+	if (unlikely(slot->cold == NULL)) {
+		uring_slot_end(uring, slot);
+		slot->base.state = UL_DONE;
+		ul_slot_free(&uring->slots, &slot->base);
+		return -ENOMEM;
+	}
+	slot->sqe.addr = (uintptr_t)&slot->cold->message;
+	slot->sqe.len = 1;
+	*token = ul_slot_token(&slot->base);
+	uring_stream_start(uring, slot, uring->pools[POOL_DATAGRAM].ring == NULL);
+	return -EINPROGRESS;
+}
+
+int uring_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_ACCEPT, owner, IORING_OP_ACCEPT, fd);
+
+	*token = 0;
+	if (unlikely(slot == NULL))
+		return uring->closed ? -ESHUTDOWN : -ENOMEM;
+	slot->sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+	if (uring_has(uring, UL_FEATURE_MULTISHOT_ACCEPT))
+		slot->sqe.ioprio = IORING_ACCEPT_MULTISHOT;
+	*token = ul_slot_token(&slot->base);
+	uring_push(uring, slot);
+	return -EINPROGRESS;
+}
+
+/* --- Buffers -------------------------------------------------------------- */
+
+void uring_recycle(struct ul_driver *driver, unsigned char *data)
+{
+	struct uring *uring = uring_of(driver);
+	struct ul_pool *pool = &uring->pools[POOL_SMALL];
+
+	while (!ul_pool_owns(pool, data)) {
+		pool++;
+		assert(pool < uring->pools + POOLS);
+	}
+	ul_pool_give(pool, ul_pool_index(pool, data));
+}
+
+void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
+                       const struct io_uring_cqe *cqe)
+{
+	struct ul_pool *pool = &uring->pools[slot->pool];
+
+	if (cqe->flags & IORING_CQE_F_BUFFER) {
+		uint32_t index = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+
+		ul_pool_lend(pool, index);
+		ul_pool_give(pool, index);
+	} else if (slot->buffer >= 0 && (cqe->flags & IORING_CQE_F_MORE) == 0) {
+		ul_pool_give(pool, (uint32_t)slot->buffer);
+		slot->buffer = -1;
+	}
+}
+
+/* The buffer that came with a successful receive, lent. */
+static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
+                           const struct io_uring_cqe *cqe)
+{
+	struct ul_pool *pool = &uring->pools[slot->pool];
+	uint32_t index;
+
+	if (likely(cqe->flags & IORING_CQE_F_BUFFER)) {
+		index = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+	} else {
+		assert(slot->buffer >= 0);
+		index = (uint32_t)slot->buffer;
+		slot->buffer = -1;
+	}
+	return ul_pool_lend(pool, index);
+}
+
+static void move(struct uring_slot *slot)
+{
+	slot->base.flags &= (uint16_t)~SLOT_MOVING;
+	slot->pool = slot->pool == POOL_SMALL ? POOL_BULK : POOL_SMALL;
+	slot->full = 0;
+	slot->slight = 0;
+}
+
+/* Whether `slot` should receive into the other pool from now on. */
+static bool wants_to_move(struct uring *uring, struct uring_slot *slot,
+                          const struct io_uring_cqe *cqe)
+{
+	uint32_t size = (uint32_t)cqe->res;
+
+	if (slot->pool == POOL_SMALL) {
+		if (likely(size < uring->pools[POOL_SMALL].size)) {
+			slot->full = 0;
+			return false;
+		}
+		if (slot->full < FULL_TO_BULK)
+			slot->full++;
+		return slot->full == FULL_TO_BULK &&
+		       uring_pool_prepare(uring, POOL_BULK) == 0;
+	}
+	if (size > uring->pools[POOL_SMALL].size) {
+		slot->slight = 0;
+		return false;
+	}
+	if (slot->slight < SLIGHT_TO_SMALL)
+		slot->slight++;
+	return slot->slight == SLIGHT_TO_SMALL;
+}
+
+/* --- Completions ---------------------------------------------------------- */
+
+/*
+ * A stream ended without a word for its owner: start it again, let it wait for
+ * a buffer, or give up with the error.
+ */
+static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int error,
+                              struct ul_completion *out)
+{
+	bool cancelling = slot->base.state == UL_CANCELLING;
+
+	switch (error) {
+	case -ENOBUFS:
+		/* From a ring of buffers, not from the socket. */
+		if (slot->base.verb == URING_ACCEPT)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		if (slot->base.flags & SLOT_MOVING)
+			move(slot);
+		starve(uring, slot);
+		return 0;
+	case -ECANCELED:
+		if (cancelling)
+			break;
+		if (slot->base.flags & SLOT_MOVING) {
+			move(slot);
+			start_again(uring, slot, false);
+			return 0;
+		}
+		if (slot->retries++ == RETRIES_MAX)
+			break;
+		start_again(uring, slot, true);
+		return 0;
+	case -ENOMEM:
+		/* Some kernels say so for a moment (5.x to 6.13). */
+		if (cancelling || slot->base.verb == URING_ACCEPT ||
+		    slot->retries++ == RETRIES_MAX)
+			break;
+		start_again(uring, slot, true);
+		return 0;
+	case -EAGAIN:
+	case -EINTR:
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		uring->statistics.rearmed++;
+		slot->base.flags |= SLOT_BEGAN;
+		if (error == -EAGAIN && (slot->base.verb == URING_ACCEPT ||
+		                         !uring_has(uring, UL_FEATURE_POLL_FIRST)))
+			uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
+		else
+			uring_stream_start(uring, slot, true);
+		return 0;
+	default:
+		break;
+	}
+	return uring_finish(uring, slot, out, error, 0);
+}
+
+/* The kernel is through with this start of the stream; its data is in `out`. */
+static void data_was_last(struct uring *uring, struct uring_slot *slot,
+                          const struct io_uring_cqe *cqe, struct ul_completion *out)
+{
+	unsigned char *data = out->data;
+	bool more_waits;
+
+	if (slot->base.state == UL_CANCELLING) {
+		const struct sockaddr *address = out->address;
+		uint32_t address_size = out->address_size;
+		uint32_t flags = out->flags & ~(uint32_t)UL_MORE;
+
+		uring_finish(uring, slot, out, out->result, flags);
+		out->data = data;
+		out->address = address;
+		out->address_size = address_size;
+		return;
+	}
+	/* Skips an attempt that would find nothing. */
+	more_waits = (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) != 0 ||
+	             (uint32_t)cqe->res == uring->pools[slot->pool].size;
+	if (slot->base.flags & SLOT_MOVING)
+		move(slot);
+	start_again(uring, slot, !more_waits);
+}
+
+int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
+                         const struct io_uring_cqe *cqe, struct ul_completion *out)
+{
+	if (unlikely(cqe->res <= 0)) {
+		uring_drop_buffer(uring, slot, cqe);
+		if (cqe->flags & IORING_CQE_F_MORE)
+			return 0;
+		if (cqe->res == 0)
+			return uring_finish(uring, slot, out, 0, 0);
+		return stream_interrupted(uring, slot, cqe->res, out);
+	}
+	out->owner = slot->base.owner;
+	out->token = ul_slot_token(&slot->base);
+	out->result = cqe->res;
+	out->flags = UL_LENT | UL_MORE;
+	out->data = lend(uring, slot, cqe);
+	out->address = NULL;
+	out->address_size = 0;
+	slot->retries = 0;
+	if (unlikely(wants_to_move(uring, slot, cqe)) &&
+	    slot->base.state == UL_IN_KERNEL && (slot->base.flags & SLOT_MOVING) == 0) {
+		slot->base.flags |= SLOT_MOVING;
+		if (cqe->flags & IORING_CQE_F_MORE)
+			uring_push_cancel(uring, slot);
+	}
+	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0))
+		data_was_last(uring, slot, cqe, out);
+	return 1;
+}
+
+int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
+                              const struct io_uring_cqe *cqe, struct ul_completion *out)
+{
+	const struct io_uring_recvmsg_out *header;
+	const struct msghdr *message = &slot->cold->message;
+	unsigned char *data;
+	uint32_t flags = UL_LENT | UL_MORE;
+	uint32_t name_size;
+	int32_t size = cqe->res;
+
+	if (unlikely(size < 0)) {
+		uring_drop_buffer(uring, slot, cqe);
+		if (cqe->flags & IORING_CQE_F_MORE)
+			return 0;
+		return stream_interrupted(uring, slot, size, out);
+	}
+	if (cqe->flags & IORING_CQE_F_BUFFER) {
+		if (unlikely(size < (int32_t)PAYLOAD_OFFSET)) {
+			/* Not a datagram: what sockets that end do. */
+			uring_drop_buffer(uring, slot, cqe);
+			if (cqe->flags & IORING_CQE_F_MORE)
+				return 0;
+			return stream_interrupted(uring, slot, -EAGAIN, out);
+		}
+		data = lend(uring, slot, cqe);
+		header = (const struct io_uring_recvmsg_out *)data;
+		size -= (int32_t)PAYLOAD_OFFSET;
+		name_size = header->namelen;
+		if (header->flags & MSG_TRUNC)
+			flags |= UL_TRUNCATED;
+	} else {
+		data = lend(uring, slot, cqe);
+		name_size = message->msg_namelen;
+		if (message->msg_flags & MSG_TRUNC)
+			flags |= UL_TRUNCATED;
+	}
+	if (name_size > sizeof(struct sockaddr_storage))
+		name_size = sizeof(struct sockaddr_storage);
+	out->owner = slot->base.owner;
+	out->token = ul_slot_token(&slot->base);
+	out->result = size;
+	out->flags = flags;
+	out->data = data + PAYLOAD_OFFSET;
+	out->address = name_size != 0 ? (const struct sockaddr *)(data + NAME_OFFSET) : NULL;
+	out->address_size = name_size;
+	slot->retries = 0;
+	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0))
+		data_was_last(uring, slot, cqe, out);
+	return 1;
+}
+
+int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
+                           const struct io_uring_cqe *cqe, struct ul_completion *out)
+{
+	if (unlikely(cqe->res < 0)) {
+		if (cqe->flags & IORING_CQE_F_MORE)
+			return 0;
+		/* A peer that left early is not the listener's trouble. */
+		return stream_interrupted(uring, slot,
+		                          cqe->res == -ECONNABORTED ? -EINTR : cqe->res, out);
+	}
+	slot->retries = 0;
+	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0)) {
+		if (slot->base.state == UL_CANCELLING)
+			return uring_finish(uring, slot, out, cqe->res, 0);
+		start_again(uring, slot, false);
+	}
+	*out = (struct ul_completion){
+		.owner = slot->base.owner,
+		.token = ul_slot_token(&slot->base),
+		.result = cqe->res,
+		.flags = UL_MORE,
+	};
+	return 1;
+}

@@ -1,0 +1,572 @@
+/*
+ * The verbs: each fills the template of a slot and queues it.
+ *
+ * Nothing here enters the kernel: turn() submits.  What finds no room in the
+ * submission queue waits on the backlog, in order.
+ */
+#include "uring.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct uring_list *list_of(struct uring *uring, const struct uring_slot *slot)
+{
+	if (slot->base.flags & SLOT_BACKLOG)
+		return &uring->backlog;
+	return slot->base.flags & SLOT_STARVED ? &uring->starved : &uring->done;
+}
+
+void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
+                    uint16_t flag)
+{
+	uint32_t number = slot->base.index + 1;
+
+	assert((slot->base.flags & SLOT_LISTED) == 0);
+	slot->base.flags |= flag;
+	assert(list == list_of(uring, slot));
+	slot->next = 0;
+	slot->previous = list->last;
+	if (list->last != 0)
+		uring_slot_at(uring, list->last)->next = number;
+	else
+		list->first = number;
+	list->last = number;
+	list->count++;
+}
+
+void uring_list_drop(struct uring *uring, struct uring_slot *slot)
+{
+	struct uring_list *list = list_of(uring, slot);
+
+	assert(slot->base.flags & SLOT_LISTED);
+	if (slot->previous != 0)
+		uring_slot_at(uring, slot->previous)->next = slot->next;
+	else
+		list->first = slot->next;
+	if (slot->next != 0)
+		uring_slot_at(uring, slot->next)->previous = slot->previous;
+	else
+		list->last = slot->previous;
+	list->count--;
+	slot->base.flags &= (uint16_t)~SLOT_LISTED;
+}
+
+/* --- Slots ---------------------------------------------------------------- */
+
+struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *owner,
+                               uint8_t opcode, int fd)
+{
+	struct uring_slot *slot;
+
+	if (unlikely(uring->closed))
+		return NULL;
+	slot = (struct uring_slot *)ul_slot_take(&uring->slots, (uint8_t)verb, owner);
+	if (unlikely(slot == NULL))
+		return NULL;
+	slot->buffer = -1;
+	slot->sqe.opcode = opcode;
+	slot->sqe.fd = fd;
+	slot->sqe.user_data = ul_slot_token(&slot->base);
+	uring->statistics.in_flight++;
+	return slot;
+}
+
+/* Why uring_start() had no slot. */
+static int start_failed(const struct uring *uring, ul_token *token)
+{
+	*token = 0;
+	return uring->closed ? -ESHUTDOWN : -ENOMEM;
+}
+
+static int started(struct uring *uring, struct uring_slot *slot, ul_token *token)
+{
+	*token = ul_slot_token(&slot->base);
+	uring_push(uring, slot);
+	return -EINPROGRESS;
+}
+
+/* Undo uring_start(), before anything was queued. */
+static int start_undo(struct uring *uring, struct uring_slot *slot, int error, ul_token *token)
+{
+	uring_slot_end(uring, slot);
+	slot->base.state = UL_DONE;
+	ul_slot_free(&uring->slots, &slot->base);
+	*token = 0;
+	return error;
+}
+
+struct uring_cold *uring_cold_take(struct uring *uring)
+{
+	struct uring_cold *cold = uring->cold_free;
+
+	if (likely(cold != NULL))
+		uring->cold_free = cold->next;
+	else
+		cold = malloc(sizeof(*cold));
+	if (unlikely(cold == NULL))
+		return NULL;
+	cold->many = NULL;
+	memset(&cold->message, 0, sizeof(cold->message));
+	return cold;
+}
+
+void uring_slot_end(struct uring *uring, struct uring_slot *slot)
+{
+	struct uring_cold *cold = slot->cold;
+
+	uring->statistics.in_flight--;
+	if (unlikely(slot->base.flags & SLOT_UNSAFE))
+		return;
+	if (unlikely(slot->buffer >= 0)) {
+		ul_pool_give(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+		slot->buffer = -1;
+	}
+	if (cold != NULL) {
+		free(cold->many);
+		cold->next = uring->cold_free;
+		uring->cold_free = cold;
+		slot->cold = NULL;
+	}
+}
+
+void uring_done(struct uring *uring, struct uring_slot *slot, int result)
+{
+	slot->base.state = UL_DONE;
+	slot->result = result;
+	uring_list_add(uring, &uring->done, slot, SLOT_DONE);
+}
+
+/* --- The submission queue ------------------------------------------------- */
+
+void uring_push_slow(struct uring *uring, struct uring_slot *slot)
+{
+	if (slot->base.state == UL_IN_KERNEL)
+		slot->base.state = UL_QUEUED;
+	uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+}
+
+static struct io_uring_sqe *next_sqe(struct uring *uring)
+{
+	struct io_uring_sqe *sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
+
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
+
+static void fill_cancel(struct uring *uring, struct uring_slot *slot)
+{
+	struct io_uring_sqe *sqe = next_sqe(uring);
+
+	sqe->opcode = IORING_OP_ASYNC_CANCEL;
+	sqe->fd = -1;
+	sqe->addr = ul_slot_token(&slot->base);
+	sqe->user_data = TAGGED(TAG_CANCEL, ul_slot_token(&slot->base));
+	/* Only a failure is of interest; the target has a completion of its own. */
+	if (uring_has(uring, UL_FEATURE_CQE_SKIP))
+		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+static void fill_poll(struct uring *uring, struct uring_slot *slot)
+{
+	struct io_uring_sqe *sqe;
+
+	slot->sq_position = uring->sq_tail;
+	slot->base.state = UL_IN_KERNEL;
+	sqe = next_sqe(uring);
+	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe->fd = slot->poll_fd;
+	uring_poll_events(sqe, slot->poll_events);
+	sqe->user_data = ul_slot_token(&slot->base);
+}
+
+void uring_push_cancel(struct uring *uring, struct uring_slot *slot)
+{
+	assert((slot->base.flags & SLOT_LISTED) == 0);
+	if (uring_sq_room(uring) != 0)
+		fill_cancel(uring, slot);
+	else
+		uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+}
+
+void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint32_t events)
+{
+	slot->base.flags |= SLOT_POLLING;
+	slot->poll_fd = fd;
+	slot->poll_events = events;
+	if (uring_sq_room(uring) != 0)
+		fill_poll(uring, slot);
+	else
+		uring_push_slow(uring, slot);
+}
+
+static void settle_starved(struct uring *uring)
+{
+	uint32_t count = uring->starved.count;
+	uint32_t promised[POOLS] = { 0 };
+
+	while (count-- > 0) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->starved.first);
+		struct ul_pool *pool = &uring->pools[slot->pool];
+		uint32_t available = pool->ring != NULL ? pool->in_ring : pool->free_count;
+
+		uring_list_drop(uring, slot);
+		if (promised[slot->pool] < available) {
+			promised[slot->pool]++;
+			uring->statistics.rearmed++;
+			uring_stream_start(uring, slot, true);
+		} else {
+			uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
+		}
+	}
+}
+
+void uring_settle(struct uring *uring)
+{
+	if (uring->starved.count != 0)
+		settle_starved(uring);
+	while (uring->backlog.count != 0 && uring_sq_room(uring) != 0) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->backlog.first);
+
+		uring_list_drop(uring, slot);
+		if (slot->base.state != UL_QUEUED)
+			fill_cancel(uring, slot);
+		else if (slot->base.flags & SLOT_POLLING)
+			fill_poll(uring, slot);
+		else
+			uring_push(uring, slot);
+	}
+}
+
+void uring_withdraw(struct uring *uring, struct uring_slot *slot)
+{
+	struct io_uring_sqe *sqe;
+
+	if (slot->base.flags & SLOT_LISTED) {
+		uring_list_drop(uring, slot);
+		return;
+	}
+	assert(uring_unsubmitted(uring, slot));
+	sqe = &uring->sqes[slot->sq_position & uring->sq_mask];
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_NOP;
+	sqe->fd = -1;
+	sqe->user_data = TAGGED(TAG_IGNORED, 0);
+	if (uring_has(uring, UL_FEATURE_CQE_SKIP))
+		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+static int uring_cancel(struct ul_driver *driver, ul_token token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = token >> TAG_SHIFT == 0 ? uring_slot_find(uring, token) : NULL;
+
+	if (slot == NULL || slot->base.verb >= URING_WAKE)
+		return -ENOENT;
+	if (slot->base.state == UL_CANCELLING || slot->base.state == UL_DONE)
+		return -EINPROGRESS;
+	if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
+	    uring_unsubmitted(uring, slot)) {
+		uring_withdraw(uring, slot);
+		/*
+		 * Completions that were harvested before may still be on their
+		 * way to the owner, so the end must come behind them.
+		 */
+		if (slot->base.flags & SLOT_BEGAN) {
+			uring_done(uring, slot, -ECANCELED);
+			return -EINPROGRESS;
+		}
+		uring_slot_end(uring, slot);
+		slot->base.state = UL_DONE;
+		ul_slot_free(&uring->slots, &slot->base);
+		return 0;
+	}
+	slot->base.state = UL_CANCELLING;
+	/* A receive that moves is being cancelled already. */
+	if ((slot->base.flags & SLOT_MOVING) == 0)
+		uring_push_cancel(uring, slot);
+	return -EINPROGRESS;
+}
+
+/* --- One verb each -------------------------------------------------------- */
+
+static int uring_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+                      uint32_t count, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_SEND, owner, IORING_OP_SEND, fd);
+	struct uring_cold *cold;
+	struct iovec *vector;
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.msg_flags = MSG_NOSIGNAL;
+	if (likely(count == 1)) {
+		slot->sqe.addr = (uintptr_t)iov->iov_base;
+		/* A short send is in order, a length of 0 would not be. */
+		slot->sqe.len = iov->iov_len < INT32_MAX ? (uint32_t)iov->iov_len : INT32_MAX;
+		return started(uring, slot, token);
+	}
+	if (count > UIO_MAXIOV)
+		count = UIO_MAXIOV;
+	cold = slot->cold = uring_cold_take(uring);
+	if (unlikely(cold == NULL))
+		return start_undo(uring, slot, -ENOMEM, token);
+	vector = cold->vector;
+	if (count > sizeof(cold->vector) / sizeof(cold->vector[0])) {
+		vector = cold->many = malloc(count * sizeof(*vector));
+		if (unlikely(vector == NULL))
+			return start_undo(uring, slot, -ENOMEM, token);
+	}
+	memcpy(vector, iov, count * sizeof(*vector));
+	cold->message.msg_iov = vector;
+	cold->message.msg_iovlen = count;
+	slot->sqe.opcode = IORING_OP_SENDMSG;
+	slot->sqe.addr = (uintptr_t)&cold->message;
+	slot->sqe.len = 1;
+	return started(uring, slot, token);
+}
+
+static int uring_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
+                         uint32_t size, const struct sockaddr *address,
+                         uint32_t address_size, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot;
+	struct uring_cold *cold;
+
+	*token = 0;
+	if (address_size > sizeof(cold->address))
+		return -EINVAL;
+	slot = uring_start(uring, URING_SEND, owner, IORING_OP_SEND, fd);
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.msg_flags = MSG_NOSIGNAL;
+	slot->sqe.addr = (uintptr_t)data;
+	slot->sqe.len = size;
+	if (address == NULL)
+		return started(uring, slot, token);
+	cold = slot->cold = uring_cold_take(uring);
+	if (unlikely(cold == NULL))
+		return start_undo(uring, slot, -ENOMEM, token);
+	memcpy(&cold->address, address, address_size);
+	cold->vector[0] = (struct iovec){ (void *)(uintptr_t)data, size };
+	cold->message.msg_name = &cold->address;
+	cold->message.msg_namelen = address_size;
+	cold->message.msg_iov = cold->vector;
+	cold->message.msg_iovlen = 1;
+	slot->sqe.opcode = IORING_OP_SENDMSG;
+	slot->sqe.addr = (uintptr_t)&cold->message;
+	slot->sqe.len = 1;
+	return started(uring, slot, token);
+}
+
+static int uring_recv_into(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                           uint32_t size, int flags, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_RECV_INTO, owner, IORING_OP_RECV, fd);
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.addr = (uintptr_t)buffer;
+	slot->sqe.len = size;
+	slot->sqe.msg_flags = (uint32_t)(flags & ~MSG_DONTWAIT);
+	return started(uring, slot, token);
+}
+
+static int uring_recv_message(struct ul_driver *driver, void *owner, int fd,
+                              struct msghdr *message, int flags, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_RECV_MESSAGE, owner,
+	                                      IORING_OP_RECVMSG, fd);
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.addr = (uintptr_t)message;
+	slot->sqe.len = 1;
+	slot->sqe.msg_flags = (uint32_t)(flags & ~MSG_DONTWAIT);
+	return started(uring, slot, token);
+}
+
+static int uring_connect(struct ul_driver *driver, void *owner, int fd,
+                         const struct sockaddr *address, uint32_t address_size,
+                         ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot;
+
+	*token = 0;
+	if (address_size > sizeof(slot->cold->address))
+		return -EINVAL;
+	slot = uring_start(uring, URING_CONNECT, owner, IORING_OP_CONNECT, fd);
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->cold = uring_cold_take(uring);
+	if (unlikely(slot->cold == NULL))
+		return start_undo(uring, slot, -ENOMEM, token);
+	memcpy(&slot->cold->address, address, address_size);
+	slot->sqe.addr = (uintptr_t)&slot->cold->address;
+	slot->sqe.off = address_size;
+	return started(uring, slot, token);
+}
+
+static int uring_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                      ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_POLL, owner, IORING_OP_POLL_ADD, fd);
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	uring_poll_events(&slot->sqe, events);
+	return started(uring, slot, token);
+}
+
+static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                         ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_TIMEOUT, owner, IORING_OP_TIMEOUT, -1);
+	struct uring_cold *cold;
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	cold = slot->cold = uring_cold_take(uring);
+	if (unlikely(cold == NULL))
+		return start_undo(uring, slot, -ENOMEM, token);
+	cold->timespec.tv_sec = (int64_t)(duration_ns / 1000000000);
+	cold->timespec.tv_nsec = (long long)(duration_ns % 1000000000);
+	cold->deadline_ns = uring_now_ns() + duration_ns;
+	slot->sqe.addr = (uintptr_t)&cold->timespec;
+	slot->sqe.len = 1;
+	return started(uring, slot, token);
+}
+
+static int read_or_write(struct uring *uring, void *owner, enum uring_verb verb, int fd,
+                         const void *data, uint32_t size, int64_t offset, ul_token *token)
+{
+	struct uring_slot *slot =
+		uring_start(uring, verb, owner,
+	                    verb == URING_READ ? IORING_OP_READ : IORING_OP_WRITE, fd);
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.addr = (uintptr_t)data;
+	slot->sqe.len = size;
+	slot->sqe.off = (uint64_t)offset;
+	return started(uring, slot, token);
+}
+
+static int uring_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                      uint32_t size, int64_t offset, ul_token *token)
+{
+	return read_or_write(uring_of(driver), owner, URING_READ, fd, buffer, size, offset, token);
+}
+
+static int uring_write(struct ul_driver *driver, void *owner, int fd, const void *data,
+                       uint32_t size, int64_t offset, ul_token *token)
+{
+	return read_or_write(uring_of(driver), owner, URING_WRITE, fd, data, size, offset, token);
+}
+
+static int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                        int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                        ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_SPLICE, owner, IORING_OP_SPLICE,
+	                                      fd_out);
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.splice_fd_in = fd_in;
+	slot->sqe.splice_off_in = (uint64_t)offset_in;
+	slot->sqe.off = (uint64_t)offset_out;
+	slot->sqe.len = size;
+	slot->sqe.splice_flags = flags;
+	return started(uring, slot, token);
+}
+
+static int uring_submit(struct ul_driver *driver, void *owner,
+                        const struct ul_request *request, ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_start(uring, URING_REQUEST, owner, request->opcode,
+	                                      request->fd);
+
+	if (unlikely(slot == NULL))
+		return start_failed(uring, token);
+	slot->sqe.addr = request->address;
+	slot->sqe.off = request->address2;
+	slot->sqe.len = request->length;
+	slot->sqe.open_flags = request->op_flags;
+	slot->sqe.splice_fd_in = request->splice_fd_in;
+	return started(uring, slot, token);
+}
+
+static int uring_close(struct ul_driver *driver, int fd)
+{
+	struct uring *uring = uring_of(driver);
+
+#ifndef NDEBUG
+	/* An entry that is submitted later would act on whatever `fd` is by then. */
+	for (uint32_t position = uring->sq_head; position != uring->sq_tail; position++)
+		assert(uring->sqes[position & uring->sq_mask].fd != fd);
+#endif
+	ul_watches_forget(&uring->watches, fd);
+	return close(fd) == 0 ? 0 : -errno;
+}
+
+static int uring_watch(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                       ul_token *token)
+{
+	struct uring *uring = uring_of(driver);
+
+	*token = 0;
+	return uring->closed ? -ESHUTDOWN :
+	                       ul_watches_set(&uring->watches, owner, fd, events, token);
+}
+
+static const struct ul_statistics *uring_statistics(struct ul_driver *driver)
+{
+	return &uring_of(driver)->statistics;
+}
+
+const struct ul_table ul_uring_table = {
+	.size = sizeof(struct ul_table),
+	.abi = UL_ABI,
+	.name = "uring",
+	.begin = uring_begin,
+	.end = uring_end,
+	.turn = uring_turn,
+	.immediate = uring_immediate,
+	.harvest = uring_harvest,
+	.wake = uring_wake,
+	.recycle = uring_recycle,
+	.recv = uring_recv,
+	.recv_into = uring_recv_into,
+	.recv_from = uring_recv_from,
+	.recv_message = uring_recv_message,
+	.send = uring_send,
+	.send_to = uring_send_to,
+	.accept = uring_accept,
+	.connect = uring_connect,
+	.poll = uring_poll,
+	.timeout = uring_timeout,
+	.read = uring_read,
+	.write = uring_write,
+	.splice = uring_splice,
+	.submit = uring_submit,
+	.cancel = uring_cancel,
+	.close = uring_close,
+	.watch = uring_watch,
+	.shutdown = uring_shutdown,
+	.destroy = uring_destroy,
+	.statistics = uring_statistics,
+};
+
+uint64_t ul_features(struct ul_driver *driver)
+{
+	return driver->table == &ul_uring_table ? uring_of(driver)->features : 0;
+}

@@ -1,0 +1,117 @@
+"""Compiles and runs the C tests of the driver, with the address and undefined sanitizers.
+
+test_driver.c runs on both drivers, and on the ring once per kernel feature
+that it can do without, so that one machine stands for many kernels. The other
+programs test one part each. Exit status 77 means that the part cannot run here.
+"""
+
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+DRIVER = HERE.parents[1] / "csrc" / "driver"
+SKIPPED = 77
+
+FLAGS = [
+    "-std=gnu11",
+    "-D_GNU_SOURCE=1",
+    "-g",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+]
+
+# UL_FEATURE_* in binding.h, by bit; then the kernels that lack several.
+FEATURES = [
+    "ext_arg",
+    "single_issuer",
+    "defer_taskrun",
+    "coop_taskrun",
+    "registered_fd",
+    "no_iowait",
+    "poll_first",
+    "cqe_skip",
+    "multishot_poll",
+    "multishot_accept",
+    "multishot_recv",
+    "multishot_unix",
+    "buffer_ring",
+    "sync_cancel",
+]
+MASKS = {
+    "all features": 0,
+    **{f"without {name}": 1 << bit for bit, name in enumerate(FEATURES)},
+    "a plain ring": 0b1110,
+    "as Linux 5.19": 0b10_1100_0000_0110,
+    "as Linux 5.10": (1 << len(FEATURES)) - 1 & ~1,
+    "without any feature": (1 << len(FEATURES)) - 1,
+}
+ON_THE_RING = [pytest.param("uring", mask, id=f"uring, {name}") for name, mask in MASKS.items()]
+ON_BOTH = [*ON_THE_RING, pytest.param("selector", 0, id="selector")]
+
+
+def compiled(*arguments: str) -> None:
+    result = subprocess.run(["cc", *FLAGS, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with every test program, compiled with assertions."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler here")
+    header = subprocess.run(
+        ["cc", "-fsyntax-only", "-xc", "-include", "liburing.h", "/dev/null"], capture_output=True
+    )
+    if header.returncode != 0:
+        pytest.skip("no liburing.h here")
+    directory = tmp_path_factory.mktemp("programs")
+    tests = sorted(HERE.glob("test_*.c"))
+    objects = [directory / f"{path.stem}.o" for path in [*sorted(DRIVER.glob("*.c")), *tests]]
+
+    def compile_one(source: Path) -> None:
+        target = directory / f"{source.stem}.o"
+        compiled("-c", f"-I{DRIVER}", f"-I{HERE}", str(source), "-o", str(target))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(compile_one, [*sorted(DRIVER.glob("*.c")), *tests]))
+    shared = [str(path) for path in objects if not path.stem.startswith("test_")]
+    for test in tests:
+        own = str(directory / f"{test.stem}.o")
+        compiled(own, *shared, "-luring", "-lpthread", "-o", str(directory / test.stem))
+    return directory
+
+
+def run(programs: Path, name: str, *arguments: str) -> None:
+    result = subprocess.run(
+        [str(programs / name), *arguments], capture_output=True, text=True, timeout=50
+    )
+    if result.returncode == SKIPPED:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(("kind", "mask"), ON_BOTH)
+def test_driver(programs: Path, kind: str, mask: int) -> None:
+    run(programs, "test_driver", kind, hex(mask))
+
+
+@pytest.mark.parametrize(("kind", "mask"), ON_THE_RING)
+def test_uring(programs: Path, kind: str, mask: int) -> None:
+    run(programs, "test_uring", kind, hex(mask))
+
+
+OTHERS = sorted(path.stem for path in HERE.glob("test_*.c"))
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in ("test_driver", "test_uring")])
+def test_part(programs: Path, name: str) -> None:
+    run(programs, name)
