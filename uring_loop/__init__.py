@@ -1,0 +1,70 @@
+"""An asyncio event loop on io_uring.
+
+    uring_loop.run(main())
+
+or, with everything else that takes a loop factory,
+
+    asyncio.Runner(loop_factory=uring_loop.new_event_loop)
+
+Everything but these few names is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+    from typing import TypeVar
+
+    from .loop import EventLoop
+    from .policy import EventLoopPolicy, install
+
+    T = TypeVar("T")
+
+__version__ = "0.1.0"
+
+__all__ = ["EventLoop", "new_event_loop", "run"]
+if sys.version_info < (3, 16):
+    __all__ += ["EventLoopPolicy", "install"]
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop; `loop.driver` says what drives it."""
+    return __getattr__("EventLoop")()
+
+
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
+    """Run a coroutine to its end in a new event loop, as asyncio.run() does."""
+    import asyncio
+
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
+        return runner.run(main)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EventLoop":
+        if sys.platform == "linux":
+            from .loop import EventLoop
+        else:
+            from .portable import EventLoop
+        value: Any = EventLoop
+    elif name in ("EventLoopPolicy", "install") and sys.version_info < (3, 16):
+        from . import policy
+
+        value = getattr(policy, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,106 @@
+"""Every private name of the standard library's asyncio that we lean on.
+
+They are imported here and nowhere else, so that a new Python shows in one
+place what it moved.  Only pure helpers and classes that stand alone: nothing
+here needs asyncio's own event loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import (
+    base_events,
+    constants,
+    coroutines,
+    events,
+    format_helpers,
+    futures,
+    sslproto,
+)
+from asyncio.log import logger
+from asyncio.staggered import staggered_race
+from asyncio.trsock import TransportSocket
+from typing import Any
+
+__all__ = [
+    "ACCEPT_RETRY_DELAY",
+    "DEBUG_STACK_DEPTH",
+    "SENDFILE_TRY_NATIVE",
+    "SSLProtocol",
+    "TransportSocket",
+    "check_ssl_socket",
+    "extract_stack",
+    "format_callback_source",
+    "format_handle",
+    "get_running_loop_or_none",
+    "interleave_addresses",
+    "is_debug_mode",
+    "iscoroutine",
+    "iscoroutinefunction",
+    "logger",
+    "numeric_address",
+    "policy_base",
+    "run_until_complete_done",
+    "set_result_unless_cancelled",
+    "set_reuse_port",
+    "set_running_loop",
+    "staggered_race",
+]
+
+ACCEPT_RETRY_DELAY = constants.ACCEPT_RETRY_DELAY
+DEBUG_STACK_DEPTH = constants.DEBUG_STACK_DEPTH
+SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
+
+SSLProtocol = sslproto.SSLProtocol
+
+check_ssl_socket = base_events._check_ssl_socket
+interleave_addresses = base_events._interleave_addrinfos
+numeric_address = base_events._ipaddr_info
+# anyio finds the root task of a loop by this very function among its callbacks.
+run_until_complete_done = base_events._run_until_complete_cb
+set_reuse_port = base_events._set_reuseport
+
+set_result_unless_cancelled = futures._set_result_unless_cancelled
+
+extract_stack = format_helpers.extract_stack
+format_handle = base_events._format_handle
+
+is_debug_mode = coroutines._is_debug_mode
+iscoroutine = coroutines.iscoroutine
+# The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.
+if hasattr(coroutines, "_iscoroutinefunction"):
+    iscoroutinefunction = coroutines._iscoroutinefunction
+else:
+    iscoroutinefunction = coroutines.iscoroutinefunction
+
+
+def get_running_loop_or_none() -> Any:
+    """The loop that runs in this thread, or None."""
+    return events._get_running_loop()
+
+
+def set_running_loop(loop: Any) -> None:
+    """Make asyncio.get_running_loop() give `loop` in this thread, or nothing for None."""
+    events._set_running_loop(loop)
+
+
+def format_callback_source(function: Any, arguments: Any, *, debug: bool = False) -> str:
+    """`f(1) at file:line`; since 3.13 the arguments show only in debug mode."""
+    if sys.version_info >= (3, 13):
+        return format_helpers._format_callback_source(function, arguments, debug=debug)
+    return format_helpers._format_callback_source(function, arguments)
+
+
+def policy_base() -> type:
+    """The class of the running Python's default event loop policy.
+
+    Policies are deprecated in Python 3.14 and gone in 3.16; asking for the
+    class only when somebody wants a policy keeps the warning where it belongs.
+    """
+    if sys.platform != "win32":
+        from asyncio import unix_events
+
+        return unix_events._UnixDefaultEventLoopPolicy
+    if sys.version_info >= (3, 14):
+        return events._BaseDefaultEventLoopPolicy
+    return events.BaseDefaultEventLoopPolicy

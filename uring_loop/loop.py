@@ -1,0 +1,363 @@
+"""EventLoop: the table of contents.
+
+What runs per callback is in the C core, its base class; every other method is
+one line into the module that owns it.  Here is only what belongs to the loop
+as a whole: running and closing it, tasks, the executor, asynchronous
+generators, and the exception handler's seat.
+
+Source: asyncio, Event Loop; where it is silent, the running Python's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+from . import (
+    _core,
+    _debug,
+    _stdlib,
+    connect,
+    errors,
+    readiness,
+    resolve,
+    server,
+    sockets,
+    tls,
+)
+from .driver import open_driver
+from .signals import Signals
+
+_debug.install_helpers()
+
+_Task = asyncio.Task
+# Since 3.14 a task factory gets the name too, instead of a call of set_name().
+_FACTORY_NAMES_TASKS = sys.version_info >= (3, 14)
+
+
+class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
+    """An asyncio event loop on io_uring, or on epoll where there is no ring.
+
+    driver: "uring", "selector" or "auto"; by default what the environment's
+    URING_LOOP_DRIVER says, else auto.
+    """
+
+    def __init__(self, driver: str | None = None) -> None:
+        self._driver = open_driver(driver)
+        try:
+            self._attach(self._driver.address, self._driver.table_address)
+        except BaseException:
+            self._driver.close()
+            raise
+        self._signals = Signals(self)
+        self._transports: dict[int, weakref.ref[Any]] = {}
+        self._reader_objects: dict[int, Any] = {}
+        self._writer_objects: dict[int, Any] = {}
+        self._default_executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._executor_shutdown_called = False
+        self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
+        self._exception_handler: errors.ExceptionHandler | None = None
+        self._task_factory: Any = None
+        self._origin_depth: int | None = None
+        self.set_debug(_stdlib.is_debug_mode())
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.__class__.__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if not self.is_closed():
+            _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+            if not self.is_running():
+                self.close()
+
+    # The driver.
+
+    @property
+    def driver(self) -> str:
+        """What the loop runs on: "uring" or "selector"."""
+        return self._driver.name
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the kernel features that the ring uses; none on the selector."""
+        return self._driver.features
+
+    def statistics(self) -> dict[str, int]:
+        """The driver's counters; none once the loop is closed."""
+        return self._driver.statistics()
+
+    # Running and closing.
+
+    def run_forever(self) -> None:
+        """Run until stop()."""
+        self._check_closed()
+        self._check_running()
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            self._track_origins(self.get_debug())
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_started, finalizer=self._asyncgen_dropped
+            )
+            _stdlib.set_running_loop(self)
+            self._signals.enter()
+            self._run()
+        finally:
+            self._signals.leave()
+            _stdlib.set_running_loop(None)
+            self._track_origins(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until the future or coroutine is done; gives its result or raises its exception."""
+        self._check_closed()
+        self._check_running()
+        is_new_task = not asyncio.isfuture(future)
+        future = asyncio.ensure_future(future, loop=self)
+        if is_new_task:
+            # If it is left pending, the exception raised below says so already.
+            future._log_destroy_pending = False
+        future.add_done_callback(_stdlib.run_until_complete_done)
+        try:
+            self.run_forever()
+        except BaseException:
+            if is_new_task and future.done() and not future.cancelled():
+                # What ended the loop came from the task that nobody else can ask.
+                future.exception()
+            raise
+        finally:
+            future.remove_done_callback(_stdlib.run_until_complete_done)
+        if not future.done():
+            raise RuntimeError("Event loop stopped before Future completed.")
+        return future.result()
+
+    def close(self) -> None:
+        """Drop what is scheduled, end what is in flight, and free everything."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if self.get_debug():
+            _stdlib.logger.debug("Close %r", self)
+        self._close()
+        self._driver.close()
+        self._reader_objects.clear()
+        self._writer_objects.clear()
+        self._executor_shutdown_called = True
+        executor, self._default_executor = self._default_executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        self._signals.close()
+
+    def _check_running(self) -> None:
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        if _stdlib.get_running_loop_or_none() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+
+    def set_debug(self, enabled: bool) -> None:
+        """Switch debug mode."""
+        self._set_core_debug(enabled)
+        if self.is_running():
+            self.call_soon_threadsafe(self._track_origins, enabled)
+
+    def _track_origins(self, enabled: bool) -> None:
+        """In debug mode a coroutine that was never awaited says where it was made."""
+        if enabled and self._origin_depth is None:
+            self._origin_depth = sys.get_coroutine_origin_tracking_depth()
+            sys.set_coroutine_origin_tracking_depth(_stdlib.DEBUG_STACK_DEPTH)
+        elif not enabled and self._origin_depth is not None:
+            sys.set_coroutine_origin_tracking_depth(self._origin_depth)
+            self._origin_depth = None
+
+    # Tasks.
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Any = None,
+        **options: Any,
+    ) -> asyncio.Task[Any]:
+        """Schedule a coroutine; options are those of the running Python's Task."""
+        self._check_closed()
+        if self._task_factory is not None:
+            return self._make_task(coro, name, context, options)
+        if options:
+            task = _Task(coro, loop=self, name=name, context=context, **options)
+        else:
+            task = _Task(coro, loop=self, name=name, context=context)
+        if task._source_traceback:
+            del task._source_traceback[-1]
+        return task
+
+    def _make_task(self, coro: Any, name: str | None, context: Any, options: dict[str, Any]) -> Any:
+        # Factories of old take neither a context nor options: pass only what was given.
+        if context is not None:
+            options["context"] = context
+        if _FACTORY_NAMES_TASKS and name is not None:
+            options["name"] = name
+        task = self._task_factory(self, coro, **options)
+        if not _FACTORY_NAMES_TASKS and name is not None:
+            task.set_name(name)
+        return task
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Set what makes tasks, called as factory(loop, coro, **options); None for asyncio.Task."""
+        if factory is not None and not callable(factory):
+            raise TypeError("task factory must be a callable or None")
+        self._task_factory = factory
+
+    def get_task_factory(self) -> Any:
+        """What makes tasks; None for asyncio.Task."""
+        return self._task_factory
+
+    # Threads.
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Call func(*args) in another thread or process; None means the default executor."""
+        self._check_closed()
+        if self.get_debug():
+            _debug.check_callback(func, "run_in_executor")
+        if executor is None:
+            if self._executor_shutdown_called:
+                raise RuntimeError("Executor shutdown has been called")
+            if self._default_executor is None:
+                self._default_executor = concurrent.futures.ThreadPoolExecutor(
+                    thread_name_prefix="asyncio"
+                )
+            executor = self._default_executor
+        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+
+    def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
+        """Set the executor that run_in_executor() uses for None."""
+        if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+            raise TypeError("executor must be ThreadPoolExecutor instance")
+        self._default_executor = executor
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """End the default executor and wait for its threads, `timeout` seconds at most."""
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is None:
+            return
+        future = self.create_future()
+        thread = threading.Thread(target=self._join_executor, args=(executor, future))
+        thread.start()
+        try:
+            async with asyncio.timeout(timeout):
+                await future
+        except TimeoutError:
+            warnings.warn(
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            executor.shutdown(wait=False)
+        else:
+            thread.join()
+
+    def _join_executor(
+        self, executor: concurrent.futures.ThreadPoolExecutor, future: asyncio.Future[None]
+    ) -> None:
+        try:
+            executor.shutdown(wait=True)
+            if not self.is_closed():
+                self.call_soon_threadsafe(_stdlib.set_result_unless_cancelled, future, None)
+        except Exception as exc:
+            if not self.is_closed() and not future.cancelled():
+                self.call_soon_threadsafe(future.set_exception, exc)
+
+    # Asynchronous generators.
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close all asynchronous generators that are still open."""
+        self._asyncgens_shutdown_called = True
+        if not self._asyncgens:
+            return
+        generators = list(self._asyncgens)
+        self._asyncgens.clear()
+        results = await asyncio.gather(
+            *[generator.aclose() for generator in generators], return_exceptions=True
+        )
+        for result, generator in zip(results, generators, strict=True):
+            if isinstance(result, Exception):
+                self.call_exception_handler(
+                    {
+                        "message": "an error occurred during closing of "
+                        f"asynchronous generator {generator!r}",
+                        "exception": result,
+                        "asyncgen": generator,
+                    }
+                )
+
+    def _asyncgen_started(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._asyncgens_shutdown_called:
+            warnings.warn(
+                f"asynchronous generator {generator!r} was scheduled after "
+                f"loop.shutdown_asyncgens() call",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
+        self._asyncgens.add(generator)
+
+    def _asyncgen_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
+        # The collector may run in any thread.
+        self._asyncgens.discard(generator)
+        if not self.is_closed():
+            self.call_soon_threadsafe(self.create_task, generator.aclose())
+
+    # Signals.
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call callback(*args) in the loop when the signal comes."""
+        self._signals.add(sig, callback, args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Give the signal its default action back; whether there was a handler."""
+        return self._signals.remove(sig)
+
+    # Each of these is written, signature and all, where it belongs.
+
+    get_exception_handler = errors.get_exception_handler
+    set_exception_handler = errors.set_exception_handler
+    default_exception_handler = errors.default_exception_handler
+    call_exception_handler = errors.call_exception_handler
+
+    getaddrinfo = resolve.getaddrinfo
+    getnameinfo = resolve.getnameinfo
+
+    create_connection = connect.create_connection
+    create_unix_connection = connect.create_unix_connection
+    connect_accepted_socket = connect.connect_accepted_socket
+    start_tls = tls.start_tls
+
+    create_server = server.create_server
+    create_unix_server = server.create_unix_server
+
+    add_reader = readiness.add_reader
+    remove_reader = readiness.remove_reader
+    add_writer = readiness.add_writer
+    remove_writer = readiness.remove_writer
+
+    sock_recv = sockets.sock_recv
+    sock_recv_into = sockets.sock_recv_into
+    sock_recvfrom = sockets.sock_recvfrom
+    sock_recvfrom_into = sockets.sock_recvfrom_into
+    sock_sendall = sockets.sock_sendall
+    sock_sendto = sockets.sock_sendto
+    sock_connect = sockets.sock_connect
+    sock_accept = sockets.sock_accept

@@ -1,0 +1,96 @@
+"""add_reader() and its family: callbacks on a descriptor's readiness.
+
+Owns what asyncio adds to epoll: file objects instead of descriptors, objects
+that were closed while watched, and descriptors that a transport uses.  The
+watching itself is the core's.
+
+The four add/remove functions are methods of EventLoop, hence the first parameter.
+Source: asyncio, Watching file descriptors.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loop import EventLoop
+
+
+def descriptor_of(fileobj: Any) -> int:
+    """The descriptor of a file object, or the descriptor itself.  ValueError when it has none."""
+    if isinstance(fileobj, int):
+        descriptor = fileobj
+    else:
+        try:
+            descriptor = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fileobj!r}") from None
+    if descriptor < 0:
+        raise ValueError(f"Invalid file descriptor: {descriptor}")
+    return descriptor
+
+
+def note_transport(loop: EventLoop, descriptor: int, transport: Any) -> None:
+    """Remember that the transport owns the descriptor, for as long as it is open."""
+    # Never taken out again: an entry whose transport has closed says nothing.
+    loop._transports[descriptor] = weakref.ref(transport)
+
+
+def check_descriptor_free(loop: EventLoop, descriptor: int, fileobj: Any = None) -> None:
+    """RuntimeError when an open transport of this loop owns the descriptor."""
+    reference = loop._transports.get(descriptor)
+    transport = None if reference is None else reference()
+    if transport is not None and not transport.is_closing():
+        fileobj = descriptor if fileobj is None else fileobj
+        raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
+
+
+def add_reader(self: EventLoop, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    """Call callback(*args) in every turn in which `fd` is readable."""
+    descriptor = descriptor_of(fd)
+    check_descriptor_free(self, descriptor, fd)
+    self._add_reader(descriptor, callback, *args)
+    if fd is not descriptor:
+        self._reader_objects[descriptor] = fd
+
+
+def remove_reader(self: EventLoop, fd: Any) -> bool:
+    """Stop watching `fd` for reading; whether it was watched."""
+    if self.is_closed():
+        return False
+    descriptor = _watched_descriptor(self, self._reader_objects, fd)
+    self._reader_objects.pop(descriptor, None)
+    return self._remove_reader(descriptor)
+
+
+def add_writer(self: EventLoop, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    """Call callback(*args) in every turn in which `fd` is writable."""
+    descriptor = descriptor_of(fd)
+    check_descriptor_free(self, descriptor, fd)
+    self._add_writer(descriptor, callback, *args)
+    if fd is not descriptor:
+        self._writer_objects[descriptor] = fd
+
+
+def remove_writer(self: EventLoop, fd: Any) -> bool:
+    """Stop watching `fd` for writing; whether it was watched."""
+    if self.is_closed():
+        return False
+    descriptor = _watched_descriptor(self, self._writer_objects, fd)
+    self._writer_objects.pop(descriptor, None)
+    return self._remove_writer(descriptor)
+
+
+def _watched_descriptor(loop: EventLoop, objects: dict[int, Any], fileobj: Any) -> int:
+    try:
+        descriptor = descriptor_of(fileobj)
+    except ValueError:
+        # Closed already: it is known by what it was when it was added.
+        for descriptor, watched in objects.items():
+            if watched is fileobj:
+                return descriptor
+        raise
+    check_descriptor_free(loop, descriptor, fileobj)
+    return descriptor

@@ -1,0 +1,99 @@
+"""Names and addresses: getaddrinfo() and getnameinfo().
+
+Names are looked up in the default executor, because the C library blocks.
+What is numeric already is answered at once by the same C functions, so the
+answers are those of socket.getaddrinfo() to the letter.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from ._stdlib import logger, numeric_address
+
+if TYPE_CHECKING:
+    from .loop import EventLoop
+
+AddressInfo = tuple[int, int, int, str, Any]
+
+_NUMERIC_NAMES = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
+
+async def getaddrinfo(
+    self: EventLoop,
+    host: Any,
+    port: Any,
+    *,
+    family: int = 0,
+    type: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+) -> list[AddressInfo]:
+    """Look up addresses.  Source: asyncio, DNS; socket.getaddrinfo."""
+    arguments = (host, port, family, type, proto)
+    if _looks_numeric(host) and _is_numeric_port(port):
+        try:
+            return _look_up(self, *arguments, flags | socket.AI_NUMERICHOST)
+        except (OSError, UnicodeError):
+            # Not numeric after all, or refused: the real call finds the real answer.
+            pass
+    return await self.run_in_executor(None, _look_up, self, *arguments, flags)
+
+
+async def getnameinfo(self: EventLoop, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+    """Look up the names of an address.  Source: asyncio, DNS; socket.getnameinfo."""
+    if flags & _NUMERIC_NAMES == _NUMERIC_NAMES:
+        return socket.getnameinfo(sockaddr, flags)
+    return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+
+async def ensure_resolved(
+    loop: EventLoop,
+    address: Any,
+    *,
+    family: int = 0,
+    type: int = socket.SOCK_STREAM,
+    proto: int = 0,
+    flags: int = 0,
+) -> list[AddressInfo]:
+    """The addresses of (host, port, ...), without a look-up where it is an address already."""
+    host, port = address[:2]
+    info = numeric_address(host, port, family, type, proto, *address[2:])
+    if info is not None:
+        return [info]
+    return await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
+
+def _looks_numeric(host: Any) -> bool:
+    # inet_aton() takes forms like "127.1" and "0x7f.1" too; all begin with a digit.
+    if host is None:
+        return True
+    if isinstance(host, bytes):
+        return host[:1].isdigit() or b":" in host
+    return isinstance(host, str) and (host[:1].isdigit() or ":" in host)
+
+
+def _is_numeric_port(port: Any) -> bool:
+    if port is None or isinstance(port, int):
+        return True
+    return isinstance(port, str | bytes) and port.isdigit()
+
+
+def _look_up(
+    loop: EventLoop, host: Any, port: Any, family: int, type: int, proto: int, flags: int
+) -> list[AddressInfo]:
+    if not loop.get_debug():
+        return socket.getaddrinfo(host, port, family, type, proto, flags)
+    parts = [f"{host}:{port!r}"]
+    names = {"family": family, "type": type, "proto": proto, "flags": flags}
+    parts += [f"{name}={value!r}" for name, value in names.items() if value]
+    what = ", ".join(parts)
+    logger.debug("Get address info %s", what)
+    started = loop.time()
+    infos = socket.getaddrinfo(host, port, family, type, proto, flags)
+    seconds = loop.time() - started
+    level = logging.INFO if seconds >= loop.slow_callback_duration else logging.DEBUG
+    logger.log(level, "Getting address info %s took %.3fms: %r", what, seconds * 1e3, infos)
+    return infos

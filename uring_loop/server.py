@@ -1,0 +1,569 @@
+"""Servers: listening sockets, and a transport for each connection they accept.
+
+Accepting is the core's Listener; opening a connection is Python, once per
+connection.  States of a Server: made -> serving -> closed, where closed may
+still have clients; wait_closed() waits for those.
+
+create_server() and create_unix_server() are methods of EventLoop, hence their
+first parameter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import itertools
+import os
+import socket
+import stat
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import readiness, resolve, tls
+from ._core import Listener
+from ._stdlib import (
+    ACCEPT_RETRY_DELAY,
+    TransportSocket,
+    check_ssl_socket,
+    logger,
+    set_reuse_port,
+)
+from .connect import bind_error_text, check_timeouts
+from .operations import os_error
+from .streams import StreamTransport
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+    from .loop import EventLoop
+
+    ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+_OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Errors of the listening socket itself: to try again would only fail again.
+_UNUSABLE = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
+
+# Until 3.12 asyncio's wait_closed() did not wait for a server that was closed already.
+_WAITS_FOR_CLIENTS = sys.version_info >= (3, 12)
+# Since 3.13 asyncio passes over addresses of a family that is not enabled.
+_SKIPS_UNAVAILABLE = sys.version_info >= (3, 13)
+# Since 3.13 asyncio removes the file of a UNIX socket when its server is closed.
+_CLEANS_UP_SOCKET = sys.version_info >= (3, 13)
+
+
+class Server(asyncio.Server):
+    """A server of an EventLoop.  Source: asyncio, Server objects."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        sockets: list[socket.socket],
+        protocol_factory: ProtocolFactory,
+        ssl_context: ssl_module.SSLContext | None,
+        backlog: int,
+        ssl_handshake_timeout: float | None,
+        ssl_shutdown_timeout: float | None = None,
+        *,
+        socket_file: tuple[str | bytes, int] | None = None,
+    ) -> None:
+        # asyncio.Server is our base for isinstance() only; nothing of it runs.
+        self._loop = loop
+        self._sockets: list[socket.socket] | None = sockets
+        self._protocol_factory = protocol_factory
+        self._ssl_context = ssl_context
+        self._backlog = backlog
+        self._ssl_handshake_timeout = ssl_handshake_timeout
+        self._ssl_shutdown_timeout = ssl_shutdown_timeout
+        self._socket_file = socket_file
+        self._acceptors: list[_Acceptor] = []
+        # Weak, so that a transport which everybody has abandoned can still be found out.
+        self._clients: dict[int, weakref.ref[Any]] = {}
+        self._waiters: list[asyncio.Future[None]] | None = []
+        self._serving = False
+        self._serving_forever_fut: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.__class__.__name__} sockets={self.sockets!r}>"
+
+    def get_loop(self) -> EventLoop:
+        """The loop that it serves in."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """Whether it accepts connections."""
+        return self._serving
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """Its listening sockets; none once it is closed."""
+        return tuple(TransportSocket(sock) for sock in self._sockets or ())
+
+    async def start_serving(self) -> None:
+        """Accept connections from now on."""
+        self._start_serving()
+        # The kernel has the accept by the time this returns.
+        await asyncio.sleep(0)
+
+    async def serve_forever(self) -> None:
+        """Serve until cancelled, then close."""
+        if self._serving_forever_fut is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._start_serving()
+        self._serving_forever_fut = self._loop.create_future()
+        try:
+            await self._serving_forever_fut
+        except asyncio.CancelledError:
+            try:
+                self.close()
+                await self.wait_closed()
+            finally:
+                raise
+        finally:
+            self._serving_forever_fut = None
+
+    def close(self) -> None:
+        """Stop accepting and close the listening sockets; connections stay open."""
+        sockets = self._sockets
+        if sockets is None:
+            return
+        self._sockets = None
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        self._acceptors.clear()
+        for sock in sockets:
+            sock.close()
+        self._remove_socket_file()
+        self._serving = False
+        serving = self._serving_forever_fut
+        if serving is not None and not serving.done():
+            serving.cancel()
+            self._serving_forever_fut = None
+        if not self._clients:
+            self._wake_waiters()
+
+    def close_clients(self) -> None:
+        """Close every open connection."""
+        for transport in self._open_clients():
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Close every open connection at once, without sending what is buffered."""
+        for transport in self._open_clients():
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed and its connections too."""
+        if self._waiters is None or (self._sockets is None and not _WAITS_FOR_CLIENTS):
+            # Closed, but perhaps in this very turn: let the kernel hear of it, so
+            # that the address is free when this returns.
+            await asyncio.sleep(0)
+            return
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    # What transports and the loop call.
+
+    def _attach(self, transport: asyncio.BaseTransport) -> None:
+        assert self._sockets is not None
+        self._clients[id(transport)] = weakref.ref(transport)
+
+    def _detach(self, transport: asyncio.BaseTransport) -> None:
+        self._clients.pop(id(transport), None)
+        if not self._clients and self._sockets is None:
+            self._wake_waiters()
+
+    def _start_serving(self) -> None:
+        if self._serving:
+            return
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._serving = True
+        for sock in self._sockets:
+            sock.listen(self._backlog)
+            acceptor = _Acceptor(self, sock)
+            self._acceptors.append(acceptor)
+            acceptor.start()
+
+    def _open_clients(self) -> list[Any]:
+        clients = [reference() for reference in self._clients.values()]
+        return [transport for transport in clients if transport is not None]
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _remove_socket_file(self) -> None:
+        if self._socket_file is None:
+            return
+        path, inode = self._socket_file
+        self._socket_file = None
+        try:
+            # Somebody else may have put a socket of their own there meanwhile.
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
+
+
+class _Acceptor:
+    """Accepts the connections of one listening socket of a server."""
+
+    __slots__ = ("_context", "_listener", "_loop", "_open", "_server", "_sock")
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._server = server
+        self._loop = server._loop
+        self._sock = sock
+        self._context = contextvars.copy_context()
+        self._open = self._open_plain if server._ssl_context is None else self._open_tls
+        self._listener = Listener(self._loop, sock.fileno(), self._accepted)
+
+    def start(self) -> None:
+        if self._server._sockets is not None:
+            self._listener.start()
+
+    def stop(self) -> None:
+        self._listener.stop()
+
+    def _accepted(self, result: int) -> None:
+        """A connection came (its descriptor), or accepting failed (-errno)."""
+        if result >= 0:
+            # As each task of asyncio's, each connection has a context of its own.
+            self._context.copy().run(self._open, result)
+        else:
+            self._accept_failed(os_error(result))
+
+    def _open_plain(self, descriptor: int) -> None:
+        protocol = transport = None
+        try:
+            protocol = self._server._protocol_factory()
+            transport = StreamTransport(self._loop, descriptor, protocol, None, None, self._server)
+            readiness.note_transport(self._loop, descriptor, transport)
+        except BaseException as exc:
+            self._open_failed(descriptor, protocol, transport, exc)
+        else:
+            if self._loop.get_debug():
+                self._log_accepted(transport)
+
+    def _open_tls(self, descriptor: int) -> None:
+        server = self._server
+        protocol = transport = None
+        try:
+            protocol = server._protocol_factory()
+            waiter = self._loop.create_future()
+            transport = tls.make_transport(
+                self._loop,
+                descriptor,
+                protocol,
+                server._ssl_context,
+                waiter,
+                server_side=True,
+                server=server,
+                ssl_handshake_timeout=server._ssl_handshake_timeout,
+                ssl_shutdown_timeout=server._ssl_shutdown_timeout,
+            )
+        except BaseException as exc:
+            self._open_failed(descriptor, protocol, transport, exc)
+        else:
+            waiter.add_done_callback(partial(self._handshake_done, protocol, transport))
+            if self._loop.get_debug():
+                self._log_accepted(transport)
+
+    def _handshake_done(
+        self,
+        protocol: asyncio.BaseProtocol,
+        transport: asyncio.Transport,
+        waiter: asyncio.Future[None],
+    ) -> None:
+        exc = asyncio.CancelledError() if waiter.cancelled() else waiter.exception()
+        if exc is not None:
+            transport.close()
+            self._report(protocol, transport, exc)
+
+    def _open_failed(
+        self,
+        descriptor: int,
+        protocol: asyncio.BaseProtocol | None,
+        transport: asyncio.Transport | None,
+        exc: BaseException,
+    ) -> None:
+        if transport is None:
+            os.close(descriptor)
+        self._report(protocol, transport, exc)
+
+    def _report(
+        self,
+        protocol: asyncio.BaseProtocol | None,
+        transport: asyncio.Transport | None,
+        exc: BaseException,
+    ) -> None:
+        """What asyncio does of a connection that could not be opened: tell in debug mode."""
+        if isinstance(exc, SystemExit | KeyboardInterrupt):
+            raise exc
+        if not self._loop.get_debug():
+            return
+        context: dict[str, Any] = {
+            "message": "Error on transport creation for incoming connection",
+            "exception": exc,
+        }
+        if protocol is not None:
+            context["protocol"] = protocol
+        if transport is not None:
+            context["transport"] = transport
+        self._loop.call_exception_handler(context)
+
+    def _log_accepted(self, transport: asyncio.Transport) -> None:
+        sock = transport.get_extra_info("socket")
+        peer = transport.get_extra_info("peername")
+        logger.debug("%r got a new connection from %r: %r", self._server, peer, sock)
+
+    def _accept_failed(self, exc: OSError) -> None:
+        if exc.errno in _OUT_OF_RESOURCE:
+            message = "socket.accept() out of system resource"
+        else:
+            # accept(2): also errors of the network that belong to one connection.
+            message = "socket.accept() failed"
+        self._loop.call_exception_handler(
+            {"message": message, "exception": exc, "socket": TransportSocket(self._sock)}
+        )
+        if exc.errno not in _UNUSABLE:
+            self._loop.call_later(ACCEPT_RETRY_DELAY, self.start)
+
+
+async def create_server(
+    self: EventLoop,
+    protocol_factory: ProtocolFactory,
+    host: str | Iterable[str] | None = None,
+    port: Any = None,
+    *,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    ssl: ssl_module.SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """Listen on a TCP port, of one host, several or all.
+
+    Source: asyncio, loop.create_server.
+    """
+    if isinstance(ssl, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    check_timeouts(ssl is not None, ssl_handshake_timeout, ssl_shutdown_timeout)
+    if sock is not None:
+        check_ssl_socket(sock)
+
+    if host is not None or port is not None:
+        if sock is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        hosts: Iterable[Any]
+        if host == "":
+            hosts = [None]
+        elif isinstance(host, str) or not isinstance(host, Iterable):
+            hosts = [host]
+        else:
+            hosts = host
+        found = await asyncio.gather(
+            *[_find_addresses(self, name, port, family, flags) for name in hosts]
+        )
+        # Hosts may share addresses; each is bound once.
+        infos = dict.fromkeys(itertools.chain.from_iterable(found))
+        sockets = _bind_all(
+            self,
+            infos,
+            reuse_address=reuse_address is None or reuse_address,
+            reuse_port=reuse_port,
+            keep_alive=keep_alive,
+        )
+    else:
+        if sock is None:
+            raise ValueError("Neither host/port nor sock were specified")
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        sockets = [sock]
+    for sock in sockets:
+        sock.setblocking(False)
+
+    server = Server(
+        self,
+        sockets,
+        protocol_factory,
+        ssl,
+        backlog,
+        ssl_handshake_timeout,
+        ssl_shutdown_timeout,
+    )
+    if start_serving:
+        await server.start_serving()
+    if self.get_debug():
+        logger.info("%r is serving", server)
+    return server
+
+
+async def create_unix_server(
+    self: EventLoop,
+    protocol_factory: ProtocolFactory,
+    path: str | bytes | os.PathLike[str] | None = None,
+    *,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = _CLEANS_UP_SOCKET,
+) -> Server:
+    """Listen on a UNIX stream socket.  Source: asyncio, loop.create_unix_server."""
+    if isinstance(ssl, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        sock = _bind_unix(os.fspath(path))
+    elif sock is None:
+        raise ValueError("path was not specified, and no sock specified")
+    elif sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+
+    socket_file = _socket_file(sock) if cleanup_socket else None
+    sock.setblocking(False)
+    server = Server(
+        self,
+        [sock],
+        protocol_factory,
+        ssl,
+        backlog,
+        ssl_handshake_timeout,
+        ssl_shutdown_timeout,
+        socket_file=socket_file,
+    )
+    if start_serving:
+        await server.start_serving()
+    return server
+
+
+async def _find_addresses(
+    loop: EventLoop, host: Any, port: Any, family: int, flags: int
+) -> list[resolve.AddressInfo]:
+    infos = await resolve.ensure_resolved(
+        loop, (host, port), family=family, type=socket.SOCK_STREAM, flags=flags
+    )
+    if not infos:
+        raise OSError(f"getaddrinfo({host!r}) returned empty list")
+    return infos
+
+
+def _bind_all(
+    loop: EventLoop,
+    infos: Iterable[resolve.AddressInfo],
+    *,
+    reuse_address: bool,
+    reuse_port: bool | None,
+    keep_alive: bool | None,
+) -> list[socket.socket]:
+    """A bound socket for each address; none stays open when one fails."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in infos:
+            try:
+                sock = socket.socket(family, kind, proto)
+            except OSError:
+                # A combination that this system does not have.
+                if loop.get_debug():
+                    logger.warning(
+                        "create_server() failed to create socket.socket(%r, %r, %r)",
+                        family,
+                        kind,
+                        proto,
+                        exc_info=True,
+                    )
+                continue
+            sockets.append(sock)
+            if reuse_address:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+            # Linux 6.13 refuses SO_REUSEPORT on what is not an Internet socket.
+            if reuse_port and family in (socket.AF_INET, socket.AF_INET6):
+                set_reuse_port(sock)
+            if keep_alive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
+            if family == socket.AF_INET6:
+                # One family per socket: the other has a socket of its own.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
+            try:
+                sock.bind(address)
+            except OSError as exc:
+                text = (
+                    f"error while attempting to bind on address {address!r}: {bind_error_text(exc)}"
+                )
+                if exc.errno == errno.EADDRNOTAVAIL and _SKIPS_UNAVAILABLE:
+                    sockets.pop().close()
+                    if loop.get_debug():
+                        logger.warning(text)
+                    continue
+                raise OSError(exc.errno, text) from None
+        if not sockets and _SKIPS_UNAVAILABLE:
+            addresses = [info[4] for info in infos]
+            raise OSError(f"could not bind on any address out of {addresses!r}")
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind_unix(path: str | bytes) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not _is_abstract(path):
+            try:
+                if stat.S_ISSOCK(os.stat(path).st_mode):
+                    os.remove(path)
+            except FileNotFoundError:
+                pass
+            except OSError as exc:
+                # The directory may allow to make a socket only.
+                logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)
+        sock.bind(path)
+    except OSError as exc:
+        sock.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise OSError(errno.EADDRINUSE, f"Address {path!r} is already in use") from None
+        raise
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_abstract(path: str | bytes) -> bool:
+    """Whether unix(7) keeps the name out of the file system."""
+    return path[0] in (0, "\x00")
+
+
+def _socket_file(sock: socket.socket) -> tuple[str | bytes, int] | None:
+    """The path and inode that a bound UNIX socket has in the file system."""
+    path = sock.getsockname()
+    if not path or _is_abstract(path):
+        return None
+    try:
+        return path, os.stat(path).st_ino
+    except FileNotFoundError:
+        return None

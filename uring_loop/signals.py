@@ -1,0 +1,223 @@
+"""Signals: handlers of the loop, and waking a sleeping loop for Python's own.
+
+CPython runs signal handlers between bytecodes of the main thread.  A loop that
+sleeps in the kernel runs none, and a signal that comes just before the sleep,
+or that the kernel gives to another thread, does not even interrupt it.  So
+while a loop runs in the main thread, CPython's C handler writes the signal's
+number into a socket (signal.set_wakeup_fd) that the loop waits for.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import operations
+from ._stdlib import iscoroutine, iscoroutinefunction, logger
+
+if TYPE_CHECKING:
+    from .loop import EventLoop
+
+# More numbers than a burst of signals leaves; the rest is read in the next turn.
+_READ_SIZE = 4096
+
+
+def _noop(signum: int, frame: object) -> None:
+    """Its being set makes CPython write the signal's number into the wake-up socket."""
+
+
+class Signals:
+    """The signal side of one loop."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...], Any]] = {}
+        self._reader: socket.socket | None = None
+        self._writer: socket.socket | None = None
+        self._watching: operations.Watch | None = None
+        self._process = 0
+        self._entered = False
+
+    # While the loop runs.
+
+    def enter(self) -> None:
+        """The loop is about to run: let signals wake it, if this is the main thread."""
+        if threading.get_ident() != threading.main_thread().ident:
+            return
+        try:
+            descriptor = self._open()
+            previous = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+        except (ValueError, OSError) as exc:
+            # A subinterpreter, which gets no signals, or no descriptors are left.
+            logger.info("signals cannot wake the loop: %s", exc)
+            return
+        if previous in (-1, descriptor):
+            self._entered = True
+            _current.add(self)
+        else:
+            # Somebody else's wake-up.  EINTR still ends our sleep, nearly always.
+            signal.set_wakeup_fd(previous)
+
+    def leave(self) -> None:
+        """The loop has stopped running."""
+        if not self._entered:
+            return
+        self._entered = False
+        if not self._handlers:
+            self._uninstall()
+
+    def close(self) -> None:
+        """The loop is closed: remove its handlers and close what is open."""
+        if sys.is_finalizing():
+            if self._handlers:
+                warnings.warn(
+                    f"Closing the loop {self._loop!r} on interpreter shutdown stage, "
+                    f"skipping signal handlers removal",
+                    ResourceWarning,
+                    source=self._loop,
+                    stacklevel=1,
+                )
+                self._handlers.clear()
+        else:
+            for signum in list(self._handlers):
+                self.remove(signum)
+        self._close_sockets()
+
+    # Handlers.
+
+    def add(self, sig: int, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Call callback(*args) in the loop when the signal comes.
+
+        ValueError for a signal that is none, TypeError for a coroutine,
+        RuntimeError for a signal that cannot be caught or outside the main thread.
+        """
+        if iscoroutine(callback) or iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        _check_signal(sig)
+        self._loop._check_closed()
+        try:
+            # ValueError when this is not the main thread, before anything is changed.
+            signal.set_wakeup_fd(self._open())
+        except (ValueError, OSError) as exc:
+            raise RuntimeError(str(exc)) from exc
+        _current.add(self)
+        self._handlers[sig] = (callback, args, contextvars.copy_context())
+        try:
+            signal.signal(sig, _noop)
+            # Restart system calls of the program's other threads and libraries.
+            signal.siginterrupt(sig, False)
+        except OSError as exc:
+            del self._handlers[sig]
+            self._uninstall_when_unused()
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise
+
+    def remove(self, sig: int) -> bool:
+        """Give the signal its default action back; whether there was a handler."""
+        _check_signal(sig)
+        if self._handlers.pop(sig, None) is None:
+            return False
+        default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+        try:
+            signal.signal(sig, default)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise
+        self._uninstall_when_unused()
+        return True
+
+    # The wake-up socket.
+
+    def _open(self) -> int:
+        """The descriptor for set_wakeup_fd(), made when first needed in this process."""
+        if self._writer is None or self._process != os.getpid():
+            # After a fork the old pair is the parent's: our signals are not for it.
+            self._close_sockets()
+            reader, writer = socket.socketpair()
+            try:
+                reader.setblocking(False)
+                writer.setblocking(False)
+                self._watching = operations.Watch(
+                    self._loop, reader.fileno(), select.POLLIN, self._readable
+                )
+            except BaseException:
+                reader.close()
+                writer.close()
+                raise
+            self._reader, self._writer = reader, writer
+            self._process = os.getpid()
+        return self._writer.fileno()
+
+    def _close_sockets(self) -> None:
+        _current.discard(self)
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        if self._reader is not None and self._writer is not None:
+            self._reader.close()
+            self._writer.close()
+        self._reader = self._writer = None
+
+    def _uninstall_when_unused(self) -> None:
+        if not self._handlers and not self._entered:
+            self._uninstall()
+
+    def _uninstall(self) -> None:
+        _current.discard(self)
+        try:
+            previous = signal.set_wakeup_fd(-1)
+            if previous != -1 and (self._writer is None or previous != self._writer.fileno()):
+                signal.set_wakeup_fd(previous)
+        except (ValueError, OSError) as exc:
+            logger.info("set_wakeup_fd(-1) failed: %s", exc)
+
+    def _readable(self) -> None:
+        assert self._reader is not None
+        try:
+            numbers = self._reader.recv(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        for number in numbers:
+            handler = self._handlers.get(number)
+            if handler is not None:
+                callback, args, context = handler
+                self._loop.call_soon(callback, *args, context=context)
+
+    def _forget_wakeup(self) -> None:
+        """In a forked child: its signals must not reach the parent's loop."""
+        try:
+            signal.set_wakeup_fd(-1)
+        except ValueError:
+            pass
+
+
+def _check_signal(sig: Any) -> None:
+    if not isinstance(sig, int):
+        raise TypeError(f"sig must be an int, not {sig!r}")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"invalid signal number {sig}")
+
+
+# Those whose wake-up socket CPython writes to: one, or none.
+_current: weakref.WeakSet[Signals] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for signals in list(_current):
+        signals._forget_wakeup()
+    _current.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,162 @@
+"""The loop's sock_*() methods: plain non-blocking sockets.
+
+Each tries the system call first, and only where it would block waits for the
+socket with the driver's poll verb and tries again.  So nothing is ever taken
+from a socket for a task that has gone: a byte that had arrived stays in the
+kernel when its receiver is cancelled, where the next recv() of whatever kind
+finds it, and a connection is accepted only into the hands of a running task.
+Errors come from the socket object itself, as asyncio's do.
+
+Each function is a method of EventLoop, hence the first parameter.
+Source: asyncio, Working with socket objects directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import socket
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from . import operations, readiness, resolve
+from ._stdlib import check_ssl_socket
+
+if TYPE_CHECKING:
+    from .loop import EventLoop
+
+_WOULD_BLOCK = (BlockingIOError, InterruptedError)
+
+# A UNIX listener whose backlog is full cannot be waited for: ask again, ever less often.
+_BACKLOG_RETRY_SECONDS = 0.001
+_BACKLOG_RETRY_SECONDS_MAX = 0.064
+
+
+def _check(loop: EventLoop, sock: socket.socket) -> None:
+    check_ssl_socket(sock)
+    if loop.get_debug() and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+
+
+def _ready(loop: EventLoop, sock: socket.socket, events: int) -> Coroutine[Any, Any, int]:
+    descriptor = sock.fileno()
+    readiness.check_descriptor_free(loop, descriptor)
+    return operations.poll(loop, descriptor, events)
+
+
+async def sock_recv(self: EventLoop, sock: socket.socket, nbytes: int) -> bytes:
+    """Receive up to `nbytes` bytes; b"" is the end of the stream."""
+    _check(self, sock)
+    while True:
+        try:
+            return sock.recv(nbytes)
+        except _WOULD_BLOCK:
+            pass
+        await _ready(self, sock, select.POLLIN)
+
+
+async def sock_recv_into(self: EventLoop, sock: socket.socket, buf: Any) -> int:
+    """Receive into a writable buffer; gives the number of bytes."""
+    _check(self, sock)
+    while True:
+        try:
+            return sock.recv_into(buf)
+        except _WOULD_BLOCK:
+            pass
+        await _ready(self, sock, select.POLLIN)
+
+
+async def sock_recvfrom(self: EventLoop, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+    """Receive one datagram; gives its bytes and the sender's address."""
+    _check(self, sock)
+    while True:
+        try:
+            return sock.recvfrom(bufsize)
+        except _WOULD_BLOCK:
+            pass
+        await _ready(self, sock, select.POLLIN)
+
+
+async def sock_recvfrom_into(
+    self: EventLoop, sock: socket.socket, buf: Any, nbytes: int = 0
+) -> tuple[int, Any]:
+    """Receive one datagram into a buffer; gives its size and the sender's address."""
+    _check(self, sock)
+    if not nbytes:
+        nbytes = len(buf)
+    while True:
+        try:
+            return sock.recvfrom_into(buf, nbytes)
+        except _WOULD_BLOCK:
+            pass
+        await _ready(self, sock, select.POLLIN)
+
+
+async def sock_sendall(self: EventLoop, sock: socket.socket, data: Any) -> None:
+    """Send all of `data`; after an error nobody knows how much of it went out."""
+    _check(self, sock)
+    try:
+        sent = sock.send(data)
+    except _WOULD_BLOCK:
+        sent = 0
+    rest = memoryview(data).cast("B")
+    while True:
+        rest = rest[sent:]
+        if not rest:
+            return
+        await _ready(self, sock, select.POLLOUT)
+        try:
+            sent = sock.send(rest)
+        except _WOULD_BLOCK:
+            sent = 0
+
+
+async def sock_sendto(self: EventLoop, sock: socket.socket, data: Any, address: Any) -> int:
+    """Send one datagram to `address`; gives the number of bytes."""
+    _check(self, sock)
+    while True:
+        try:
+            return sock.sendto(data, address)
+        except _WOULD_BLOCK:
+            pass
+        await _ready(self, sock, select.POLLOUT)
+
+
+async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> None:
+    """Connect to a remote address; a host name in it is resolved first."""
+    _check(self, sock)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        infos = await resolve.ensure_resolved(
+            self, address, family=sock.family, type=sock.type, proto=sock.proto
+        )
+        address = infos[0][4]
+    retry_seconds = _BACKLOG_RETRY_SECONDS
+    while True:
+        try:
+            sock.connect(address)
+            return
+        except _WOULD_BLOCK as exc:
+            # unix(7): connect() answers EAGAIN for a full backlog and starts nothing.
+            if sock.family != socket.AF_UNIX or exc.errno != errno.EAGAIN:
+                break
+        await asyncio.sleep(retry_seconds)
+        retry_seconds = min(retry_seconds * 2, _BACKLOG_RETRY_SECONDS_MAX)
+    await _ready(self, sock, select.POLLOUT)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error != 0:
+        raise OSError(error, f"Connect call failed {address}")
+
+
+async def sock_accept(self: EventLoop, sock: socket.socket) -> tuple[socket.socket, Any]:
+    """Accept a connection; gives a non-blocking socket and the peer's address."""
+    _check(self, sock)
+    while True:
+        try:
+            connection, address = sock.accept()
+        except _WOULD_BLOCK:
+            pass
+        else:
+            connection.setblocking(False)
+            return connection, address
+        await _ready(self, sock, select.POLLIN)

@@ -1,0 +1,102 @@
+"""TLS over any stream transport, by asyncio's own SSLProtocol.
+
+Owns how a TLS transport is put together.  Knows nothing of how a connection
+came to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from . import readiness
+from ._stdlib import SSLProtocol
+from .streams import StreamTransport
+
+if TYPE_CHECKING:
+    import socket
+
+    from .loop import EventLoop
+    from .server import Server
+
+
+def make_transport(
+    loop: EventLoop,
+    sock: socket.socket | int,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext | None,
+    waiter: asyncio.Future[None],
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    server: Server | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> asyncio.Transport:
+    """A TLS transport on a connected socket; `waiter` is done when the handshake is.
+
+    sock: a socket or, like StreamTransport's, a descriptor that the transport will own.
+    """
+    ssl_protocol = SSLProtocol(
+        loop,
+        protocol,
+        sslcontext,
+        waiter,
+        server_side,
+        server_hostname,
+        ssl_handshake_timeout=ssl_handshake_timeout,
+        ssl_shutdown_timeout=ssl_shutdown_timeout,
+    )
+    transport = StreamTransport(loop, sock, ssl_protocol, None, None, server)
+    descriptor = sock if isinstance(sock, int) else sock.fileno()
+    readiness.note_transport(loop, descriptor, transport)
+    return ssl_protocol._app_transport
+
+
+async def start_tls(
+    self: EventLoop,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> asyncio.Transport:
+    """Upgrade an open transport to TLS; gives the transport to use from then on.
+
+    A method of EventLoop.  Source: asyncio, TLS Upgrade.
+    """
+    if not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+        )
+    if not getattr(transport, "_start_tls_compatible", False):
+        raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    waiter = self.create_future()
+    ssl_protocol = SSLProtocol(
+        self,
+        protocol,
+        sslcontext,
+        waiter,
+        server_side,
+        server_hostname,
+        ssl_handshake_timeout=ssl_handshake_timeout,
+        ssl_shutdown_timeout=ssl_shutdown_timeout,
+        call_connection_made=False,
+    )
+    # Nothing may be received by the new protocol before it knows its transport.
+    transport.pause_reading()
+    transport.set_protocol(ssl_protocol)
+    connected = self.call_soon(ssl_protocol.connection_made, transport)
+    resumed = self.call_soon(transport.resume_reading)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        connected.cancel()
+        resumed.cancel()
+        raise
+    return ssl_protocol._app_transport
