@@ -1,0 +1,36 @@
+"""Every row that is measured under load, by name. Owns the list, nothing else."""
+
+from _measure import Row
+
+KIB = 1024
+
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Row("echo_64", "protocol", size=64, note="echo by protocol, 64 B"),
+        Row("echo_1k", "protocol", note="echo by protocol, 1 KiB"),
+        Row("echo_100k", "protocol", size=100 * KIB, note="echo by protocol, 100 KiB"),
+        Row("buffered_1k", "buffered", note="echo by BufferedProtocol, 1 KiB"),
+        Row("streams_1k", "streams", lines=True, note="readline, write, drain, 1 KiB"),
+        Row("sockets_1k", "sockets", note="sock_recv, sock_sendall, 1 KiB"),
+        Row("unix_1k", "protocol", unix=True, note="echo by protocol, 1 KiB, UNIX socket"),
+        Row("pipelined_1k", "protocol", in_flight=16, note="echo, 1 KiB, 16 in flight"),
+        Row(
+            "among_idle_1k",
+            "protocol",
+            idle=9_900,
+            note="echo, 1 KiB, 100 active of 10,000 connections",
+        ),
+        Row("one_connection_1k", "protocol", connections=1, note="echo, 1 KiB, one connection"),
+        Row("http", "http", mode="http", connections=64, note="HTTP request and response"),
+        Row(
+            "connect_close",
+            "protocol",
+            mode="connect",
+            size=100,
+            note="connect, one 100 B request, reset",
+        ),
+    )
+}
+IDLE = Row("idle_10000", "idle", size=64, note="10,000 idle connections")
+IDLE_CONNECTIONS = 10_000

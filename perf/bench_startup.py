@@ -1,0 +1,31 @@
+"""pyperf: what it costs to be there. A loop's life, and the import of its package."""
+
+import asyncio
+import os
+import sys
+
+import _loops
+import _micro
+import _options
+
+
+def main() -> None:
+    runner = _options.runner(processes=5)
+    name = _options.parse(runner)
+    recipe = _loops.RECIPES[name]
+    os.environ.update(recipe.environment)
+    loop = _loops.create(name)
+    asyncio.set_event_loop(loop)
+
+    def take(loops: int) -> float:
+        return _micro.sample_ns(_micro.LOOP_LIFE, name, loop, loops) * loops / 1e9
+
+    runner.bench_time_func("loop_life", take)
+    # Run in the checkout's root, where a package built in place is found.
+    os.chdir(_loops.ROOT)
+    runner.bench_command("import", [sys.executable, "-c", f"import asyncio, {recipe.module}"])
+    loop.close()
+
+
+if __name__ == "__main__":
+    main()
