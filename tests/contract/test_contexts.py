@@ -1,0 +1,241 @@
+"""Which contextvars context each kind of callback runs in."""
+
+import asyncio
+import contextvars
+import os
+import signal
+import socket
+
+import pytest
+from harness import Peer, Recorder, iterations, run
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+def context_of(value):
+    context = contextvars.copy_context()
+    context.run(variable.set, value)
+    return context
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_callback_given_a_context_runs_in_it(loop, method):
+    seen = []
+    context = context_of("given")
+
+    def callback():
+        seen.append(variable.get())
+        variable.set("changed")
+
+    arguments = (0,) if method in ("call_later", "call_at") else ()
+    getattr(loop, method)(*arguments, callback, context=context)
+    run(loop, iterations(2))
+    assert seen == ["given"]
+    assert context[variable] == "changed"
+    assert variable.get() == "unset"
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_callback_without_a_context_runs_in_a_copy_of_the_callers(loop, method):
+    seen = []
+
+    def schedule():
+        variable.set("of the caller")
+        arguments = (0,) if method in ("call_later", "call_at") else ()
+        getattr(loop, method)(*arguments, callback)
+        variable.set("changed after scheduling")
+
+    def callback():
+        seen.append(variable.get())
+        variable.set("changed inside")
+
+    contextvars.copy_context().run(schedule)
+    run(loop, iterations(2))
+    assert seen == ["of the caller"]
+    assert variable.get() == "unset"
+
+
+def test_callbacks_of_one_caller_have_separate_copies(loop):
+    seen = []
+
+    def callback(value):
+        seen.append(variable.get())
+        variable.set(value)
+
+    loop.call_soon(callback, "one")
+    loop.call_soon(callback, "two")
+    run(loop, iterations(1))
+    assert seen == ["unset", "unset"]
+
+
+def test_callback_context_none_means_a_copy(loop):
+    seen = []
+    loop.call_soon(lambda: seen.append(variable.get()), context=None)
+    loop.call_later(0, lambda: seen.append(variable.get()), context=None)
+    run(loop, iterations(2))
+    assert seen == ["unset", "unset"]
+
+
+def test_callback_context_of_a_wrong_type_reaches_handler_or_raises(loop, errors):
+    try:
+        loop.call_soon(print, context=5)
+    except TypeError:
+        return
+    run(loop, iterations(1))
+    assert isinstance(errors.pop()["exception"], (TypeError, AttributeError))
+
+
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_watcher_runs_in_a_copy_of_the_context_of_add(loop, direction):
+    async def main():
+        one, other = socket.socketpair()
+        other.send(b"x")
+        seen = []
+        done = loop.create_future()
+
+        def ready():
+            seen.append(variable.get())
+            variable.set("changed inside")
+            if len(seen) == 2:
+                getattr(loop, f"remove_{direction}")(one)
+                done.set_result(None)
+
+        add = getattr(loop, f"add_{direction}")
+        context_of("of the caller").run(add, one, ready)
+        await done
+        one.close()
+        other.close()
+        return seen
+
+    # One handle, hence one copy, serves every event.
+    assert run(loop, main()) == ["of the caller", "changed inside"]
+
+
+def test_signal_handler_runs_in_the_context_of_add(loop):
+    async def main():
+        seen = []
+        done = asyncio.Event()
+
+        def handler():
+            seen.append(variable.get())
+            done.set()
+
+        context_of("of the caller").run(loop.add_signal_handler, signal.SIGUSR1, handler)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await done.wait()
+        loop.remove_signal_handler(signal.SIGUSR1)
+        return seen
+
+    assert run(loop, main()) == ["of the caller"]
+
+
+class ContextRecorder(Recorder):
+    """Notes the variable at every callback."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = {}
+
+    def _note(self, name):
+        self.values.setdefault(name, []).append(variable.get())
+        super()._note(name)
+
+
+def test_protocol_callbacks_run_in_the_context_that_made_the_connection(loop):
+    """Every callback but the flow control of the writer's own write() call."""
+
+    async def main():
+        sock, other = socket.socketpair()
+        peer = Peer(other)
+        protocol = ContextRecorder()
+
+        async def connect():
+            variable.set("of the maker")
+            transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+            return transport
+
+        transport = await loop.create_task(connect())
+        variable.set("of somebody else")
+        await peer.send_all(b"data")
+        await protocol.until_called("data_received")
+        transport.write(bytes(8 << 20))
+        await peer.recv_exactly(8 << 20)
+        await protocol.until_called("resume_writing")
+        other.shutdown(socket.SHUT_WR)
+        await protocol.until_lost()
+        peer.close()
+        return protocol.values
+
+    values = run(loop, main())
+    assert values.keys() == {
+        "connection_made",
+        "data_received",
+        "pause_writing",
+        "resume_writing",
+        "eof_received",
+        "connection_lost",
+    }
+    for name in ("connection_made", "data_received", "eof_received", "connection_lost"):
+        assert set(values[name]) == {"of the maker"}, name
+
+
+def test_protocol_paused_and_resumed_reading_gets_data_in_the_context_of_resume(loop):
+    """asyncio registers the reader anew in resume_reading(), with the context of that moment."""
+
+    async def main():
+        sock, other = socket.socketpair()
+        peer = Peer(other)
+        protocol = ContextRecorder()
+        variable.set("of the maker")
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        transport.pause_reading()
+        await peer.send_all(b"data")
+        transport.resume_reading()
+        await protocol.until_called("data_received")
+        transport.abort()
+        await protocol.until_lost()
+        peer.close()
+        return protocol.values["data_received"]
+
+    assert run(loop, main()) == ["of the maker"]
+
+
+def test_protocol_of_a_server_has_the_context_of_the_server(loop):
+    async def main():
+        protocols = []
+
+        def factory():
+            protocols.append(ContextRecorder())
+            return protocols[-1]
+
+        async def start():
+            variable.set("of the server")
+            return await loop.create_server(factory, "127.0.0.1", 0)
+
+        server = await loop.create_task(start())
+        variable.set("of the client")
+        client = Peer(socket.create_connection(server.sockets[0].getsockname()))
+        await client.send_all(b"data")
+        client.close()
+        while not protocols:
+            await asyncio.sleep(0)
+        await protocols[0].until_lost()
+        server.close()
+        await server.wait_closed()
+        return protocols[0].values
+
+    values = run(loop, main())
+    for name in ("connection_made", "data_received", "eof_received", "connection_lost"):
+        assert set(values[name]) == {"of the server"}, name
+
+
+def test_future_done_callback_runs_in_the_context_of_add(loop):
+    async def main():
+        seen = []
+        future = loop.create_future()
+        future.add_done_callback(lambda _: seen.append(variable.get()), context=context_of("given"))
+        future.set_result(None)
+        await iterations(1)
+        return seen
+
+    assert run(loop, main()) == ["given"]

@@ -1,0 +1,333 @@
+"""Fork in the middle: neither process is harmed, whatever the child does with the loop."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+
+import pytest
+from harness import Peer, Recorder, attached, iterations, oracle_lacks, run, tcp_pair
+
+
+def in_child(function):
+    """Call in a forked child, which ends without cleaning up; fail unless all went well there."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            # The child's own limit; timers of the parent are not inherited.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)
+            function()
+            code = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def nothing():
+    pass
+
+
+async def exchange(transport, protocol, peer):
+    """Bytes go both ways, timers come, threads can wake the loop."""
+    size = len(protocol.data)
+    await peer.send_all(b"ping")
+    await protocol.until_size(size + 4)
+    transport.write(b"pong")
+    assert await peer.recv_exactly(4) == b"pong"
+    await asyncio.sleep(0.001)
+    woken = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(woken.set,))
+    thread.start()
+    await woken.wait()
+    thread.join()
+    assert "eof_received" not in protocol.calls
+    assert "connection_lost" not in protocol.calls
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
+def test_child_that_exits_leaves_the_parents_connections_alone(loop, pair):
+    async def main():
+        async with attached(pair=pair) as (transport, protocol, peer):
+            await exchange(transport, protocol, peer)
+            for _ in range(3):
+                in_child(nothing)
+                await exchange(transport, protocol, peer)
+            peer.close()
+            await protocol.until_lost()
+            assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
+
+    run(loop, main())
+
+
+def test_child_forked_before_the_loop_ran_leaves_it_alone(loop):
+    in_child(nothing)
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            await exchange(transport, protocol, peer)
+
+    run(loop, main())
+
+
+def test_child_forked_inside_data_received_harms_nothing(loop):
+    class Forking(Recorder):
+        def data_received(self, data):
+            if not self.data:
+                in_child(nothing)
+            super().data_received(data)
+
+    async def main():
+        async with attached(Forking()) as (transport, protocol, peer):
+            await exchange(transport, protocol, peer)
+            await exchange(transport, protocol, peer)
+
+    run(loop, main())
+
+
+def test_child_forked_with_a_huge_write_under_way_harms_nothing(loop):
+    async def main():
+        blob = os.urandom(4 << 20)
+        async with attached() as (transport, _, peer):
+            transport.write(blob)
+            await iterations(2)
+            in_child(nothing)
+            assert await peer.recv_exactly(len(blob)) == blob
+
+    run(loop, main())
+
+
+def test_child_runs_a_loop_of_its_own_while_the_parents_is_inside_a_callback(loop, make_loop):
+    def child():
+        own = make_loop()
+
+        async def main():
+            async with attached() as (transport, protocol, peer):
+                await exchange(transport, protocol, peer)
+            server = await own.create_server(Recorder, "127.0.0.1", 0)
+            server.close()
+            await server.wait_closed()
+
+        run(own, main())
+        own.close()
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            await exchange(transport, protocol, peer)
+            in_child(child)
+            await exchange(transport, protocol, peer)
+
+    run(loop, main())
+
+
+def test_child_drops_and_collects_the_parents_loop_without_harm(make_loop):
+    loop = make_loop()
+    holder = {}
+
+    async def connect():
+        sock, other = tcp_pair()
+        protocol = Recorder()
+        await loop.create_connection(lambda: protocol, sock=sock)
+        holder.update(protocol=protocol, peer=Peer(other))
+
+    run(loop, connect())
+
+    def child():
+        warnings.simplefilter("ignore")
+        holder.clear()
+        gc.unfreeze()
+        gc.collect()
+
+    in_child(child)
+    protocol, peer = holder["protocol"], holder["peer"]
+    run(loop, exchange(protocol.transport, protocol, peer))
+    protocol.transport.close()
+    run(loop, protocol.until_lost())
+    peer.close()
+    loop.close()
+
+
+def test_child_closing_the_parents_loop_leaves_it_alone(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "closing in the child edits the shared epoll set")
+
+    async def connect():
+        sock, other = tcp_pair()
+        protocol = Recorder()
+        await loop.create_connection(lambda: protocol, sock=sock)
+        return protocol, Peer(other)
+
+    protocol, peer = run(loop, connect())
+    in_child(loop.close)
+    run(loop, exchange(protocol.transport, protocol, peer))
+    protocol.transport.abort()
+    run(loop, protocol.until_lost())
+    peer.close()
+
+
+def test_child_runs_the_inherited_loop_and_the_parents_goes_on(loop):
+    def child():
+        seen = []
+        loop.call_soon(seen.append, "soon")
+        loop.call_later(0.001, seen.append, "later")
+        run(loop, asyncio.sleep(0.005))
+        assert seen == ["soon", "later"]
+
+    run(loop, iterations(2))
+    in_child(child)
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            await exchange(transport, protocol, peer)
+
+    run(loop, main())
+
+
+def test_child_forked_while_the_loop_sleeps_in_another_thread_harms_nothing(loop):
+    """The forking thread is not the one that waits in the kernel."""
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        for _ in range(5):
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(20)
+            # No event tells that the other thread sleeps in the kernel; it mostly does by then.
+            time.sleep(0.002)
+            with warnings.catch_warnings():
+                # Python 3.12 and later warn of forks in a process with threads.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                in_child(nothing)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.001), loop).result(20)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def test_subprocess_started_while_connections_are_open_inherits_none(loop):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            done = subprocess.run(
+                [sys.executable, "-c", "import os; print(len(os.listdir('/proc/self/fd')))"],
+                capture_output=True,
+                text=True,
+                check=True,
+                close_fds=False,
+            )
+            # 0, 1, 2 and the listing itself, and what the harness of the tests leaves inheritable.
+            inheritable = sum(os.get_inheritable(int(fd)) for fd in os.listdir("/proc/self/fd")
+                              if os.path.exists(f"/proc/self/fd/{fd}"))
+            assert int(done.stdout) <= max(inheritable, 3) + 1
+            sock = transport.get_extra_info("socket")
+            assert not os.get_inheritable(sock.fileno())
+            await exchange(transport, protocol, peer)
+
+    run(loop, main())
+
+
+PRELUDE = """
+import asyncio, os, socket, sys, warnings
+warnings.simplefilter("ignore")
+
+def new_loop():
+    if os.environ.get("URING_LOOP_DRIVER"):
+        import uring_loop
+        return uring_loop.new_event_loop()
+    return asyncio.SelectorEventLoop()
+
+class Collect(asyncio.Protocol):
+    def __init__(self, wanted):
+        self.data = b""
+        self.wanted = wanted
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.data += data
+        if self.data == b"later":
+            self.wanted.set_result(None)
+    def connection_lost(self, exc):
+        if not self.wanted.done():
+            self.wanted.set_exception(RuntimeError("lost"))
+"""
+
+LEAVES_BY_EXIT = """
+async def main():
+    loop = asyncio.get_running_loop()
+    one, other = socket.socketpair()
+    protocol = Collect(loop.create_future())
+    await loop.create_connection(lambda: protocol, sock=one)
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(0)
+    os.waitpid(pid, 0)
+    other.send(b"later")
+    await asyncio.wait_for(protocol.wanted, 20)
+    print("fine")
+
+loop = new_loop()
+loop.run_until_complete(main())
+"""
+
+DAEMON = """
+loop = new_loop()
+accepted = loop.create_future()
+
+async def start():
+    one, other = socket.socketpair()
+    protocol = Collect(loop.create_future())
+    await loop.create_connection(lambda: protocol, sock=one)
+    server = await loop.create_server(lambda: Collect(accepted), "127.0.0.1", 0)
+    return protocol, other, server
+
+protocol, other, server = loop.run_until_complete(start())
+parent = os.getpid()
+if os.fork() != 0:
+    os._exit(0)
+while os.getppid() == parent:
+    pass
+
+async def serve():
+    other.send(b"later")
+    await asyncio.wait_for(protocol.wanted, 20)
+    protocol.transport.write(b"answer")
+    other.setblocking(False)
+    got = b""
+    while got != b"answer":
+        try:
+            got += other.recv(6)
+        except BlockingIOError:
+            await asyncio.sleep(0)
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        client.send(b"later")
+        await asyncio.wait_for(accepted, 20)
+    print("fine")
+
+loop.run_until_complete(serve())
+"""
+
+
+def output_of(text):
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + text], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_child_that_leaves_by_sys_exit_through_the_loop_harms_nothing(loop_kind):
+    """The child unwinds run_until_complete and ends its interpreter, destructors and all."""
+    assert output_of(LEAVES_BY_EXIT)[0] == "fine\n"
+
+
+def test_daemon_that_forks_and_leaves_the_child_to_serve_serves(loop_kind):
+    """Connection, server and loop are inherited by the only process that goes on."""
+    assert output_of(DAEMON) == ("fine\n", "")

@@ -1,0 +1,252 @@
+"""Handle and TimerHandle, as call_soon and call_later return them."""
+
+import asyncio
+import contextvars
+import sys
+import weakref
+
+import pytest
+from harness import iterations, oracle_lacks, run
+
+
+def callback_of_these_tests(*arguments):
+    pass
+
+
+def needs_get_context(loop_kind):
+    oracle_lacks(loop_kind, sys.version_info < (3, 12), "Handle has no get_context()")
+
+
+def test_call_soon_returns_a_handle(loop):
+    handle = loop.call_soon(callback_of_these_tests)
+    assert isinstance(handle, asyncio.Handle)
+    assert not isinstance(handle, asyncio.TimerHandle)
+    handle = loop.call_soon_threadsafe(callback_of_these_tests)
+    assert isinstance(handle, asyncio.Handle)
+    run(loop, iterations(1))
+
+
+@pytest.mark.parametrize("method", ["call_later", "call_at"])
+def test_call_later_returns_a_timer_handle(loop, method):
+    handle = getattr(loop, method)(3600 + loop.time(), callback_of_these_tests)
+    assert isinstance(handle, asyncio.TimerHandle)
+    assert isinstance(handle, asyncio.Handle)
+    handle.cancel()
+
+
+def test_handle_cancel_returns_none_and_is_idempotent(loop):
+    for handle in (loop.call_soon(print), loop.call_later(0, print)):
+        assert handle.cancelled() is False
+        assert handle.cancel() is None
+        assert handle.cancelled() is True
+        assert handle.cancel() is None
+        assert handle.cancelled() is True
+
+
+def test_handle_get_context_is_the_context_given(loop, loop_kind):
+    needs_get_context(loop_kind)
+    context = contextvars.copy_context()
+    assert loop.call_soon(callback_of_these_tests, context=context).get_context() is context
+    timer = loop.call_later(0, callback_of_these_tests, context=context)
+    assert timer.get_context() is context
+    run(loop, iterations(2))
+
+
+def test_handle_get_context_without_one_is_a_copy(loop, loop_kind):
+    needs_get_context(loop_kind)
+    variable = contextvars.ContextVar("variable")
+    variable.set("then")
+    handle = loop.call_soon(callback_of_these_tests)
+    timer = loop.call_later(0, callback_of_these_tests)
+    variable.set("now")
+    assert handle.get_context()[variable] == "then"
+    assert timer.get_context()[variable] == "then"
+    assert isinstance(handle.get_context(), contextvars.Context)
+    run(loop, iterations(2))
+
+
+def test_handle_cancelled_keeps_its_context(loop, loop_kind):
+    needs_get_context(loop_kind)
+    handle = loop.call_soon(callback_of_these_tests)
+    context = handle.get_context()
+    handle.cancel()
+    assert handle.get_context() is context
+
+
+def test_handle_cancelled_lets_go_of_callback_and_arguments(loop):
+    class Thing:
+        def method(self):
+            pass
+
+    for schedule in (loop.call_soon, lambda *a: loop.call_later(3600, *a)):
+        thing, argument = Thing(), Thing()
+        handle = schedule(thing.method, argument)
+        references = [weakref.ref(thing), weakref.ref(argument)]
+        del thing, argument
+        assert all(reference() is not None for reference in references)
+        handle.cancel()
+        assert all(reference() is None for reference in references)
+
+
+def test_handle_after_running_lets_go_of_its_arguments_when_dropped(loop):
+    class Thing:
+        pass
+
+    thing = Thing()
+    reference = weakref.ref(thing)
+    loop.call_soon(callback_of_these_tests, thing)
+    del thing
+    run(loop, iterations(1))
+    assert reference() is None
+
+
+def test_handle_can_be_weakly_referenced(loop):
+    handle = loop.call_soon(callback_of_these_tests)
+    timer = loop.call_later(3600, callback_of_these_tests)
+    assert weakref.ref(handle)() is handle
+    assert weakref.ref(timer)() is timer
+    timer.cancel()
+    run(loop, iterations(1))
+
+
+def test_handle_repr_names_the_callback_and_its_place(loop):
+    handle = loop.call_soon(callback_of_these_tests, 1, "two")
+    text = repr(handle)
+    assert text.startswith("<Handle callback_of_these_tests(")
+    assert "test_handles.py:" in text
+    assert "cancelled" not in text
+    handle.cancel()
+    assert repr(handle) == "<Handle cancelled>"
+
+
+def test_timer_repr_names_when_and_the_callback(loop):
+    timer = loop.call_at(123.5, callback_of_these_tests)
+    assert repr(timer).startswith("<TimerHandle when=123.5 callback_of_these_tests() at ")
+    timer.cancel()
+    assert repr(timer) == "<TimerHandle cancelled when=123.5>"
+
+
+def test_handle_repr_in_debug_mode_keeps_the_callback_when_cancelled(loop):
+    loop.set_debug(True)
+    handle = loop.call_soon(callback_of_these_tests)
+    assert "created at " in repr(handle)
+    assert "test_handles.py:" in repr(handle)
+    handle.cancel()
+    assert repr(handle).startswith("<Handle cancelled callback_of_these_tests(")
+    assert "created at " in repr(handle)
+
+
+def test_handle_repr_of_odd_callables_does_not_fail(loop):
+    class Odd:
+        def __call__(self):
+            pass
+
+        def __repr__(self):
+            return "<odd>"
+
+    handle = loop.call_soon(Odd())
+    assert "odd" in repr(handle)
+    handle.cancel()
+    handle = loop.call_soon(len, [])
+    assert "len" in repr(handle)
+    handle.cancel()
+
+
+def test_handle_hash_and_equality_are_identity(loop):
+    one = loop.call_soon(callback_of_these_tests)
+    other = loop.call_soon(callback_of_these_tests)
+    assert one != other
+    assert one == one
+    assert len({one, other, one}) == 2
+    run(loop, iterations(1))
+
+
+def test_timers_compare_by_when(loop):
+    early = loop.call_at(1e9, callback_of_these_tests)
+    late = loop.call_at(1e9 + 1, callback_of_these_tests)
+    assert early < late
+    assert late > early
+    assert early <= late
+    assert late >= early
+    assert not early > late
+    assert not late < early
+    assert not late <= early
+    assert not early >= late
+    assert early != late
+    assert sorted([late, early]) == [early, late]
+    early.cancel()
+    late.cancel()
+
+
+def test_timers_equal_when_callback_arguments_and_state_are(loop):
+    one = loop.call_at(1e9, callback_of_these_tests, 1)
+    same = loop.call_at(1e9, callback_of_these_tests, 1)
+    other_arguments = loop.call_at(1e9, callback_of_these_tests, 2)
+    other_callback = loop.call_at(1e9, print, 1)
+    assert one == same
+    assert hash(one) == hash(same) == hash(1e9)
+    assert one <= same
+    assert one >= same
+    assert not one < same
+    assert not one > same
+    assert one != other_arguments
+    assert one != other_callback
+    assert not one <= other_arguments
+    assert not one >= other_arguments
+    same.cancel()
+    assert one != same
+    for handle in (one, other_arguments, other_callback):
+        handle.cancel()
+
+
+@pytest.mark.parametrize("name", ["__lt__", "__le__", "__gt__", "__ge__", "__eq__"])
+def test_timer_compared_with_a_stranger_is_not_implemented(loop, name):
+    timer = loop.call_at(1e9, callback_of_these_tests)
+    handle = loop.call_soon(callback_of_these_tests)
+    assert getattr(timer, name)(1e9) is NotImplemented
+    assert getattr(timer, name)(handle) is NotImplemented
+    timer.cancel()
+    run(loop, iterations(1))
+
+
+def test_timer_ordered_against_a_stranger_raises_type_error(loop):
+    timer = loop.call_at(1e9, callback_of_these_tests)
+    with pytest.raises(TypeError):
+        timer < 1  # noqa: B015
+    assert timer != 1
+    timer.cancel()
+
+
+def test_timer_when_is_kept_after_cancel_and_after_running(loop):
+    timer = loop.call_at(5, callback_of_these_tests)
+    run(loop, iterations(2))
+    assert timer.when() == 5
+    assert not timer.cancelled()
+    timer = loop.call_at(1e9, callback_of_these_tests)
+    timer.cancel()
+    assert timer.when() == 1e9
+
+
+def test_handle_run_by_hand_calls_the_callback_in_its_context(loop):
+    """Third-party loops and tests use Handle._run(); asyncio's own do too."""
+    seen = []
+    variable = contextvars.ContextVar("variable")
+    variable.set("inside")
+    handle = loop.call_soon(lambda: seen.append(variable.get()))
+    variable.set("outside")
+    handle._run()
+    assert seen == ["inside"]
+    handle.cancel()
+    run(loop, iterations(1))
+    assert seen == ["inside"]
+
+
+def test_handle_of_a_closed_loop_can_be_cancelled(make_loop):
+    loop = make_loop()
+    handle = loop.call_soon(callback_of_these_tests)
+    timer = loop.call_later(10, callback_of_these_tests)
+    loop.close()
+    handle.cancel()
+    timer.cancel()
+    assert handle.cancelled()
+    assert timer.cancelled()

@@ -1,0 +1,243 @@
+"""UNIX stream sockets: servers and connections."""
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+
+import pytest
+from harness import Echo, Peer, Recorder, iterations, oracle_lacks, run
+
+
+async def echoed(loop, path):
+    transport, protocol = await loop.create_unix_connection(Recorder, path)
+    transport.write(b"ping")
+    await protocol.until_size(4)
+    assert protocol.data == b"ping"
+    transport.close()
+    await protocol.until_lost()
+    return transport
+
+
+async def closed(server):
+    server.close()
+    # A server transport's end is one iteration behind its peer's.
+    await iterations(3)
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("kind", ["str", "bytes", "path", "abstract"])
+def test_unix_server_and_connection_by_path_talk(loop, tmp_path, kind):
+    path = {
+        "str": str(tmp_path / "socket"),
+        "bytes": os.fsencode(tmp_path / "socket"),
+        "path": tmp_path / "socket",
+        "abstract": f"\0uring-loop-test-{os.getpid()}",
+    }[kind]
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path)
+        assert server.is_serving()
+        assert server.sockets[0].family == socket.AF_UNIX
+        await echoed(loop, path)
+        await closed(server)
+
+    run(loop, main())
+
+
+def test_unix_connection_extra_info_names_the_path(loop, tmp_path):
+    path = str(tmp_path / "socket")
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path)
+        transport = await echoed(loop, path)
+        assert transport.get_extra_info("peername") == path
+        assert transport.get_extra_info("sockname") == ""
+        await closed(server)
+
+    run(loop, main())
+
+
+def test_unix_connection_of_a_socket_takes_it_over(loop):
+    async def main():
+        sock, other = socket.socketpair()
+        transport, protocol = await loop.create_unix_connection(Recorder, sock=sock)
+        peer = Peer(other)
+        transport.write(b"hello")
+        assert await peer.recv_exactly(5) == b"hello"
+        peer.close()
+        await protocol.until_lost()
+
+    run(loop, main())
+
+
+def test_unix_server_of_a_socket_serves(loop, tmp_path):
+    path = str(tmp_path / "socket")
+
+    async def main():
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        server = await loop.create_unix_server(Echo, sock=sock)
+        await echoed(loop, path)
+        await closed(server)
+
+    run(loop, main())
+
+
+def test_unix_server_replaces_a_stale_socket(loop, tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path)
+        await echoed(loop, path)
+        await closed(server)
+
+    run(loop, main())
+
+
+def test_unix_server_on_a_regular_file_raises_and_keeps_it(loop, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="Address .* is already in use") as got:
+        run(loop, loop.create_unix_server(Echo, path))
+    assert got.value.errno == errno.EADDRINUSE
+    assert path.read_text() == "precious"
+
+
+def test_unix_server_in_a_missing_directory_raises(loop, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run(loop, loop.create_unix_server(Echo, tmp_path / "missing" / "socket"))
+
+
+@pytest.mark.parametrize("cleanup", [True, False])
+def test_unix_server_closed_removes_its_socket_when_asked(loop, loop_kind, tmp_path, cleanup):
+    oracle_lacks(loop_kind, sys.version_info < (3, 13), "create_unix_server has no cleanup_socket")
+    path = tmp_path / "socket"
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path, cleanup_socket=cleanup)
+        assert path.exists()
+        await closed(server)
+
+    run(loop, main())
+    assert path.exists() is not cleanup
+
+
+def test_unix_server_not_started_serves_after_start_serving(loop, tmp_path):
+    path = tmp_path / "socket"
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path, start_serving=False)
+        assert not server.is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_unix_connection(pytest.fail, path)
+        await server.start_serving()
+        await echoed(loop, path)
+        await closed(server)
+
+    run(loop, main())
+
+
+def test_unix_connection_to_nothing_raises(loop, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run(loop, loop.create_unix_connection(pytest.fail, tmp_path / "missing"))
+
+
+def test_unix_connection_refused_raises(loop, tmp_path):
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    with pytest.raises(ConnectionRefusedError):
+        run(loop, loop.create_unix_connection(pytest.fail, path))
+
+
+def test_unix_connection_with_the_backlog_full_waits_or_fails_but_never_hangs(loop, tmp_path):
+    """connect(2) on a UNIX socket answers EAGAIN there, which is no EINPROGRESS."""
+    path = str(tmp_path / "socket")
+
+    async def main():
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(0)
+            fillers = []
+            for _ in range(4):
+                sock = socket.socket(socket.AF_UNIX)
+                sock.setblocking(False)
+                sock.connect_ex(path)
+                fillers.append(sock)
+            task = loop.create_task(loop.create_unix_connection(Recorder, path))
+            await iterations(20)
+            if not task.done():
+                task.cancel()
+            await iterations(2)
+            try:
+                await task
+            except (OSError, asyncio.CancelledError):
+                pass
+            for sock in fillers:
+                sock.close()
+
+    run(loop, main())
+
+
+def test_unix_path_too_long_raises(loop, tmp_path):
+    path = str(tmp_path / ("x" * 200))
+    with pytest.raises(OSError, match="AF_UNIX path too long"):
+        run(loop, loop.create_unix_server(Echo, path))
+    with pytest.raises(OSError, match="AF_UNIX path too long"):
+        run(loop, loop.create_unix_connection(pytest.fail, path))
+
+
+def connection_arguments():
+    yield {}, "no path and sock were specified"
+    yield {"path": "x", "sock": True}, "path and sock can not be specified at the same time"
+    yield {"path": "x", "server_hostname": "x"}, "server_hostname is only meaningful with ssl"
+    for option in ("ssl_handshake_timeout", "ssl_shutdown_timeout"):
+        yield {"path": "x", option: 1}, f"{option} is only meaningful with ssl"
+    yield {"path": "x", "ssl": True}, "you have to pass server_hostname when using ssl"
+
+
+@pytest.mark.parametrize("options, text", list(connection_arguments()))
+def test_unix_connection_bad_combination_raises_value_error(loop, options, text):
+    with socket.socket(socket.AF_UNIX) as sock:
+        if "sock" in options:
+            options = {**options, "sock": sock}
+        with pytest.raises(ValueError, match=f"^{text}$"):
+            run(loop, loop.create_unix_connection(pytest.fail, **options))
+
+
+def server_arguments():
+    yield {}, ValueError, "path was not specified, and no sock specified"
+    text = "path and sock can not be specified at the same time"
+    yield {"path": "x", "sock": True}, ValueError, text
+    yield {"path": "x", "ssl": True}, TypeError, "ssl argument must be an SSLContext or None"
+    for option in ("ssl_handshake_timeout", "ssl_shutdown_timeout"):
+        yield {"path": "x", option: 1}, ValueError, f"{option} is only meaningful with ssl"
+
+
+@pytest.mark.parametrize("options, error, text", list(server_arguments()))
+def test_unix_server_bad_combination_raises(loop, options, error, text):
+    with socket.socket(socket.AF_UNIX) as sock:
+        if "sock" in options:
+            options = {**options, "sock": sock}
+        with pytest.raises(error, match=f"^{text}$"):
+            run(loop, loop.create_unix_server(pytest.fail, **options))
+
+
+@pytest.mark.parametrize("method", ["create_unix_connection", "create_unix_server"])
+@pytest.mark.parametrize("family, kind", [("AF_INET", "SOCK_STREAM"), ("AF_UNIX", "SOCK_DGRAM")])
+def test_unix_socket_of_another_kind_raises_value_error(loop, method, family, kind):
+    with socket.socket(getattr(socket, family), getattr(socket, kind)) as sock:
+        with pytest.raises(ValueError, match="^A UNIX Domain Stream Socket was expected, got "):
+            run(loop, getattr(loop, method)(pytest.fail, sock=sock))
+
+
+@pytest.mark.parametrize("path", [5.0, object()])
+def test_unix_path_of_a_wrong_type_raises_type_error(loop, path):
+    with pytest.raises(TypeError):
+        run(loop, loop.create_unix_connection(pytest.fail, path))
+    with pytest.raises(TypeError):
+        run(loop, loop.create_unix_server(pytest.fail, path))

@@ -1,0 +1,203 @@
+"""The listener: start and stop against descriptors that are accepted at any moment."""
+
+import errno
+import os
+
+import pytest
+
+from uring_loop import _core
+
+LISTENING = 10_000  # never used by a system call
+
+
+@pytest.fixture
+def listener(sim):
+    accepted = []
+    listener = _core.Listener(sim.loop, LISTENING, accepted.append)
+    listener_and_accepted = listener, accepted
+    yield listener_and_accepted
+    for fd in accepted:
+        if fd >= 0:
+            os.close(fd)
+    if not sim.loop.is_closed():
+        listener.stop()
+        sim.driver.cancel_mode = "later"
+        sim.settle()
+        assert listener.idle
+
+
+def descriptor():
+    """As the kernel gives one: a number that is open now."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_accepted_descriptors_reach_the_callback_in_order(sim, listener):
+    listener, accepted = listener
+    listener.start()
+    listener.start()
+    descriptors = [descriptor() for _ in range(5)]
+    sim.driver.arrive(LISTENING, *descriptors)
+    sim.settle()
+    assert accepted == descriptors
+    assert len(sim.driver.operations) == 1
+
+
+def test_accept_stream_ended_by_driver_with_a_descriptor_is_armed_again(sim, listener):
+    listener, accepted = listener
+    listener.start()
+    first = descriptor()
+    sim.driver.complete(sim.driver.find("accept", LISTENING), first)
+    sim.turns(1)
+    second = descriptor()
+    sim.driver.arrive(LISTENING, second)
+    sim.settle()
+    assert accepted == [first, second]
+
+
+@pytest.mark.parametrize("mode", ["later", "race", "at_once"])
+def test_descriptors_accepted_after_stop_are_closed(sim, listener, mode):
+    listener, accepted = listener
+    sim.driver.cancel_mode = mode
+    listener.start()
+    sim.turns(1)
+    late = descriptor()
+    listener.stop()
+    sim.driver.arrive(LISTENING, late)
+    sim.settle()
+    assert accepted == []
+    assert listener.idle
+    if mode == "race":
+        assert not is_open(late)
+    else:
+        os.close(late)  # it stayed in the kernel's queue
+
+
+@pytest.mark.parametrize("mode", ["later", "race", "at_once"])
+def test_stop_inside_the_callback_closes_the_rest_of_the_batch(sim, mode):
+    """They are harvested already: nobody else will ever close them."""
+    accepted = []
+
+    def callback(fd):
+        accepted.append(fd)
+        listener.stop()
+
+    listener = _core.Listener(sim.loop, LISTENING, callback)
+    sim.driver.cancel_mode = mode
+    listener.start()
+    descriptors = [descriptor() for _ in range(4)]
+    sim.driver.arrive(LISTENING, *descriptors)
+    sim.settle()
+    assert accepted == descriptors[:1]
+    assert [is_open(fd) for fd in descriptors] == [True, False, False, False]
+    assert listener.idle
+    os.close(descriptors[0])
+
+
+def test_stop_and_drop_inside_another_callback_of_the_batch_closes_the_descriptors(sim):
+    """The listener is freed while the batch still names it."""
+    _, protocol, wire = sim.connect()
+    listeners = [_core.Listener(sim.loop, LISTENING, lambda fd: None)]
+    sim.driver.cancel_mode = "at_once"
+
+    def drop(data):
+        listeners.pop().stop()
+
+    protocol.hooks["data_received"] = drop
+    listeners[0].start()
+    late = descriptor()
+    sim.driver.arrive(wire.fd, b"trigger")
+    sim.driver.arrive(LISTENING, late)
+    sim.settle()
+    assert not is_open(late)
+
+
+def test_start_before_the_cancel_has_completed_goes_on_accepting(sim, listener):
+    listener, accepted = listener
+    sim.driver.cancel_mode = "manual"
+    listener.start()
+    first = sim.driver.find("accept", LISTENING)
+    listener.stop()
+    listener.start()
+    won = descriptor()
+    sim.driver.arrive(LISTENING, won)
+    sim.driver.end(first, race=True)
+    sim.turns(1)
+    after = descriptor()
+    sim.driver.arrive(LISTENING, after)
+    sim.turns(1)
+    assert accepted == [won, after]
+
+
+def test_start_before_the_cancel_has_completed_is_armed_again_after_it(sim, listener):
+    listener, accepted = listener
+    sim.driver.cancel_mode = "manual"
+    listener.start()
+    first = sim.driver.find("accept", LISTENING)
+    listener.stop()
+    listener.start()
+    sim.driver.end(first)
+    sim.turns(1)
+    second = sim.driver.find("accept", LISTENING)
+    assert second is not None and second is not first
+    assert accepted == []
+
+
+def test_start_and_stop_again_before_the_cancel_has_completed_stays_stopped(sim, listener):
+    listener, accepted = listener
+    sim.driver.cancel_mode = "manual"
+    listener.start()
+    first = sim.driver.find("accept", LISTENING)
+    listener.stop()
+    listener.start()
+    listener.stop()
+    sim.driver.end(first)
+    sim.turns(2)
+    assert listener.idle
+    assert accepted == []
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENOBUFS, errno.EBADF])
+def test_accept_error_is_told_once_and_start_works_again(sim, listener, error):
+    listener, accepted = listener
+    listener.start()
+    sim.driver.arrive(LISTENING, -error)
+    sim.settle()
+    assert accepted == [-error]
+    assert listener.idle
+    listener.start()
+    fd = descriptor()
+    sim.driver.arrive(LISTENING, fd)
+    sim.settle()
+    assert accepted == [-error, fd]
+    accepted.remove(-error)
+
+
+def test_refused_accept_raises_from_start(sim, listener):
+    listener, _ = listener
+    sim.driver.refusals["accept"] = -errno.EINVAL
+    with pytest.raises(OSError):
+        listener.start()
+    assert listener.idle
+
+
+def test_loop_closed_with_descriptors_on_the_way_closes_them(sim):
+    accepted = []
+    listener = _core.Listener(sim.loop, LISTENING, accepted.append)
+    listener.start()
+    late = descriptor()
+    sim.driver.complete(sim.driver.find("accept", LISTENING), late)
+    sim.loop._close()
+    assert accepted == []
+    assert not is_open(late)
+    assert listener.idle
+    listener.stop()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        listener.start()

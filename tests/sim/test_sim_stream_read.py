@@ -1,0 +1,392 @@
+"""The reading half of the stream transport, under every order of completions."""
+
+import errno
+
+import pytest
+from fake_driver import LENT
+from simulation import BufferedRecorder, Recorder
+
+KEPT_BYTES_MAX = 64 * 1024
+
+
+def test_data_received_in_pieces_arrives_in_order(sim):
+    _, protocol, wire = sim.connect()
+    sim.driver.arrive(wire.fd, b"one ", b"two ", b"three")
+    sim.turns(1)
+    assert protocol.calls.count("data_received") == 3
+    assert protocol.received == b"one two three"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_data_received_over_small_harvests_arrives_in_order(sim, limit):
+    _, protocol, wire = sim.connect()
+    sim.driver.harvest_limit = lambda: limit
+    sim.driver.arrive(wire.fd, b"a", b"b", b"c", b"d", b"e")
+    sim.turns(1)
+    assert protocol.received == b"abcde"
+
+
+def test_reading_before_connection_made_is_not_started(sim):
+    _, protocol, wire = sim.connect(start=False)
+    assert sim.driver.find("recv", wire.fd) is None
+    sim.driver.arrive(wire.fd, b"early")
+    sim.settle()
+    assert protocol.calls == ["connection_made", "data_received"]
+
+
+def test_receive_stream_ended_by_driver_with_data_is_armed_again(sim):
+    """A terminal completion with data is no end of file: the next receive follows."""
+    _, protocol, wire = sim.connect()
+    first = sim.driver.find("recv", wire.fd)
+    sim.driver.complete(first, 3, LENT, b"abc")
+    sim.turns(1)
+    second = sim.driver.find("recv", wire.fd)
+    assert second is not None and second is not first
+    sim.driver.arrive(wire.fd, b"def", 0)
+    sim.settle()
+    assert protocol.received == b"abcdef"
+    assert protocol.calls.count("eof_received") == 1
+
+
+def test_lent_buffer_after_data_received_is_recycled_and_not_referenced(sim):
+    _, protocol, wire = sim.connect()
+    kept = []
+    protocol.hooks["data_received"] = kept.append
+    sim.driver.arrive(wire.fd, b"keep me")
+    sim.turns(1)
+    assert sim.driver.lent == {}
+    assert kept == [b"keep me"]
+
+
+def test_eof_received_returning_none_closes_transport(sim):
+    transport, protocol, wire = sim.connect()
+    sim.driver.arrive(wire.fd, b"last", 0)
+    sim.settle()
+    assert protocol.calls == [
+        "connection_made", "data_received", "eof_received", "connection_lost",
+    ]
+    assert protocol.lost_with is None
+    assert wire.is_closed
+
+
+def test_eof_received_returning_true_keeps_transport_open_for_writing(sim):
+    transport, protocol, wire = sim.connect()
+    protocol.keep_open = True
+    sim.driver.arrive(wire.fd, 0)
+    sim.settle()
+    assert not transport.is_closing()
+    assert sim.driver.on_descriptor(wire.fd) == []
+    protocol.pause()
+    protocol.resume()
+    sim.within(transport.write, b"still here")
+    sim.settle()
+    assert wire.received == b"still here"
+    assert protocol.calls.count("eof_received") == 1
+    assert sim.driver.find("recv", wire.fd) is None
+
+
+def test_connection_reset_while_reading_loses_connection_with_the_error(sim):
+    _, protocol, wire = sim.connect()
+    sim.driver.arrive(wire.fd, b"data", -errno.ECONNRESET)
+    sim.settle()
+    assert protocol.received == b"data"
+    assert "eof_received" not in protocol.calls
+    assert isinstance(protocol.lost_with, ConnectionResetError)
+    assert wire.is_closed
+
+
+def test_receive_refused_at_once_loses_connection_with_the_error(sim):
+    transport, protocol, wire = sim.connect(start=False)
+    sim.driver.refusals["recv"] = -errno.EBADF
+    sim.settle()
+    assert protocol.calls == ["connection_made", "connection_lost"]
+    assert protocol.lost_with.errno == errno.EBADF
+
+
+def test_pause_reading_with_data_in_the_same_batch_keeps_the_rest(sim):
+    _, protocol, wire = sim.connect()
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    sim.driver.arrive(wire.fd, b"a", b"b", b"c")
+    sim.settle()
+    assert protocol.received == b"a"
+    protocol.hooks.clear()
+    protocol.resume()
+    sim.settle()
+    assert protocol.received == b"abc"
+
+
+def test_pause_reading_for_a_short_time_does_not_cancel_the_receive(sim):
+    _, protocol, wire = sim.connect()
+    receive = sim.driver.find("recv", wire.fd)
+    protocol.pause()
+    sim.turns(2)
+    protocol.resume()
+    sim.turns(2)
+    assert sim.driver.find("recv", wire.fd) is receive
+    assert not receive.cancelling
+
+
+@pytest.mark.parametrize("mode", ["later", "race", "at_once"])
+def test_pause_reading_under_a_flood_keeps_a_bounded_amount_and_loses_nothing(sim, mode):
+    _, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = mode
+    protocol.pause()
+    piece = 16 * 1024
+    sent = b""
+    for number in range(12):
+        data = bytes([number]) * piece
+        sent += data
+        sim.driver.arrive(wire.fd, data)
+        sim.turns(1)
+    assert sim.driver.find("recv", wire.fd) is None
+    # What the core did not take is still the kernel's: that is how the peer is slowed.
+    left = sum(len(item) for item in sim.driver.inbox[wire.fd])
+    assert len(sent) - left <= KEPT_BYTES_MAX + 2 * piece
+    protocol.resume()
+    sim.settle()
+    assert protocol.received == sent
+
+
+def test_resume_reading_before_the_cancel_has_completed_delivers_everything_in_order(sim):
+    """The receive is still being cancelled when the protocol wants data again."""
+    _, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = "manual"
+    receive = sim.driver.find("recv", wire.fd)
+    protocol.pause()
+    sim.driver.arrive(wire.fd, b"x" * (KEPT_BYTES_MAX + 1))
+    sim.turns(1)
+    assert receive.cancelling
+    protocol.resume()
+    sim.turns(1)
+    sim.driver.arrive(wire.fd, b"won the race")
+    sim.driver.end(receive, race=True)
+    sim.driver.arrive(wire.fd, b", and after", 0)
+    sim.settle()
+    assert protocol.received == b"x" * (KEPT_BYTES_MAX + 1) + b"won the race, and after"
+    assert protocol.calls.count("eof_received") == 1
+
+
+def test_eof_winning_the_race_against_the_cancel_is_kept_until_resume(sim):
+    _, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = "race"
+    protocol.pause()
+    sim.driver.arrive(wire.fd, b"x" * (KEPT_BYTES_MAX + 1))
+    sim.turns(1)
+    sim.driver.arrive(wire.fd, 0)
+    sim.settle()
+    assert protocol.received == b""
+    protocol.resume()
+    sim.settle()
+    assert len(protocol.received) == KEPT_BYTES_MAX + 1
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+@pytest.mark.parametrize("end", [0, -errno.ECONNRESET])
+def test_end_arriving_while_paused_comes_once_and_last_after_resume(sim, end):
+    _, protocol, wire = sim.connect()
+    protocol.pause()
+    sim.driver.arrive(wire.fd, b"data", end)
+    sim.settle()
+    assert protocol.calls == ["connection_made"]
+    protocol.resume()
+    sim.settle()
+    ends = ["eof_received"] if end == 0 else []
+    assert protocol.calls == ["connection_made", "data_received", *ends, "connection_lost"]
+
+
+def test_pause_reading_again_inside_kept_delivery_stops_it_there(sim):
+    _, protocol, wire = sim.connect()
+    protocol.pause()
+    sim.driver.arrive(wire.fd, b"a", b"b", 0)
+    sim.settle()
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    for expected in (b"a", b"ab"):
+        protocol.resume()
+        sim.settle()
+        assert protocol.received == expected
+        assert "eof_received" not in protocol.calls
+    protocol.resume()
+    sim.settle()
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+def test_pause_and_resume_inside_data_received_deliver_each_byte_once(sim):
+    _, protocol, wire = sim.connect()
+
+    def bounce(data):
+        protocol.pause()
+        protocol.resume()
+
+    protocol.hooks["data_received"] = bounce
+    sim.driver.arrive(wire.fd, b"a", b"b", b"c")
+    sim.settle()
+    assert protocol.received == b"abc"
+
+
+def test_close_while_paused_with_kept_data_drops_it(sim):
+    _, protocol, wire = sim.connect()
+    protocol.pause()
+    sim.driver.arrive(wire.fd, b"data", 0)
+    sim.settle()
+    protocol.close()
+    protocol.transport.resume_reading()
+    sim.settle()
+    assert protocol.calls == ["connection_made", "connection_lost"]
+
+
+@pytest.mark.parametrize("mode", ["later", "race", "at_once"])
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_closing_inside_data_received_drops_the_rest_of_the_batch(sim, mode, ending):
+    _, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = mode
+    protocol.hooks["data_received"] = lambda data: getattr(protocol, ending)()
+    sim.driver.arrive(wire.fd, b"first", b"second", 0)
+    sim.settle()
+    assert protocol.calls == ["connection_made", "data_received", "connection_lost"]
+    assert wire.is_closed
+
+
+def test_data_received_raising_reports_and_aborts(sim):
+    _, protocol, wire = sim.connect()
+
+    def fail(data):
+        raise ZeroDivisionError
+
+    protocol.hooks["data_received"] = fail
+    sim.driver.arrive(wire.fd, b"a", b"b")
+    sim.settle()
+    assert [str(context["message"]) for context in sim.loop.contexts] == [
+        "Fatal error: protocol.data_received() call failed."
+    ]
+    sim.loop.contexts.clear()
+    assert protocol.calls == ["connection_made", "data_received", "connection_lost"]
+    assert isinstance(protocol.lost_with, ZeroDivisionError)
+
+
+def test_buffered_protocol_gets_data_in_pieces_of_its_buffer(sim):
+    _, protocol, wire = sim.connect(BufferedRecorder)
+    sim.driver.arrive(wire.fd, b"123456789", 0)
+    sim.settle()
+    assert protocol.received == b"123456789"
+    assert protocol.calls.count("data_received") == 3
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+def test_buffered_protocol_pausing_in_the_middle_gets_the_rest_after_resume(sim):
+    _, protocol, wire = sim.connect(BufferedRecorder)
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    sim.driver.arrive(wire.fd, b"0123456789ab", b"cdef", 0)
+    sim.settle()
+    assert protocol.received == b"0123"
+    for end in (8, 12, 16):
+        protocol.resume()
+        sim.settle()
+        assert protocol.received == b"0123456789abcdef"[:end]
+    protocol.hooks.clear()
+    protocol.resume()
+    sim.settle()
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+def test_buffered_protocol_closing_in_the_middle_gets_no_more(sim):
+    _, protocol, wire = sim.connect(BufferedRecorder)
+    protocol.hooks["data_received"] = lambda data: protocol.close()
+    sim.driver.arrive(wire.fd, b"0123456789ab")
+    sim.settle()
+    assert protocol.received == b"0123"
+
+
+def test_buffered_protocol_giving_an_empty_buffer_is_reported(sim):
+    _, protocol, wire = sim.connect(BufferedRecorder, size=0)
+    sim.driver.arrive(wire.fd, b"data")
+    sim.settle()
+    [context] = sim.loop.contexts
+    assert context["message"] == "Fatal error: protocol.get_buffer() call failed."
+    sim.loop.contexts.clear()
+    assert protocol.is_lost
+
+
+def test_set_protocol_inside_data_received_gives_the_rest_to_the_new_one(sim):
+    transport, protocol, wire = sim.connect()
+    other = Recorder(sim.driver)
+    other.connection_made(transport)
+    protocol.hooks["data_received"] = lambda data: transport.set_protocol(other)
+    sim.driver.arrive(wire.fd, b"old", b"new", 0)
+    sim.settle()
+    assert (protocol.received, other.received) == (b"old", b"new")
+    assert "connection_lost" not in protocol.calls
+    assert other.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+def test_set_protocol_inside_buffer_updated_gives_the_rest_to_the_new_one(sim):
+    transport, protocol, wire = sim.connect(BufferedRecorder)
+    other = Recorder(sim.driver)
+    other.connection_made(transport)
+    protocol.hooks["data_received"] = lambda data: transport.set_protocol(other)
+    sim.driver.arrive(wire.fd, b"old.new and more")
+    sim.settle()
+    assert (protocol.received, other.received) == (b"old.", b"new and more")
+
+
+@pytest.mark.parametrize("mode", ["later", "race", "at_once"])
+def test_transport_closed_by_another_in_the_same_batch_hears_nothing_more(sim, mode):
+    """Its completions are harvested already when the other's protocol closes it."""
+    _, first, first_wire = sim.connect()
+    _, second, second_wire = sim.connect()
+    sim.driver.cancel_mode = mode
+    first.hooks["data_received"] = lambda data: second.abort()
+    sim.driver.arrive(first_wire.fd, b"trigger")
+    sim.driver.arrive(second_wire.fd, b"late", 0)
+    sim.settle()
+    assert second.calls == ["connection_made", "connection_lost"]
+    assert second_wire.is_closed
+
+
+def test_receive_ended_in_this_batch_and_cancelled_before_its_dispatch_is_ended_once(sim):
+    """Harvested with another's completion, it is dead for the driver: cancel() says ENOENT."""
+    _, first, first_wire = sim.connect()
+    _, second, second_wire = sim.connect()
+    first.hooks["data_received"] = lambda data: second.abort()
+    sim.driver.arrive(first_wire.fd, b"trigger")
+    receive = sim.driver.find("recv", second_wire.fd)
+    sim.driver.arrive(second_wire.fd, 0)
+    sim.turns(1)
+    assert receive.token not in sim.driver.operations
+    sim.settle()
+    assert second.calls == ["connection_made", "connection_lost"]
+    assert second_wire.is_closed
+
+
+def test_transport_dropped_while_its_completions_are_harvested_is_not_used_after_free(sim):
+    """cancel() says 0, so that the loop holds it no longer, but the batch still names it."""
+    _, first, first_wire = sim.connect()
+    second_transport, second, second_wire = sim.connect()
+    sim.driver.cancel_mode = "at_once"
+    transports = [second_transport]
+    second.transport = None
+    del second_transport
+
+    def lose(data):
+        # Ends reading at once and forgets the transport: connection_lost() is called by hand.
+        transports[0].abort()
+        transports[0]._call_connection_lost(None)
+        transports.clear()
+
+    first.hooks["data_received"] = lose
+    sim.driver.arrive(first_wire.fd, b"trigger")
+    sim.driver.arrive(second_wire.fd, b"x" * 100, b"y" * 100)
+    sim.settle()
+    assert second.calls == ["connection_made", "connection_lost"]
+    assert second_wire.is_closed
+
+
+def test_data_arriving_after_turns_ended_by_signals_is_not_lost(sim):
+    """A signal ends the wait: a turn that finds nothing."""
+    _, protocol, wire = sim.connect()
+    sim.driver.interrupted_turns = 3
+    sim.driver.arrive(wire.fd, b"after the signals")
+    sim.turns(3)
+    assert protocol.received == b""
+    sim.turns(1)
+    assert protocol.received == b"after the signals"
+    assert sim.driver.find("recv", wire.fd) is not None
