@@ -1,0 +1,76 @@
+# The project's commands. `make test` and `make demo` need Linux, python3 (3.11 or later) and make;
+# each sets up the rest by itself, once: system packages, a virtual environment, the build.
+#
+#   make demo       a real server under load, on io_uring beside asyncio on epoll
+#   make test       the tests                          PYTEST_ARGS="-k streams -x"
+#   make bench      the benchmarks, with pyperf        BENCH_ARGS=...
+#   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
+#   make refleak    the tests again and again, watching for leaks
+#   make lint       ruff
+#   make build      only the build
+#   make clean      removes what was built; `make distclean` the environment too
+#
+# PYTHON=python3.13 selects the interpreter, VENV=.venv-3.13 the environment's place,
+# DEBUG=1 compiles with assertions.
+
+VENV ?= .venv
+PYTHON ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+DEBUG ?=
+
+run := $(VENV)/bin/python
+mode := $(if $(DEBUG),debug,release)
+sources := $(wildcard csrc/*/*.[ch] csrc/*/*.py)
+
+# A stamp is named after what it was made with, so that another choice makes it again.
+ready := $(VENV)/.ready-$(subst /,_,$(PYTHON))
+built := $(VENV)/.built-$(mode)
+
+export URING_LOOP_WERROR := 1
+export URING_LOOP_DEBUG := $(DEBUG)
+export PYTHON
+
+.PHONY: build demo test bench asan refleak lint clean distclean
+.DELETE_ON_ERROR:
+
+build: $(built)
+
+$(ready): pyproject.toml scripts/bootstrap.sh
+	@scripts/bootstrap.sh $(VENV) test
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+$(VENV)/.group-%: $(ready)
+	@scripts/bootstrap.sh $(VENV) $*
+	@touch $@
+
+$(built): $(ready) setup.py $(sources)
+	@scripts/build.sh $(VENV) $(mode)
+	@touch $@
+
+demo: $(built)
+	@$(run) perf/demo.py $(DEMO_ARGS)
+
+test: $(built)
+	@$(run) -m pytest $(PYTEST_ARGS)
+
+bench: $(built) $(VENV)/.group-bench
+	@$(run) perf/compare.py $(BENCH_ARGS)
+
+asan: $(ready)
+	@scripts/asan.sh $(VENV) $(PYTEST_ARGS)
+
+refleak: $(built)
+	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)
+
+lint: $(VENV)/.group-lint
+	@$(run) -m ruff check .
+
+clean:
+	rm -rf build dist *.egg-info uring_loop/*.so $(VENV)/.built-* .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path '*/.venv*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
