@@ -142,8 +142,9 @@ void send_due(struct load *load, struct connection *connection, uint64_t now)
 		due = connection->sent_bytes ? 1 : 0;
 	if (due) {
 		for (i = 0; i < due; i++) {
-			parts[i].iov_base =
-				(void *)(uintptr_t)message_of(load, connection, connection->sent + i);
+			const char *message = message_of(load, connection, connection->sent + i);
+
+			parts[i].iov_base = (void *)(uintptr_t)message;
 			parts[i].iov_len = options->size;
 		}
 		parts[0].iov_base = (char *)parts[0].iov_base + connection->sent_bytes;
@@ -185,8 +186,10 @@ void send_due(struct load *load, struct connection *connection, uint64_t now)
 
 static void message_done(struct load *load, struct connection *connection, uint64_t now)
 {
+	uint64_t sent_at = connection->sent_at[connection->received & load->slot_mask];
+
 	if (!load->draining)
-		note_latency(load, now - connection->sent_at[connection->received & load->slot_mask]);
+		note_latency(load, now - sent_at);
 	connection->received++;
 	load->messages++;
 }
@@ -299,7 +302,8 @@ static bool take_arrived(struct load *load, struct connection *connection, uint6
 		if (size < 0 && errno == EAGAIN)
 			return true;
 		if (size <= 0) {
-			note_error(load, "receive: %s", size ? strerror(errno) : "closed by the server");
+			note_error(load, "receive: %s",
+			           size ? strerror(errno) : "closed by the server");
 			drop(connection);
 			return false;
 		}

@@ -23,6 +23,8 @@
 #define container_of(pointer, type, member) \
 	((type *)((char *)(pointer) - offsetof(type, member)))
 
+#define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
+
 typedef struct Loop Loop;
 typedef struct Handle Handle;
 
@@ -84,8 +86,9 @@ struct ready_queue {
 	size_t count;
 };
 
-int ready_push(struct ready_queue *queue, Handle *handle); /* takes the reference, even on failure */
-Handle *ready_pop(struct ready_queue *queue);              /* gives the reference */
+/* Takes the reference, even on failure. */
+int ready_push(struct ready_queue *queue, Handle *handle);
+Handle *ready_pop(struct ready_queue *queue); /* gives the reference */
 void ready_clear(struct ready_queue *queue);
 void ready_release(struct ready_queue *queue);
 
@@ -97,13 +100,14 @@ struct timer_heap {
 	size_t capacity;
 };
 
-int timers_push(struct timer_heap *heap, Handle *handle);  /* takes the reference, even on failure */
+/* Takes the reference, even on failure. */
+int timers_push(struct timer_heap *heap, Handle *handle);
 void timers_remove(struct timer_heap *heap, Handle *handle); /* drops the reference */
-Handle *timers_pop(struct timer_heap *heap);               /* gives the reference */
+Handle *timers_pop(struct timer_heap *heap); /* gives the reference */
 void timers_clear(struct timer_heap *heap);
 void timers_release(struct timer_heap *heap);
 
-/* ---- loop.c: Loop ------------------------------------------------------- */
+/* ---- sinks.c: what completions find ------------------------------------- */
 
 /*
  * What a verb's `owner` points to.  While an operation is in flight the loop
@@ -123,6 +127,21 @@ struct sink {
 	ul_token token;
 	bool weak;
 };
+
+/*
+ * Ask the sink's operation to end.  True: it has, and the sink was dropped.
+ * False: its terminal completion is still to be dispatched.
+ */
+bool sink_cancel(Loop *loop, struct sink *sink);
+void sink_hold(Loop *loop, struct sink *sink);
+void sink_drop(struct sink *sink);            /* may free the holder */
+void sink_weaken(struct sink *sink);          /* may free the holder */
+void sink_strengthen(struct sink *sink);
+/* Close a descriptor that no operation names, from whatever thread. */
+void loop_close_fd(Loop *loop, int fd);
+void loop_close_orphans(Loop *loop);
+
+/* ---- loop.c: Loop ------------------------------------------------------- */
 
 typedef struct Stream Stream;
 
@@ -169,22 +188,20 @@ struct Loop {
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
 double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
-int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
 /* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
 int loop_report_slow(Loop *loop, PyObject *what, double start);
+
+/* ---- schedule.c: call_soon() and its family ------------------------------- */
+
+extern PyMethodDef schedule_methods[];
+int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
 /* Queue callback(*args) in the current context; 0 or -1. */
 int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
-void sink_hold(Loop *loop, struct sink *sink);
-void sink_drop(struct sink *sink);            /* may free the holder */
-void sink_weaken(struct sink *sink);          /* may free the holder */
-void sink_strengthen(struct sink *sink);
-/*
- * Ask the sink's operation to end.  True: it has, and the sink was dropped.
- * False: its terminal completion is still to be dispatched.
- */
-bool sink_cancel(Loop *loop, struct sink *sink);
-/* Close a descriptor that no operation names, from whatever thread. */
-void loop_close_fd(Loop *loop, int fd);
+
+/* ---- operations.c: one-shot operations that Python started ---------------- */
+
+extern PyMethodDef operation_methods[];
+int operation_completed(Loop *loop, const struct ul_completion *completion);
 
 /* ---- watchers.c: add_reader and add_writer ------------------------------ */
 
@@ -238,6 +255,8 @@ int helpers_check(void);           /* -1 and RuntimeError before set_helpers() *
 bool exception_ends_loop(void);
 /* An OSError for `error` (positive errno): the subclass that belongs to it. */
 PyObject *exception_from_errno(int error);
+/* The exception for `error`, set. */
+void exception_set_errno(int error);
 /* Calls `function` and drops its result; 0 or -1. */
 int call_and_drop(PyObject *function, PyObject *const *args, size_t nargs);
 

@@ -513,7 +513,8 @@ int handle_init_types(PyObject *module)
 	HandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec, NULL);
 	if (HandleType == NULL)
 		return -1;
-	TimerHandleType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &timer_handle_spec, NULL);
+	TimerHandleType =
+		(PyTypeObject *)PyType_FromModuleAndSpec(module, &timer_handle_spec, NULL);
 	if (TimerHandleType == NULL)
 		return -1;
 	if (PyModule_AddType(module, HandleType) < 0)

@@ -95,10 +95,7 @@ static PyObject *listener_start(Listener *self, PyObject *Py_UNUSED(ignored))
 	if (!self->wanted && self->accept.link == NULL) {
 		status = listener_arm(self);
 		if (status < 0) {
-			PyObject *exception = exception_from_errno(-status);
-
-			if (exception != NULL)
-				PyErr_SetRaisedException(exception);
+			exception_set_errno(-status);
 			return NULL;
 		}
 	}

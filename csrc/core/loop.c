@@ -7,10 +7,8 @@
  */
 #include "core.h"
 
-#include <errno.h>
 #include <structmember.h>
 #include <time.h>
-#include <unistd.h>
 
 PyTypeObject *LoopType;
 
@@ -71,402 +69,6 @@ int loop_report_slow(Loop *self, PyObject *what, double start)
 		return -1;
 	status = call_and_drop(helpers.callback_slow, args, 3);
 	Py_DECREF(args[2]);
-	return status;
-}
-
-/* ---- held sinks ------------------------------------------------------------ */
-
-void sink_hold(Loop *self, struct sink *sink)
-{
-	assert(sink->link == NULL);
-	Py_INCREF(sink->holder);
-	sink->weak = false;
-	sink->next = self->held;
-	if (sink->next != NULL)
-		sink->next->link = &sink->next;
-	sink->link = &self->held;
-	self->held = sink;
-}
-
-void sink_drop(struct sink *sink)
-{
-	assert(sink->link != NULL);
-	*sink->link = sink->next;
-	if (sink->next != NULL)
-		sink->next->link = sink->link;
-	sink->link = NULL;
-	sink->next = NULL;
-	if (!sink->weak)
-		Py_DECREF(sink->holder);
-}
-
-void sink_weaken(struct sink *sink)
-{
-	if (sink->link == NULL || sink->weak)
-		return;
-	sink->weak = true;
-	Py_DECREF(sink->holder);
-}
-
-void sink_strengthen(struct sink *sink)
-{
-	if (sink->link == NULL || !sink->weak)
-		return;
-	sink->weak = false;
-	Py_INCREF(sink->holder);
-}
-
-bool sink_cancel(Loop *self, struct sink *sink)
-{
-	int i;
-
-	/* -EINPROGRESS: it follows.  -ENOENT: it was harvested, so it waits in our batch. */
-	if (self->table->cancel(self->driver, sink->token) != 0)
-		return false;
-	for (i = self->batch_count; i-- > self->batch_next;) {
-		struct ul_completion *completion = &self->batch[i];
-
-		if (completion->token == sink->token && !(completion->flags & UL_WATCH)) {
-			/* The last one that we have is now the terminal one. */
-			completion->flags &= ~(uint32_t)UL_MORE;
-			return false;
-		}
-	}
-	sink_drop(sink);
-	return true;
-}
-
-/* ---- descriptors ----------------------------------------------------------- */
-
-void loop_close_fd(Loop *self, int fd)
-{
-	if (self->table == NULL) {
-		close(fd);
-	} else if (!self->running || self->thread == PyThread_get_thread_ident()) {
-		self->table->close(self->driver, fd);
-	} else {
-		/* The collector found it in another thread; the driver belongs to the loop's. */
-		int *orphans = PyMem_Realloc(self->orphans,
-		                             ((size_t)self->orphan_count + 1) * sizeof(int));
-
-		if (orphans == NULL)
-			return; /* out of memory: a lost descriptor is the lesser evil */
-		self->orphans = orphans;
-		self->orphans[self->orphan_count++] = fd;
-		self->table->wake(self->driver);
-	}
-}
-
-static void loop_close_orphans(Loop *self)
-{
-	while (self->orphan_count > 0)
-		self->table->close(self->driver, self->orphans[--self->orphan_count]);
-}
-
-/* ---- checks ---------------------------------------------------------------- */
-
-int loop_check_closed(Loop *self)
-{
-	if (likely(!self->closed))
-		return 0;
-	PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-	return -1;
-}
-
-static PyObject *loop_check_closed_method(Loop *self, PyObject *Py_UNUSED(ignored))
-{
-	if (loop_check_closed(self) < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
-
-/* Debug mode: asyncio's checks of a callback and of the calling thread. */
-static int loop_check_debug(Loop *self, PyObject *callback, const char *method, bool any_thread)
-{
-	PyObject *args[2];
-	int result;
-
-	if (!any_thread && self->running && self->thread != PyThread_get_thread_ident()) {
-		PyErr_SetString(PyExc_RuntimeError,
-		                "Non-thread-safe operation invoked on an event loop other "
-		                "than the current one");
-		return -1;
-	}
-	args[0] = callback;
-	args[1] = PyUnicode_FromString(method);
-	if (args[1] == NULL)
-		return -1;
-	result = call_and_drop(helpers.check_callback, args, 2);
-	Py_DECREF(args[1]);
-	return result;
-}
-
-/* ---- scheduling ------------------------------------------------------------ */
-
-/* The arguments of call_*: (leading..., callback, *args, context=None). */
-struct call {
-	PyObject *callback;
-	PyObject *const *args;
-	Py_ssize_t nargs;
-	PyObject *context;     /* NULL: the current one, copied */
-};
-
-static int call_parse(struct call *call, const char *method, const char *leading,
-                      PyObject **leading_value, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames)
-{
-	Py_ssize_t wanted = leading == NULL ? 1 : 2, i;
-
-	call->context = NULL;
-	call->callback = nargs >= wanted ? args[wanted - 1] : NULL;
-	if (leading != NULL)
-		*leading_value = nargs > 0 ? args[0] : NULL;
-	call->args = args + wanted;
-	call->nargs = nargs > wanted ? nargs - wanted : 0;
-	if (kwnames != NULL) {
-		for (i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
-			PyObject *name = PyTuple_GET_ITEM(kwnames, i), *value = args[nargs + i];
-
-			/* Interned, as a rule: tasks call us with context= all the time. */
-			if (likely(name == names.context) ||
-			    PyUnicode_Compare(name, names.context) == 0) {
-				call->context = value == Py_None ? NULL : value;
-			} else if (PyUnicode_Compare(name, names.callback) == 0 && !call->callback) {
-				call->callback = value;
-			} else if (leading && PyUnicode_CompareWithASCIIString(name, leading) == 0 &&
-			           *leading_value == NULL) {
-				*leading_value = value;
-			} else {
-				PyErr_Format(PyExc_TypeError,
-				             "%s() got an unexpected keyword argument '%U'",
-				             method, name);
-				return -1;
-			}
-		}
-	}
-	if (call->callback == NULL || (leading != NULL && *leading_value == NULL)) {
-		PyErr_Format(PyExc_TypeError, "%s() missing a required argument: '%s'", method,
-		             leading != NULL && *leading_value == NULL ? leading : "callback");
-		return -1;
-	}
-	if (call->context != NULL && !PyContext_CheckExact(call->context)) {
-		PyErr_Format(PyExc_TypeError, "%s() context must be a contextvars.Context, not %.200s",
-		             method, Py_TYPE(call->context)->tp_name);
-		return -1;
-	}
-	return 0;
-}
-
-static Handle *loop_queue(Loop *self, const struct call *call)
-{
-	Handle *handle = handle_new(self, call->callback, call->args, call->nargs, call->context);
-
-	if (unlikely(handle == NULL))
-		return NULL;
-	Py_INCREF(handle);
-	if (unlikely(ready_push(&self->ready, handle) < 0)) {
-		Py_DECREF(handle);
-		return NULL;
-	}
-	return handle;
-}
-
-int loop_call_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
-{
-	struct call call = {callback, args, nargs, NULL};
-	Handle *handle;
-
-	if (loop_check_closed(self) < 0)
-		return -1;
-	handle = loop_queue(self, &call);
-	if (handle == NULL)
-		return -1;
-	Py_DECREF(handle);
-	return 0;
-}
-
-PyDoc_STRVAR(loop_call_soon_doc,
-"call_soon($self, /, callback, *args, context=None)\n--\n\n"
-"Call callback(*args) in the next turn, in the order of the calls.\n\n"
-"context: contextvars.Context to run in; by default a copy of the current one.\n"
-"Returns a Handle.  Not thread-safe.  RuntimeError when the loop is closed.\n\n"
-"Source: asyncio, Scheduling callbacks.");
-
-static PyObject *loop_call_soon_method(Loop *self, PyObject *const *args, Py_ssize_t nargs,
-                                       PyObject *kwnames)
-{
-	struct call call;
-
-	if (unlikely(call_parse(&call, "call_soon", NULL, NULL, args, nargs, kwnames) < 0))
-		return NULL;
-	if (unlikely(loop_check_closed(self) < 0))
-		return NULL;
-	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_soon", false) < 0)
-		return NULL;
-	return (PyObject *)loop_queue(self, &call);
-}
-
-PyDoc_STRVAR(loop_call_soon_threadsafe_doc,
-"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
-"As call_soon(), from any thread or signal handler; wakes a sleeping loop.\n\n"
-"Source: asyncio, Scheduling callbacks.");
-
-static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py_ssize_t nargs,
-                                           PyObject *kwnames)
-{
-	struct call call;
-	Handle *handle;
-
-	if (unlikely(call_parse(&call, "call_soon_threadsafe", NULL, NULL, args, nargs,
-	                        kwnames) < 0))
-		return NULL;
-	if (unlikely(loop_check_closed(self) < 0))
-		return NULL;
-	if (unlikely(self->debug) &&
-	    loop_check_debug(self, call.callback, "call_soon_threadsafe", true) < 0)
-		return NULL;
-	handle = loop_queue(self, &call);
-	/* The loop's own thread is awake, by the fact that it is here. */
-	if (likely(handle != NULL) && self->running &&
-	    self->thread != PyThread_get_thread_ident())
-		self->table->wake(self->driver);
-	return (PyObject *)handle;
-}
-
-static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
-{
-	Handle *handle = timer_handle_new(self, when, call->callback, call->args, call->nargs,
-	                                  call->context);
-
-	if (unlikely(handle == NULL))
-		return NULL;
-	Py_INCREF(handle);
-	if (unlikely(timers_push(&self->timers, handle) < 0)) {
-		Py_DECREF(handle);
-		return NULL;
-	}
-	return (PyObject *)handle;
-}
-
-PyDoc_STRVAR(loop_call_later_doc,
-"call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
-"Call callback(*args) after `delay` seconds.  Returns a TimerHandle.\n\n"
-"Source: asyncio, Scheduling delayed callbacks.");
-
-static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t nargs,
-                                 PyObject *kwnames)
-{
-	struct call call;
-	PyObject *delay;
-	double now, seconds;
-
-	if (unlikely(call_parse(&call, "call_later", "delay", &delay, args, nargs, kwnames) < 0))
-		return NULL;
-	if (unlikely(delay == Py_None)) {
-		PyErr_SetString(PyExc_TypeError, "delay must not be None");
-		return NULL;
-	}
-	seconds = PyFloat_AsDouble(delay);
-	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
-		return NULL;
-	now = loop_time(self);
-	if (unlikely(now == -1.0 && PyErr_Occurred()))
-		return NULL;
-	if (unlikely(loop_check_closed(self) < 0))
-		return NULL;
-	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
-		return NULL;
-	return loop_schedule(self, now + seconds, &call);
-}
-
-PyDoc_STRVAR(loop_call_at_doc,
-"call_at($self, /, when, callback, *args, context=None)\n--\n\n"
-"Call callback(*args) when loop.time() reaches `when`.  Returns a TimerHandle.\n\n"
-"Source: asyncio, Scheduling delayed callbacks.");
-
-static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t nargs,
-                              PyObject *kwnames)
-{
-	struct call call;
-	PyObject *when;
-	double seconds;
-
-	if (unlikely(call_parse(&call, "call_at", "when", &when, args, nargs, kwnames) < 0))
-		return NULL;
-	if (unlikely(when == Py_None)) {
-		PyErr_SetString(PyExc_TypeError, "when cannot be None");
-		return NULL;
-	}
-	seconds = PyFloat_AsDouble(when);
-	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
-		return NULL;
-	if (unlikely(loop_check_closed(self) < 0))
-		return NULL;
-	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
-		return NULL;
-	return loop_schedule(self, seconds, &call);
-}
-
-/* ---- one-shot operations that Python started ---------------------------------- */
-
-PyDoc_STRVAR(loop_expect_doc,
-"_expect($self, token, callback, keep=None, /)\n--\n\n"
-"Call callback(result, flags) when the one-shot operation `token` completes.\n\n"
-"`keep` is held until then: the memory that the kernel may touch.");
-
-static PyObject *loop_expect(Loop *self, PyObject *const *args, Py_ssize_t nargs)
-{
-	PyObject *entry;
-	int status;
-
-	if (nargs != 2 && nargs != 3) {
-		PyErr_SetString(PyExc_TypeError, "_expect() takes token, callback and keep");
-		return NULL;
-	}
-	entry = PyTuple_Pack(2, args[1], nargs == 3 ? args[2] : Py_None);
-	if (entry == NULL)
-		return NULL;
-	status = PyDict_SetItem(self->operations, args[0], entry);
-	Py_DECREF(entry);
-	if (status < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
-
-static int operation_completed(Loop *self, const struct ul_completion *completion)
-{
-	PyObject *token = PyLong_FromUnsignedLongLong(completion->token);
-	PyObject *entry, *result, *args[2];
-	int status = 0;
-
-	if (token == NULL)
-		return -1;
-	entry = Py_XNewRef(PyDict_GetItemWithError(self->operations, token));
-	if (entry == NULL || PyDict_DelItem(self->operations, token) < 0) {
-		Py_DECREF(token);
-		Py_XDECREF(entry);
-		return PyErr_Occurred() ? -1 : 0;
-	}
-	Py_DECREF(token);
-	if (unlikely(completion->flags & UL_KEEP))
-		Py_INCREF(entry); /* the kernel may still touch what it keeps */
-	args[0] = PyLong_FromLong(completion->result);
-	args[1] = PyLong_FromUnsignedLong(completion->flags);
-	if (args[0] == NULL || args[1] == NULL) {
-		status = -1;
-	} else {
-		result = PyObject_Vectorcall(PyTuple_GET_ITEM(entry, 0), args, 2, NULL);
-		Py_XDECREF(result);
-		if (result == NULL) {
-			if (exception_ends_loop())
-				status = -1;
-			else
-				PyErr_WriteUnraisable(PyTuple_GET_ITEM(entry, 0));
-		}
-	}
-	Py_XDECREF(args[0]);
-	Py_XDECREF(args[1]);
-	Py_DECREF(entry);
 	return status;
 }
 
@@ -542,10 +144,7 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 	if (unlikely(self->orphan_count > 0))
 		loop_close_orphans(self);
 	if (unlikely(status < 0)) {
-		PyObject *exception = exception_from_errno(-status);
-
-		if (exception != NULL)
-			PyErr_SetRaisedException(exception);
+		exception_set_errno(-status);
 		return -1;
 	}
 	return 0;
@@ -629,10 +228,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	}
 	status = self->table->begin(self->driver);
 	if (status < 0) {
-		PyObject *exception = exception_from_errno(-status);
-
-		if (exception != NULL)
-			PyErr_SetRaisedException(exception);
+		exception_set_errno(-status);
 		return NULL;
 	}
 	self->running = true;
@@ -740,32 +336,10 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 			self->table->end(self->driver);
 	}
 	if (status < 0) {
-		PyObject *exception = exception_from_errno(-status);
-
-		if (exception != NULL)
-			PyErr_SetRaisedException(exception);
+		exception_set_errno(-status);
 		return NULL;
 	}
 	Py_RETURN_NONE;
-}
-
-static PyObject *loop_cancel(Loop *self, PyObject *token)
-{
-	unsigned long long value = PyLong_AsUnsignedLongLong(token);
-	int status;
-
-	if (value == (unsigned long long)-1 && PyErr_Occurred())
-		return NULL;
-	if (self->table == NULL)
-		return PyLong_FromLong(-ENOENT);
-	status = self->table->cancel(self->driver, value);
-	/* Ended: nothing will come that could take it out of the table. */
-	if (status == 0 && PyDict_DelItem(self->operations, token) < 0) {
-		if (!PyErr_ExceptionMatches(PyExc_KeyError))
-			return NULL;
-		PyErr_Clear();
-	}
-	return PyLong_FromLong(status);
 }
 
 PyDoc_STRVAR(loop_stop_doc,
@@ -921,16 +495,7 @@ static void loop_dealloc(Loop *self)
 	Py_DECREF(type);
 }
 
-#define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
-
 static PyMethodDef loop_methods[] = {
-	{"call_soon", FASTCALL(loop_call_soon_method), METH_FASTCALL | METH_KEYWORDS,
-	 loop_call_soon_doc},
-	{"call_soon_threadsafe", FASTCALL(loop_call_soon_threadsafe),
-	 METH_FASTCALL | METH_KEYWORDS, loop_call_soon_threadsafe_doc},
-	{"call_later", FASTCALL(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
-	 loop_call_later_doc},
-	{"call_at", FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS, loop_call_at_doc},
 	{"time", (PyCFunction)loop_time_method, METH_NOARGS, loop_time_doc},
 	{"create_future", (PyCFunction)loop_create_future, METH_NOARGS, loop_create_future_doc},
 	{"stop", (PyCFunction)loop_stop, METH_NOARGS, loop_stop_doc},
@@ -941,13 +506,10 @@ static PyMethodDef loop_methods[] = {
 	{"get_debug", (PyCFunction)loop_get_debug, METH_NOARGS,
 	 "get_debug()\n--\n\nWhether debug mode is on."},
 	{"_set_core_debug", (PyCFunction)loop_set_core_debug, METH_O, NULL},
-	{"_check_closed", (PyCFunction)loop_check_closed_method, METH_NOARGS, NULL},
 	{"_attach", (PyCFunction)loop_attach, METH_VARARGS, loop_attach_doc},
 	{"_run", (PyCFunction)loop_run, METH_NOARGS, loop_run_doc},
 	{"_close", (PyCFunction)loop_close, METH_NOARGS, loop_close_doc},
-	{"_cancel", (PyCFunction)loop_cancel, METH_O, NULL},
 	{"_submit", (PyCFunction)loop_submit, METH_NOARGS, loop_submit_doc},
-	{"_expect", FASTCALL(loop_expect), METH_FASTCALL, loop_expect_doc},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -989,14 +551,16 @@ static PyType_Spec loop_spec = {
 
 int loop_init_types(PyObject *module)
 {
-	/* One type, two files of methods: the loop's own and the watchers'. */
+	/* One type; each file brings its methods. */
+	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
+	                                           operation_methods, watcher_methods};
 	static PyMethodDef methods[64];
-	size_t count = 0, i;
+	size_t count = 0, part, i;
 
-	for (i = 0; loop_methods[i].ml_name != NULL; i++)
-		methods[count++] = loop_methods[i];
-	for (i = 0; watcher_methods[i].ml_name != NULL; i++)
-		methods[count++] = watcher_methods[i];
+	for (part = 0; part < sizeof(parts) / sizeof(parts[0]); part++) {
+		for (i = 0; parts[part][i].ml_name != NULL; i++)
+			methods[count++] = parts[part][i];
+	}
 	assert(count < 64);
 	methods[count] = (PyMethodDef){NULL, NULL, 0, NULL};
 	for (i = 0; loop_slots[i].slot != 0; i++) {

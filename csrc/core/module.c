@@ -53,6 +53,14 @@ PyObject *exception_from_errno(int error)
 	return exception;
 }
 
+void exception_set_errno(int error)
+{
+	PyObject *exception = exception_from_errno(error);
+
+	if (exception != NULL)
+		PyErr_SetRaisedException(exception);
+}
+
 int call_and_drop(PyObject *function, PyObject *const *args, size_t nargs)
 {
 	PyObject *result = PyObject_Vectorcall(function, args, nargs, NULL);

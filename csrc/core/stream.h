@@ -1,6 +1,6 @@
 /*
- * The stream transport, shared by stream.c (life), stream_read.c and
- * stream_write.c.
+ * The stream transport, shared by stream.c (life), stream_read.c,
+ * stream_write.c and stream_type.c (what Python sees).
  *
  *     OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
  *
@@ -109,6 +109,17 @@ int stream_call_connection_lost(Stream *self, PyObject *exception);
 void stream_join(Stream *self);
 /* A line in the debug log; only in debug mode. */
 void stream_log(Stream *self, const char *message);
+/* Tell of `exception`, and abort. */
+int stream_report(Stream *self, PyObject *exception, const char *message);
+int stream_set_protocol(Stream *self, PyObject *protocol);
+/* Nobody refers to the transport any more: end what is in flight and close. */
+void stream_abandon(Stream *self);
+PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+int stream_init(Stream *self, PyObject *args, PyObject *kwargs);
+void stream_finalize(Stream *self);
+void stream_dealloc(Stream *self);
+int stream_traverse(Stream *self, visitproc visit, void *arg);
+int stream_clear(Stream *self);
 
 /* ---- stream_read.c ---- */
 

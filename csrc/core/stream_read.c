@@ -90,7 +90,8 @@ static int stream_fill_buffer(Stream *self, PyObject *protocol, const char *data
 		/* asyncio: an empty one is its own error, a read-only one fails the read. */
 		PyErr_Clear();
 		if (PyObject_Size(buffer) == 0) {
-			PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+			PyErr_SetString(PyExc_RuntimeError,
+			                "get_buffer() returned an empty buffer");
 		} else if (!PyErr_Occurred()) {
 			PyErr_Format(PyExc_TypeError,
 			             "get_buffer() must return a read-write bytes-like object, "
@@ -169,7 +170,8 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 
 			/* The loop ends for now; what it has not taken waits for the next run. */
 			if (size > 0 && self->state == STREAM_OPEN &&
-			    (stream_keep(self, data, size) < 0 || stream_schedule_delivery(self) < 0))
+			    (stream_keep(self, data, size) < 0 ||
+			     stream_schedule_delivery(self) < 0))
 				PyErr_WriteUnraisable((PyObject *)self);
 			PyErr_SetRaisedException(exception);
 			return -1;

@@ -45,13 +45,10 @@ static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle
 	uint32_t events = (reader != NULL ? EPOLLIN : 0) | (writer != NULL ? EPOLLOUT : 0);
 	int status = self->table->watch(self->driver, (void *)(intptr_t)(fd + 1), fd, events,
 	                                &self->watchers[fd].token);
-	PyObject *exception;
 
 	if (status >= 0)
 		return 0;
-	exception = exception_from_errno(-status);
-	if (exception != NULL)
-		PyErr_SetRaisedException(exception);
+	exception_set_errno(-status);
 	return -1;
 }
 
@@ -98,20 +95,14 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	return Py_NewRef((PyObject *)handle);
 }
 
-static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
+/* End one side of a watch; whether there was one. */
+static bool watcher_take(Loop *self, int fd, bool write)
 {
-	struct watcher *watcher;
-	Handle *removed;
-	int fd;
+	struct watcher *watcher = &self->watchers[fd];
+	Handle *removed = write ? watcher->writer : watcher->reader;
 
-	if (watcher_fd(object, &fd) < 0)
-		return NULL;
-	if (self->closed || fd >= self->watcher_capacity)
-		Py_RETURN_FALSE;
-	watcher = &self->watchers[fd];
-	removed = write ? watcher->writer : watcher->reader;
 	if (removed == NULL)
-		Py_RETURN_FALSE;
+		return false;
 	if (write)
 		watcher->writer = NULL;
 	else
@@ -123,7 +114,18 @@ static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
 		PyErr_Clear();
 	handle_cancel(removed);
 	Py_DECREF(removed);
-	Py_RETURN_TRUE;
+	return true;
+}
+
+static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
+{
+	int fd;
+
+	if (watcher_fd(object, &fd) < 0)
+		return NULL;
+	if (self->closed || fd >= self->watcher_capacity)
+		Py_RETURN_FALSE;
+	return PyBool_FromLong(watcher_take(self, fd, write));
 }
 
 static PyObject *loop_add_reader(Loop *self, PyObject *const *args, Py_ssize_t nargs)
@@ -146,12 +148,18 @@ static PyObject *loop_remove_writer(Loop *self, PyObject *fd)
 	return watcher_remove(self, fd, true);
 }
 
-static int watcher_run(Loop *self, Handle *handle)
+static int watcher_run(Loop *self, int fd, bool write)
 {
+	Handle *handle = write ? self->watchers[fd].writer : self->watchers[fd].reader;
 	int status;
 
 	if (handle == NULL || handle->turn >= self->turn)
 		return 0;
+	if (unlikely(handle->cancelled)) {
+		/* The user cancelled the handle itself: asyncio ends the watch then. */
+		watcher_take(self, fd, write);
+		return 0;
+	}
 	Py_INCREF(handle);
 	status = handle_run(self, handle);
 	Py_DECREF(handle);
@@ -166,11 +174,11 @@ int watcher_ready(Loop *self, const struct ul_completion *completion)
 	if (fd >= self->watcher_capacity || self->watchers[fd].token != completion->token)
 		return 0;
 	/* As the selectors module: an error or a hang-up wakes both sides. */
-	if (events & ~(uint32_t)EPOLLOUT && watcher_run(self, self->watchers[fd].reader) < 0)
+	if (events & ~(uint32_t)EPOLLOUT && watcher_run(self, fd, false) < 0)
 		return -1;
 	/* The reader may have changed the table, or moved it. */
 	if (events & ~(uint32_t)EPOLLIN && self->watchers[fd].token == completion->token)
-		return watcher_run(self, self->watchers[fd].writer);
+		return watcher_run(self, fd, true);
 	return 0;
 }
 
@@ -215,8 +223,6 @@ PyDoc_STRVAR(remove_reader_doc,
 "_remove_reader($self, fd, /)\n--\n\nWhether `fd` had a reader; it has none now.");
 PyDoc_STRVAR(remove_writer_doc,
 "_remove_writer($self, fd, /)\n--\n\nWhether `fd` had a writer; it has none now.");
-
-#define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
 
 PyMethodDef watcher_methods[] = {
 	{"_add_reader", FASTCALL(loop_add_reader), METH_FASTCALL, add_reader_doc},

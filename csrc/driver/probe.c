@@ -346,7 +346,8 @@ static void explain(int error, char *reason, size_t size)
 	else if (error == -ENOSYS)
 		snprintf(reason, size, "this kernel or sandbox has no io_uring");
 	else if (error == -EOPNOTSUPP)
-		snprintf(reason, size, "io_uring of this kernel is too old (Linux 5.7 is the first)");
+		snprintf(reason, size,
+			         "io_uring of this kernel is too old (Linux 5.7 is the first)");
 	else if (error == -ENOMEM)
 		snprintf(reason, size, "not enough locked memory for io_uring (ulimit -l)");
 	else

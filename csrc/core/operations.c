@@ -1,0 +1,93 @@
+/*
+ * One-shot operations that Python started through cffi: whoever expects the
+ * token is called with the result.
+ */
+#include "core.h"
+
+#include <errno.h>
+
+PyDoc_STRVAR(loop_expect_doc,
+"_expect($self, token, callback, keep=None, /)\n--\n\n"
+"Call callback(result, flags) when the one-shot operation `token` completes.\n\n"
+"`keep` is held until then: the memory that the kernel may touch.");
+
+static PyObject *loop_expect(Loop *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	PyObject *entry;
+	int status;
+
+	if (nargs != 2 && nargs != 3) {
+		PyErr_SetString(PyExc_TypeError, "_expect() takes token, callback and keep");
+		return NULL;
+	}
+	entry = PyTuple_Pack(2, args[1], nargs == 3 ? args[2] : Py_None);
+	if (entry == NULL)
+		return NULL;
+	status = PyDict_SetItem(self->operations, args[0], entry);
+	Py_DECREF(entry);
+	if (status < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+int operation_completed(Loop *self, const struct ul_completion *completion)
+{
+	PyObject *token = PyLong_FromUnsignedLongLong(completion->token);
+	PyObject *entry, *result, *args[2];
+	int status = 0;
+
+	if (token == NULL)
+		return -1;
+	entry = Py_XNewRef(PyDict_GetItemWithError(self->operations, token));
+	if (entry == NULL || PyDict_DelItem(self->operations, token) < 0) {
+		Py_DECREF(token);
+		Py_XDECREF(entry);
+		return PyErr_Occurred() ? -1 : 0;
+	}
+	Py_DECREF(token);
+	if (unlikely(completion->flags & UL_KEEP))
+		Py_INCREF(entry); /* the kernel may still touch what it keeps */
+	args[0] = PyLong_FromLong(completion->result);
+	args[1] = PyLong_FromUnsignedLong(completion->flags);
+	if (args[0] == NULL || args[1] == NULL) {
+		status = -1;
+	} else {
+		result = PyObject_Vectorcall(PyTuple_GET_ITEM(entry, 0), args, 2, NULL);
+		Py_XDECREF(result);
+		if (result == NULL) {
+			if (exception_ends_loop())
+				status = -1;
+			else
+				PyErr_WriteUnraisable(PyTuple_GET_ITEM(entry, 0));
+		}
+	}
+	Py_XDECREF(args[0]);
+	Py_XDECREF(args[1]);
+	Py_DECREF(entry);
+	return status;
+}
+
+static PyObject *loop_cancel(Loop *self, PyObject *token)
+{
+	unsigned long long value = PyLong_AsUnsignedLongLong(token);
+	int status;
+
+	if (value == (unsigned long long)-1 && PyErr_Occurred())
+		return NULL;
+	if (self->table == NULL)
+		return PyLong_FromLong(-ENOENT);
+	status = self->table->cancel(self->driver, value);
+	/* Ended: nothing will come that could take it out of the table. */
+	if (status == 0 && PyDict_DelItem(self->operations, token) < 0) {
+		if (!PyErr_ExceptionMatches(PyExc_KeyError))
+			return NULL;
+		PyErr_Clear();
+	}
+	return PyLong_FromLong(status);
+}
+
+PyMethodDef operation_methods[] = {
+	{"_expect", FASTCALL(loop_expect), METH_FASTCALL, loop_expect_doc},
+	{"_cancel", (PyCFunction)loop_cancel, METH_O, NULL},
+	{NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,258 @@
+/*
+ * call_soon() and its family: from Python's arguments to a queued handle.
+ */
+#include "core.h"
+
+int loop_check_closed(Loop *self)
+{
+	if (likely(!self->closed))
+		return 0;
+	PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+	return -1;
+}
+
+static PyObject *loop_check_closed_method(Loop *self, PyObject *Py_UNUSED(ignored))
+{
+	if (loop_check_closed(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+/* Debug mode: asyncio's checks of a callback and of the calling thread. */
+static int loop_check_debug(Loop *self, PyObject *callback, const char *method, bool any_thread)
+{
+	PyObject *args[2];
+	int result;
+
+	if (!any_thread && self->running && self->thread != PyThread_get_thread_ident()) {
+		PyErr_SetString(PyExc_RuntimeError,
+		                "Non-thread-safe operation invoked on an event loop other "
+		                "than the current one");
+		return -1;
+	}
+	args[0] = callback;
+	args[1] = PyUnicode_FromString(method);
+	if (args[1] == NULL)
+		return -1;
+	result = call_and_drop(helpers.check_callback, args, 2);
+	Py_DECREF(args[1]);
+	return result;
+}
+
+/* The arguments of call_*: (leading..., callback, *args, context=None). */
+struct call {
+	PyObject *callback;
+	PyObject *const *args;
+	Py_ssize_t nargs;
+	PyObject *context;     /* NULL: the current one, copied */
+};
+
+static int call_parse(struct call *call, const char *method, const char *leading,
+                      PyObject **leading_value, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+	Py_ssize_t wanted = leading == NULL ? 1 : 2, i;
+
+	call->context = NULL;
+	call->callback = nargs >= wanted ? args[wanted - 1] : NULL;
+	if (leading != NULL)
+		*leading_value = nargs > 0 ? args[0] : NULL;
+	call->args = args + wanted;
+	call->nargs = nargs > wanted ? nargs - wanted : 0;
+	if (kwnames != NULL) {
+		for (i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
+			PyObject *name = PyTuple_GET_ITEM(kwnames, i), *value = args[nargs + i];
+
+			/* Interned, as a rule: tasks call us with context= all the time. */
+			if (likely(name == names.context) ||
+			    PyUnicode_Compare(name, names.context) == 0) {
+				call->context = value == Py_None ? NULL : value;
+			} else if (call->callback == NULL &&
+			           PyUnicode_Compare(name, names.callback) == 0) {
+				call->callback = value;
+			} else if (leading != NULL && *leading_value == NULL &&
+			           PyUnicode_CompareWithASCIIString(name, leading) == 0) {
+				*leading_value = value;
+			} else {
+				PyErr_Format(PyExc_TypeError,
+				             "%s() got an unexpected keyword argument '%U'",
+				             method, name);
+				return -1;
+			}
+		}
+	}
+	if (call->callback == NULL || (leading != NULL && *leading_value == NULL)) {
+		PyErr_Format(PyExc_TypeError, "%s() missing a required argument: '%s'", method,
+		             leading != NULL && *leading_value == NULL ? leading : "callback");
+		return -1;
+	}
+	if (call->context != NULL && !PyContext_CheckExact(call->context)) {
+		PyErr_Format(PyExc_TypeError,
+		             "%s() context must be a contextvars.Context, not %.200s", method,
+		             Py_TYPE(call->context)->tp_name);
+		return -1;
+	}
+	return 0;
+}
+
+static Handle *loop_queue(Loop *self, const struct call *call)
+{
+	Handle *handle = handle_new(self, call->callback, call->args, call->nargs, call->context);
+
+	if (unlikely(handle == NULL))
+		return NULL;
+	Py_INCREF(handle);
+	if (unlikely(ready_push(&self->ready, handle) < 0)) {
+		Py_DECREF(handle);
+		return NULL;
+	}
+	return handle;
+}
+
+int loop_call_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
+{
+	struct call call = {callback, args, nargs, NULL};
+	Handle *handle;
+
+	if (loop_check_closed(self) < 0)
+		return -1;
+	handle = loop_queue(self, &call);
+	if (handle == NULL)
+		return -1;
+	Py_DECREF(handle);
+	return 0;
+}
+
+PyDoc_STRVAR(loop_call_soon_doc,
+"call_soon($self, /, callback, *args, context=None)\n--\n\n"
+"Call callback(*args) in the next turn, in the order of the calls.\n\n"
+"context: contextvars.Context to run in; by default a copy of the current one.\n"
+"Returns a Handle.  Not thread-safe.  RuntimeError when the loop is closed.\n\n"
+"Source: asyncio, Scheduling callbacks.");
+
+static PyObject *loop_call_soon_method(Loop *self, PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *kwnames)
+{
+	struct call call;
+
+	if (unlikely(call_parse(&call, "call_soon", NULL, NULL, args, nargs, kwnames) < 0))
+		return NULL;
+	if (unlikely(loop_check_closed(self) < 0))
+		return NULL;
+	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_soon", false) < 0)
+		return NULL;
+	return (PyObject *)loop_queue(self, &call);
+}
+
+PyDoc_STRVAR(loop_call_soon_threadsafe_doc,
+"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
+"As call_soon(), from any thread or signal handler; wakes a sleeping loop.\n\n"
+"Source: asyncio, Scheduling callbacks.");
+
+static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py_ssize_t nargs,
+                                           PyObject *kwnames)
+{
+	struct call call;
+	Handle *handle;
+
+	if (unlikely(call_parse(&call, "call_soon_threadsafe", NULL, NULL, args, nargs,
+	                        kwnames) < 0))
+		return NULL;
+	if (unlikely(loop_check_closed(self) < 0))
+		return NULL;
+	if (unlikely(self->debug) &&
+	    loop_check_debug(self, call.callback, "call_soon_threadsafe", true) < 0)
+		return NULL;
+	handle = loop_queue(self, &call);
+	/* The loop's own thread is awake, by the fact that it is here. */
+	if (likely(handle != NULL) && self->running &&
+	    self->thread != PyThread_get_thread_ident())
+		self->table->wake(self->driver);
+	return (PyObject *)handle;
+}
+
+static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
+{
+	Handle *handle = timer_handle_new(self, when, call->callback, call->args, call->nargs,
+	                                  call->context);
+
+	if (unlikely(handle == NULL))
+		return NULL;
+	Py_INCREF(handle);
+	if (unlikely(timers_push(&self->timers, handle) < 0)) {
+		Py_DECREF(handle);
+		return NULL;
+	}
+	return (PyObject *)handle;
+}
+
+PyDoc_STRVAR(loop_call_later_doc,
+"call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
+"Call callback(*args) after `delay` seconds.  Returns a TimerHandle.\n\n"
+"Source: asyncio, Scheduling delayed callbacks.");
+
+static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames)
+{
+	struct call call;
+	PyObject *delay;
+	double now, seconds;
+
+	if (unlikely(call_parse(&call, "call_later", "delay", &delay, args, nargs, kwnames) < 0))
+		return NULL;
+	if (unlikely(delay == Py_None)) {
+		PyErr_SetString(PyExc_TypeError, "delay must not be None");
+		return NULL;
+	}
+	seconds = PyFloat_AsDouble(delay);
+	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
+		return NULL;
+	now = loop_time(self);
+	if (unlikely(now == -1.0 && PyErr_Occurred()))
+		return NULL;
+	if (unlikely(loop_check_closed(self) < 0))
+		return NULL;
+	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
+		return NULL;
+	return loop_schedule(self, now + seconds, &call);
+}
+
+PyDoc_STRVAR(loop_call_at_doc,
+"call_at($self, /, when, callback, *args, context=None)\n--\n\n"
+"Call callback(*args) when loop.time() reaches `when`.  Returns a TimerHandle.\n\n"
+"Source: asyncio, Scheduling delayed callbacks.");
+
+static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames)
+{
+	struct call call;
+	PyObject *when;
+	double seconds;
+
+	if (unlikely(call_parse(&call, "call_at", "when", &when, args, nargs, kwnames) < 0))
+		return NULL;
+	if (unlikely(when == Py_None)) {
+		PyErr_SetString(PyExc_TypeError, "when cannot be None");
+		return NULL;
+	}
+	seconds = PyFloat_AsDouble(when);
+	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
+		return NULL;
+	if (unlikely(loop_check_closed(self) < 0))
+		return NULL;
+	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
+		return NULL;
+	return loop_schedule(self, seconds, &call);
+}
+
+PyMethodDef schedule_methods[] = {
+	{"call_soon", FASTCALL(loop_call_soon_method), METH_FASTCALL | METH_KEYWORDS,
+	 loop_call_soon_doc},
+	{"call_soon_threadsafe", FASTCALL(loop_call_soon_threadsafe),
+	 METH_FASTCALL | METH_KEYWORDS, loop_call_soon_threadsafe_doc},
+	{"call_later", FASTCALL(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
+	 loop_call_later_doc},
+	{"call_at", FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS, loop_call_at_doc},
+	{"_check_closed", (PyCFunction)loop_check_closed_method, METH_NOARGS, NULL},
+	{NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,92 @@
+/*
+ * What completions find: sinks held while their operation is in flight, and
+ * descriptors closed once no operation names them.
+ */
+#include "core.h"
+
+#include <unistd.h>
+
+void sink_hold(Loop *self, struct sink *sink)
+{
+	assert(sink->link == NULL);
+	Py_INCREF(sink->holder);
+	sink->weak = false;
+	sink->next = self->held;
+	if (sink->next != NULL)
+		sink->next->link = &sink->next;
+	sink->link = &self->held;
+	self->held = sink;
+}
+
+void sink_drop(struct sink *sink)
+{
+	assert(sink->link != NULL);
+	*sink->link = sink->next;
+	if (sink->next != NULL)
+		sink->next->link = sink->link;
+	sink->link = NULL;
+	sink->next = NULL;
+	if (!sink->weak)
+		Py_DECREF(sink->holder);
+}
+
+void sink_weaken(struct sink *sink)
+{
+	if (sink->link == NULL || sink->weak)
+		return;
+	sink->weak = true;
+	Py_DECREF(sink->holder);
+}
+
+void sink_strengthen(struct sink *sink)
+{
+	if (sink->link == NULL || !sink->weak)
+		return;
+	sink->weak = false;
+	Py_INCREF(sink->holder);
+}
+
+bool sink_cancel(Loop *self, struct sink *sink)
+{
+	int i;
+
+	/* -EINPROGRESS: it follows.  -ENOENT: it was harvested, so it waits in our batch. */
+	if (self->table->cancel(self->driver, sink->token) != 0)
+		return false;
+	for (i = self->batch_count; i-- > self->batch_next;) {
+		struct ul_completion *completion = &self->batch[i];
+
+		if (completion->token == sink->token && !(completion->flags & UL_WATCH)) {
+			/* The last one that we have is now the terminal one. */
+			completion->flags &= ~(uint32_t)UL_MORE;
+			return false;
+		}
+	}
+	sink_drop(sink);
+	return true;
+}
+
+void loop_close_fd(Loop *self, int fd)
+{
+	if (self->table == NULL) {
+		close(fd);
+	} else if (!self->running || self->thread == PyThread_get_thread_ident()) {
+		self->table->close(self->driver, fd);
+	} else {
+		/* The collector found it in another thread; the driver belongs to the loop's. */
+		int *orphans = PyMem_Realloc(self->orphans,
+		                             ((size_t)self->orphan_count + 1) * sizeof(int));
+
+		if (orphans == NULL)
+			return; /* out of memory: a lost descriptor is the lesser evil */
+		self->orphans = orphans;
+		self->orphans[self->orphan_count++] = fd;
+		self->table->wake(self->driver);
+	}
+}
+
+void loop_close_orphans(Loop *self)
+{
+	while (self->orphan_count > 0)
+		self->table->close(self->driver, self->orphans[--self->orphan_count]);
+}
