@@ -150,6 +150,8 @@ int stream_call_connection_lost(Stream *self, PyObject *exception)
 
 	assert(self->state == STREAM_LOST);
 	Py_INCREF(self);
+	/* A paused transport is told of its end too, and must outlive its receive. */
+	sink_strengthen(&self->receive);
 	stream_stop_reading(self);
 	if (self->connected && protocol != NULL) {
 		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);

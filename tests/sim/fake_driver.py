@@ -318,9 +318,11 @@ class FakeDriver:
 
     def has_work(self) -> bool:
         """Whether a turn would find something."""
-        return bool(self.found or self.pending or self._streams_ready() or self._watches_ready()) or (
-            not self.hold_sends
-            and any(o.verb == "send" and not o.ended for o in self.operations.values())
+        if self.found or self.pending or self._streams_ready() or self._watches_ready():
+            return True
+        return not self.hold_sends and any(
+            operation.verb == "send" and not operation.ended
+            for operation in self.operations.values()
         )
 
     def on_descriptor(self, fd: int) -> list[Operation]:

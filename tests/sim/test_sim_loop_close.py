@@ -1,5 +1,6 @@
 """Closing the loop with everything still in flight: all is released, nobody is called."""
 
+import ctypes
 import errno
 import gc
 import os
@@ -203,8 +204,6 @@ def test_closed_loop_and_all_around_it_is_freed(sim):
 
 
 def test_attach_of_a_table_from_other_sources_is_refused(sim):
-    import ctypes
-
     size = ctypes.c_uint32.from_address(sim.driver.table_address)
     right = size.value
     loop = _core.Loop()

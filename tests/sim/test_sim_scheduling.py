@@ -4,17 +4,16 @@ import asyncio
 import contextvars
 import heapq
 import threading
+import weakref
 
 import pytest
 from fake_driver import FOREVER, Deadlock, load_shim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulation import Sim
 
 pytestmark = pytest.mark.skipif(load_shim() is None, reason="shim.c needs a C compiler")
 deterministic = settings(max_examples=100, deadline=None, derandomize=True)
-
-if load_shim() is not None:
-    from simulation import Sim
 
 
 # What a callback does besides noting its number.
@@ -290,8 +289,6 @@ def test_handles_are_asyncios_and_release_what_they_hold(sim):
     class Big:
         pass
 
-    import weakref
-
     big = Big()
     reference = weakref.ref(big)
     handle = sim.loop.call_soon(lambda *arguments: None, big)
@@ -320,8 +317,6 @@ def test_handle_cancelling_itself_keeps_its_arguments_until_it_returns(sim):
 
 
 def test_expected_operation_calls_back_with_result_and_releases_what_it_kept(sim):
-    import weakref
-
     class Memory:
         pass
 

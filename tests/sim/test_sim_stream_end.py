@@ -8,6 +8,7 @@ import sys
 import weakref
 
 import pytest
+from simulation import Recorder, StreamTransport
 
 MODES = ["later", "race", "at_once"]
 
@@ -272,8 +273,6 @@ def test_ending_inside_connection_made_never_starts_reading(sim, ending):
 
 
 def test_waiter_is_woken_after_connection_made(sim):
-    from simulation import Recorder, StreamTransport
-
     wire = sim.wire()
     waiter = asyncio.Future(loop=sim.loop)
     protocol = Recorder(sim.driver)
@@ -367,4 +366,101 @@ def test_receive_error_with_send_in_flight_joins_before_the_descriptor_is_closed
     assert send.cancelling
     sim.driver.end(send)
     sim.turns(1)
+    assert wire.is_closed
+
+
+# ---- paused and forgotten: then the receive in flight does not keep the transport alive ----
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("arrived", [(), (b"late",), (b"late", 0), (-errno.ECONNRESET,)])
+def test_paused_transport_that_nobody_refers_to_warns_and_closes_its_descriptor(
+    sim, mode, arrived
+):
+    transport, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = mode
+    protocol.pause()
+    protocol.transport = None
+    sim.driver.arrive(wire.fd, *arrived)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        del transport
+        gc.collect()
+    sim.settle()
+    assert wire.is_closed
+    assert protocol.calls == ["connection_made"]
+
+
+def test_paused_transport_dropped_in_the_batch_that_names_it_is_not_used_after_free(sim):
+    _, other, other_wire = sim.connect()
+    transport, protocol, wire = sim.connect()
+    protocol.pause()
+    protocol.transport = None
+    transports = [transport]
+    del transport
+    other.hooks["data_received"] = lambda data: transports.clear()
+    sim.driver.cancel_mode = "at_once"
+    sim.driver.arrive(other_wire.fd, b"trigger")
+    sim.driver.arrive(wire.fd, b"x" * 100, b"y" * 100, 0)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        sim.settle()
+    assert wire.is_closed
+    assert protocol.calls == ["connection_made"]
+
+
+@pytest.mark.parametrize("ending", ["close", "abort"])
+@pytest.mark.parametrize("race", [False, True])
+@pytest.mark.parametrize("arrived", [0, 100_000])
+def test_paused_transport_ended_and_dropped_before_its_receive_has_completed_joins(
+    sim, ending, race, arrived
+):
+    """The cancelled receive still names it: it must live until that completes."""
+    transport, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = "manual"
+    receive = sim.driver.find("recv", wire.fd)
+    protocol.pause()
+    # So much that the receive is cancelled before the end, because of the pause.
+    sim.driver.arrive(wire.fd, *[bytes(50_000)] * (arrived // 50_000))
+    sim.turns(1)
+    getattr(protocol, ending)()
+    sim.turns(3)
+    assert protocol.is_lost
+    assert not wire.is_closed
+    protocol.transport = None
+    del transport
+    gc.collect()
+    sim.driver.arrive(wire.fd, b"late")
+    sim.driver.end(receive, race)
+    sim.turns(1)
+    assert wire.is_closed
+
+
+def test_resumed_transport_that_nobody_refers_to_stays_alive_while_it_receives(sim):
+    transport, protocol, wire = sim.connect()
+    protocol.pause()
+    protocol.resume()
+    reference = weakref.ref(protocol)
+    protocol.transport = None
+    del transport, protocol
+    gc.collect()
+    sim.driver.arrive(wire.fd, b"hello")
+    sim.turns(1)
+    assert reference().received == b"hello"
+
+
+def test_paused_transport_with_a_send_in_flight_stays_alive_until_it_completes(sim):
+    transport, protocol, wire = sim.connect()
+    sim.driver.hold_sends = True
+    sim.within(transport.write, b"answer")
+    protocol.pause()
+    protocol.transport = None
+    reference = weakref.ref(transport)
+    del transport
+    gc.collect()
+    assert reference() is not None
+    sim.driver.sent(wire.fd)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        sim.settle()
+        gc.collect()
+    sim.settle()
+    assert wire.received == b"answer"
     assert wire.is_closed

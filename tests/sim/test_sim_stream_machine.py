@@ -7,6 +7,7 @@ and all of it once everything has come to rest.
 """
 
 import errno
+import random
 
 import pytest
 from fake_driver import LENT, STARTED, load_shim
@@ -19,11 +20,10 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from simulation import BufferedRecorder, Recorder, Sim
 
 if load_shim() is None:
     pytest.skip("the fake driver's shim.c needs a C compiler", allow_module_level=True)
-
-from simulation import BufferedRecorder, Recorder, Sim
 
 which = st.integers(0, 1)
 pieces = st.binary(min_size=1, max_size=12)
@@ -124,8 +124,6 @@ class StreamMachine(RuleBasedStateMachine):
         selector_like=st.booleans(),
     )
     def start(self, kinds, keep_open, seed, mode, limit, selector_like):
-        import random
-
         self.sim = Sim()
         self.driver = self.sim.driver
         self.driver.cancel_mode = mode
