@@ -136,6 +136,8 @@ class Server(asyncio.Server):
         for acceptor in self._acceptors:
             acceptor.stop()
         self._acceptors.clear()
+        # The kernel lets go of the sockets now, so that their addresses are free at once.
+        self._loop._submit()
         for sock in sockets:
             sock.close()
         self._remove_socket_file()

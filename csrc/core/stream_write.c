@@ -518,14 +518,17 @@ static int stream_queued(Stream *self)
 	if (self->chunk_count == 0 || self->state >= STREAM_LOST)
 		return 0;
 	stream_mark_dirty(self);
-	/* Between two runs of the loop no turn would send it. */
-	if (unlikely(!self->loop->running) && self->in_flight == 0) {
-		if (stream_flush_now(self) < 0)
+	if (unlikely(!self->loop->running)) {
+		/* Between two runs of the loop no turn would send it. */
+		if (self->in_flight == 0 && stream_flush_now(self) < 0)
 			return -1;
 		/* What is left would have needed the loop, in asyncio too. */
 		if (self->chunk_count > 0 && self->state < STREAM_LOST &&
 		    loop_check_closed(self->loop) < 0)
 			return -1;
+	} else if (unlikely(self->queued_bytes >= self->loop->table->eager_send_bytes) &&
+	           self->in_flight == 0 && stream_flush_now(self) < 0) {
+		return -1;
 	}
 	if (unlikely(self->queued_bytes > self->high_water) && self->state < STREAM_LOST)
 		return stream_maybe_pause_protocol(self);

@@ -107,6 +107,11 @@ struct ul_table {
 	uint32_t size;           /* sizeof(struct ul_table) */
 	uint32_t abi;            /* UL_ABI */
 	const char *name;        /* "uring" or "selector" */
+	/*
+	 * From so many bytes on a send is better made at once, with a plain
+	 * sendmsg(2), than queued for the next turn.
+	 */
+	uint32_t eager_send_bytes;
 
 	/*
 	 * The calling thread drives from here until end().  Makes or remakes

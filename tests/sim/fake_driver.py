@@ -102,6 +102,7 @@ class RawTable(ctypes.Structure):
         ("size", u32),
         ("abi", u32),
         ("name", ctypes.c_char_p),
+        ("eager_send_bytes", ctypes.c_uint32),
         *((name, ctypes.CFUNCTYPE(result, *parameters)) for name, result, parameters in VERBS),
     ]
 
@@ -223,6 +224,7 @@ class FakeDriver:
         self._table.size = ctypes.sizeof(RawTable)
         self._table.abi = 1
         self._table.name = b"fake"
+        self._table.eager_send_bytes = 2**32 - 1
         for name, result, parameters in VERBS:
             prototype = ctypes.CFUNCTYPE(result, *parameters)
             function = getattr(self, f"_{name}", None)
