@@ -117,6 +117,7 @@ struct sim *sim_new(const struct ul_table *table)
 #define OUTER(name) .name = sim_##name
 	sim->outer = (struct ul_table){
 		.size = table->size, .abi = table->abi, .name = table->name,
+		.eager_send_bytes = table->eager_send_bytes,
 		OUTER(begin), OUTER(end), OUTER(turn), OUTER(immediate), OUTER(harvest),
 		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(recv_into), OUTER(recv_from),
 		OUTER(recv_message), OUTER(send), OUTER(send_to), OUTER(accept),
