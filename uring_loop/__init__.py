@@ -12,12 +12,13 @@ Everything but these few names is imported when it is first used.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
+# Type checkers take it for true, as they do typing's; importing typing takes milliseconds.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
     from .policy import EventLoopPolicy, install

@@ -25,18 +25,19 @@ _logger = logging.getLogger("uring_loop")
 _CHOICES = ("auto", "uring", "selector")
 _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
+# What the C half says is the cause; this is what to do about it.
+_PERMIT = (
+    "allow io_uring_setup, io_uring_enter and io_uring_register in the container's"
+    " seccomp profile or the security module's policy"
+)
 _CURES = {
-    errno.EPERM: "a seccomp filter, as containers have it, or a security module forbids it;"
-    " allow the io_uring system calls in the container's profile",
-    errno.EACCES: "a security module forbids it; allow io_uring in its policy",
-    errno.ENOSYS: "the kernel is older than Linux 5.7, was built without io_uring,"
-    " or a filter hides it",
-    errno.EOPNOTSUPP: "the sandbox does not offer it",
-    errno.EINVAL: "the kernel is too old; Linux 5.7 or newer is needed",
-    errno.ENOMEM: "no memory for a ring; kernels before 5.12 charge it to RLIMIT_MEMLOCK,"
-    " so raise that limit (ulimit -l)",
-    errno.EMFILE: "the process has no free descriptor; raise its limit (ulimit -n)",
-    errno.ENFILE: "the system has no free descriptor; raise fs.file-max",
+    errno.EPERM: _PERMIT,
+    errno.EACCES: _PERMIT,
+    errno.ENOSYS: "it takes Linux 5.7 or newer, built with io_uring, and no filter that hides it",
+    errno.EINVAL: "it takes Linux 5.7 or newer",
+    errno.ENOMEM: "raise RLIMIT_MEMLOCK (ulimit -l), to which kernels before 5.12 charge a ring",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise fs.file-max",
 }
 
 
@@ -138,7 +139,7 @@ def ring_report() -> RingReport:
         # Nobody may have one: do not even ask.
         reason = (
             "io_uring is disabled (kernel.io_uring_disabled=2);"
-            " enable it with: sysctl kernel.io_uring_disabled=0"
+            " enable it with sysctl kernel.io_uring_disabled=0"
         )
         return RingReport(reason, {})
     probe = ffi.new("struct ul_probe *")
@@ -167,17 +168,14 @@ def _open(kind: int) -> tuple[Any, int, str]:
 
 
 def _explain(number: int, phrase: str) -> str:
+    """Cause and cure in one phrase."""
     number = abs(number)
-    symbol = errno.errorcode.get(number, str(number))
+    cause = f"{phrase or os.strerror(number)} ({errno.errorcode.get(number, number)})"
     if number == errno.EPERM and _ring_disabled() == 1:
-        cure = (
-            "kernel.io_uring_disabled=1 keeps it from ordinary users;"
-            " join kernel.io_uring_group or set the sysctl to 0"
-        )
+        cure = "kernel.io_uring_disabled is 1: join kernel.io_uring_group, or set it to 0"
     else:
-        cure = _CURES.get(number, os.strerror(number))
-    # The C half knows best what it tried; the cure by errno is for when it has no words.
-    return f"{phrase or cure} ({symbol})"
+        cure = _CURES.get(number, "")
+    return f"{cause}; {cure}" if cure else cause
 
 
 def _ring_disabled() -> int:
@@ -191,7 +189,7 @@ def _ring_disabled() -> int:
 
 @cache
 def _feature_names() -> tuple[str, ...]:
-    names = []
+    names: list[str] = []
     while (name := lib.ul_feature_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return tuple(names)
@@ -213,4 +211,4 @@ def _disabled_features() -> int:
 @cache
 def _note_fallback(reason: str) -> None:
     """Say once per process, for each reason, that there is no ring."""
-    _logger.warning("no io_uring: %s; using the selector driver", reason)
+    _logger.warning("using the selector driver: %s", reason)

@@ -6,7 +6,6 @@ Source: asyncio, Error Handling API.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from .loop import EventLoop
 
 ExceptionHandler = Callable[["EventLoop", dict[str, Any]], object]
-
-# Since 3.12 asyncio calls the handler in the context of the task, future or handle at fault.
-_IN_CONTEXT = sys.version_info >= (3, 12)
 
 _TRACEBACK_TITLES = {
     "source_traceback": "Object created at (most recent call last):",
@@ -79,7 +75,8 @@ def call_exception_handler(self: EventLoop, context: dict[str, Any]) -> None:
             logger.error("Exception in default exception handler", exc_info=True)
         return
     try:
-        run = _runner(context) if _IN_CONTEXT else None
+        # As asyncio since 3.12: in the context of the task, future or handle at fault.
+        run = _runner(context)
         if run is None:
             handler(self, context)
         else:

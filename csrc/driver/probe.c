@@ -34,6 +34,7 @@ static struct {
 	bool has_opcode[256];
 	int probe_error;         /* of IORING_REGISTER_PROBE */
 	int buffer_ring_error;
+	int registered_fd_error;
 } kernel_facts = { .once = PTHREAD_ONCE_INIT };
 
 static void read_version(void)
@@ -72,12 +73,18 @@ static void find_facts(void)
 	struct io_uring_probe *probe = calloc(1, size);
 	struct io_uring ring;
 	int opcode;
+	int result;
 
 	read_version();
-	kernel_facts.buffer_ring_error = kernel_facts.probe_error = -ENOMEM;
+	kernel_facts.buffer_ring_error = kernel_facts.registered_fd_error = -ENOMEM;
+	kernel_facts.probe_error = -ENOMEM;
 	if (probe == NULL)
 		return;
-	/* A plain ring: registering is nobody's privilege there. */
+	/*
+	 * A plain ring: registering is nobody's privilege there.  And an idle
+	 * one: up to 5.18 a register call, even one that the kernel does not
+	 * know, waits until no request is in flight.
+	 */
 	kernel_facts.probe_error = io_uring_queue_init_params(2, &ring, &params);
 	if (kernel_facts.probe_error != 0)
 		goto out;
@@ -87,6 +94,9 @@ static void find_facts(void)
 			(probe->ops[opcode].flags & IO_URING_OP_SUPPORTED) != 0;
 	kernel_facts.last_opcode = probe->last_op;
 	kernel_facts.buffer_ring_error = try_buffer_ring(&ring);
+	/* How many were registered, or -errno. */
+	result = io_uring_register_ring_fd(&ring);
+	kernel_facts.registered_fd_error = result == 1 ? 0 : result < 0 ? result : -EINVAL;
 	io_uring_queue_exit(&ring);
 out:
 	free(probe);
@@ -118,7 +128,7 @@ static uint64_t find_features(const struct io_uring_params *params)
 	const uint64_t since_5_19 = UL_FEATURE_POLL_FIRST | UL_FEATURE_MULTISHOT_ACCEPT;
 	const uint64_t since_6_0 = UL_FEATURE_MULTISHOT_RECV | UL_FEATURE_MULTISHOT_UNIX |
 	                           UL_FEATURE_SYNC_CANCEL;
-	uint64_t features = UL_FEATURE_REGISTERED_FD; /* the first use finds out */
+	uint64_t features = 0;
 
 	if (params->features & IORING_FEAT_EXT_ARG)
 		features |= UL_FEATURE_EXT_ARG;
@@ -141,6 +151,8 @@ static uint64_t find_features(const struct io_uring_params *params)
 		features |= since_6_0;
 	if (kernel_facts.buffer_ring_error == 0)
 		features |= UL_FEATURE_BUFFER_RING;
+	if (kernel_facts.registered_fd_error == 0)
+		features |= UL_FEATURE_REGISTERED_FD;
 	return features & ~known_bugs(features);
 }
 
@@ -361,6 +373,8 @@ static int32_t feature_error(uint64_t feature, uint64_t disable)
 		return ECANCELED;
 	if (feature == UL_FEATURE_BUFFER_RING && kernel_facts.buffer_ring_error != 0)
 		return -kernel_facts.buffer_ring_error;
+	if (feature == UL_FEATURE_REGISTERED_FD && kernel_facts.registered_fd_error != 0)
+		return -kernel_facts.registered_fd_error;
 	if (known_bugs(UL_FEATURE_DEFER_TASKRUN) & feature)
 		return EBADE;
 	return kernel_facts.probe_error != 0 ? -kernel_facts.probe_error : EINVAL;

@@ -8,7 +8,6 @@
  */
 #include "uring.h"
 
-#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,8 +15,6 @@
 #define MORE_LOOKS 2
 /* A cancel that found nothing is repeated while its target has not ended. */
 #define CANCELS_MAX 16
-/* An error that need not last is passed on when it comes this often in a row. */
-#define RETRIES_MAX 8
 
 static inline unsigned kernel_flags(const struct uring *uring)
 {
@@ -206,7 +203,12 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 	}
 	something = prepare(uring);
 	flags = kernel_flags(uring);
-	if (timeout_ns != 0 && !something && !queue_has_entries(uring)) {
+	/*
+	 * Work that waits for us need not end in a completion; to sleep after it
+	 * would break immediate()'s promise, on which the caller keeps the GIL.
+	 */
+	if (timeout_ns != 0 && !something && !queue_has_entries(uring) &&
+	    !(flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))) {
 		result = sleep_in_kernel(uring, timeout_ns);
 	} else if (uring->sq_tail != uring->sq_head ||
 	           flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
@@ -283,136 +285,6 @@ int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_complet
 	slot->base.state = UL_DONE;
 	ul_slot_free(&uring->slots, &slot->base);
 	return 1;
-}
-
-/* Which readiness an operation waits for. */
-static uint32_t wanted_events(const struct uring_slot *slot)
-{
-	switch (slot->base.verb) {
-	case URING_SEND:
-	case URING_CONNECT:
-	case URING_WRITE:
-		return POLLOUT;
-	default:
-		return POLLIN;
-	}
-}
-
-/* splice(2) would block on one of its two descriptors: on which? */
-static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
-{
-	struct pollfd in = { .fd = slot->sqe.splice_fd_in, .events = POLLIN };
-
-	if (poll(&in, 1, 0) == 0)
-		uring_push_poll(uring, slot, in.fd, POLLIN);
-	else
-		uring_push_poll(uring, slot, slot->sqe.fd, POLLOUT);
-}
-
-static void operation_would_block(struct uring *uring, struct uring_slot *slot)
-{
-	slot->base.flags |= SLOT_BEGAN;
-	uring->statistics.rearmed++;
-	switch (slot->base.verb) {
-	case URING_SPLICE:
-		poll_for_splice(uring, slot);
-		return;
-	case URING_SEND:
-	case URING_RECV_INTO:
-	case URING_RECV_MESSAGE:
-		if (uring_has(uring, UL_FEATURE_POLL_FIRST)) {
-			slot->sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
-			uring_push(uring, slot);
-			return;
-		}
-		break;
-	default:
-		break;
-	}
-	uring_push_poll(uring, slot, slot->sqe.fd, wanted_events(slot));
-}
-
-/*
- * A one-shot operation has an answer.  A socket that does not block is polled
- * by the kernel; but once a request was passed to a worker thread (6.3+), or
- * with no memory to poll, EAGAIN comes back and means: once more.
- */
-static int operation_completed(struct uring *uring, struct uring_slot *slot, int result,
-                               struct ul_completion *out)
-{
-	bool cancelling = slot->base.state == UL_CANCELLING;
-
-	if (likely(result >= 0))
-		return uring_finish(uring, slot, out, result, 0);
-	switch (result) {
-	case -EAGAIN:
-		/* connect(2) to a busy Unix socket: no readiness ever tells when. */
-		if (slot->base.verb == URING_CONNECT || slot->base.verb >= URING_REQUEST)
-			break;
-		if (cancelling)
-			return uring_finish(uring, slot, out, -ECANCELED, 0);
-		operation_would_block(uring, slot);
-		return 0;
-	case -EALREADY:
-	case -EINPROGRESS:
-		if (slot->base.verb != URING_CONNECT)
-			break;
-		if (cancelling)
-			return uring_finish(uring, slot, out, -ECANCELED, 0);
-		operation_would_block(uring, slot);
-		return 0;
-	case -EISCONN:
-		/* Only a connect that was started again can be connected already. */
-		if (slot->base.verb == URING_CONNECT && slot->base.flags & SLOT_BEGAN)
-			result = 0;
-		break;
-	case -ECANCELED:
-		/* Nobody asked for it: the ring's thread is gone. */
-		if (slot->base.verb >= URING_WRITE)
-			break;
-		/* fall through */
-	case -ENOMEM:
-		/* Some kernels say so for a moment (to 6.13). */
-	case -EINTR:
-		if (slot->base.verb == URING_REQUEST)
-			break;
-		if (cancelling) {
-			result = -ECANCELED;
-			break;
-		}
-		if (slot->retries++ == RETRIES_MAX)
-			break;
-		uring_push_again(uring, slot);
-		return 0;
-	default:
-		break;
-	}
-	return uring_finish(uring, slot, out, result, 0);
-}
-
-/* The poll that came before the operation proper is through. */
-static int polling_completed(struct uring *uring, struct uring_slot *slot, int result,
-                             struct ul_completion *out)
-{
-	int error = 0;
-	socklen_t size = sizeof(error);
-
-	slot->base.flags &= (uint16_t)~SLOT_POLLING;
-	if (slot->base.state == UL_CANCELLING)
-		return uring_finish(uring, slot, out, -ECANCELED, 0);
-	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
-		return uring_finish(uring, slot, out, result, 0);
-	if (slot->base.verb == URING_CONNECT && result > 0) {
-		if (getsockopt(slot->sqe.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
-			error = errno;
-		return uring_finish(uring, slot, out, -error, 0);
-	}
-	slot->base.flags |= SLOT_BEGAN;
-	if (slot->base.verb <= URING_ACCEPT)
-		uring_stream_start(uring, slot, false);
-	else
-		uring_push(uring, slot);
-	return 0;
 }
 
 /* The driver's own polls. */
@@ -498,7 +370,7 @@ static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
 		if (!unusual(uring, slot, cqe))
 			return 0;
 		if (slot->base.flags & SLOT_POLLING)
-			return polling_completed(uring, slot, cqe->res, out);
+			return uring_polling_completed(uring, slot, cqe->res, out);
 	}
 	switch (slot->base.verb) {
 	case URING_RECV:
@@ -518,7 +390,7 @@ static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
 			};
 			return 1;
 		}
-		return operation_completed(uring, slot, cqe->res, out);
+		return uring_operation_completed(uring, slot, cqe->res, out);
 	}
 }
 

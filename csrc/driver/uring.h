@@ -1,10 +1,13 @@
 /*
  * The ring driver's own header: its state, its slots and what its files share.
  *
- *     uring_setup.c   open, begin/end, rebuild, shutdown, destroy
- *     uring_verbs.c   verbs -> submission entries; cancel
- *     uring_receive.c the streams: recv, recv_from, accept, and their buffers
- *     uring.c         turn and harvest: completion entries -> completions
+ *     uring_setup.c       open, begin, end, destroy
+ *     uring_leave.c       rebuild in another thread or process; shutdown
+ *     uring_verbs.c       verbs -> templates
+ *     uring_queue.c       templates -> submission queue; cancel
+ *     uring.c             turn and harvest: completion entries -> completions
+ *     uring_receive.c     the streams: recv, recv_from, accept, and their buffers
+ *     uring_operations.c  the answers to one-shot operations
  *
  * Each slot keeps its submission entry as a template, so that to start, to
  * start again (after ENOBUFS, EAGAIN, the end of a multishot) and to move to
@@ -243,7 +246,7 @@ static inline void uring_poll_events(struct io_uring_sqe *sqe, uint32_t events)
 	sqe->poll32_events = events;
 }
 
-/* uring_verbs.c */
+/* uring_queue.c */
 void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
                     uint16_t flag);
 void uring_list_drop(struct uring *uring, struct uring_slot *slot);
@@ -262,7 +265,7 @@ void uring_done(struct uring *uring, struct uring_slot *slot, int result);
 void uring_withdraw(struct uring *uring, struct uring_slot *slot);
 struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *owner,
                                uint8_t opcode, int fd);
-extern const struct ul_table ul_uring_table;
+int uring_cancel(struct ul_driver *driver, ul_token token);
 
 /* Queue the slot's template. */
 static inline void uring_push(struct uring *uring, struct uring_slot *slot)
@@ -316,14 +319,36 @@ int uring_flush(struct uring *uring, unsigned flags);
 int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
                  int result, uint32_t flags);
 
+/* uring_operations.c: each, how many completions went to `out`, 0 or 1. */
+int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int result,
+                              struct ul_completion *out);
+int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
+                            struct ul_completion *out);
+
 /* uring_setup.c */
 int uring_begin(struct ul_driver *driver);
 void uring_end(struct ul_driver *driver);
-void uring_shutdown(struct ul_driver *driver);
 void uring_destroy(struct ul_driver *driver);
-/* A new ring with every live operation: after a fork or in another thread. */
-int uring_rebuild(struct uring *uring);
 int uring_pool_prepare(struct uring *uring, unsigned pool);
 uint64_t uring_now_ns(void);
+int uring_ring_open(struct uring *uring);
+int uring_ring_enable(struct uring *uring);
+void uring_ring_unregister(struct uring *uring);
+void uring_ring_close(struct uring *uring);
+bool uring_may_enter(const struct uring *uring);
+int uring_wake_open(struct uring *uring);
+void uring_wake_push(struct uring *uring);
+
+/* uring_leave.c */
+typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);
+/* A new ring with every live operation: after a fork or in another thread. */
+int uring_rebuild(struct uring *uring);
+void uring_shutdown(struct ul_driver *driver);
+/* Give every entry of the completion queue to `handle`.  0, or what it answered. */
+int uring_read_queue(struct uring *uring, uring_entry_handler handle);
+/* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */
+int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe);
+struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number);
+uint32_t uring_slot_count(const struct uring *uring);
 
 #endif

@@ -237,6 +237,19 @@ static inline int make_listener(struct sockaddr_in *address)
 	return fd;
 }
 
+static inline int make_udp(struct sockaddr_in *address)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	socklen_t size = sizeof(*address);
+
+	memset(address, 0, sizeof(*address));
+	address->sin_family = AF_INET;
+	address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	CHECK_EQUAL(bind(fd, (struct sockaddr *)address, sizeof(*address)), 0);
+	CHECK_EQUAL(getsockname(fd, (struct sockaddr *)address, &size), 0);
+	return fd;
+}
+
 /* Two ends of a TCP connection, non-blocking. */
 static inline void make_tcp_pair(int sockets[2])
 {

@@ -1,8 +1,9 @@
 """Compiles and runs the C tests of the driver, with the address and undefined sanitizers.
 
-test_driver.c runs on both drivers, and on the ring once per kernel feature
-that it can do without, so that one machine stands for many kernels. The other
-programs test one part each. Exit status 77 means that the part cannot run here.
+test_driver_*.c run on both drivers, and on the ring once per kernel feature that
+it can do without, so that one machine stands for many kernels; test_uring*.c
+likewise, on the ring alone. The other programs test one part each. Exit status 77
+means that the part cannot run here.
 """
 
 import shutil
@@ -99,19 +100,23 @@ def run(programs: Path, name: str, *arguments: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+ALL = sorted(path.stem for path in HERE.glob("test_*.c"))
+OF_BOTH = [name for name in ALL if name.startswith("test_driver_")]
+OF_THE_RING = [name for name in ALL if name.startswith("test_uring")]
+
+
+@pytest.mark.parametrize("name", OF_BOTH)
 @pytest.mark.parametrize(("kind", "mask"), ON_BOTH)
-def test_driver(programs: Path, kind: str, mask: int) -> None:
-    run(programs, "test_driver", kind, hex(mask))
+def test_driver(programs: Path, kind: str, mask: int, name: str) -> None:
+    run(programs, name, kind, hex(mask))
 
 
+@pytest.mark.parametrize("name", OF_THE_RING)
 @pytest.mark.parametrize(("kind", "mask"), ON_THE_RING)
-def test_uring(programs: Path, kind: str, mask: int) -> None:
-    run(programs, "test_uring", kind, hex(mask))
+def test_uring(programs: Path, kind: str, mask: int, name: str) -> None:
+    run(programs, name, kind, hex(mask))
 
 
-OTHERS = sorted(path.stem for path in HERE.glob("test_*.c"))
-
-
-@pytest.mark.parametrize("name", [name for name in OTHERS if name not in ("test_driver", "test_uring")])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in OF_BOTH + OF_THE_RING])
 def test_part(programs: Path, name: str) -> None:
     run(programs, name)

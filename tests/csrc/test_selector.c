@@ -1,7 +1,7 @@
 /*
  * What is particular to the selector driver: watches and operations on one
  * descriptor, stale files, wake, fork, shutdown.  What both drivers share is in
- * test_driver.c.
+ * test_driver_*.c.
  */
 #include <poll.h>
 #include <pthread.h>

@@ -1,0 +1,396 @@
+/*
+ * Leaving a ring: for another thread's or process's, with every operation that
+ * lives (rebuild), or for good (shutdown).
+ */
+#include "uring.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long the kernel may take to let go of our memory. */
+#define SHUTDOWN_NS UINT64_C(1000000000)
+#define REBUILD_NS UINT64_C(100000000)
+
+struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number)
+{
+	struct uring_slot *slot = uring_slot_at(uring, number);
+
+	return slot->base.state != UL_FREE ? slot : NULL;
+}
+
+uint32_t uring_slot_count(const struct uring *uring)
+{
+	return uring->slots.block_count * UL_SLOTS_PER_BLOCK;
+}
+
+static bool is_receive(const struct uring_slot *slot)
+{
+	return slot->base.verb == URING_RECV || slot->base.verb == URING_RECV_FROM;
+}
+
+/* The kernel owes a completion entry for `slot`. */
+static bool in_kernel(const struct uring_slot *slot)
+{
+	if (slot->base.flags & SLOT_KEPT)
+		return false;
+	if (slot->base.state == UL_CANCELLING)
+		return true;
+	/* On the backlog in this state is only a cancel. */
+	return slot->base.state == UL_IN_KERNEL;
+}
+
+/* Everything that the kernel has not seen, back from the queue to the backlog. */
+static void withdraw_all(struct uring *uring)
+{
+	uint32_t number;
+
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		struct uring_slot *slot = uring_slot_number(uring, number);
+
+		if (slot == NULL || slot->base.flags & SLOT_LISTED ||
+		    slot->base.state != UL_IN_KERNEL || !uring_unsubmitted(uring, slot))
+			continue;
+		uring_withdraw(uring, slot);
+		slot->base.state = UL_QUEUED;
+		/* The driver's own polls are made anew with each ring. */
+		if (slot->base.verb < URING_WAKE)
+			uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+	}
+}
+
+int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
+{
+	struct uring_slot *slot = NULL;
+	struct io_uring_cqe *kept;
+
+	if (cqe->user_data >> TAG_SHIFT == TAG_OPERATION)
+		slot = uring_slot_find(uring, cqe->user_data);
+	if (slot == NULL)
+		return 0;
+	if (slot->base.verb >= URING_WAKE) {
+		if ((cqe->flags & IORING_CQE_F_MORE) == 0)
+			slot->base.state = UL_QUEUED;
+		return 0;
+	}
+	kept = realloc(uring->kept, (uring->kept_count + 1) * sizeof(*kept));
+	if (kept == NULL)
+		return -ENOMEM;
+	uring->kept = kept;
+	kept[uring->kept_count++] = *cqe;
+	/* So that the pool does not take it for the old ring's. */
+	if (is_receive(slot) && cqe->flags & IORING_CQE_F_BUFFER)
+		ul_pool_lend(&uring->pools[slot->pool],
+		             cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+	if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+		slot->base.flags |= SLOT_KEPT;
+		if (is_receive(slot) && slot->buffer >= 0)
+			ul_pool_lend(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+		/* A cancel of it need not be submitted any more. */
+		if (slot->base.flags & SLOT_BACKLOG)
+			uring_list_drop(uring, slot);
+	}
+	return 0;
+}
+
+/* While shutting down: the entry's terminal completion, and nothing else of it. */
+static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
+{
+	struct uring_slot *slot = NULL;
+	int result = cqe->res;
+
+	if (cqe->user_data >> TAG_SHIFT == TAG_OPERATION)
+		slot = uring_slot_find(uring, cqe->user_data);
+	if (slot == NULL || slot->base.flags & SLOT_DONE)
+		return 0;
+	if (slot->base.verb <= URING_ACCEPT && result >= 0) {
+		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_POLLING) == 0)
+			close(result);
+		result = -ECANCELED;
+	}
+	if (is_receive(slot))
+		uring_drop_buffer(uring, slot, cqe);
+	if (cqe->flags & IORING_CQE_F_MORE)
+		return 0;
+	if (slot->base.flags & SLOT_LISTED)
+		uring_list_drop(uring, slot);
+	slot->base.flags &= (uint16_t)~SLOT_KEPT;
+	if (slot->base.verb >= URING_WAKE)
+		slot->base.state = UL_QUEUED;
+	else
+		uring_done(uring, slot, slot->base.flags & SLOT_POLLING ? -ECANCELED : result);
+	return 0;
+}
+
+int uring_read_queue(struct uring *uring, uring_entry_handler handle)
+{
+	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
+	int result = 0;
+
+	while (uring->cq_head != tail && result == 0)
+		result = handle(uring, &uring->cqes[uring->cq_head++ & uring->cq_mask]);
+	uring->cq_end = uring->cq_head;
+	io_uring_smp_store_release(uring->cq_khead, uring->cq_head);
+	return result;
+}
+
+static uint32_t count_in_kernel(const struct uring *uring)
+{
+	uint32_t count = 0;
+	uint32_t number;
+
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		const struct uring_slot *slot = uring_slot_number(uring, number);
+
+		count += slot != NULL && in_kernel(slot);
+	}
+	return count;
+}
+
+static void cancel_everything(struct uring *uring)
+{
+	struct io_uring_sync_cancel_reg request = {
+		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+		.timeout = { .tv_nsec = 10000000 },
+	};
+	uint32_t number;
+
+	if (uring_has(uring, UL_FEATURE_SYNC_CANCEL)) {
+		int result = io_uring_register_sync_cancel(&uring->ring, &request);
+
+		if (result >= 0 || result == -ENOENT || result == -ETIME || result == -EALREADY)
+			return;
+	}
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		struct uring_slot *slot = uring_slot_number(uring, number);
+
+		if (slot == NULL || !in_kernel(slot) || slot->base.flags & SLOT_LISTED)
+			continue;
+		if (uring_sq_room(uring) == 0)
+			uring_flush(uring, 0);
+		uring_push_cancel(uring, slot);
+	}
+}
+
+/*
+ * End what is in the kernel and give each entry to `handle`, until the kernel
+ * owes none or `limit_ns` have passed.
+ */
+static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limit_ns)
+{
+	static const struct timespec moment = { 0, 200000 };
+	uint64_t deadline_ns = uring_now_ns() + limit_ns;
+	bool first = true;
+
+	while (true) {
+		uring_flush(uring, IORING_ENTER_GETEVENTS);
+		if (uring_read_queue(uring, handle) != 0 || count_in_kernel(uring) == 0)
+			return;
+		if (uring_now_ns() >= deadline_ns)
+			return;
+		if (!first)
+			nanosleep(&moment, NULL);
+		first = false;
+		cancel_everything(uring);
+	}
+}
+
+/* May the operation be done twice if it was done once, unknown to us? */
+static bool may_repeat(const struct uring_slot *slot)
+{
+	return slot->base.verb != URING_WRITE && slot->base.verb != URING_SPLICE &&
+	       slot->base.verb != URING_REQUEST;
+}
+
+static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
+{
+	bool on_backlog = (slot->base.flags & SLOT_BACKLOG) != 0;
+
+	if (slot->base.flags & (SLOT_KEPT | SLOT_DONE | SLOT_STARVED))
+		return;
+	if (on_backlog)
+		uring_list_drop(uring, slot);
+	if (slot->base.state == UL_CANCELLING) {
+		uring_done(uring, slot, -ECANCELED);
+		return;
+	}
+	if (slot->base.state == UL_IN_KERNEL) {
+		slot->base.flags |= SLOT_BEGAN;
+		/* One that only polls so far has done nothing. */
+		if (!may_repeat(slot) && (slot->base.flags & SLOT_POLLING) == 0) {
+			uring_done(uring, slot, -ECANCELED);
+			return;
+		}
+		slot->base.flags &= (uint16_t)~(SLOT_POLLING | SLOT_MOVING);
+	}
+	if (slot->base.verb == URING_TIMEOUT) {
+		uint64_t now = uring_now_ns();
+		uint64_t left = slot->cold->deadline_ns > now ? slot->cold->deadline_ns - now : 0;
+
+		slot->cold->timespec.tv_sec = (int64_t)(left / 1000000000);
+		slot->cold->timespec.tv_nsec = (long long)(left % 1000000000);
+	}
+	uring->statistics.rearmed++;
+	if (is_receive(slot)) {
+		/* Buffers of its own went back to the pool with the ring. */
+		slot->base.flags &= (uint16_t)~SLOT_POLLING;
+		uring_stream_start(uring, slot, true);
+	} else if (slot->base.flags & SLOT_POLLING) {
+		uring_push_poll(uring, slot, slot->poll_fd, slot->poll_events);
+	} else {
+		uring_push(uring, slot);
+	}
+}
+
+/* Every operation that lives and is not about to be told its end. */
+static void start_all(struct uring *uring)
+{
+	uint32_t number;
+
+	uring_wake_push(uring);
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		struct uring_slot *slot = uring_slot_number(uring, number);
+
+		if (slot != NULL && slot->base.verb < URING_WAKE)
+			start_in_new_ring(uring, slot);
+	}
+}
+
+static void forget_own_buffers(struct uring *uring)
+{
+	uint32_t number;
+
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		struct uring_slot *slot = uring_slot_number(uring, number);
+
+		if (slot != NULL && is_receive(slot) && (slot->base.flags & SLOT_KEPT) == 0)
+			slot->buffer = -1;
+	}
+}
+
+static void clear_kept_flags(struct uring *uring)
+{
+	uint32_t number;
+
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		struct uring_slot *slot = uring_slot_number(uring, number);
+
+		if (slot != NULL)
+			slot->base.flags &= (uint16_t)~SLOT_KEPT;
+	}
+}
+
+/*
+ * Leave the ring of another thread.  One that only its thread may enter is
+ * read and closed: closing ends its operations, and the kernel runs none of
+ * them for a ring that is going.  Any other is drained first.
+ */
+static int leave_ring(struct uring *uring)
+{
+	withdraw_all(uring);
+	if (uring_may_enter(uring)) {
+		uring_ring_unregister(uring);
+		drain(uring, uring_keep, REBUILD_NS);
+	}
+	if (uring_read_queue(uring, uring_keep) != 0)
+		return -ENOMEM;
+	uring_ring_close(uring);
+	return 0;
+}
+
+int uring_rebuild(struct uring *uring)
+{
+	bool forked = uring->forked;
+	unsigned pool;
+	int result;
+
+	if (forked)
+		clear_kept_flags(uring);
+	else if (uring->has_ring) {
+		result = leave_ring(uring);
+		if (result != 0)
+			return result;
+	}
+	for (pool = 0; pool < POOLS; pool++)
+		ul_pool_detach(&uring->pools[pool], forked);
+	forget_own_buffers(uring);
+	if (uring->wake_fd < 0) {
+		result = uring_wake_open(uring);
+		if (result != 0)
+			return result;
+	}
+	if (forked) {
+		result = ul_watches_rebuild(&uring->watches);
+		if (result != 0)
+			return result;
+	}
+	result = uring_ring_open(uring);
+	if (result != 0)
+		return result;
+	result = uring_ring_enable(uring);
+	if (result != 0) {
+		uring_ring_close(uring);
+		return result;
+	}
+	uring->forked = false;
+	uring->statistics.rebuilt++;
+	for (pool = 0; pool < POOLS; pool++)
+		if (uring->pools[pool].base != NULL &&
+		    uring_has(uring, pool == POOL_DATAGRAM ? UL_FEATURE_MULTISHOT_RECV :
+		                                             UL_FEATURE_BUFFER_RING))
+			ul_pool_register(&uring->pools[pool], &uring->ring);
+	start_all(uring);
+	return 0;
+}
+
+/* --- Shut down ------------------------------------------------------------ */
+
+static void end_all(struct uring *uring, bool unsafe)
+{
+	uint32_t number;
+
+	for (number = 1; number <= uring_slot_count(uring); number++) {
+		struct uring_slot *slot = uring_slot_number(uring, number);
+		bool owed;
+
+		if (slot == NULL || slot->base.verb >= URING_WAKE || slot->base.flags & SLOT_DONE)
+			continue;
+		owed = in_kernel(slot);
+		if (slot->base.flags & SLOT_LISTED)
+			uring_list_drop(uring, slot);
+		if (owed && unsafe) {
+			slot->base.flags |= SLOT_UNSAFE;
+			if (is_receive(slot))
+				uring->pools[slot->pool].leaked = true;
+		}
+		slot->base.flags &= (uint16_t)~SLOT_KEPT;
+		uring_done(uring, slot, -ECANCELED);
+	}
+}
+
+void uring_shutdown(struct ul_driver *driver)
+{
+	struct uring *uring = uring_of(driver);
+	uint32_t index;
+
+	if (uring->closed)
+		return;
+	ul_watches_release(&uring->watches);
+	uring->watches_fired = false;
+	for (index = uring->kept_next; index < uring->kept_count; index++)
+		put_away(uring, &uring->kept[index]);
+	uring->kept_next = uring->kept_count = 0;
+	if (uring->has_ring) {
+		withdraw_all(uring);
+		if (uring_may_enter(uring)) {
+			uring_ring_unregister(uring);
+			drain(uring, put_away, SHUTDOWN_NS);
+		} else {
+			uring_read_queue(uring, put_away);
+		}
+	}
+	end_all(uring, uring->has_ring && uring->enabled);
+	uring->closed = true;
+	uring_ring_close(uring);
+	uring->done_ready = uring->done.count;
+}

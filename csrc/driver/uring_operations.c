@@ -1,0 +1,140 @@
+/*
+ * One-shot operations: what the kernel's answer means, and when it means
+ * "once more".
+ */
+#include "uring.h"
+
+#include <poll.h>
+
+/* An error that need not last is passed on when it comes this often in a row. */
+#define RETRIES_MAX 8
+
+/* Which readiness an operation waits for. */
+static uint32_t wanted_events(const struct uring_slot *slot)
+{
+	switch (slot->base.verb) {
+	case URING_SEND:
+	case URING_CONNECT:
+	case URING_WRITE:
+		return POLLOUT;
+	default:
+		return POLLIN;
+	}
+}
+
+/* splice(2) would block on one of its two descriptors: on which? */
+static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
+{
+	struct pollfd in = { .fd = slot->sqe.splice_fd_in, .events = POLLIN };
+
+	if (poll(&in, 1, 0) == 0)
+		uring_push_poll(uring, slot, in.fd, POLLIN);
+	else
+		uring_push_poll(uring, slot, slot->sqe.fd, POLLOUT);
+}
+
+static void operation_would_block(struct uring *uring, struct uring_slot *slot)
+{
+	slot->base.flags |= SLOT_BEGAN;
+	uring->statistics.rearmed++;
+	switch (slot->base.verb) {
+	case URING_SPLICE:
+		poll_for_splice(uring, slot);
+		return;
+	case URING_SEND:
+	case URING_RECV_INTO:
+	case URING_RECV_MESSAGE:
+		if (uring_has(uring, UL_FEATURE_POLL_FIRST)) {
+			slot->sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
+			uring_push(uring, slot);
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	uring_push_poll(uring, slot, slot->sqe.fd, wanted_events(slot));
+}
+
+/*
+ * A one-shot operation has an answer.  A socket that does not block is polled
+ * by the kernel; but once a request was passed to a worker thread (6.3+), or
+ * with no memory to poll, EAGAIN comes back and means: once more.
+ */
+int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int result,
+                              struct ul_completion *out)
+{
+	bool cancelling = slot->base.state == UL_CANCELLING;
+
+	if (likely(result >= 0))
+		return uring_finish(uring, slot, out, result, 0);
+	switch (result) {
+	case -EAGAIN:
+		/* connect(2) to a busy Unix socket: no readiness ever tells when. */
+		if (slot->base.verb == URING_CONNECT || slot->base.verb >= URING_REQUEST)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		operation_would_block(uring, slot);
+		return 0;
+	case -EALREADY:
+	case -EINPROGRESS:
+		if (slot->base.verb != URING_CONNECT)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		operation_would_block(uring, slot);
+		return 0;
+	case -EISCONN:
+		/* Only a connect that was started again can be connected already. */
+		if (slot->base.verb == URING_CONNECT && slot->base.flags & SLOT_BEGAN)
+			result = 0;
+		break;
+	case -ECANCELED:
+		/* Nobody asked for it: the ring's thread is gone. */
+		if (slot->base.verb >= URING_WRITE)
+			break;
+		/* fall through */
+	case -ENOMEM:
+		/* Some kernels say so for a moment (to 6.13). */
+	case -EINTR:
+		if (slot->base.verb == URING_REQUEST)
+			break;
+		if (cancelling) {
+			result = -ECANCELED;
+			break;
+		}
+		if (slot->retries++ == RETRIES_MAX)
+			break;
+		uring_push_again(uring, slot);
+		return 0;
+	default:
+		break;
+	}
+	return uring_finish(uring, slot, out, result, 0);
+}
+
+/* The poll that came before the operation proper is through. */
+int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
+                            struct ul_completion *out)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	slot->base.flags &= (uint16_t)~SLOT_POLLING;
+	if (slot->base.state == UL_CANCELLING)
+		return uring_finish(uring, slot, out, -ECANCELED, 0);
+	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
+		return uring_finish(uring, slot, out, result, 0);
+	if (slot->base.verb == URING_CONNECT && result > 0) {
+		if (getsockopt(slot->sqe.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+			error = errno;
+		return uring_finish(uring, slot, out, -error, 0);
+	}
+	slot->base.flags |= SLOT_BEGAN;
+	if (slot->base.verb <= URING_ACCEPT)
+		uring_stream_start(uring, slot, false);
+	else
+		uring_push(uring, slot);
+	return 0;
+}

@@ -1,0 +1,263 @@
+/*
+ * Slots on their way to the kernel: the lists they wait on, the submission
+ * queue, and the way back out of it.
+ *
+ * What finds no room in the submission queue waits on the backlog, in order.
+ */
+#include "uring.h"
+
+#include <stdlib.h>
+
+static struct uring_list *list_of(struct uring *uring, const struct uring_slot *slot)
+{
+	if (slot->base.flags & SLOT_BACKLOG)
+		return &uring->backlog;
+	return slot->base.flags & SLOT_STARVED ? &uring->starved : &uring->done;
+}
+
+void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
+                    uint16_t flag)
+{
+	uint32_t number = slot->base.index + 1;
+
+	assert((slot->base.flags & SLOT_LISTED) == 0);
+	slot->base.flags |= flag;
+	assert(list == list_of(uring, slot));
+	slot->next = 0;
+	slot->previous = list->last;
+	if (list->last != 0)
+		uring_slot_at(uring, list->last)->next = number;
+	else
+		list->first = number;
+	list->last = number;
+	list->count++;
+}
+
+void uring_list_drop(struct uring *uring, struct uring_slot *slot)
+{
+	struct uring_list *list = list_of(uring, slot);
+
+	assert(slot->base.flags & SLOT_LISTED);
+	if (slot->previous != 0)
+		uring_slot_at(uring, slot->previous)->next = slot->next;
+	else
+		list->first = slot->next;
+	if (slot->next != 0)
+		uring_slot_at(uring, slot->next)->previous = slot->previous;
+	else
+		list->last = slot->previous;
+	list->count--;
+	slot->base.flags &= (uint16_t)~SLOT_LISTED;
+}
+
+/* --- Slots ---------------------------------------------------------------- */
+
+struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *owner,
+                               uint8_t opcode, int fd)
+{
+	struct uring_slot *slot;
+
+	if (unlikely(uring->closed))
+		return NULL;
+	slot = (struct uring_slot *)ul_slot_take(&uring->slots, (uint8_t)verb, owner);
+	if (unlikely(slot == NULL))
+		return NULL;
+	slot->buffer = -1;
+	slot->sqe.opcode = opcode;
+	slot->sqe.fd = fd;
+	slot->sqe.user_data = ul_slot_token(&slot->base);
+	uring->statistics.in_flight++;
+	return slot;
+}
+
+struct uring_cold *uring_cold_take(struct uring *uring)
+{
+	struct uring_cold *cold = uring->cold_free;
+
+	if (likely(cold != NULL))
+		uring->cold_free = cold->next;
+	else
+		cold = malloc(sizeof(*cold));
+	if (unlikely(cold == NULL))
+		return NULL;
+	cold->many = NULL;
+	memset(&cold->message, 0, sizeof(cold->message));
+	return cold;
+}
+
+void uring_slot_end(struct uring *uring, struct uring_slot *slot)
+{
+	struct uring_cold *cold = slot->cold;
+
+	uring->statistics.in_flight--;
+	if (unlikely(slot->base.flags & SLOT_UNSAFE))
+		return;
+	if (unlikely(slot->buffer >= 0)) {
+		ul_pool_give(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+		slot->buffer = -1;
+	}
+	if (cold != NULL) {
+		free(cold->many);
+		cold->next = uring->cold_free;
+		uring->cold_free = cold;
+		slot->cold = NULL;
+	}
+}
+
+void uring_done(struct uring *uring, struct uring_slot *slot, int result)
+{
+	slot->base.state = UL_DONE;
+	slot->result = result;
+	uring_list_add(uring, &uring->done, slot, SLOT_DONE);
+}
+
+/* --- The submission queue ------------------------------------------------- */
+
+void uring_push_slow(struct uring *uring, struct uring_slot *slot)
+{
+	if (slot->base.state == UL_IN_KERNEL)
+		slot->base.state = UL_QUEUED;
+	uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+}
+
+static struct io_uring_sqe *next_sqe(struct uring *uring)
+{
+	struct io_uring_sqe *sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
+
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
+
+static void fill_cancel(struct uring *uring, struct uring_slot *slot)
+{
+	struct io_uring_sqe *sqe = next_sqe(uring);
+
+	sqe->opcode = IORING_OP_ASYNC_CANCEL;
+	sqe->fd = -1;
+	sqe->addr = ul_slot_token(&slot->base);
+	sqe->user_data = TAGGED(TAG_CANCEL, ul_slot_token(&slot->base));
+	/* Only a failure is of interest; the target has a completion of its own. */
+	if (uring_has(uring, UL_FEATURE_CQE_SKIP))
+		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+static void fill_poll(struct uring *uring, struct uring_slot *slot)
+{
+	struct io_uring_sqe *sqe;
+
+	slot->sq_position = uring->sq_tail;
+	slot->base.state = UL_IN_KERNEL;
+	sqe = next_sqe(uring);
+	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe->fd = slot->poll_fd;
+	uring_poll_events(sqe, slot->poll_events);
+	sqe->user_data = ul_slot_token(&slot->base);
+}
+
+void uring_push_cancel(struct uring *uring, struct uring_slot *slot)
+{
+	assert((slot->base.flags & SLOT_LISTED) == 0);
+	if (uring_sq_room(uring) != 0)
+		fill_cancel(uring, slot);
+	else
+		uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+}
+
+void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint32_t events)
+{
+	slot->base.flags |= SLOT_POLLING;
+	slot->poll_fd = fd;
+	slot->poll_events = events;
+	if (uring_sq_room(uring) != 0)
+		fill_poll(uring, slot);
+	else
+		uring_push_slow(uring, slot);
+}
+
+static void settle_starved(struct uring *uring)
+{
+	uint32_t count = uring->starved.count;
+	uint32_t promised[POOLS] = { 0 };
+
+	while (count-- > 0) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->starved.first);
+		struct ul_pool *pool = &uring->pools[slot->pool];
+		uint32_t available = pool->ring != NULL ? pool->in_ring : pool->free_count;
+
+		uring_list_drop(uring, slot);
+		if (promised[slot->pool] < available) {
+			promised[slot->pool]++;
+			uring->statistics.rearmed++;
+			uring_stream_start(uring, slot, true);
+		} else {
+			uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
+		}
+	}
+}
+
+void uring_settle(struct uring *uring)
+{
+	if (uring->starved.count != 0)
+		settle_starved(uring);
+	while (uring->backlog.count != 0 && uring_sq_room(uring) != 0) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->backlog.first);
+
+		uring_list_drop(uring, slot);
+		if (slot->base.state != UL_QUEUED)
+			fill_cancel(uring, slot);
+		else if (slot->base.flags & SLOT_POLLING)
+			fill_poll(uring, slot);
+		else
+			uring_push(uring, slot);
+	}
+}
+
+void uring_withdraw(struct uring *uring, struct uring_slot *slot)
+{
+	struct io_uring_sqe *sqe;
+
+	if (slot->base.flags & SLOT_LISTED) {
+		uring_list_drop(uring, slot);
+		return;
+	}
+	assert(uring_unsubmitted(uring, slot));
+	sqe = &uring->sqes[slot->sq_position & uring->sq_mask];
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_NOP;
+	sqe->fd = -1;
+	sqe->user_data = TAGGED(TAG_IGNORED, 0);
+	if (uring_has(uring, UL_FEATURE_CQE_SKIP))
+		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+int uring_cancel(struct ul_driver *driver, ul_token token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = token >> TAG_SHIFT == 0 ? uring_slot_find(uring, token) : NULL;
+
+	if (slot == NULL || slot->base.verb >= URING_WAKE)
+		return -ENOENT;
+	if (slot->base.state == UL_CANCELLING || slot->base.state == UL_DONE)
+		return -EINPROGRESS;
+	if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
+	    uring_unsubmitted(uring, slot)) {
+		uring_withdraw(uring, slot);
+		/*
+		 * Completions that were harvested before may still be on their
+		 * way to the owner, so the end must come behind them.
+		 */
+		if (slot->base.flags & SLOT_BEGAN) {
+			uring_done(uring, slot, -ECANCELED);
+			return -EINPROGRESS;
+		}
+		uring_slot_end(uring, slot);
+		slot->base.state = UL_DONE;
+		ul_slot_free(&uring->slots, &slot->base);
+		return 0;
+	}
+	slot->base.state = UL_CANCELLING;
+	/* A receive that moves is being cancelled already. */
+	if ((slot->base.flags & SLOT_MOVING) == 0)
+		uring_push_cancel(uring, slot);
+	return -EINPROGRESS;
+}

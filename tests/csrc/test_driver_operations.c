@@ -1,0 +1,428 @@
+/*
+ * What both drivers promise, through the table alone: connections, datagrams,
+ * readiness, time and files.
+ *
+ *     test_driver_operations uring|selector [disabled features [one test]]
+ */
+#include <poll.h>
+#include <sys/resource.h>
+
+#include "driver_fixture.h"
+
+/* --- Connections ---------------------------------------------------------- */
+
+static void accept_gives_each_connection_once(struct bench *bench)
+{
+	struct record server = { 0 };
+	struct sockaddr_in address;
+	int listener = make_listener(&address);
+	int clients[30];
+
+	bench_open(bench);
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
+	            -EINPROGRESS);
+	for (int index = 0; index < 30; index++) {
+		struct record client = { 0 };
+
+		clients[index] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		CHECK_EQUAL(RESULT_OF(bench, &client,
+		                      bench->table->connect(bench->driver, &client, clients[index],
+		                                            (struct sockaddr *)&address,
+		                                            sizeof(address), &client.token)), 0);
+	}
+	UNTIL(bench, server.completions == 30);
+	CHECK_EQUAL(server.ends, 0);
+	for (int index = 0; index < 30; index++) {
+		int fd = server.results[index];
+
+		CHECK(fd >= 0);
+		CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+		CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+		CHECK_EQUAL(write(clients[index], "c", 1), 1);
+		close(fd);
+		close(clients[index]);
+	}
+	bench_cancel(bench, &server);
+	CHECK_EQUAL(server.result, -ECANCELED);
+	close(listener);
+	bench_close(bench);
+}
+
+static void accept_without_descriptors_ends_with_emfile(struct bench *bench)
+{
+	struct record server = { 0 };
+	struct sockaddr_in address;
+	struct rlimit before;
+	struct rlimit tight;
+	int listener = make_listener(&address);
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int probe;
+
+	bench_open(bench);
+	CHECK_EQUAL(getrlimit(RLIMIT_NOFILE, &before), 0);
+	probe = dup(0);
+	close(probe);
+	tight = before;
+	tight.rlim_cur = (rlim_t)probe;
+	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+	UNTIL(bench, server.ends == 1);
+	CHECK_EQUAL(server.result, -EMFILE);
+	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
+	            -EINPROGRESS);
+	UNTIL(bench, server.completions == 2);
+	CHECK(server.result >= 0);
+	close(server.result);
+	bench_cancel(bench, &server);
+	close(client);
+	close(listener);
+	bench_close(bench);
+}
+
+static void connect_to_nobody_is_refused(struct bench *bench)
+{
+	struct record client = { 0 };
+	struct sockaddr_in address;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	close(make_listener(&address));
+	bench_open(bench);
+	CHECK_EQUAL(RESULT_OF(bench, &client,
+	                      bench->table->connect(bench->driver, &client, fd,
+	                                            (struct sockaddr *)&address, sizeof(address),
+	                                            &client.token)), -ECONNREFUSED);
+	close(fd);
+	bench_close(bench);
+}
+
+static void connect_to_a_unix_listener_succeeds(struct bench *bench)
+{
+	struct record client = { 0 };
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	socklen_t size = sizeof(address);
+
+	/* An abstract name of the kernel's choice. */
+	CHECK_EQUAL(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)), 0);
+	CHECK_EQUAL(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+	CHECK_EQUAL(listen(listener, 5), 0);
+	bench_open(bench);
+	CHECK_EQUAL(RESULT_OF(bench, &client,
+	                      bench->table->connect(bench->driver, &client, fd,
+	                                            (struct sockaddr *)&address, size,
+	                                            &client.token)), 0);
+	close(fd);
+	close(listener);
+	bench_close(bench);
+}
+
+/* --- Datagrams ------------------------------------------------------------ */
+
+static void recv_from_gives_each_datagram_with_its_sender(struct bench *bench)
+{
+	static unsigned char large[60000];
+	struct record reader = { 0 };
+	struct record sender = { 0 };
+	struct sockaddr_in here;
+	struct sockaddr_in there;
+	int receiver = make_udp(&here);
+	int fd = make_udp(&there);
+
+	memset(large, 'L', sizeof(large));
+	bench_open(bench);
+	CHECK_EQUAL(bench->table->recv_from(bench->driver, &reader, receiver, &reader.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(RESULT_OF(bench, &sender,
+	                      bench->table->send_to(bench->driver, &sender, fd, "ping", 4,
+	                                            (struct sockaddr *)&here, sizeof(here),
+	                                            &sender.token)), 4);
+	UNTIL(bench, reader.completions == 1);
+	CHECK_EQUAL(reader.size, 4);
+	CHECK_EQUAL(memcmp(reader.data, "ping", 4), 0);
+	CHECK_EQUAL(reader.address_size, sizeof(there));
+	CHECK_EQUAL(memcmp(&reader.address, &there, sizeof(there)), 0);
+	/* An empty one is one. */
+	CHECK_EQUAL(RESULT_OF(bench, &sender,
+	                      bench->table->send_to(bench->driver, &sender, fd, "", 0,
+	                                            (struct sockaddr *)&here, sizeof(here),
+	                                            &sender.token)), 0);
+	UNTIL(bench, reader.completions == 2);
+	CHECK_EQUAL(reader.result, 0);
+	CHECK(reader.flags & UL_MORE);
+	CHECK_EQUAL(RESULT_OF(bench, &sender,
+	                      bench->table->send_to(bench->driver, &sender, fd, large,
+	                                            sizeof(large), (struct sockaddr *)&here,
+	                                            sizeof(here), &sender.token)), sizeof(large));
+	UNTIL(bench, reader.completions == 3);
+	CHECK_EQUAL(reader.result, sizeof(large));
+	CHECK((reader.flags & UL_TRUNCATED) == 0);
+	for (int index = 0; index < 200; index++) {
+		CHECK_EQUAL(sendto(fd, "x", 1, 0, (struct sockaddr *)&here, sizeof(here)), 1);
+		if (index % 20 == 19)
+			UNTIL(bench, reader.completions == 4 + index);
+	}
+	/* A connected socket needs no address. */
+	CHECK_EQUAL(connect(fd, (struct sockaddr *)&here, sizeof(here)), 0);
+	CHECK_EQUAL(RESULT_OF(bench, &sender,
+	                      bench->table->send_to(bench->driver, &sender, fd, "c", 1, NULL, 0,
+	                                            &sender.token)), 1);
+	UNTIL(bench, reader.completions == 204);
+	bench_cancel(bench, &reader);
+	close(fd);
+	close(receiver);
+	record_free(&reader);
+	bench_close(bench);
+}
+
+static void recv_from_a_vanished_peer_ends_with_refused(struct bench *bench)
+{
+	struct record reader = { 0 };
+	struct sockaddr_in here;
+	struct sockaddr_in there;
+	int fd = make_udp(&here);
+
+	close(make_udp(&there));
+	CHECK_EQUAL(connect(fd, (struct sockaddr *)&there, sizeof(there)), 0);
+	bench_open(bench);
+	CHECK_EQUAL(bench->table->recv_from(bench->driver, &reader, fd, &reader.token),
+	            -EINPROGRESS);
+	bench_turn(bench, 0);
+	CHECK_EQUAL(send(fd, "x", 1, 0), 1);
+	UNTIL(bench, reader.ends == 1);
+	CHECK_EQUAL(reader.result, -ECONNREFUSED);
+	close(fd);
+	bench_close(bench);
+}
+
+static void recv_from_a_unix_socket_works(struct bench *bench)
+{
+	struct record reader = { 0 };
+	int sockets[2];
+
+	bench_open(bench);
+	CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sockets), 0);
+	CHECK_EQUAL(bench->table->recv_from(bench->driver, &reader, sockets[0], &reader.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(write(sockets[1], "first", 5), 5);
+	CHECK_EQUAL(write(sockets[1], "second", 6), 6);
+	UNTIL(bench, reader.completions == 2);
+	CHECK_EQUAL(reader.size, 11);
+	CHECK_EQUAL(memcmp(reader.data, "firstsecond", 11), 0);
+	bench_cancel(bench, &reader);
+	close_pair(sockets);
+	record_free(&reader);
+	bench_close(bench);
+}
+
+static void recv_message_fills_the_callers_header(struct bench *bench)
+{
+	struct record reader = { 0 };
+	struct sockaddr_in here;
+	struct sockaddr_in there;
+	struct sockaddr_in from;
+	char buffer[3];
+	struct iovec iov = { buffer, sizeof(buffer) };
+	struct msghdr message = { .msg_name = &from, .msg_namelen = sizeof(from),
+	                          .msg_iov = &iov, .msg_iovlen = 1 };
+	int receiver = make_udp(&here);
+	int fd = make_udp(&there);
+
+	bench_open(bench);
+	CHECK_EQUAL(bench->table->recv_message(bench->driver, &reader, receiver, &message, 0,
+	                                       &reader.token), -EINPROGRESS);
+	bench_turn(bench, 0);
+	CHECK_EQUAL(sendto(fd, "abcdef", 6, 0, (struct sockaddr *)&here, sizeof(here)), 6);
+	UNTIL(bench, reader.ends == 1);
+	CHECK_EQUAL(reader.result, 3);
+	CHECK_EQUAL(memcmp(buffer, "abc", 3), 0);
+	CHECK(message.msg_flags & MSG_TRUNC);
+	CHECK_EQUAL(message.msg_namelen, sizeof(there));
+	CHECK_EQUAL(memcmp(&from, &there, sizeof(there)), 0);
+	close(fd);
+	close(receiver);
+	bench_close(bench);
+}
+
+/* --- Readiness, time, files ----------------------------------------------- */
+
+static void poll_reports_readiness_once(struct bench *bench)
+{
+	struct record poller = { 0 };
+	int sockets[2];
+
+	bench_open(bench);
+	make_pair(sockets);
+	started(&poller, bench->table->poll(bench->driver, &poller, sockets[0], POLLIN,
+	                                    &poller.token));
+	bench_quiet(bench);
+	CHECK_EQUAL(poller.ends, 0);
+	CHECK_EQUAL(write(sockets[1], "x", 1), 1);
+	UNTIL(bench, poller.ends == 1);
+	CHECK(poller.result & POLLIN);
+	bench_quiet(bench);
+	CHECK_EQUAL(poller.completions, 1);
+	CHECK(RESULT_OF(bench, &poller, bench->table->poll(bench->driver, &poller, sockets[0],
+	                                                   POLLOUT, &poller.token)) & POLLOUT);
+	drain_socket(sockets[0]);
+	started(&poller, bench->table->poll(bench->driver, &poller, sockets[0], POLLIN,
+	                                    &poller.token));
+	bench_turn(bench, 0);
+	bench_cancel(bench, &poller);
+	CHECK_EQUAL(poller.result, -ECANCELED);
+	close_pair(sockets);
+	bench_close(bench);
+}
+
+static void timeout_ends_in_time_and_not_before(struct bench *bench)
+{
+	struct record timer = { 0 };
+	struct record other = { 0 };
+	int64_t start;
+
+	bench_open(bench);
+	start = now_ns();
+	CHECK_EQUAL(bench->table->timeout(bench->driver, &other, (uint64_t)(100 * SECOND_NS),
+	                                  &other.token), -EINPROGRESS);
+	CHECK_EQUAL(RESULT_OF(bench, &timer, bench->table->timeout(bench->driver, &timer,
+	                                                           20 * MILLISECOND_NS,
+	                                                           &timer.token)), -ETIME);
+	CHECK(now_ns() - start >= 20 * MILLISECOND_NS);
+	CHECK(now_ns() - start < SECOND_NS);
+	bench_cancel(bench, &other);
+	CHECK_EQUAL(other.result, -ECANCELED);
+	bench_close(bench);
+}
+
+static void read_and_write_keep_to_their_offsets(struct bench *bench)
+{
+	struct record file = { 0 };
+	char name[] = "/tmp/ul_test_XXXXXX";
+	char buffer[16] = "";
+	int fd = mkstemp(name);
+
+	unlink(name);
+	bench_open(bench);
+	CHECK_EQUAL(RESULT_OF(bench, &file, bench->table->write(bench->driver, &file, fd, "abcdef",
+	                                                        6, 10, &file.token)), 6);
+	CHECK_EQUAL(RESULT_OF(bench, &file, bench->table->write(bench->driver, &file, fd, "0123",
+	                                                        4, -1, &file.token)), 4);
+	CHECK_EQUAL(lseek(fd, 0, SEEK_CUR), 4);
+	CHECK_EQUAL(RESULT_OF(bench, &file, bench->table->read(bench->driver, &file, fd, buffer,
+	                                                       16, 12, &file.token)), 4);
+	CHECK_EQUAL(memcmp(buffer, "cdef", 4), 0);
+	CHECK_EQUAL(RESULT_OF(bench, &file, bench->table->read(bench->driver, &file, fd, buffer,
+	                                                       16, 16, &file.token)), 0);
+	close(fd);
+	bench_close(bench);
+}
+
+static void read_of_an_empty_pipe_waits(struct bench *bench)
+{
+	struct record reader = { 0 };
+	char buffer[8];
+	int fds[2];
+
+	bench_open(bench);
+	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	CHECK_EQUAL(bench->table->read(bench->driver, &reader, fds[0], buffer, 8, -1,
+	                               &reader.token), -EINPROGRESS);
+	bench_quiet(bench);
+	CHECK_EQUAL(reader.ends, 0);
+	CHECK_EQUAL(write(fds[1], "pipe", 4), 4);
+	UNTIL(bench, reader.ends == 1);
+	CHECK_EQUAL(reader.result, 4);
+	CHECK_EQUAL(bench->table->read(bench->driver, &reader, fds[0], buffer, 8, -1,
+	                               &reader.token), -EINPROGRESS);
+	bench_turn(bench, 0);
+	close(fds[1]);
+	UNTIL(bench, reader.ends == 2);
+	CHECK_EQUAL(reader.result, 0);
+	close(fds[0]);
+	bench_close(bench);
+}
+
+static void write_to_a_full_pipe_waits(struct bench *bench)
+{
+	static char block[65536];
+	struct record writer = { 0 };
+	int fds[2];
+
+	bench_open(bench);
+	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	while (write(fds[1], block, sizeof(block)) > 0)
+		continue;
+	CHECK_EQUAL(bench->table->write(bench->driver, &writer, fds[1], "x", 1, -1,
+	                                &writer.token), -EINPROGRESS);
+	bench_quiet(bench);
+	CHECK_EQUAL(writer.ends, 0);
+	CHECK(read(fds[0], block, sizeof(block)) > 0);
+	UNTIL(bench, writer.ends == 1);
+	CHECK_EQUAL(writer.result, 1);
+	close(fds[0]);
+	close(fds[1]);
+	bench_close(bench);
+}
+
+static void splice_to_a_full_socket_waits_for_room(struct bench *bench)
+{
+	struct record mover = { 0 };
+	int sockets[2];
+	int fds[2];
+
+	bench_open(bench);
+	make_tcp_pair(sockets);
+	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	CHECK_EQUAL(write(fds[1], "spliced", 7), 7);
+	CHECK_EQUAL(RESULT_OF(bench, &mover,
+	                      bench->table->splice(bench->driver, &mover, fds[0], -1, sockets[0],
+	                                           -1, 100, 0, &mover.token)), 7);
+	fill_socket(sockets[0]);
+	CHECK_EQUAL(write(fds[1], "late", 4), 4);
+	CHECK_EQUAL(bench->table->splice(bench->driver, &mover, fds[0], -1, sockets[0], -1, 100, 0,
+	                                 &mover.token), -EINPROGRESS);
+	bench_quiet(bench);
+	CHECK_EQUAL(mover.ends, 1);
+	while (mover.ends == 1) {
+		drain_socket(sockets[1]);
+		bench_turn(bench, MILLISECOND_NS);
+	}
+	CHECK_EQUAL(mover.result, 4);
+	/* And with nothing to move. */
+	CHECK_EQUAL(bench->table->splice(bench->driver, &mover, fds[0], -1, sockets[0], -1, 100, 0,
+	                                 &mover.token), -EINPROGRESS);
+	bench_quiet(bench);
+	CHECK_EQUAL(mover.ends, 2);
+	CHECK_EQUAL(write(fds[1], "more", 4), 4);
+	UNTIL(bench, mover.ends == 3);
+	CHECK_EQUAL(mover.result, 4);
+	close(fds[0]);
+	close(fds[1]);
+	close_pair(sockets);
+	bench_close(bench);
+}
+
+int main(int count, char **arguments)
+{
+	static const struct test tests[] = {
+		TEST(accept_gives_each_connection_once),
+		TEST(accept_without_descriptors_ends_with_emfile),
+		TEST(connect_to_nobody_is_refused),
+		TEST(connect_to_a_unix_listener_succeeds),
+		TEST(recv_from_gives_each_datagram_with_its_sender),
+		TEST(recv_from_a_vanished_peer_ends_with_refused),
+		TEST(recv_from_a_unix_socket_works),
+		TEST(recv_message_fills_the_callers_header),
+		TEST(poll_reports_readiness_once),
+		TEST(timeout_ends_in_time_and_not_before),
+		TEST(read_and_write_keep_to_their_offsets),
+		TEST(read_of_an_empty_pipe_waits),
+		TEST(write_to_a_full_pipe_waits),
+		TEST(splice_to_a_full_socket_waits_for_room),
+	};
+
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), arguments, count);
+}

@@ -1,0 +1,339 @@
+/*
+ * What only the ring can get wrong: its receive buffers, its thread, the probe.
+ *
+ *     test_uring_life uring [disabled features [one test]]
+ */
+#include <poll.h>
+#include <pthread.h>
+
+#include "driver_fixture.h"
+#include "uring.h"
+
+/* --- Receive buffers ------------------------------------------------------ */
+
+static unsigned pool_of(struct bench *bench, const struct record *reader)
+{
+	struct uring *uring = uring_of(bench->driver);
+
+	return uring_slot_find(uring, reader->token)->pool;
+}
+
+static void bulk_stream_moves_to_large_buffers_and_back(struct bench *bench)
+{
+	static char block[1024 * 1024];
+	struct record reader = { 0 };
+	struct uring *uring;
+	size_t written = 0;
+	int sockets[2];
+
+	bench_open(bench);
+	make_tcp_pair(sockets);
+	uring = uring_of(bench->driver);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	            -EINPROGRESS);
+	CHECK(uring->pools[POOL_BULK].base == NULL);
+	while (written < sizeof(block)) {
+		ssize_t sent = write(sockets[1], block, sizeof(block) - written);
+
+		if (sent > 0)
+			written += (size_t)sent;
+		bench_turn(bench, 0);
+	}
+	UNTIL(bench, reader.size == written);
+	CHECK_EQUAL(pool_of(bench, &reader), POOL_BULK);
+	for (int round = 1; round < 40; round++) {
+		CHECK_EQUAL(write(sockets[1], "small", 5), 5);
+		UNTIL(bench, reader.size == written + (size_t)round * 5);
+	}
+	CHECK_EQUAL(pool_of(bench, &reader), POOL_SMALL);
+	bench_cancel(bench, &reader);
+	close_pair(sockets);
+	record_free(&reader);
+	bench_close(bench);
+}
+
+struct flood {
+	int fd;
+	_Atomic bool stop;
+};
+
+static void *flood(void *argument)
+{
+	static const char block[65536];
+	struct flood *state = argument;
+
+	while (!state->stop)
+		if (send(state->fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			usleep(50);
+	return NULL;
+}
+
+static void flooding_socket_leaves_the_others_their_turn(struct bench *bench)
+{
+	struct record flooded = { 0 };
+	struct record readers[10] = { 0 };
+	struct flood state;
+	pthread_t thread;
+	int sockets[10][2];
+	int pair[2];
+
+	bench_open(bench);
+	make_tcp_pair(pair);
+	state = (struct flood){ .fd = pair[1] };
+	CHECK_EQUAL(bench->table->recv(bench->driver, &flooded, pair[0], &flooded.token),
+	            -EINPROGRESS);
+	for (int index = 0; index < 10; index++) {
+		make_tcp_pair(sockets[index]);
+		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0],
+		                               &readers[index].token), -EINPROGRESS);
+	}
+	CHECK_EQUAL(pthread_create(&thread, NULL, flood, &state), 0);
+	for (size_t round = 1; round <= 30; round++) {
+		int turns = 0;
+
+		for (int index = 0; index < 10; index++)
+			CHECK_EQUAL(write(sockets[index][1], "x", 1), 1);
+		for (int index = 0; index < 10; index++)
+			while (readers[index].size < round) {
+				bench_turn(bench, TURN_NS);
+				flooded.size = 0;
+				CHECK(turns++ < 200);
+			}
+	}
+	state.stop = true;
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	for (int index = 0; index < 10; index++) {
+		bench_cancel(bench, &readers[index]);
+		close_pair(sockets[index]);
+		record_free(&readers[index]);
+	}
+	bench_cancel(bench, &flooded);
+	close_pair(pair);
+	record_free(&flooded);
+	bench_close(bench);
+}
+
+static void lent_buffers_are_nobody_elses(struct bench *bench)
+{
+	struct ul_completion completions[64];
+	struct record reader = { 0 };
+	int count = 0;
+	int sockets[2];
+
+	bench->options.buffer_count = 4;
+	bench->options.buffer_size = 4;
+	bench->options.bulk_count = 1;
+	bench->options.bulk_size = 4;
+	bench_open(bench);
+	make_tcp_pair(sockets);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(write(sockets[1], "aaaabbbbccccddddeeeeffff", 24), 24);
+	/* Nothing is given back: what is lent keeps its bytes, and no more comes. */
+	for (int turn = 0; turn < 20; turn++) {
+		int more;
+
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
+		while ((more = bench->table->harvest(bench->driver, completions + count,
+		                                     64 - count)) > 0)
+			count += more;
+	}
+	/* All of the small pool, or what came before the move to the only bulk buffer. */
+	CHECK(count >= 3 && count <= 5);
+	for (int index = 0; index < count; index++) {
+		char letters[4];
+
+		memset(letters, 'a' + index, 4);
+		CHECK_EQUAL(memcmp(completions[index].data, letters, 4), 0);
+	}
+	for (int index = 0; index < count; index++)
+		record_add(bench, &completions[index]);
+	UNTIL(bench, reader.size == 24);
+	CHECK_EQUAL(memcmp(reader.data, "aaaabbbbccccddddeeeeffff", 24), 0);
+	CHECK(bench->table->statistics(bench->driver)->starved > 0);
+	bench_cancel(bench, &reader);
+	close_pair(sockets);
+	record_free(&reader);
+	bench_close(bench);
+}
+
+/* --- Requests ------------------------------------------------------------- */
+
+static void request_runs_any_one_shot_operation(struct bench *bench)
+{
+	struct record record = { 0 };
+	struct ul_request request = { .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD,
+	                              .address = (uintptr_t)"/dev/null", .op_flags = O_RDONLY };
+
+	bench_open(bench);
+	CHECK(RESULT_OF(bench, &record, bench->table->submit(bench->driver, &record, &request,
+	                                                     &record.token)) >= 0);
+	close(record.result);
+	request.address = (uintptr_t)"/no/such/file";
+	CHECK_EQUAL(RESULT_OF(bench, &record, bench->table->submit(bench->driver, &record, &request,
+	                                                           &record.token)), -ENOENT);
+	request.opcode = 250;
+	CHECK_EQUAL(RESULT_OF(bench, &record, bench->table->submit(bench->driver, &record, &request,
+	                                                           &record.token)), -EINVAL);
+	bench_close(bench);
+}
+
+/* --- Threads -------------------------------------------------------------- */
+
+static void *drive_for_a_while(void *argument)
+{
+	struct bench *bench = argument;
+
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	bench_quiet(bench);
+	bench->table->end(bench->driver);
+	return NULL;
+}
+
+static void write_under_way_when_the_thread_changes_is_not_repeated(struct bench *bench)
+{
+	static char block[65536];
+	struct record writer = { 0 };
+	struct record late = { 0 };
+	pthread_t thread;
+	int fds[2];
+
+	bench_open(bench);
+	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	while (write(fds[1], block, sizeof(block)) > 0)
+		continue;
+	CHECK_EQUAL(bench->table->write(bench->driver, &writer, fds[1], "x", 1, -1, &writer.token),
+	            -EINPROGRESS);
+	bench_turn(bench, 0);
+	bench->table->end(bench->driver);
+	/* The kernel has not seen this one: it is done by the next thread. */
+	CHECK_EQUAL(bench->table->poll(bench->driver, &late, fds[1], POLLOUT, &late.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(pthread_create(&thread, NULL, drive_for_a_while, bench), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	/* Kernels before 5.19 answered EAGAIN: then it had not begun, and goes on. */
+	if (writer.ends == 1)
+		CHECK_EQUAL(writer.result, -ECANCELED);
+	CHECK_EQUAL(late.ends, 0);
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	while (read(fds[0], block, sizeof(block)) > 0)
+		continue;
+	UNTIL(bench, late.ends == 1);
+	CHECK(late.result & POLLOUT);
+	UNTIL(bench, writer.ends == 1);
+	CHECK(writer.result == -ECANCELED || writer.result == 1);
+	CHECK_EQUAL(bench->table->statistics(bench->driver)->rebuilt, 2);
+	close(fds[0]);
+	close(fds[1]);
+	bench_close(bench);
+}
+
+static void *shut_down(void *argument)
+{
+	struct bench *bench = argument;
+
+	bench->table->shutdown(bench->driver);
+	return NULL;
+}
+
+static void shutdown_from_another_thread_says_what_to_keep(struct bench *bench)
+{
+	struct record reader = { 0 };
+	struct record receiver = { 0 };
+	struct record unseen = { 0 };
+	pthread_t thread;
+	char buffer[8];
+	bool foreign;
+	int sockets[2];
+
+	bench_open(bench);
+	foreign = has(bench, UL_FEATURE_SINGLE_ISSUER);
+	make_tcp_pair(sockets);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(bench->table->recv_into(bench->driver, &receiver, sockets[1], buffer, 8, 0,
+	                                    &receiver.token), -EINPROGRESS);
+	bench_quiet(bench);
+	bench->table->end(bench->driver);
+	CHECK_EQUAL(bench->table->poll(bench->driver, &unseen, sockets[1], POLLPRI,
+	                               &unseen.token), -EINPROGRESS);
+	CHECK_EQUAL(pthread_create(&thread, NULL, shut_down, bench), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	bench_harvest(bench);
+	CHECK_EQUAL(reader.ends, 1);
+	CHECK_EQUAL(receiver.ends, 1);
+	CHECK_EQUAL(unseen.ends, 1);
+	CHECK_EQUAL(receiver.result, -ECANCELED);
+	CHECK_EQUAL((receiver.flags & UL_KEEP) != 0, foreign);
+	CHECK_EQUAL(unseen.flags & UL_KEEP, 0);
+	bench->table->destroy(bench->driver);
+	close_pair(sockets);
+}
+
+static void turn_in_a_thread_that_did_not_begin_it_makes_a_new_ring(struct bench *bench)
+{
+	struct record timer = { 0 };
+	pthread_t thread;
+
+	bench_open(bench);
+	/* Begun elsewhere without an end, as no loop should. */
+	CHECK_EQUAL(pthread_create(&thread, NULL, drive_for_a_while, bench), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	CHECK_EQUAL(RESULT_OF(bench, &timer, bench->table->timeout(bench->driver, &timer, 1000,
+	                                                           &timer.token)), -ETIME);
+	bench_close(bench);
+}
+
+/* --- Probing -------------------------------------------------------------- */
+
+static void probe_of_every_mask_finds_a_ring_that_works(struct bench *bench)
+{
+	struct ul_probe probe;
+
+	for (unsigned bit = 0; bit < UL_FEATURE_COUNT; bit++) {
+		CHECK(ul_feature_name(bit) != NULL);
+		CHECK_EQUAL(ul_probe(&probe, UINT64_C(1) << bit), 0);
+		CHECK_EQUAL(probe.features >> bit & 1, 0);
+	}
+	CHECK(ul_feature_name(UL_FEATURE_COUNT) == NULL);
+	CHECK_EQUAL(ul_probe(&probe, UINT64_MAX), 0);
+	CHECK_EQUAL(probe.features, 0);
+	(void)bench;
+}
+
+static void open_with_a_limit_on_descriptors_fails_cleanly(struct bench *bench)
+{
+	struct ul_failure failure;
+	int fds[512];
+	int count = 0;
+
+	while (count < 512 && (fds[count] = dup(0)) >= 0)
+		count++;
+	if (count < 512) {
+		/* One descriptor less each time: every step of opening fails once. */
+		for (int left = 0; left < 3; left++) {
+			CHECK(ul_open(UL_KIND_URING, &bench->options, &failure) == NULL);
+			CHECK_EQUAL(failure.error, EMFILE);
+			close(fds[--count]);
+		}
+	}
+	while (count > 0)
+		close(fds[--count]);
+}
+
+int main(int count, char **arguments)
+{
+	static const struct test tests[] = {
+		TEST(bulk_stream_moves_to_large_buffers_and_back),
+		TEST(flooding_socket_leaves_the_others_their_turn),
+		TEST(lent_buffers_are_nobody_elses),
+		TEST(request_runs_any_one_shot_operation),
+		TEST(write_under_way_when_the_thread_changes_is_not_repeated),
+		TEST(shutdown_from_another_thread_says_what_to_keep),
+		TEST(turn_in_a_thread_that_did_not_begin_it_makes_a_new_ring),
+		TEST(probe_of_every_mask_finds_a_ring_that_works),
+		TEST(open_with_a_limit_on_descriptors_fails_cleanly),
+	};
+
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), arguments, count);
+}

@@ -1,0 +1,289 @@
+"""Which driver a loop gets, what it says about that, and the ways to get a loop.
+
+What a process may have of io_uring is decided once per process, so most of
+these run in children, some under a seccomp filter that refuses the ring.
+"""
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+
+import uring_loop
+
+# A filter as containers have it: io_uring_setup (425 everywhere) fails with this errno.
+REFUSE_RING = """
+import ctypes, errno, os, struct, sys
+def refuse_ring(number):
+    load, equal, give = 0x20, 0x15, 0x06
+    code = b"".join(
+        struct.pack("HBBI", *line)
+        for line in (
+            (load, 0, 0, 0),
+            (equal, 0, 1, 425),
+            (give, 0, 0, 0x00050000 | number),
+            (give, 0, 0, 0x7FFF0000),
+        )
+    )
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+    libc = ctypes.CDLL(None, use_errno=True)
+    no_new_privileges, set_seccomp, filter_mode = 38, 22, 2
+    assert libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0
+    program = Program(len(code) // 8, code)
+    if libc.prctl(set_seccomp, filter_mode, ctypes.byref(program)) != 0:
+        print("no filter:", os.strerror(ctypes.get_errno()))
+        sys.exit(77)
+"""
+
+# A connection with bulk both ways, a timer, a call from a thread, a watched pipe.
+EXERCISE = """
+import asyncio, os, threading
+async def exercise():
+    loop = asyncio.get_running_loop()
+    async def echo(reader, writer):
+        while data := await reader.read(100_000):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    async def client(number):
+        reader, writer = await asyncio.open_connection(*address)
+        blob = os.urandom(300_000)
+        sending = loop.create_task(send(writer, blob))
+        assert await reader.readexactly(len(blob)) == blob
+        await sending
+        writer.close()
+        await writer.wait_closed()
+    async def send(writer, blob):
+        writer.write(blob)
+        await writer.drain()
+    await asyncio.gather(*(client(number) for number in range(10)))
+    server.close()
+    await server.wait_closed()
+    await asyncio.sleep(0.001)
+    woken = asyncio.Event()
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(woken.set,))
+    thread.start()
+    await woken.wait()
+    thread.join()
+    read, write = os.pipe()
+    readable = loop.create_future()
+    loop.add_reader(read, lambda: readable.done() or readable.set_result(None))
+    os.write(write, b"x")
+    await readable
+    loop.remove_reader(read)
+    os.close(read)
+    os.close(write)
+"""
+
+
+def child(text, **environment):
+    """(output, log) of a Python program with these variables set."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("URING_LOOP_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(text)],
+        env={**variables, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.strip()
+
+
+def has_ring():
+    from uring_loop.driver import ring_report
+
+    return ring_report().reason is None
+
+
+needs_ring = pytest.mark.skipif(
+    sys.platform != "linux" or not has_ring(), reason="this machine offers no ring"
+)
+
+TELL_DRIVER = """
+import uring_loop
+loop = uring_loop.new_event_loop()
+print(loop.driver)
+loop.close()
+"""
+
+
+@needs_ring
+@pytest.mark.parametrize("choice", ["auto", "uring", None, ""])
+def test_driver_with_a_ring_available_is_the_ring(choice):
+    environment = {} if choice is None else {"URING_LOOP_DRIVER": choice}
+    assert child(TELL_DRIVER, **environment) == ("uring", "")
+
+
+def test_driver_forced_to_the_selector_is_the_selector():
+    assert child(TELL_DRIVER, URING_LOOP_DRIVER="selector") == ("selector", "")
+
+
+@pytest.mark.parametrize("choice", ["epoll", "URING", "1"])
+def test_driver_of_an_unknown_name_raises_value_error(monkeypatch, choice):
+    monkeypatch.setenv("URING_LOOP_DRIVER", choice)
+    with pytest.raises(ValueError, match=f"URING_LOOP_DRIVER must be .*, not '{choice}'"):
+        uring_loop.new_event_loop()
+
+
+def test_feature_of_an_unknown_name_raises_value_error():
+    text = """
+        import uring_loop
+        try:
+            uring_loop.new_event_loop()
+        except ValueError as error:
+            print(error)
+    """
+    out, _ = child(text, URING_LOOP_DISABLE="no_such_feature")
+    assert "no_such_feature" in out
+
+
+REFUSALS = [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EINVAL, errno.ENOMEM, errno.EXFULL]
+
+
+@needs_ring
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+def test_ring_refused_for_any_reason_means_the_selector_and_one_log_line(number):
+    text = f"""
+        refuse_ring({number})
+        import asyncio, uring_loop
+        for _ in range(3):
+            loop = uring_loop.new_event_loop()
+            print(loop.driver)
+            loop.run_until_complete(exercise())
+            loop.close()
+    """
+    out, log = child(REFUSE_RING + EXERCISE + textwrap.dedent(text))
+    assert out == "selector\nselector\nselector"
+    assert len(log.splitlines()) == 1
+    assert "selector" in log
+    assert errno.errorcode[number] in log
+
+
+@needs_ring
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+def test_ring_refused_but_forced_raises_with_the_reason(number):
+    text = f"""
+        refuse_ring({number})
+        import uring_loop
+        try:
+            uring_loop.new_event_loop()
+        except RuntimeError as error:
+            print(error)
+    """
+    out, log = child(REFUSE_RING + textwrap.dedent(text), URING_LOOP_DRIVER="uring")
+    assert errno.errorcode[number] in out
+    assert log == ""
+
+
+@needs_ring
+def test_ring_without_any_one_feature_or_all_of_them_still_works():
+    """Each kernel feature has a form for kernels that lack it."""
+    from uring_loop.driver import ring_report
+
+    names = list(ring_report().features)
+    assert names
+    text = """
+        import uring_loop
+        loop = uring_loop.new_event_loop()
+        loop.run_until_complete(exercise())
+        loop.close()
+        print(loop.driver)
+    """
+    program = EXERCISE + textwrap.dedent(text)
+    for disabled in [*names, ",".join(names)]:
+        out, _ = child(program, URING_LOOP_DISABLE=disabled, URING_LOOP_DRIVER="uring")
+        assert out == "uring", disabled
+
+
+def test_run_returns_the_result_on_our_loop():
+    async def main():
+        loop = asyncio.get_running_loop()
+        return isinstance(loop, uring_loop.EventLoop), loop.get_debug()
+
+    assert uring_loop.run(main()) == (True, False)
+    assert uring_loop.run(main(), debug=True) == (True, True)
+
+
+def test_run_with_a_factory_uses_it():
+    made = []
+
+    def factory():
+        made.append(uring_loop.new_event_loop())
+        return made[-1]
+
+    async def main():
+        return asyncio.get_running_loop()
+
+    assert uring_loop.run(main(), loop_factory=factory) is made[0]
+    assert made[0].is_closed()
+
+
+def test_run_inside_a_running_loop_raises():
+    async def inner():
+        pass
+
+    async def main():
+        coroutine = inner()
+        try:
+            with pytest.raises(RuntimeError, match="cannot be called from a running event loop"):
+                uring_loop.run(coroutine)
+        finally:
+            coroutine.close()
+
+    uring_loop.run(main())
+
+
+def test_new_event_loop_makes_event_loops_and_the_class_is_callable():
+    for loop in (uring_loop.new_event_loop(), uring_loop.EventLoop()):
+        assert isinstance(loop, uring_loop.EventLoop)
+        assert isinstance(loop, asyncio.AbstractEventLoop)
+        assert loop.driver in ("uring", "selector")
+        loop.close()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 16), reason="asyncio of this Python has no policies")
+def test_policy_and_install_make_our_loops():
+    text = """
+        import asyncio, warnings, uring_loop
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            uring_loop.install()
+            assert isinstance(asyncio.get_event_loop_policy(), uring_loop.EventLoopPolicy)
+            policy = uring_loop.EventLoopPolicy()
+        loop = policy.new_event_loop()
+        assert isinstance(loop, uring_loop.EventLoop)
+        loop.close()
+        async def main():
+            print(isinstance(asyncio.get_running_loop(), uring_loop.EventLoop))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            asyncio.run(main())
+    """
+    assert child(text) == ("True", "")
+
+
+def test_package_imports_nothing_of_asyncio_by_itself():
+    text = "import sys, uring_loop; print('asyncio' in sys.modules)"
+    assert child(text) == ("False", "")
+
+
+def test_package_lists_what_it_offers_and_nothing_unknown():
+    for name in uring_loop.__all__:
+        assert name in dir(uring_loop)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            assert getattr(uring_loop, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'unknown'"):
+        uring_loop.unknown  # noqa: B018
