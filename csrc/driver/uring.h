@@ -162,6 +162,7 @@ struct uring {
 	uint32_t done_ready;         /* how many of them the last turn() has seen */
 	uint32_t enter_flags;        /* IORING_ENTER_* of every call */
 	int enter_fd;                /* the ring, or its registered number */
+	uint32_t accepts;            /* accept streams that live */
 	bool has_ring;
 	bool forked;                 /* what is here is the parent's */
 	bool watches_fired;          /* the set is to be looked at in this harvest */
@@ -345,6 +346,7 @@ typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cq
 int uring_rebuild(struct uring *uring);
 void uring_shutdown(struct ul_driver *driver);
 /* Give every entry of the completion queue to `handle`.  0, or what it answered. */
+void uring_park_accepts(struct uring *uring);
 int uring_read_queue(struct uring *uring, uring_entry_handler handle);
 /* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */
 int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe);

@@ -11,6 +11,8 @@
 /* How long the kernel may take to let go of our memory. */
 #define SHUTDOWN_NS UINT64_C(1000000000)
 #define REBUILD_NS UINT64_C(100000000)
+/* A cancelled accept has ended after one; more than a few would be a bug. */
+#define PARK_LOOKS 8
 
 struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number)
 {
@@ -73,6 +75,9 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 			slot->base.state = UL_QUEUED;
 		return 0;
 	}
+	/* All read: from the start again. */
+	if (uring->kept_next == uring->kept_count)
+		uring->kept_next = uring->kept_count = 0;
 	kept = realloc(uring->kept, (uring->kept_count + 1) * sizeof(*kept));
 	if (kept == NULL)
 		return -ENOMEM;
@@ -91,6 +96,38 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 			uring_list_drop(uring, slot);
 	}
 	return 0;
+}
+
+/*
+ * An accept waits as an exclusive waiter: of several on one socket the kernel
+ * wakes a single one (io_uring/net.c, since 5.13).  One that stays armed while
+ * its loop does not run takes connections' wake-ups from whoever serves the
+ * socket meanwhile, another thread's ring or a forked child, and loses them.
+ * So none stays: each is cancelled here, and starts again when its entry is
+ * harvested in the next run.
+ */
+void uring_park_accepts(struct uring *uring)
+{
+	uint32_t armed = 1;
+	uint32_t number;
+	int looks;
+
+	for (looks = 0; uring->accepts != 0 && armed != 0 && looks < PARK_LOOKS; looks++) {
+		armed = 0;
+		for (number = 1; number <= uring_slot_count(uring); number++) {
+			struct uring_slot *slot = uring_slot_number(uring, number);
+
+			if (slot == NULL || slot->base.verb != URING_ACCEPT || !in_kernel(slot) ||
+			    slot->base.flags & (SLOT_POLLING | SLOT_LISTED))
+				continue;
+			armed++;
+			if (looks == 0 && slot->base.state == UL_IN_KERNEL)
+				uring_push_cancel(uring, slot);
+		}
+		if (armed != 0 && (uring_flush(uring, IORING_ENTER_GETEVENTS) < 0 ||
+		                   uring_read_queue(uring, uring_keep) != 0))
+			return;
+	}
 }
 
 /* While shutting down: the entry's terminal completion, and nothing else of it. */

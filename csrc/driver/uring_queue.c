@@ -90,6 +90,8 @@ void uring_slot_end(struct uring *uring, struct uring_slot *slot)
 	struct uring_cold *cold = slot->cold;
 
 	uring->statistics.in_flight--;
+	if (slot->base.verb == URING_ACCEPT)
+		uring->accepts--;
 	if (unlikely(slot->base.flags & SLOT_UNSAFE))
 		return;
 	if (unlikely(slot->buffer >= 0)) {

@@ -191,6 +191,7 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
 	*token = 0;
 	if (unlikely(slot == NULL))
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
+	uring->accepts++;
 	slot->sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
 	if (uring_has(uring, UL_FEATURE_MULTISHOT_ACCEPT))
 		slot->sqe.ioprio = IORING_ACCEPT_MULTISHOT;

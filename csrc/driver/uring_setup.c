@@ -292,6 +292,7 @@ void uring_end(struct ul_driver *driver)
 	/* What was written last leaves now, and not with the next run. */
 	if (uring->sq_tail != uring->sq_head)
 		uring_flush(uring, 0);
+	uring_park_accepts(uring);
 	/* Completions outside the queue would be lost with the ring. */
 	while (IO_URING_READ_ONCE(*uring->sq_kflags) & IORING_SQ_CQ_OVERFLOW) {
 		if (uring_read_queue(uring, uring_keep) != 0 ||
