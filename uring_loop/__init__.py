@@ -46,6 +46,10 @@ def run(
     """Run a coroutine to its end in a new event loop, as asyncio.run() does."""
     import asyncio
 
+    from . import _stdlib
+
+    if _stdlib.get_running_loop_or_none() is not None:
+        raise RuntimeError("uring_loop.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
         return runner.run(main)
 

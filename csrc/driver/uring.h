@@ -170,6 +170,7 @@ struct uring {
 	bool closed;                 /* shut down */
 	bool enabled;
 	bool running;                /* between begin() and end() */
+	bool bulk_lent;              /* in this harvest(): it ends here */
 	uint32_t run_enters;         /* since begin() */
 
 	struct ul_pool pools[POOLS];
@@ -299,6 +300,7 @@ void uring_recycle(struct ul_driver *driver, unsigned char *data);
 /* Start a stream (again) the way its descriptor and this kernel want it. */
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 /* Each: how many completions went to `out`, 0 or 1. */
+int uring_bulk_receive(struct uring *uring, struct uring_slot *slot, struct ul_completion *out);
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
                          const struct io_uring_cqe *cqe, struct ul_completion *out);
 int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,

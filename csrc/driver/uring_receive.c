@@ -10,12 +10,19 @@
  *     holds no buffer
  *     multishot or one-shot accept, which needs no buffer
  *
- * A receive that keeps filling small buffers moves to the bulk pool, and back
+ * A receive that keeps filling small buffers becomes a bulk receive, and back
  * when it stops: it is cancelled and started again.  At most one receive of a
  * stream is in the kernel, so the bytes stay in order.
+ *
+ * A bulk receive only polls in the kernel; harvest() then calls recv(2), into
+ * one large buffer that is lent, dispatched and given back before the next.
+ * Copying is what bulk costs, and one buffer that stays in the cache halves
+ * it; a ring of large buffers would be cold, or, if small, leave most streams
+ * without one and serve those that have one again and again.
  */
 #include "uring.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -94,7 +101,7 @@ static void receive_start(struct uring *uring, struct uring_slot *slot, bool pol
 	const struct ul_pool *pool = &uring->pools[slot->pool];
 
 	if (pool->ring == NULL) {
-		if (poll_first)
+		if (poll_first || slot->pool == POOL_BULK)
 			uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
 		else
 			own_buffer_receive(uring, slot);
@@ -363,6 +370,45 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 	if (slot->base.flags & SLOT_MOVING)
 		move(slot);
 	start_again(uring, slot, !more_waits);
+}
+
+int uring_bulk_receive(struct uring *uring, struct uring_slot *slot, struct ul_completion *out)
+{
+	struct ul_pool *pool = &uring->pools[POOL_BULK];
+	int index = ul_pool_take(pool);
+	struct io_uring_cqe entry = { 0 };
+	ssize_t size;
+
+	if (unlikely(index < 0)) {
+		starve(uring, slot);
+		return 0;
+	}
+	do {
+		size = recv(slot->sqe.fd, ul_pool_data(pool, (uint32_t)index), pool->size,
+		            MSG_DONTWAIT);
+	} while (size < 0 && errno == EINTR);
+	if (unlikely(size <= 0)) {
+		ul_pool_give(pool, (uint32_t)index);
+		if (size < 0 && errno == EAGAIN) {
+			uring_stream_start(uring, slot, true);
+			return 0;
+		}
+		return uring_finish(uring, slot, out, size == 0 ? 0 : -errno, 0);
+	}
+	*out = (struct ul_completion){
+		.owner = slot->base.owner,
+		.token = ul_slot_token(&slot->base),
+		.result = (int32_t)size,
+		.flags = UL_LENT | UL_MORE,
+		.data = ul_pool_lend(pool, (uint32_t)index),
+	};
+	uring->bulk_lent = true;
+	slot->retries = 0;
+	entry.res = (int32_t)size;
+	if (unlikely(wants_to_move(uring, slot, &entry)))
+		move(slot);
+	start_again(uring, slot, true);
+	return 1;
 }
 
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,

@@ -20,7 +20,8 @@
 #define CQ_ENTRIES 4096
 #define BUFFER_COUNT 256
 #define BUFFER_SIZE 4096
-#define BULK_COUNT 16
+/* One at a time is lent; a few for a batch that an exception interrupts. */
+#define BULK_COUNT 4
 #define BULK_SIZE (256 * 1024)
 #define DATAGRAM_COUNT 64
 #define DATAGRAM_SIZE (256 * 1024)
@@ -161,9 +162,10 @@ bool uring_may_enter(const struct uring *uring)
 /* A pool is mapped, and handed to the ring, when it is first needed. */
 int uring_pool_prepare(struct uring *uring, unsigned pool)
 {
-	bool wants_ring = pool == POOL_DATAGRAM ?
-	                          uring_has(uring, UL_FEATURE_MULTISHOT_RECV) :
-	                          uring_has(uring, UL_FEATURE_BUFFER_RING);
+	/* Bulk is received at harvest, into a buffer taken for that moment. */
+	bool wants_ring = pool == POOL_DATAGRAM ? uring_has(uring, UL_FEATURE_MULTISHOT_RECV) :
+	                  pool == POOL_SMALL    ? uring_has(uring, UL_FEATURE_BUFFER_RING) :
+	                                          false;
 	int result;
 
 	if (likely(uring->pools[pool].base != NULL))
