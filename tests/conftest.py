@@ -7,6 +7,7 @@ task, no unraisable exception, no unexpected call of the exception handler.
 """
 
 import asyncio
+import functools
 import gc
 import os
 import threading
@@ -79,6 +80,12 @@ def loop_of(kind):
     loop = uring_loop.new_event_loop()
     assert loop.driver == kind
     return loop
+
+
+@pytest.fixture
+def make_unwatched_loop(loop_kind):
+    """Makes loops of the kind under test to which nobody else refers."""
+    return functools.partial(loop_of, loop_kind)
 
 
 @pytest.fixture

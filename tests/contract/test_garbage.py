@@ -16,10 +16,8 @@ class Thing:
     """Something that can be weakly referenced."""
 
 
-def test_loop_closed_and_dropped_is_collected(loop_kind):
-    from conftest import loop_of
-
-    loop = loop_of(loop_kind)
+def test_loop_closed_and_dropped_is_collected(make_unwatched_loop):
+    loop = make_unwatched_loop()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     reference = weakref.ref(loop)
@@ -47,10 +45,8 @@ def test_loop_closed_with_callbacks_and_timers_frees_them(make_loop):
     assert [reference() for reference in references] == [None] * 6
 
 
-def test_loop_in_cycles_with_its_own_callbacks_is_collected(loop_kind):
-    from conftest import loop_of
-
-    loop = loop_of(loop_kind)
+def test_loop_in_cycles_with_its_own_callbacks_is_collected(make_unwatched_loop):
+    loop = make_unwatched_loop()
     thing = Thing()
     thing.loop = loop
     thing.handle = loop.call_later(1000, print, thing)
