@@ -170,6 +170,7 @@ struct Loop {
 	PyObject *current_handle;     /* owned; debug mode: what runs now */
 	uint64_t turn;
 	uint64_t timer_sequence;
+	uint32_t sends;               /* started since the last wait */
 	double slow_callback_duration;
 	unsigned long thread;         /* of the running loop, when `running` */
 	bool closed;

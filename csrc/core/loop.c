@@ -16,6 +16,8 @@ PyTypeObject *LoopType;
 #define WAIT_MAX_SECONDS 86400.0
 /* Turns in a row that may keep the GIL before another thread must get it. */
 #define TURNS_WITH_GIL 128
+/* Sends in one call from which on it is worth to let other threads run meanwhile. */
+#define SENDS_WITH_GIL 8
 
 /* ---- time ---------------------------------------------------------------- */
 
@@ -130,15 +132,19 @@ static int64_t loop_timeout(Loop *self)
 
 static int loop_wait(Loop *self, int64_t timeout_ns)
 {
+	bool keep = timeout_ns != 0 ? self->table->immediate(self->driver)
+	                            : self->turn % TURNS_WITH_GIL != 0;
 	int status;
 
-	if (timeout_ns != 0 ? self->table->immediate(self->driver) : self->turn % TURNS_WITH_GIL) {
+	/* Each send that leaves with the call is some microseconds of the kernel's. */
+	if (keep && self->sends < SENDS_WITH_GIL) {
 		status = self->table->turn(self->driver, timeout_ns);
 	} else {
 		Py_BEGIN_ALLOW_THREADS
 		status = self->table->turn(self->driver, timeout_ns);
 		Py_END_ALLOW_THREADS
 	}
+	self->sends = 0;
 	self->turn++;
 	self->unharvested = true;
 	if (unlikely(self->orphan_count > 0))

@@ -349,6 +349,7 @@ static int stream_flush(Stream *self)
 		if (likely(status == -EINPROGRESS)) {
 			self->send.token = token;
 			self->in_flight = count;
+			self->loop->sends++;
 			sink_hold(self->loop, &self->send);
 			return 0;
 		}
