@@ -1,11 +1,12 @@
 """The loop's sock_*() methods: plain non-blocking sockets.
 
-Each tries the system call first, and only where it would block waits for the
-socket with the driver's poll verb and tries again.  So nothing is ever taken
-from a socket for a task that has gone: a byte that had arrived stays in the
-kernel when its receiver is cancelled, where the next recv() of whatever kind
-finds it, and a connection is accepted only into the hands of a running task.
-Errors come from the socket object itself, as asyncio's do.
+Connecting is an operation of the driver's. The others try the system call
+first, and only where it would block wait for the socket with the driver's poll
+verb and try again. So nothing is ever taken from a socket for a task that has
+gone: a byte that had arrived stays in the kernel when its receiver is
+cancelled, where the next recv() of whatever kind finds it, and a connection is
+accepted only into the hands of a running task. Errors come from the socket
+object itself, as asyncio's do.
 
 Each function is a method of EventLoop, hence the first parameter.
 Source: asyncio, Working with socket objects directly.
@@ -20,7 +21,7 @@ import socket
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from . import operations, readiness, resolve
+from . import addresses, operations, readiness, resolve
 from ._stdlib import check_ssl_socket
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 # A UNIX listener whose backlog is full cannot be waited for: ask again, ever less often.
 _BACKLOG_RETRY_SECONDS = 0.001
 _BACKLOG_RETRY_SECONDS_MAX = 0.064
+
+_NETWORK_SAYS = (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET)
 
 
 def _check(loop: EventLoop, sock: socket.socket) -> None:
@@ -131,6 +134,29 @@ async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> No
             self, address, family=sock.family, type=sock.type, proto=sock.proto
         )
         address = infos[0][4]
+        try:
+            name = addresses.encode(sock.family, address)
+        except (AttributeError, OSError, OverflowError, TypeError, ValueError):
+            pass  # the socket module says what is wrong with it
+        else:
+            await _connect(self, sock, name, address)
+            return
+    await _connect_by_readiness(self, sock, address)
+
+
+async def _connect(loop: EventLoop, sock: socket.socket, name: bytes, address: Any) -> None:
+    descriptor = sock.fileno()
+    readiness.check_descriptor_free(loop, descriptor)
+    try:
+        await operations.run(loop, loop._driver.lib.ul_connect, descriptor, name, len(name))
+    except OSError as exc:
+        # asyncio's words for what only the network could tell.
+        if exc.errno in _NETWORK_SAYS:
+            raise OSError(exc.errno, f"Connect call failed {address}") from None
+        raise
+
+
+async def _connect_by_readiness(loop: EventLoop, sock: socket.socket, address: Any) -> None:
     retry_seconds = _BACKLOG_RETRY_SECONDS
     while True:
         try:
@@ -142,7 +168,7 @@ async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> No
                 break
         await asyncio.sleep(retry_seconds)
         retry_seconds = min(retry_seconds * 2, _BACKLOG_RETRY_SECONDS_MAX)
-    await _ready(self, sock, select.POLLOUT)
+    await _ready(loop, sock, select.POLLOUT)
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error != 0:
         raise OSError(error, f"Connect call failed {address}")

@@ -7,49 +7,11 @@ Knows verbs only through the core, and neither rings nor selectors.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from typing import Any
 
-from . import _core, _stdlib
-
-Address = Any
-
-
-def _decode_ipv4(raw: bytes) -> Address:
-    return socket.inet_ntop(socket.AF_INET, raw[4:8]), int.from_bytes(raw[2:4], "big")
-
-
-def _decode_ipv6(raw: bytes) -> Address:
-    host = socket.inet_ntop(socket.AF_INET6, raw[8:24])
-    port = int.from_bytes(raw[2:4], "big")
-    flow = int.from_bytes(raw[4:8], "big")
-    scope = int.from_bytes(raw[24:28], sys.byteorder)
-    return host, port, flow, scope
-
-
-def _decode_unix(raw: bytes) -> Address:
-    path = raw[2:]
-    if path[:1] == b"\0":
-        return path  # an abstract name: bytes, as the socket module gives it
-    return os.fsdecode(path.split(b"\0", 1)[0])
-
-
-_DECODERS = {
-    socket.AF_INET: _decode_ipv4,
-    socket.AF_INET6: _decode_ipv6,
-    socket.AF_UNIX: _decode_unix,
-}
-
-
-def decode_address(raw: bytes) -> Address:
-    """A kernel's struct sockaddr as the address that the socket module would give.
-
-    raw: the struct, as long as the kernel said it is. KeyError for families
-    whose form we do not know. Source: sockaddr(3type), socket.getpeername.
-    """
-    return _DECODERS[int.from_bytes(raw[:2], sys.byteorder)](raw)
+from . import _core, _stdlib, addresses
 
 
 class StreamTransport(_core.Stream):
@@ -91,11 +53,11 @@ class StreamTransport(_core.Stream):
         sock.close()
         return sock
 
-    def _read_address(self, raw: bytes | None, method: str) -> Address:
+    def _read_address(self, raw: bytes | None, method: str) -> Any:
         if raw is None:
             return None
         try:
-            return decode_address(raw)
+            return addresses.decode(raw)
         except KeyError:
             try:
                 return getattr(self._sock, method)()
