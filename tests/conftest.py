@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import os
+import signal
 import threading
 
 import pytest
@@ -27,6 +28,10 @@ def pytest_addoption(parser):
 
 
 def pytest_sessionstart(session):
+    # Started in the background of a script, Python has SIGINT ignored, and so would every
+    # child; the tests of Ctrl-C are about the usual case.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # The collection after each test then looks only at what that test made.
     gc.collect()
     gc.freeze()
