@@ -3,7 +3,8 @@
  *
  * One receive stream per socket; the driver arms it again and again.  Pausing
  * does not end it at once: what still arrives is kept, in order, and only when
- * more than KEPT_BYTES_MAX have come is the receive cancelled.  Ending it at
+ * more than KEPT_BYTES_MAX have come is the receive cancelled; what a ring then
+ * still delivers is one burst, as many bytes as its buffers hold.  Ending it at
  * each short pause would cost more than the pauses save (a cancel and a new
  * arming for each response of a server that pauses while it answers).
  */

@@ -159,7 +159,8 @@ def test_streams_reader_over_its_limit_pauses_the_transport_and_loses_nothing(lo
 
 
 def test_streams_drain_waits_for_a_slow_reader(loop):
-    size = 4 << 20
+    # Far more than the two sockets' buffers hold, which is close to 4 MiB by default.
+    size = 16 << 20
 
     async def slow(reader, writer):
         await release.wait()
