@@ -46,7 +46,7 @@ int operation_completed(Loop *self, const struct ul_completion *completion)
 	}
 	Py_DECREF(token);
 	if (unlikely(completion->flags & UL_KEEP))
-		Py_INCREF(entry); /* the kernel may still touch what it keeps */
+		Py_INCREF(PyTuple_GET_ITEM(entry, 1)); /* the kernel may still touch it */
 	args[0] = PyLong_FromLong(completion->result);
 	args[1] = PyLong_FromUnsignedLong(completion->flags);
 	if (args[0] == NULL || args[1] == NULL) {

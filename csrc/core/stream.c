@@ -465,6 +465,13 @@ int stream_traverse(Stream *self, visitproc visit, void *arg)
 
 int stream_clear(Stream *self)
 {
+	/* Abandoned in another thread, and the loop was closed before it could hear of it. */
+	if (unlikely(self->state == STREAM_JOINING && self->loop != NULL)) {
+		PyObject *exception = PyErr_GetRaisedException();
+
+		stream_join(self);
+		PyErr_SetRaisedException(exception);
+	}
 	Py_CLEAR(self->extra);
 	Py_CLEAR(self->protocol);
 	Py_CLEAR(self->context);

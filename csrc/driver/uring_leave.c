@@ -382,6 +382,37 @@ int uring_rebuild(struct uring *uring)
 
 /* --- Shut down ------------------------------------------------------------ */
 
+/*
+ * May the kernel touch memory of ours, or of the owner, after it has seen the
+ * submission?  Addresses and durations are copied with that (io_connect_prep,
+ * io_timeout_prep); a poll names none.
+ */
+static bool borrows_memory(const struct uring *uring, const struct uring_slot *slot)
+{
+	if (slot->base.flags & SLOT_POLLING)
+		return false;
+	switch (slot->base.verb) {
+	case URING_READ:
+	case URING_WRITE:
+	case URING_REQUEST:
+		return true;
+	case URING_ACCEPT:
+	case URING_CONNECT:
+	case URING_POLL:
+	case URING_TIMEOUT:
+	case URING_SPLICE:
+		return false;
+	default:
+		/*
+		 * Sockets wait in a poll; what follows it would run in the thread that
+		 * submitted it, inside io_uring_enter(), and nowhere once the ring is
+		 * closed (io_should_terminate_tw).  As in leave_ring().
+		 */
+		return uring_may_enter(uring) ||
+		       (uring->params.flags & IORING_SETUP_DEFER_TASKRUN) == 0;
+	}
+}
+
 static void end_all(struct uring *uring, bool unsafe)
 {
 	uint32_t number;
@@ -395,7 +426,7 @@ static void end_all(struct uring *uring, bool unsafe)
 		owed = in_kernel(slot);
 		if (slot->base.flags & SLOT_LISTED)
 			uring_list_drop(uring, slot);
-		if (owed && unsafe) {
+		if (owed && unsafe && borrows_memory(uring, slot)) {
 			slot->base.flags |= SLOT_UNSAFE;
 			if (is_receive(slot))
 				uring->pools[slot->pool].leaked = true;

@@ -247,7 +247,8 @@ static void shutdown_from_another_thread_says_what_to_keep(struct bench *bench)
 	int sockets[2];
 
 	bench_open(bench);
-	foreign = has(bench, UL_FEATURE_SINGLE_ISSUER);
+	foreign = has(bench, UL_FEATURE_SINGLE_ISSUER) &&
+	          !has(bench, UL_FEATURE_DEFER_TASKRUN);
 	make_tcp_pair(sockets);
 	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
 	            -EINPROGRESS);
