@@ -130,6 +130,7 @@ def install_helpers() -> None:
         protocol_failed=protocol_failed,
         transport_event=transport_event,
         write_after_loss=write_after_loss,
+        data_refusal=_stdlib.data_refusal(),
         set_result=_stdlib.set_result_unless_cancelled,
         make_socket=make_socket,
     )

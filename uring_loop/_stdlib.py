@@ -15,6 +15,7 @@ from asyncio import (
     events,
     format_helpers,
     futures,
+    selector_events,
     sslproto,
 )
 from asyncio.log import logger
@@ -29,6 +30,7 @@ __all__ = [
     "SSLProtocol",
     "TransportSocket",
     "check_ssl_socket",
+    "data_refusal",
     "extract_stack",
     "format_callback_source",
     "format_handle",
@@ -65,13 +67,17 @@ set_result_unless_cancelled = futures._set_result_unless_cancelled
 extract_stack = format_helpers.extract_stack
 format_handle = base_events._format_handle
 
-is_debug_mode = coroutines._is_debug_mode
 iscoroutine = coroutines.iscoroutine
 # The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.
 if hasattr(coroutines, "_iscoroutinefunction"):
     iscoroutinefunction = coroutines._iscoroutinefunction
 else:
     iscoroutinefunction = coroutines.iscoroutinefunction
+
+
+def is_debug_mode() -> bool:
+    """Whether new loops start in debug mode; looked up at each call, for it may be replaced."""
+    return coroutines._is_debug_mode()
 
 
 def get_running_loop_or_none() -> Any:
@@ -89,6 +95,22 @@ def format_callback_source(function: Any, arguments: Any, *, debug: bool = False
     if sys.version_info >= (3, 13):
         return format_helpers._format_callback_source(function, arguments, debug=debug)
     return format_helpers._format_callback_source(function, arguments)
+
+
+def data_refusal() -> str:
+    """How write() of the running Python's transports refuses a type, up to the type's name.
+
+    The wording changed between patch releases; a transport says it before it looks at itself.
+    """
+    try:
+        selector_events._SelectorSocketTransport.write(None, None)
+    except TypeError as error:
+        text, found, _ = str(error).partition("'NoneType'")
+        if found:
+            return text
+    except AttributeError:
+        pass
+    return "data argument must be a bytes, bytearray, or memoryview object, not "
 
 
 def policy_base() -> type:

@@ -34,6 +34,7 @@ async def run(
     *arguments: object,
     keep: object = None,
     late: Late = None,
+    at_once: bool = False,
 ) -> int:
     """Start `verb` with its arguments and wait for its result; OSError when it fails.
 
@@ -41,6 +42,7 @@ async def run(
     keep: the memory that the operation borrows, held until it has ended.
     late: gets a result >= 0 that nobody waits for any more, to give back what
         came with it (a descriptor, say).
+    at_once: whether the kernel gets it now, rather than at the end of the turn.
     """
     loop._check_closed()
     driver = loop._driver
@@ -53,6 +55,8 @@ async def run(
     # A plain future: tasks wait for those of a subclass by a much slower path.
     future = loop.create_future()
     loop._expect(token, partial(_completed, loop, future, late), keep)
+    if at_once:
+        loop._submit()
     try:
         return await future
     except asyncio.CancelledError:

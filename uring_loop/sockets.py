@@ -148,7 +148,11 @@ async def _connect(loop: EventLoop, sock: socket.socket, name: bytes, address: A
     descriptor = sock.fileno()
     readiness.check_descriptor_free(loop, descriptor)
     try:
-        await operations.run(loop, loop._driver.lib.ul_connect, descriptor, name, len(name))
+        # Whoever scheduled us may wait for the connection elsewhere, without the loop:
+        # it is under way when this task first pauses, as by connect(2).
+        await operations.run(
+            loop, loop._driver.lib.ul_connect, descriptor, name, len(name), at_once=True
+        )
     except OSError as exc:
         # asyncio's words for what only the network could tell.
         if exc.errno in _NETWORK_SAYS:

@@ -246,6 +246,7 @@ struct helpers {
 	PyObject *protocol_failed;     /* (loop, transport, protocol, exception, message) */
 	PyObject *transport_event;     /* (transport, message): a debug log line */
 	PyObject *write_after_loss;    /* (): logs asyncio's warning */
+	PyObject *data_refusal;        /* how write() refuses a type, up to its name */
 	PyObject *set_result;          /* (future, result), unless cancelled */
 	PyObject *make_socket;         /* (fd) -> socket.socket */
 };

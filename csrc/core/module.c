@@ -83,7 +83,8 @@ static const struct {
 	HELPER(buffered_protocol), HELPER(extract_stack),    HELPER(handle_repr),
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
 	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
-	HELPER(write_after_loss), HELPER(set_result),        HELPER(make_socket),
+	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
+	HELPER(make_socket),
 #undef HELPER
 };
 

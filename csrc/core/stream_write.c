@@ -546,8 +546,7 @@ PyObject *stream_write(Stream *self, PyObject *data)
 		PyObject *name = PyType_GetName(Py_TYPE(data));
 
 		if (name != NULL)
-			PyErr_Format(PyExc_TypeError,
-			             "data argument must be a bytes-like object, not %R", name);
+			PyErr_Format(PyExc_TypeError, "%U%R", helpers.data_refusal, name);
 		Py_XDECREF(name);
 		return NULL;
 	}
@@ -567,6 +566,19 @@ PyObject *stream_write(Stream *self, PyObject *data)
 	if (unlikely(stream_queue(self, data) < 0 || stream_queued(self) < 0))
 		return NULL;
 	Py_RETURN_NONE;
+}
+
+/* What writelines() queues for an item that is not plain bytes. */
+static PyObject *view_of_item(PyObject *item)
+{
+	/* Since 3.14.8 asyncio skips what is false before it looks at its type. */
+	if (Py_Version >= 0x030E0800) {
+		int empty = PyObject_Not(item);
+
+		if (empty != 0)
+			return empty < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);
+	}
+	return PyMemoryView_FromObject(item);
 }
 
 PyObject *stream_writelines(Stream *self, PyObject *list)
@@ -591,8 +603,7 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 	views = PyTuple_New(PyTuple_GET_SIZE(fast));
 	for (i = 0; views != NULL && i < PyTuple_GET_SIZE(fast); i++) {
 		PyObject *item = PyTuple_GET_ITEM(fast, i);
-		PyObject *view = PyBytes_CheckExact(item) ? Py_NewRef(item)
-		                                          : PyMemoryView_FromObject(item);
+		PyObject *view = PyBytes_CheckExact(item) ? Py_NewRef(item) : view_of_item(item);
 
 		if (view == NULL)
 			Py_CLEAR(views);

@@ -402,3 +402,18 @@ def test_connect_accepted_socket_tls_options_without_tls_raise(loop, option):
         run(loop, loop.connect_accepted_socket(pytest.fail, sock, **{option: 1}))
     sock.close()
     other.close()
+
+
+def test_sock_connect_is_under_way_when_its_task_first_pauses(loop):
+    """A listener of the same thread may then accept without the loop's help."""
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+            listener.settimeout(5)
+            client.setblocking(False)
+            connecting = loop.create_task(loop.sock_connect(client, listener.getsockname()))
+            await asyncio.sleep(0)
+            listener.accept()[0].close()
+            await connecting
+
+    run(loop, main())

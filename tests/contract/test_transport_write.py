@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -65,13 +66,36 @@ def test_write_huge_view_of_large_items_arrives_complete(loop, loop_kind):
     assert run(loop, main()) == numbers.tobytes()
 
 
+def stock_refusal(data):
+    """What write() of stock asyncio says to `data`; patch releases worded it differently."""
+
+    async def main():
+        one, other = socket.socketpair()
+        with other:
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, sock=one
+            )
+            with pytest.raises(TypeError) as caught:
+                transport.write(data)
+            transport.close()
+            await asyncio.sleep(0)
+            return str(caught.value)
+
+    with contextlib.closing(asyncio.SelectorEventLoop()) as loop:
+        return loop.run_until_complete(main())
+
+
 @pytest.mark.parametrize("data", ["text", 1, None, [b"x"], object(), array.array("B", b"x")])
 def test_write_of_another_type_raises_type_error(loop, data):
+    text = stock_refusal(data)
+    assert text.startswith("data argument must be a bytes")
+    assert text.endswith(f" object, not '{type(data).__name__}'")
+
     async def main():
         async with attached() as (transport, protocol, _):
-            text = f"^data argument must be a bytes-like object, not '{type(data).__name__}'$"
-            with pytest.raises(TypeError, match=text):
+            with pytest.raises(TypeError) as caught:
                 transport.write(data)
+            assert str(caught.value) == text
             await iterations(2)
             assert not transport.is_closing()
             assert protocol.calls == ["connection_made"]
@@ -223,14 +247,34 @@ def test_writelines_huge_arrives_complete_after_what_was_written(loop, pair):
     run(loop, main())
 
 
+# Since 3.14.8 writelines() skips what is false before it looks at its type.
+SKIPS_FALSE = sys.version_info >= (3, 14, 8)
+
+
 @pytest.mark.parametrize("data", [["text"], [1], [None], [b"fine", "text"], 5])
-def test_writelines_of_another_type_raises_type_error(loop, data):
+def test_writelines_of_another_type_raises_type_error(loop, loop_kind, data):
+    if SKIPS_FALSE and data == [None]:
+        pytest.skip("asyncio of this Python takes None for nothing")
+    stuck = sys.version_info >= (3, 15) and isinstance(data, list) and len(data) > 1
+    oracle_lacks(loop_kind, stuck, "what precedes the item stays in the buffer for ever")
+
     async def main():
         async with attached() as (transport, _, peer):
             with pytest.raises(TypeError):
                 transport.writelines(data)
             transport.write(b"still fine")
             assert await peer.recv_exactly(10) == b"still fine"
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(not SKIPS_FALSE, reason="asyncio of this Python looks at the type first")
+def test_writelines_skips_items_that_are_false_whatever_they_are(loop):
+    async def main():
+        async with attached() as (transport, _, peer):
+            transport.writelines([None])
+            transport.writelines([b"a", None, "", 0, b"", memoryview(b""), bytearray(b"b")])
+            assert await peer.recv_exactly(2) == b"ab"
 
     run(loop, main())
 

@@ -276,6 +276,7 @@ static void child_after_fork(struct bench *bench, struct record *reader, struct 
 	bench->table->shutdown(bench->driver);
 	bench_harvest(bench);
 	bench->table->destroy(bench->driver);
+	record_free(&other);
 }
 
 static void fork_leaves_two_drivers_that_work(struct bench *bench)
