@@ -2,9 +2,18 @@
 
 import os
 import socket
+import sys
 
 import pytest
-from harness import PAIRS, BufferedRecorder, Recorder, attached, iterations, run
+from harness import (
+    PAIRS,
+    BufferedRecorder,
+    Recorder,
+    attached,
+    iterations,
+    oracle_lacks,
+    run,
+)
 
 
 @pytest.fixture(params=PAIRS)
@@ -97,7 +106,10 @@ def test_paused_and_resumed_inside_data_received_goes_on(loop, pair):
     run(loop, main())
 
 
-def test_paused_in_connection_made_starts_only_when_resumed(loop, pair):
+def test_paused_in_connection_made_starts_only_when_resumed(loop, loop_kind, pair):
+    early = sys.version_info < (3, 11, 7)
+    oracle_lacks(loop_kind, early, "in early 3.11 reading starts though it was paused")
+
     class Shy(Recorder):
         def connection_made(self, transport):
             super().connection_made(transport)
