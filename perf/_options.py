@@ -2,9 +2,8 @@
 
 import argparse
 
-import pyperf
-
 import _loops
+import pyperf
 
 
 def runner(**settings: object) -> pyperf.Runner:
