@@ -75,7 +75,6 @@ Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *
 int handle_run(Loop *loop, Handle *handle);
 void handle_cancel(Handle *handle);
 int handle_init_types(PyObject *module);
-void handle_clear_free_list(void);
 
 /* ---- ready.c: the queue of handles to run ------------------------------ */
 
@@ -269,10 +268,10 @@ void PyErr_SetRaisedException(PyObject *exception);
 
 /* Interned names. */
 #define CORE_NAMES(X) \
-	X(context) X(callback) X(time) X(loop) X(call_exception_handler) \
+	X(context) X(callback) X(time) X(loop) \
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
-	X(_attach) X(_detach) X(close) X(detach) X(fileno) X(set_result) X(set_exception) \
+	X(_attach) X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {

@@ -247,12 +247,6 @@ static void handle_dealloc(Handle *self)
 	Py_DECREF(type);
 }
 
-void handle_clear_free_list(void)
-{
-	while (free_list_count > 0)
-		PyObject_GC_Del(free_list[--free_list_count]);
-}
-
 static PyObject *handle_repr(Handle *self)
 {
 	if (self->repr != NULL)

@@ -159,11 +159,6 @@ static int core_exec(PyObject *module)
 	return 0;
 }
 
-static void core_free(void *Py_UNUSED(module))
-{
-	handle_clear_free_list();
-}
-
 static PyMethodDef core_methods[] = {
 	{"set_helpers", (PyCFunction)(void (*)(void))set_helpers, METH_VARARGS | METH_KEYWORDS,
 	 set_helpers_doc},
@@ -185,7 +180,6 @@ static struct PyModuleDef core_module = {
 	.m_size = 0,
 	.m_methods = core_methods,
 	.m_slots = core_slots,
-	.m_free = core_free,
 };
 
 PyMODINIT_FUNC PyInit__core(void)
