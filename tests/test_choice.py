@@ -7,6 +7,7 @@ these run in children, some under a seccomp filter that refuses the ring.
 import asyncio
 import errno
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,20 +17,28 @@ import pytest
 
 import uring_loop
 
-# A filter as containers have it: io_uring_setup (425 everywhere) fails with this errno.
+# A filter as containers have it: io_uring_setup (425 everywhere) fails with this errno; or, as
+# systemd's without an errno, any of the three calls (425 to 427) kills the process.
 REFUSE_RING = """
 import ctypes, errno, os, struct, sys
+load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
 def refuse_ring(number):
-    load, equal, give = 0x20, 0x15, 0x06
-    code = b"".join(
-        struct.pack("HBBI", *line)
-        for line in (
-            (load, 0, 0, 0),
-            (equal, 0, 1, 425),
-            (give, 0, 0, 0x00050000 | number),
-            (give, 0, 0, 0x7FFF0000),
-        )
+    install(
+        (load, 0, 0, 0),
+        (equal, 0, 1, 425),
+        (give, 0, 0, 0x00050000 | number),
+        (give, 0, 0, 0x7FFF0000),
     )
+def kill_ring():
+    install(
+        (load, 0, 0, 0),
+        (at_least, 0, 2, 425),
+        (at_least, 1, 0, 428),
+        (give, 0, 0, 0x80000000),
+        (give, 0, 0, 0x7FFF0000),
+    )
+def install(*lines):
+    code = b"".join(struct.pack("HBBI", *line) for line in lines)
     class Program(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -185,6 +194,66 @@ def test_ring_refused_but_forced_raises_with_the_reason(number):
     out, log = child(REFUSE_RING + textwrap.dedent(text), URING_LOOP_DRIVER="uring")
     assert errno.errorcode[number] in out
     assert log == ""
+
+
+def test_driver_forced_to_the_selector_under_a_filter_that_kills_makes_no_ring_call():
+    text = """
+        kill_ring()
+        import uring_loop
+        loop = uring_loop.new_event_loop()
+        loop.run_until_complete(exercise())
+        print(loop.driver)
+        loop.close()
+    """
+    program = REFUSE_RING + EXERCISE + textwrap.dedent(text)
+    assert child(program, URING_LOOP_DRIVER="selector") == ("selector", "")
+
+
+@needs_ring
+def test_filter_that_kills_does_kill_who_tries_a_ring():
+    """Else the test above could not fail."""
+    text = "kill_ring(); import uring_loop; uring_loop.new_event_loop()"
+    done = subprocess.run([sys.executable, "-c", REFUSE_RING + text], capture_output=True)
+    assert done.returncode in (-signal.SIGSYS, 77)
+
+
+def test_loop_with_the_sizes_of_the_environment_works_with_the_smallest_ring():
+    text = """
+        import uring_loop
+        loop = uring_loop.new_event_loop()
+        loop.run_until_complete(exercise())
+        loop.close()
+        print("done")
+    """
+    sizes = "sq_entries=2,cq_entries=4,buffer_count=2,buffer_size=16"
+    assert child(EXERCISE + textwrap.dedent(text), URING_LOOP_SIZES=sizes) == ("done", "")
+
+
+@pytest.mark.parametrize(
+    "sizes", ["sq_entries", "sq_entries=0", "sq_entries=-1", "sq_entries=x", "unknown=3", "size=8"]
+)
+def test_sizes_that_are_none_raise_value_error(monkeypatch, sizes):
+    monkeypatch.setenv("URING_LOOP_SIZES", sizes)
+    with pytest.raises(ValueError, match="URING_LOOP_SIZES must be name=number"):
+        uring_loop.new_event_loop()
+
+
+@needs_ring
+def test_features_disabled_by_argument_are_not_used():
+    loop = uring_loop.EventLoop("uring", disable=["defer_taskrun", "buffer_ring"])
+    try:
+        assert "defer_taskrun" not in loop.features
+        assert "multishot_recv" not in loop.features
+        features = loop.report()["features"]
+        assert features["defer_taskrun"]["why"] == "switched off"
+        assert "buffer_ring" in features["multishot_recv"]["why"]
+    finally:
+        loop.close()
+
+
+def test_feature_of_an_unknown_name_as_argument_raises_value_error():
+    with pytest.raises(ValueError, match="disable names an unknown feature 'no_such'"):
+        uring_loop.EventLoop(disable=["no_such"])
 
 
 @needs_ring

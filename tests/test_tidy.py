@@ -17,7 +17,7 @@ FILE_LENGTH = 800
 # Who may touch the cffi binding: the modules that own a driver or an operation.
 DRIVER_IMPORTERS = {"driver.py", "operations.py"}
 # Who may ask for a driver by name: the choice on Linux, and its refusal elsewhere.
-DRIVER_CHOOSERS = {"driver.py", "portable.py"}
+DRIVER_CHOOSERS = {"driver.py", "portable.py", "doctor.py"}
 # Who may import asyncio's private names.
 STDLIB_IMPORTERS = {"_stdlib.py"}
 

@@ -7,6 +7,8 @@ verbs, to whichever it is.
 
 URING_LOOP_DRIVER   uring, selector or auto (the default)
 URING_LOOP_DISABLE  kernel features to do without, by name, separated by commas
+URING_LOOP_SIZES    sizes of the ring, as sq_entries=64,buffer_count=32: the fields of
+                    struct ul_options in csrc/driver/binding.h
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from . import features
 from ._driver import ffi, lib
 
 _logger = logging.getLogger("uring_loop")
@@ -26,13 +30,9 @@ _CHOICES = ("auto", "uring", "selector")
 _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
 # What the C half says is the cause; this is what to do about it.
-_PERMIT = (
-    "allow io_uring_setup, io_uring_enter and io_uring_register in the container's"
-    " seccomp profile or the security module's policy"
-)
 _CURES = {
-    errno.EPERM: _PERMIT,
-    errno.EACCES: _PERMIT,
+    errno.EPERM: features.PERMIT,
+    errno.EACCES: features.PERMIT,
     errno.ENOSYS: "it takes Linux 5.7 or newer, built with io_uring, and no filter that hides it",
     errno.EINVAL: "it takes Linux 5.7 or newer",
     errno.ENOMEM: "raise RLIMIT_MEMLOCK (ulimit -l), to which kernels before 5.12 charge a ring",
@@ -46,9 +46,16 @@ class RingReport:
     """What io_uring offers to this process, found by trying it once."""
 
     reason: str | None
-    """Why there is no ring, with the cure; None when there is one."""
-    features: dict[str, str | None]
-    """Each kernel feature that we can use; None, or why it is not in use."""
+    """Why there is no ring; None when there is one."""
+    cure: str | None = None
+    """What would help, where that is known."""
+    features: dict[str, features.Feature] = field(default_factory=dict)
+    """Each kernel feature that we can use; none without a ring."""
+
+    @property
+    def explanation(self) -> str:
+        """Cause and cure in one phrase."""
+        return f"{self.reason}; {self.cure}" if self.cure else str(self.reason)
 
 
 class Driver:
@@ -56,12 +63,16 @@ class Driver:
 
     handle: the driver, the first argument of each verb in `lib`.
     token: where a verb leaves the token of the operation it started.
+    chosen_by: "argument", "URING_LOOP_DRIVER" or "auto".
+    ring: what was found out about io_uring; None when it was not asked for.
     """
 
-    __slots__ = ("_statistics", "handle", "lib", "name", "token")
+    __slots__ = ("_statistics", "chosen_by", "handle", "lib", "name", "ring", "token")
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, chosen_by: str, ring: RingReport | None) -> None:
         self.handle = handle
+        self.chosen_by = chosen_by
+        self.ring = ring
         self.lib = lib
         self.name: str = ffi.string(lib.ul_name(handle)).decode()
         self.token = ffi.new("uint64_t[1]")
@@ -101,65 +112,87 @@ class Driver:
             self.handle = None
 
 
-def open_driver(choice: str | None = None) -> Driver:
+def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Driver:
     """Open the driver for one loop.
 
     choice: "uring", "selector" or "auto"; by default what URING_LOOP_DRIVER says.
+    disable: names of kernel features to do without, besides URING_LOOP_DISABLE's.
     RuntimeError with the reason when a forced ring cannot run; OSError when not
-    even the selector can be made.
+    even the selector can be made; ValueError for unknown names.
     """
-    if choice is None:
-        choice = os.environ.get("URING_LOOP_DRIVER") or "auto"
-        if choice not in _CHOICES:
-            raise ValueError(
-                f"URING_LOOP_DRIVER must be 'uring', 'selector' or 'auto', not {choice!r}"
-            )
-    elif choice not in _CHOICES:
-        raise ValueError(f"driver must be 'uring', 'selector' or 'auto', not {choice!r}")
+    choice, chosen_by = _choice(choice)
+    disabled = _disabled_features(disable)
+    ring = None
     if choice != "selector":
-        reason = ring_report().reason
-        if reason is None:
-            handle, number, phrase = _open(lib.UL_KIND_URING)
+        ring = ring_report(disabled)
+        if ring.reason is None:
+            handle, number, phrase = _open(lib.UL_KIND_URING, disabled)
             if handle is not None:
-                return Driver(handle)
-            reason = _explain(number, phrase)
+                return Driver(handle, chosen_by, ring)
+            ring = RingReport(*_explain(number, phrase))
         if choice == "uring":
-            raise RuntimeError(f"the uring driver cannot run: {reason}")
-        _note_fallback(reason)
-    handle, number, phrase = _open(lib.UL_KIND_SELECTOR)
+            raise RuntimeError(f"the uring driver cannot run: {ring.explanation}")
+        _note_fallback(ring.explanation)
+    handle, number, phrase = _open(lib.UL_KIND_SELECTOR, 0)
     if handle is None:
         raise OSError(number, phrase or os.strerror(number))
-    return Driver(handle)
+    return Driver(handle, chosen_by, ring)
+
+
+def _choice(choice: str | None) -> tuple[str, str]:
+    """Which driver, and who says so."""
+    if choice is not None:
+        if choice not in _CHOICES:
+            raise ValueError(f"driver must be 'uring', 'selector' or 'auto', not {choice!r}")
+        return choice, "argument"
+    choice = os.environ.get("URING_LOOP_DRIVER")
+    if not choice:
+        return "auto", "auto"
+    if choice not in _CHOICES:
+        raise ValueError(
+            f"URING_LOOP_DRIVER must be 'uring', 'selector' or 'auto', not {choice!r}"
+        )
+    return choice, "auto" if choice == "auto" else "URING_LOOP_DRIVER"
 
 
 @cache
-def ring_report() -> RingReport:
-    """Try a ring, once per process, and tell what came of it."""
+def ring_report(disabled: int | None = None) -> RingReport:
+    """Try a ring, once per process, and tell what came of it.
+
+    disabled: the features to do without, as a mask; by default URING_LOOP_DISABLE's.
+    """
+    if disabled is None:
+        return ring_report(_disabled_features())
     if _ring_disabled() == 2:
         # Nobody may have one: do not even ask.
-        reason = (
-            "io_uring is disabled (kernel.io_uring_disabled=2);"
-            " enable it with sysctl kernel.io_uring_disabled=0"
+        return RingReport(
+            "io_uring is disabled (kernel.io_uring_disabled=2)",
+            "enable it with sysctl kernel.io_uring_disabled=0",
         )
-        return RingReport(reason, {})
     probe = ffi.new("struct ul_probe *")
-    lib.ul_probe(probe, _disabled_features())
+    lib.ul_probe(probe, disabled)
     if probe.error != 0:
-        return RingReport(_explain(probe.error, ffi.string(probe.reason).decode()), {})
-    features: dict[str, str | None] = {}
-    for bit, name in enumerate(_feature_names()):
-        if probe.features >> bit & 1:
-            features[name] = None
-        else:
-            features[name] = os.strerror(abs(probe.feature_errors[bit]) or errno.EOPNOTSUPP)
-    return RingReport(None, features)
+        return RingReport(*_explain(probe.error, ffi.string(probe.reason).decode()))
+    names = _feature_names()
+    used = {name: bool(probe.features >> bit & 1) for bit, name in enumerate(names)}
+    missing = frozenset(name for name in names if not used[name])
+    return RingReport(
+        None,
+        None,
+        {
+            name: features.describe(name, used[name], abs(probe.feature_errors[bit]), missing)
+            for bit, name in enumerate(names)
+        },
+    )
 
 
-def _open(kind: int) -> tuple[Any, int, str]:
+def _open(kind: int, disabled: int) -> tuple[Any, int, str]:
     """A driver, or None with the errno and the phrase of the failure."""
     options = ffi.new("struct ul_options *")
     options.size = ffi.sizeof("struct ul_options")
-    options.disable = _disabled_features()
+    options.disable = disabled
+    for name, value in _sizes().items():
+        setattr(options, name, value)
     failure = ffi.new("struct ul_failure *")
     handle = lib.ul_open(kind, options, failure)
     if handle == ffi.NULL:
@@ -167,15 +200,13 @@ def _open(kind: int) -> tuple[Any, int, str]:
     return handle, 0, ""
 
 
-def _explain(number: int, phrase: str) -> str:
-    """Cause and cure in one phrase."""
+def _explain(number: int, phrase: str) -> tuple[str, str | None]:
+    """Cause and cure."""
     number = abs(number)
     cause = f"{phrase or os.strerror(number)} ({errno.errorcode.get(number, number)})"
     if number == errno.EPERM and _ring_disabled() == 1:
-        cure = "kernel.io_uring_disabled is 1: join kernel.io_uring_group, or set it to 0"
-    else:
-        cure = _CURES.get(number, "")
-    return f"{cause}; {cure}" if cure else cause
+        return cause, "kernel.io_uring_disabled is 1: join kernel.io_uring_group, or set it to 0"
+    return cause, _CURES.get(number)
 
 
 def _ring_disabled() -> int:
@@ -195,17 +226,43 @@ def _feature_names() -> tuple[str, ...]:
     return tuple(names)
 
 
-def _disabled_features() -> int:
+def _disabled_features(names: Iterable[str] = ()) -> int:
+    """The features to do without, as a mask: these, and URING_LOOP_DISABLE's."""
+    if isinstance(names, str):
+        names = _words(names)
     bits = 0
-    for name in os.environ.get("URING_LOOP_DISABLE", "").replace(",", " ").split():
-        try:
+    for source, words in (
+        ("disable", names),
+        ("URING_LOOP_DISABLE", _words(os.environ.get("URING_LOOP_DISABLE", ""))),
+    ):
+        for name in words:
+            if name not in _feature_names():
+                raise ValueError(
+                    f"{source} names an unknown feature {name!r};"
+                    f" there are: {', '.join(_feature_names())}"
+                )
             bits |= 1 << _feature_names().index(name)
-        except ValueError:
-            raise ValueError(
-                f"URING_LOOP_DISABLE names an unknown feature {name!r};"
-                f" there are: {', '.join(_feature_names())}"
-            ) from None
     return bits
+
+
+def _sizes() -> dict[str, int]:
+    """URING_LOOP_SIZES, by field of struct ul_options."""
+    known = [name for name, _ in ffi.typeof("struct ul_options").fields]
+    known = [name for name in known if name not in ("size", "disable")]
+    sizes = {}
+    for word in _words(os.environ.get("URING_LOOP_SIZES", "")):
+        name, _, value = word.partition("=")
+        if name not in known or not value.isdecimal() or not 0 < int(value) < 2**31:
+            raise ValueError(
+                f"URING_LOOP_SIZES must be name=number, separated by commas, not {word!r};"
+                f" names are: {', '.join(known)}"
+            )
+        sizes[name] = int(value)
+    return sizes
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 @cache

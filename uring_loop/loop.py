@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
 from . import (
@@ -26,6 +26,7 @@ from . import (
     connect,
     errors,
     readiness,
+    report,
     resolve,
     server,
     sockets,
@@ -46,10 +47,12 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     driver: "uring", "selector" or "auto"; by default what the environment's
     URING_LOOP_DRIVER says, else auto.
+    disable: names of kernel features that the ring shall do without, besides
+    those of the environment's URING_LOOP_DISABLE.
     """
 
-    def __init__(self, driver: str | None = None) -> None:
-        self._driver = open_driver(driver)
+    def __init__(self, driver: str | None = None, disable: Iterable[str] = ()) -> None:
+        self._driver = open_driver(driver, disable)
         try:
             self._attach(self._driver.address, self._driver.table_address)
         except BaseException:
@@ -95,6 +98,10 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     def statistics(self) -> dict[str, int]:
         """The driver's counters; none once the loop is closed."""
         return self._driver.statistics()
+
+    def report(self) -> dict[str, Any]:
+        """What the loop runs on and why: driver, kernel features, limits, and cures."""
+        return report.of_loop(self._driver)
 
     # Running and closing.
 

@@ -11,6 +11,9 @@ import asyncio
 import logging
 import os
 import sys
+from typing import Any
+
+from . import report
 
 _logger = logging.getLogger("uring_loop")
 _noted = False
@@ -23,6 +26,19 @@ class EventLoop(asyncio.SelectorEventLoop):
     def driver(self) -> str:
         """What drives the loop; never "uring" here."""
         return "asyncio"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The kernel features that a ring would use; none here."""
+        return ()
+
+    def statistics(self) -> dict[str, int]:
+        """The driver's counters; there are none here."""
+        return {}
+
+    def report(self) -> dict[str, Any]:
+        """What the loop runs on and why."""
+        return report.without_a_kernel(self.driver, f"{sys.platform} has no io_uring")
 
     def __init__(self) -> None:
         choice = os.environ.get("URING_LOOP_DRIVER") or "auto"

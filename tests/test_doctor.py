@@ -1,0 +1,122 @@
+"""loop.report() and `python -m uring_loop doctor`: what they say, and their exit status."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from test_choice import REFUSE_RING, needs_ring
+
+import uring_loop
+from uring_loop import doctor, selftest
+
+
+def run_doctor(*arguments, prelude="", **environment):
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("URING_LOOP_")}
+    program = f"{prelude}\nfrom uring_loop.doctor import main\nsys.exit(main({list(arguments)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import sys\n" + program],
+        env={**variables, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    return done
+
+
+@needs_ring
+def test_doctor_with_a_ring_exits_with_0_and_passes_its_self_test():
+    done = run_doctor("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Driver: uring" in done.stdout
+    for name in selftest.CHECKS:
+        assert f"  {name:18} ok" in done.stdout
+
+
+def test_doctor_with_the_selector_forced_exits_with_1_and_says_who_forced_it():
+    done = run_doctor("doctor", URING_LOOP_DRIVER="selector")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "chosen by URING_LOOP_DRIVER=selector" in done.stdout
+
+
+@needs_ring
+def test_doctor_under_a_filter_exits_with_1_and_names_cause_and_cure():
+    done = run_doctor("doctor", prelude=f"{REFUSE_RING}\nrefuse_ring(1)")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "No ring: io_uring is forbidden" in done.stdout
+    assert "Cure: allow io_uring_setup" in done.stdout
+    assert "seccomp: filter" in done.stdout
+
+
+@needs_ring
+def test_doctor_with_a_ring_forced_that_cannot_be_exits_with_3_and_says_why():
+    done = run_doctor("doctor", prelude=f"{REFUSE_RING}\nrefuse_ring(1)", URING_LOOP_DRIVER="uring")
+    assert done.returncode == 3
+    assert "No loop can be made: the uring driver cannot run" in done.stdout
+
+
+def test_doctor_in_json_says_the_same_as_the_loops_report():
+    done = run_doctor("doctor", "--json")
+    facts = json.loads(done.stdout)
+    assert done.returncode == (0 if facts["driver"] == "uring" else 1)
+    loop = uring_loop.new_event_loop()
+    try:
+        report = loop.report()
+    finally:
+        loop.close()
+    if not any(name.startswith("URING_LOOP_") for name in os.environ):
+        assert {name: facts[name] for name in report} == json.loads(json.dumps(report))
+    assert set(facts["self_test"]) == set(selftest.CHECKS)
+
+
+@needs_ring
+def test_doctor_names_features_that_are_switched_off_with_their_cure():
+    done = run_doctor("doctor", URING_LOOP_DISABLE="defer_taskrun,buffer_ring")
+    assert done.returncode == 0
+    assert "switched off; cure: take it out of URING_LOOP_DISABLE" in done.stdout
+    assert "it needs buffer_ring, which is not in use" in done.stdout
+
+
+def test_doctor_without_a_command_exits_with_2():
+    done = run_doctor()
+    assert done.returncode == 2
+    assert "doctor" in done.stderr
+
+
+def test_doctor_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "uring_loop", "doctor", "--json"], capture_output=True, timeout=60
+    )
+    assert done.returncode in (0, 1)
+    assert json.loads(done.stdout)["uring_loop"] == uring_loop.__version__
+
+
+def test_doctor_with_a_check_that_fails_exits_with_3_and_says_which(monkeypatch, capsys):
+    async def fails():
+        raise selftest.CheckFailed("no timer came")
+
+    monkeypatch.setitem(selftest.CHECKS, "timers", fails)
+    assert doctor.main(["doctor"]) == 3
+    assert "FAILED: CheckFailed: no timer came" in capsys.readouterr().out
+
+
+def test_doctor_with_a_check_that_hangs_says_so_in_time(monkeypatch, capsys):
+    async def hangs():
+        import asyncio
+
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(selftest, "SECONDS_PER_CHECK", 0.01)
+    monkeypatch.setattr(selftest, "CHECKS", {"timers": hangs})
+    assert doctor.main(["doctor"]) == 3
+    assert "not done within 0.01 seconds" in capsys.readouterr().out
+
+
+def test_report_of_a_closed_loop_still_names_its_driver():
+    loop = uring_loop.new_event_loop()
+    driver = loop.driver
+    loop.close()
+    assert loop.report()["driver"] == driver

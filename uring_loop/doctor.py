@@ -1,0 +1,113 @@
+"""python -m uring_loop doctor: what would a loop run on here, and what would help?
+
+Exit status: 0 when a loop runs on io_uring, 1 when on the selector (or on
+asyncio's own loop, off Linux), 3 when no loop can be made or the self-test fails;
+argparse's 2 for wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from typing import Any
+
+from . import new_event_loop, selftest
+
+RING, SELECTOR, BROKEN = 0, 1, 3
+
+
+def examine() -> dict[str, Any]:
+    """Make a loop as a program would, run the self-test in it, and tell all."""
+    try:
+        loop = new_event_loop()
+    except (OSError, RuntimeError, ValueError) as exc:
+        return {"driver": None, "reason": str(exc), "cure": None, "self_test": {}}
+    try:
+        facts = loop.report()
+        facts["self_test"] = loop.run_until_complete(selftest.run())
+        facts["statistics"] = loop.statistics()
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+    return facts
+
+
+def status(facts: dict[str, Any]) -> int:
+    """The exit status that says it in a number."""
+    if facts["driver"] is None or any(facts["self_test"].values()):
+        return BROKEN
+    return RING if facts["driver"] == "uring" else SELECTOR
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """The facts as text for a person."""
+    lines = []
+    if "kernel" in facts:
+        lines += [
+            f"uring_loop {facts['uring_loop']}, {facts['python']}, {facts['kernel']}",
+        ]
+    if facts["driver"] is None:
+        lines.append(f"No loop can be made: {facts['reason']}")
+        return "\n".join(lines)
+    lines.append(f"Driver: {facts['driver']} (chosen by {_chooser(facts['chosen_by'])})")
+    if facts["reason"] is not None:
+        lines.append(f"  No ring: {facts['reason']}")
+        if facts["cure"] is not None:
+            lines.append(f"  Cure: {facts['cure']}")
+    elif facts["driver"] == "selector":
+        lines.append("  The ring was not asked for; unset URING_LOOP_DRIVER to try it.")
+    if "limits" in facts:
+        limits = facts["limits"]
+        lines += [
+            "System:",
+            f"  open files: {limits['open_files']}",
+            f"  locked memory: {limits['locked_memory']} (kernels before 5.12 charge a ring to it)",
+            f"  seccomp: {facts['seccomp'] or 'unknown'}",
+            f"  kernel.io_uring_disabled: {_or_missing(facts['io_uring_disabled'])}",
+        ]
+    if facts["features"]:
+        lines.append("Kernel features of the ring:")
+        lines += [_feature(name, feature) for name, feature in facts["features"].items()]
+    lines.append("Self-test:")
+    for name, problem in facts["self_test"].items():
+        lines.append(f"  {name:18} {'ok' if problem is None else 'FAILED: ' + problem}")
+    return "\n".join(lines)
+
+
+def _chooser(chosen_by: str) -> str:
+    if chosen_by == "URING_LOOP_DRIVER":
+        return f"URING_LOOP_DRIVER={os.environ.get('URING_LOOP_DRIVER')}"
+    return "trying" if chosen_by == "auto" else chosen_by
+
+
+def _or_missing(value: int | None) -> str:
+    return "not in this kernel (since 6.6)" if value is None else str(value)
+
+
+def _feature(name: str, feature: dict[str, Any]) -> str:
+    if feature["used"]:
+        return f"  {name:18} used      {feature['purpose']}"
+    line = f"  {name:18} not used  {feature['why']}"
+    return f"{line}; cure: {feature['cure']}" if feature["cure"] else line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the facts; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m uring_loop",
+        description="What a loop runs on here, and why.",
+        epilog="Exit status: 0 io_uring, 1 the selector, 3 no loop, or a failed self-test.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    doctor = commands.add_parser(
+        "doctor", help="make a loop, try it, and say what it uses and why not more"
+    )
+    doctor.add_argument("--json", action="store_true", help="the same facts, for machines")
+    options = parser.parse_args(arguments)
+    # The log line about the fallback says less than what is printed here.
+    logging.getLogger("uring_loop").setLevel(logging.CRITICAL)
+    facts = examine()
+    print(json.dumps(facts, indent=2) if options.json else describe(facts))
+    return status(facts)

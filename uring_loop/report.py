@@ -1,0 +1,112 @@
+"""What a loop runs on, and why: the facts behind loop.report() and the doctor.
+
+Plain dictionaries, lists, strings and numbers, so that they can be logged or
+sent away as JSON.  Nothing is tried here; driver.py has done that.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+_SECCOMP_MODES = {"0": "none", "1": "strict", "2": "filter"}
+
+
+def system() -> dict[str, Any]:
+    """What this process runs on: versions, limits and switches."""
+    import resource
+
+    return {
+        "uring_loop": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "limits": {
+            "open_files": _limit(resource.RLIMIT_NOFILE),
+            "locked_memory": _limit(resource.RLIMIT_MEMLOCK),
+        },
+        "seccomp": _seccomp(),
+        "io_uring_disabled": _sysctl("io_uring_disabled"),
+        "io_uring_group": _sysctl("io_uring_group"),
+    }
+
+
+def of_driver(driver: Driver) -> dict[str, Any]:
+    """What the driver is, who chose it, and what it uses of the kernel.
+
+    driver: "uring" or "selector".
+    chosen_by: "auto", "URING_LOOP_DRIVER" or "argument".
+    reason, cure: why there is no ring, and what would help; None with a ring, or
+        when nobody asked for one.
+    features: for each kernel feature whether it is used, since which Linux there
+        is one, what it is good for, and if not used, why and what would help.
+    """
+    ring = driver.ring
+    features = {} if ring is None else ring.features
+    in_use = driver.features
+    return {
+        "driver": driver.name,
+        "chosen_by": driver.chosen_by,
+        "reason": None if ring is None else ring.reason,
+        "cure": None if ring is None else ring.cure,
+        "features": {
+            name: {**asdict(feature), "used": name in in_use} for name, feature in features.items()
+        },
+    }
+
+
+def of_loop(driver: Driver) -> dict[str, Any]:
+    """Both, for loop.report()."""
+    return {**system(), **of_driver(driver)}
+
+
+def without_a_kernel(driver: str, reason: str) -> dict[str, Any]:
+    """The same where there is no Linux, or where nothing is compiled."""
+    return {
+        "uring_loop": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "driver": driver,
+        "chosen_by": "auto",
+        "reason": reason,
+        "cure": None,
+        "features": {},
+    }
+
+
+def _limit(which: int) -> int | str:
+    import resource
+
+    soft = resource.getrlimit(which)[0]
+    return "unlimited" if soft == resource.RLIM_INFINITY else soft
+
+
+def _seccomp() -> str | None:
+    for line in _lines("/proc/self/status"):
+        name, _, value = line.partition(":")
+        if name == "Seccomp":
+            return _SECCOMP_MODES.get(value.strip(), value.strip())
+    return None
+
+
+def _sysctl(name: str) -> int | None:
+    """None where the kernel has no such switch (before 6.6)."""
+    for line in _lines(f"/proc/sys/kernel/{name}"):
+        return int(line)
+    return None
+
+
+def _lines(path: str) -> list[str]:
+    if sys.platform != "linux":
+        return []
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
