@@ -27,6 +27,7 @@ __all__ = [
     "ACCEPT_RETRY_DELAY",
     "DEBUG_STACK_DEPTH",
     "SENDFILE_TRY_NATIVE",
+    "SENDFILE_UNSUPPORTED",
     "SSLProtocol",
     "TransportSocket",
     "check_ssl_socket",
@@ -43,6 +44,7 @@ __all__ = [
     "numeric_address",
     "policy_base",
     "run_until_complete_done",
+    "sendfile_read_size",
     "set_result_unless_cancelled",
     "set_reuse_port",
     "set_running_loop",
@@ -52,6 +54,7 @@ __all__ = [
 ACCEPT_RETRY_DELAY = constants.ACCEPT_RETRY_DELAY
 DEBUG_STACK_DEPTH = constants.DEBUG_STACK_DEPTH
 SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
+SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 
 SSLProtocol = sslproto.SSLProtocol
 
@@ -78,6 +81,11 @@ else:
 def is_debug_mode() -> bool:
     """Whether new loops start in debug mode; looked up at each call, for it may be replaced."""
     return coroutines._is_debug_mode()
+
+
+def sendfile_read_size() -> int:
+    """What sock_sendfile() reads at a time when it must; looked up at each call: tests set it."""
+    return constants.SENDFILE_FALLBACK_READBUFFER_SIZE
 
 
 def get_running_loop_or_none() -> Any:

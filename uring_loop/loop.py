@@ -28,6 +28,7 @@ from . import (
     readiness,
     report,
     resolve,
+    sendfile,
     server,
     sockets,
     tls,
@@ -368,3 +369,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     sock_sendto = sockets.sock_sendto
     sock_connect = sockets.sock_connect
     sock_accept = sockets.sock_accept
+
+    sock_sendfile = sendfile.sock_sendfile
+    # CPython's own tests put another in its place, to make the kernel's way fail.
+    _sendfile_native = sendfile.sendfile_native
+    sendfile = sendfile.sendfile

@@ -120,7 +120,7 @@ void stream_join(Stream *self)
 	Loop *loop = self->loop;
 
 	assert(self->state == STREAM_JOINING);
-	if (self->receive.link != NULL || self->send.link != NULL)
+	if (self->receive.link != NULL || self->send.link != NULL || self->lent)
 		return;
 	self->state = STREAM_CLOSED;
 	if (self->sock == NULL || stream_detach_socket(self))
@@ -469,6 +469,7 @@ int stream_clear(Stream *self)
 	if (unlikely(self->state == STREAM_JOINING && self->loop != NULL)) {
 		PyObject *exception = PyErr_GetRaisedException();
 
+		self->lent = false; /* who borrowed it is garbage too */
 		stream_join(self);
 		PyErr_SetRaisedException(exception);
 	}

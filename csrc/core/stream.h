@@ -45,7 +45,7 @@ struct Stream {
 	PyObject *write_context; /* owned; in which resume_writing() runs, or NULL */
 	PyObject *server;     /* owned or NULL */
 	PyObject *sock;       /* owned; the socket object, or NULL when only `fd` is known */
-	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue */
+	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
 	PyObject *peername, *sockname; /* owned; struct sockaddr as bytes, or NULL */
 	PyObject *weakrefs;
 	int fd;
@@ -61,6 +61,7 @@ struct Stream {
 	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
 	bool is_dirty;        /* on the loop's dirty list */
 	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
+	bool lent;            /* sendfile uses the descriptor: it must stay open */
 	uint32_t losses;      /* writes since the connection was lost */
 
 	/* Received while reading was paused, in order. */

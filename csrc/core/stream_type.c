@@ -120,6 +120,36 @@ static PyObject *stream_reset_empty_waiter(Stream *self, PyObject *Py_UNUSED(ign
 	Py_RETURN_NONE;
 }
 
+/*
+ * The queue is empty, and sendfile writes to the descriptor itself: it stays
+ * open until it is given back, and whoever borrows it hears from the future
+ * when the connection is lost.
+ */
+static PyObject *stream_lend_descriptor(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	PyObject *loss;
+
+	if (self->state >= STREAM_LOST) {
+		PyErr_SetString(PyExc_ConnectionError, "Connection is closed by peer");
+		return NULL;
+	}
+	loss = PyObject_CallMethod((PyObject *)self->loop, "create_future", NULL);
+	if (loss == NULL)
+		return NULL;
+	self->lent = true;
+	Py_XSETREF(self->empty_waiter, loss);
+	return Py_NewRef(loss);
+}
+
+static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	self->lent = false;
+	Py_CLEAR(self->empty_waiter);
+	if (self->state == STREAM_JOINING)
+		stream_join(self);
+	Py_RETURN_NONE;
+}
+
 /* The socket object, made when first asked for. */
 static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 {
@@ -212,6 +242,8 @@ static PyMethodDef stream_methods[] = {
 	{"_set_limits", (PyCFunction)stream_set_limits, METH_VARARGS, NULL},
 	{"_make_empty_waiter", (PyCFunction)stream_make_empty_waiter, METH_NOARGS, NULL},
 	{"_reset_empty_waiter", (PyCFunction)stream_reset_empty_waiter, METH_NOARGS, NULL},
+	{"_lend_descriptor", (PyCFunction)stream_lend_descriptor, METH_NOARGS, NULL},
+	{"_return_descriptor", (PyCFunction)stream_return_descriptor, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -260,7 +260,7 @@ static int stream_drained(Stream *self)
 		return 0;
 	if (stream_enter(self->context) < 0)
 		return -1;
-	if (self->empty_waiter != NULL)
+	if (self->empty_waiter != NULL && !self->lent)
 		status = stream_settle_empty_waiter(self);
 	if (status == 0 && self->state == STREAM_CLOSING) {
 		status = stream_lose(self, Py_None);

@@ -18,6 +18,7 @@ MODULES = [
     "test_pep492",
     "test_queues",
     "test_runners",
+    "test_sendfile",
     "test_server",
     "test_sock_lowlevel",
     "test_ssl",
@@ -98,6 +99,9 @@ EXCLUDED = {
             "TestServer2.test_wait_closed_race@3.12-3.13",
         ],
     },
+    "test_sendfile": {
+        OTHER_SELECTOR: ["PollEventLoopTests.*", "SelectEventLoopTests.*"],
+    },
     "test_sock_lowlevel": {
         OTHER_SELECTOR: ["PollEventLoopTests.*", "SelectEventLoopTests.*"],
     },
@@ -162,6 +166,9 @@ EXPECTED_FAILURES = {
             "EPollEventLoopTests.test_subprocess_terminate",
             "EPollEventLoopTests.test_subprocess_wait_no_same_group",
         ],
+    },
+    "test_sendfile": {
+        DATAGRAMS: ["EPollEventLoopTests.test_sendfile_not_supported"],
     },
     "test_streams": {
         PIPES: ["StreamTests.test_read_all_from_pipe_reader"],
