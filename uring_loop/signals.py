@@ -185,6 +185,9 @@ class Signals:
 
     def _readable(self) -> None:
         assert self._reader is not None
+        assert self._watching is not None
+        if self._watching.ready < 0:
+            raise operations.os_error(self._watching.ready)
         try:
             numbers = self._reader.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError):
