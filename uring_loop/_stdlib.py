@@ -17,6 +17,7 @@ from asyncio import (
     futures,
     selector_events,
     sslproto,
+    transports,
 )
 from asyncio.log import logger
 from asyncio.staggered import staggered_race
@@ -26,8 +27,10 @@ from typing import Any
 __all__ = [
     "ACCEPT_RETRY_DELAY",
     "DEBUG_STACK_DEPTH",
+    "LOST_WRITES_LOGGED",
     "SENDFILE_TRY_NATIVE",
     "SENDFILE_UNSUPPORTED",
+    "FlowControl",
     "SSLProtocol",
     "TransportSocket",
     "check_ssl_socket",
@@ -53,9 +56,11 @@ __all__ = [
 
 ACCEPT_RETRY_DELAY = constants.ACCEPT_RETRY_DELAY
 DEBUG_STACK_DEPTH = constants.DEBUG_STACK_DEPTH
+LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
 SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 
+FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
 
 check_ssl_socket = base_events._check_ssl_socket

@@ -25,6 +25,7 @@ from . import (
     _stdlib,
     connect,
     errors,
+    pipes,
     readiness,
     report,
     resolve,
@@ -355,6 +356,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     create_server = server.create_server
     create_unix_server = server.create_unix_server
+
+    connect_read_pipe = pipes.connect_read_pipe
+    connect_write_pipe = pipes.connect_write_pipe
 
     add_reader = readiness.add_reader
     remove_reader = readiness.remove_reader
