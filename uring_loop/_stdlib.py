@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from asyncio import (
     base_events,
+    base_subprocess,
     constants,
     coroutines,
     events,
@@ -32,12 +33,14 @@ __all__ = [
     "SENDFILE_UNSUPPORTED",
     "FlowControl",
     "SSLProtocol",
+    "SubprocessTransport",
     "TransportSocket",
     "check_ssl_socket",
     "data_refusal",
     "extract_stack",
     "format_callback_source",
     "format_handle",
+    "format_pipe",
     "get_running_loop_or_none",
     "interleave_addresses",
     "is_debug_mode",
@@ -62,6 +65,7 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 
 FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
+SubprocessTransport = base_subprocess.BaseSubprocessTransport
 
 check_ssl_socket = base_events._check_ssl_socket
 interleave_addresses = base_events._interleave_addrinfos
@@ -74,6 +78,7 @@ set_result_unless_cancelled = futures._set_result_unless_cancelled
 
 extract_stack = format_helpers.extract_stack
 format_handle = base_events._format_handle
+format_pipe = base_events._format_pipe
 
 iscoroutine = coroutines.iscoroutine
 # The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.

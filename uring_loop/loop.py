@@ -32,6 +32,7 @@ from . import (
     sendfile,
     server,
     sockets,
+    subprocesses,
     tls,
 )
 from .driver import open_driver
@@ -64,6 +65,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._transports: dict[int, weakref.ref[Any]] = {}
         self._reader_objects: dict[int, Any] = {}
         self._writer_objects: dict[int, Any] = {}
+        self._children: set[subprocesses.ExitWatch] = set()
         self._default_executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._executor_shutdown_called = False
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
@@ -159,6 +161,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             _stdlib.logger.debug("Close %r", self)
         self._close()
         self._driver.close()
+        for child in list(self._children):
+            child.close()
         self._reader_objects.clear()
         self._writer_objects.clear()
         self._executor_shutdown_called = True
@@ -359,6 +363,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     connect_read_pipe = pipes.connect_read_pipe
     connect_write_pipe = pipes.connect_write_pipe
+
+    subprocess_exec = subprocesses.subprocess_exec
+    subprocess_shell = subprocesses.subprocess_shell
 
     add_reader = readiness.add_reader
     remove_reader = readiness.remove_reader
