@@ -24,15 +24,17 @@ MODULES = [
     "test_ssl",
     "test_sslproto",
     "test_streams",
+    "test_subprocess",
     "test_taskgroups",
     "test_tasks",
     "test_threads",
     "test_timeouts",
+    "test_unix_events",
     "test_waitfor",
 ]
 
 # Those that take more than a few seconds: not in the default run of pytest.
-SLOW = ["test_ssl", "test_sslproto", "test_taskgroups", "test_tasks"]
+SLOW = ["test_ssl", "test_sslproto", "test_subprocess", "test_taskgroups", "test_tasks"]
 
 OTHER_SELECTOR = (
     "the same tests as EPollEventLoopTests, on another selector of the standard library;"
@@ -51,6 +53,18 @@ SERVER_ATTACH = (
     "counts clients by calling the private Server._attach() and _detach() as they were in 3.12;"
     " since 3.13 the same tests use real connections, and those run"
 )
+SIGNAL_MODULE = (
+    "compares the calls on a mock in place of the signal module, or looks into the private"
+    " _signal_handlers, _handle_signal and _check_signal of the selector loop"
+)
+SENDFILE_NATIVE = "calls the private _sock_sendfile_native and its _impl with mocks"
+UNIX_SOCKET_MODULE = "puts a mock in place of the socket module that unix_events imported"
+PIPE_CLASSES = (
+    "about the private pipe transports of the standard library themselves, on a loop of the"
+    " tests' own; ours has transports of its own"
+)
+WATCHER_CLASSES = "about the standard library's child watchers, which our loop does without"
+WATCHER_INACTIVE = "a child watcher that is not active stops no process here: none is asked"
 
 # Module -> reason -> tests.
 EXCLUDED = {
@@ -82,6 +96,7 @@ EXCLUDED = {
             "BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
             "BaseEventLoopWithSelectorTests.test_create_connection_service_name",
             "BaseEventLoopWithSelectorTests.test_create_connection_ssl_server_hostname_default",
+            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_ip_addr",
             "BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined",
         ],
     },
@@ -105,75 +120,53 @@ EXCLUDED = {
     "test_sock_lowlevel": {
         OTHER_SELECTOR: ["PollEventLoopTests.*", "SelectEventLoopTests.*"],
     },
+    "test_subprocess": {
+        WATCHER_INACTIVE: [
+            "GenericWatcherTests.test_create_subprocess_fails_with_inactive_watcher@-3.14",
+        ],
+    },
+    "test_unix_events": {
+        SIGNAL_MODULE: [
+            "SelectorEventLoopSignalTests.test_add_signal_handler",
+            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error",
+            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error2",
+            "SelectorEventLoopSignalTests.test_add_signal_handler_install_error3",
+            "SelectorEventLoopSignalTests.test_add_signal_handler_setup_error",
+            "SelectorEventLoopSignalTests.test_check_signal",
+            "SelectorEventLoopSignalTests.test_close",
+            "SelectorEventLoopSignalTests.test_close_on_finalizing",
+            "SelectorEventLoopSignalTests.test_handle_signal_cancelled_handler",
+            "SelectorEventLoopSignalTests.test_handle_signal_no_handler",
+            "SelectorEventLoopSignalTests.test_remove_signal_handler",
+            "SelectorEventLoopSignalTests.test_remove_signal_handler_2",
+            "SelectorEventLoopSignalTests.test_remove_signal_handler_error",
+            "SelectorEventLoopSignalTests.test_remove_signal_handler_error2",
+        ],
+        SENDFILE_NATIVE: [
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_blocking_error",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_cancel1",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_cancel2",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_exception",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_iobuffer",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_a_file",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_regular_file",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_first_call",
+            "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_next_call",
+        ],
+        UNIX_SOCKET_MODULE: ["SelectorEventLoopUnixSocketTests.test_create_unix_server_bind_error"],
+        PIPE_CLASSES: ["UnixReadPipeTransportTests.*", "UnixWritePipeTransportTests.*"],
+        WATCHER_CLASSES: [
+            "AbstractChildWatcherTests.*@-3.14",
+            "BaseChildWatcherTests.*@-3.14",
+            "FastChildWatcherTests.*@-3.14",
+            "SafeChildWatcherTests.*@-3.14",
+        ],
+    },
 }
-
-DATAGRAMS = "not built yet: datagram endpoints"
-PIPES = "not built yet: pipes"
-SUBPROCESSES = "not built yet: subprocesses"
 
 # As EXCLUDED.  These run, and must fail with NotImplementedError.
-EXPECTED_FAILURES = {
-    "test_base_events": {
-        DATAGRAMS: [
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_addr_error",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_allow_broadcast",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_cant_bind",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_connect_err",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_existing_sock_unix",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_ip_addr",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_no_addrinfo",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_no_matching_family",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_noaddr_nofamily",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_nosoreuseport",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_setblk_err",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_sock",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_sock_sockopts",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_sock_unix",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_socket_err",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_sockopts",
-            "BaseEventLoopWithSelectorTests.test_create_datagram_endpoint_wrong_sock",
-        ],
-    },
-    "test_events": {
-        DATAGRAMS: [
-            "EPollEventLoopTests.test_create_datagram_endpoint",
-            "EPollEventLoopTests.test_create_datagram_endpoint_ipv6",
-            "EPollEventLoopTests.test_create_datagram_endpoint_sock",
-            "EPollEventLoopTests.test_datagram_send_to_non_listening_address@3.13",
-        ],
-        PIPES: [
-            "EPollEventLoopTests.test_bidirectional_pty",
-            "EPollEventLoopTests.test_read_pipe",
-            "EPollEventLoopTests.test_read_pty_output",
-            "EPollEventLoopTests.test_unclosed_pipe_transport",
-            "EPollEventLoopTests.test_write_pipe",
-            "EPollEventLoopTests.test_write_pipe_disconnect_on_close",
-            "EPollEventLoopTests.test_write_pty",
-        ],
-        SUBPROCESSES: [
-            "EPollEventLoopTests.test_subprocess_close_after_finish",
-            "EPollEventLoopTests.test_subprocess_close_client_stream",
-            "EPollEventLoopTests.test_subprocess_exec",
-            "EPollEventLoopTests.test_subprocess_exec_invalid_args",
-            "EPollEventLoopTests.test_subprocess_exitcode",
-            "EPollEventLoopTests.test_subprocess_interactive",
-            "EPollEventLoopTests.test_subprocess_kill",
-            "EPollEventLoopTests.test_subprocess_send_signal",
-            "EPollEventLoopTests.test_subprocess_shell",
-            "EPollEventLoopTests.test_subprocess_shell_invalid_args",
-            "EPollEventLoopTests.test_subprocess_stderr",
-            "EPollEventLoopTests.test_subprocess_stderr_redirect_to_stdout",
-            "EPollEventLoopTests.test_subprocess_terminate",
-            "EPollEventLoopTests.test_subprocess_wait_no_same_group",
-        ],
-    },
-    "test_sendfile": {
-        DATAGRAMS: ["EPollEventLoopTests.test_sendfile_not_supported"],
-    },
-    "test_streams": {
-        PIPES: ["StreamTests.test_read_all_from_pipe_reader"],
-    },
-}
+EXPECTED_FAILURES = {}
 
 
 def entries(table, module):
