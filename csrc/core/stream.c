@@ -92,25 +92,21 @@ int stream_fatal_errno(Stream *self, int error, const char *message)
 
 /* ---- the end ------------------------------------------------------------------------ */
 
-/*
- * Take the descriptor out of the socket object, to close it together with what
- * the driver knows of it.  False when the object has closed it, or must.
- */
-static bool stream_detach_socket(Stream *self)
+bool transport_detach_socket(PyObject *sock, int fd)
 {
-	PyObject *result = PyObject_CallMethodNoArgs(self->sock, names.detach);
+	PyObject *result = PyObject_CallMethodNoArgs(sock, names.detach);
 	bool ours;
 
 	if (result == NULL) {
 		/* A socket-like object without detach(): it closes itself. */
 		PyErr_Clear();
-		result = PyObject_CallMethodNoArgs(self->sock, names.close);
+		result = PyObject_CallMethodNoArgs(sock, names.close);
 		if (result == NULL)
-			PyErr_WriteUnraisable(self->sock);
+			PyErr_WriteUnraisable(sock);
 		Py_XDECREF(result);
 		return false;
 	}
-	ours = PyLong_Check(result) && PyLong_AsLong(result) == self->fd;
+	ours = PyLong_Check(result) && PyLong_AsLong(result) == fd;
 	Py_DECREF(result);
 	return ours;
 }
@@ -123,7 +119,7 @@ void stream_join(Stream *self)
 	if (self->receive.link != NULL || self->send.link != NULL || self->lent)
 		return;
 	self->state = STREAM_CLOSED;
-	if (self->sock == NULL || stream_detach_socket(self))
+	if (self->sock == NULL || transport_detach_socket(self->sock, self->fd))
 		loop_close_fd(loop, self->fd);
 	Py_CLEAR(self->sock);
 	self->loop = NULL;
@@ -254,9 +250,8 @@ int stream_set_protocol(Stream *self, PyObject *protocol)
 	return 0;
 }
 
-/* The addresses are read now: a peer that resets would take its name along. */
-static PyObject *stream_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
-                                  int *family)
+PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
+                              int *family)
 {
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(address);
@@ -312,8 +307,9 @@ static int stream_take_socket(Stream *self, PyObject *sock)
 			PyErr_SetString(PyExc_ValueError, "the socket is closed");
 		return -1;
 	}
-	self->sockname = stream_read_name(self->fd, getsockname, &family);
-	self->peername = stream_read_name(self->fd, getpeername, &family);
+	/* The addresses are read now: a peer that resets would take its name along. */
+	self->sockname = transport_read_name(self->fd, getsockname, &family);
+	self->peername = transport_read_name(self->fd, getpeername, &family);
 	if (PyErr_Occurred())
 		return -1;
 	/* Small writes leave without waiting for an acknowledgement, as in asyncio. */

@@ -94,6 +94,14 @@ extern PyTypeObject *StreamType;
 int stream_enter(PyObject *context);
 void stream_exit(PyObject *context);
 /*
+ * Take the descriptor out of the socket object, to close it together with what
+ * the driver knows of it.  False when the object has closed it, or must.
+ */
+bool transport_detach_socket(PyObject *sock, int fd);
+/* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
+PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
+                              int *family);
+/*
  * The exception that is set came from the socket or the protocol: report it
  * and abort.  -1 when it must end the loop instead.
  */

@@ -1,0 +1,110 @@
+"""What every transport on a socket has in common, of the half that runs per connection.
+
+Names, repr and limits, over the attributes that the C types share. Knows
+neither verbs nor drivers.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import _stdlib, addresses
+
+
+class SocketTransport:
+    """A mixin for `_core.Stream` and `_core.Datagram`."""
+
+    _socket_kind = socket.SOCK_STREAM
+
+    if TYPE_CHECKING:
+        _extra: dict[str, Any]
+        _fd: int
+        _high_water: int
+        _loop: Any
+        _low_water: int
+        _queued_bytes: int
+        _raw_peername: bytes | None
+        _raw_sockname: bytes | None
+        _read_polling: bool
+        _sock: Any
+        _state: str
+        _write_polling: bool
+
+        def _set_limits(self, high: int, low: int) -> None: ...
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Facts about the connection: socket, peername, sockname and others.
+
+        Source: asyncio.BaseTransport.get_extra_info.
+        """
+        try:
+            extra = self._extra
+        except AttributeError:
+            extra = self._extra = {}
+        if name not in extra:
+            if name == "peername":
+                extra[name] = self._read_address(self._raw_peername, "getpeername")
+            elif name == "sockname":
+                extra[name] = self._read_address(self._raw_sockname, "getsockname")
+            elif name == "socket":
+                extra[name] = _stdlib.TransportSocket(self._sock or self._closed_socket())
+        return extra.get(name, default)
+
+    def _closed_socket(self) -> socket.socket:
+        """What is left of the socket when it is first asked for after the close."""
+        family = socket.AF_INET
+        if self._raw_sockname is not None:
+            family = int.from_bytes(self._raw_sockname[:2], sys.byteorder)
+        sock = socket.socket(family, self._socket_kind)
+        sock.close()
+        return sock
+
+    def _read_address(self, raw: bytes | None, method: str) -> Any:
+        if raw is None:
+            return None
+        try:
+            return addresses.decode(raw)
+        except KeyError:
+            try:
+                return getattr(self._sock, method)()
+            except (OSError, AttributeError):
+                return None
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """(low, high) water marks in bytes.
+
+        Source: asyncio.WriteTransport.get_write_buffer_limits.
+        """
+        return self._low_water, self._high_water
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Pause the protocol above `high` queued bytes, resume it at `low`.
+
+        ValueError unless high >= low >= 0.
+        Source: asyncio.WriteTransport.set_write_buffer_limits.
+        """
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._set_limits(high, low)
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        state = self._state
+        if state in ("joining", "closed"):
+            parts.append("closed")
+        elif state != "open":
+            parts.append("closing")
+        parts.append(f"fd={self._fd}")
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            parts.append("read=polling" if self._read_polling else "read=idle")
+            size = self._queued_bytes
+            polling = "polling" if self._write_polling else "idle"
+            parts.append(f"write=<{polling}, bufsize={size}>")
+        return f"<{' '.join(parts)}>"
