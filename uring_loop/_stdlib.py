@@ -37,6 +37,7 @@ __all__ = [
     "TransportSocket",
     "check_ssl_socket",
     "data_refusal",
+    "datagram_sends_empty",
     "extract_stack",
     "format_callback_source",
     "format_handle",
@@ -129,6 +130,18 @@ def data_refusal() -> str:
     except AttributeError:
         pass
     return "data argument must be a bytes, bytearray, or memoryview object, not "
+
+
+def datagram_sends_empty() -> bool:
+    """Whether sendto(b"") of the running Python sends a datagram, or does nothing.
+
+    A datagram transport that does nothing does so before it looks at itself.
+    """
+    try:
+        selector_events._SelectorDatagramTransport.sendto(None, b"")
+    except AttributeError:
+        return True
+    return False
 
 
 def policy_base() -> type:

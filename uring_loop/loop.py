@@ -24,6 +24,7 @@ from . import (
     _debug,
     _stdlib,
     connect,
+    datagrams,
     errors,
     pipes,
     readiness,
@@ -357,6 +358,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     create_unix_connection = connect.create_unix_connection
     connect_accepted_socket = connect.connect_accepted_socket
     start_tls = tls.start_tls
+
+    create_datagram_endpoint = datagrams.create_datagram_endpoint
 
     create_server = server.create_server
     create_unix_server = server.create_unix_server

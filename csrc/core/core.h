@@ -143,6 +143,7 @@ void loop_close_orphans(Loop *loop);
 /* ---- loop.c: Loop ------------------------------------------------------- */
 
 typedef struct Stream Stream;
+struct address_cache;
 
 struct watcher {
 	Handle *reader;       /* owned or NULL */
@@ -162,6 +163,7 @@ struct Loop {
 	struct sink *held;            /* sinks with an operation in flight */
 	Stream *dirty;                /* streams with bytes to send this turn; owned references */
 	Stream **dirty_tail;
+	struct address_cache *addresses; /* owned or NULL; of datagrams */
 	struct watcher *watchers;     /* owned array, by descriptor */
 	int watcher_capacity;
 	int watched;                  /* descriptors with a reader or a writer */
@@ -225,6 +227,12 @@ int streams_traverse(Loop *loop, visitproc visit, void *arg);
 /* Drop the list of streams that have something to send. */
 void streams_forget(Loop *loop);
 
+/* ---- datagram*.c, addresses.c --------------------------------------------- */
+
+int datagram_init_types(PyObject *module);
+/* Free the loop's converted addresses. */
+void addresses_release(Loop *loop);
+
 /* ---- module.c: Python's side of what is cold ----------------------------- */
 
 /*
@@ -270,6 +278,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 #define CORE_NAMES(X) \
 	X(context) X(callback) X(time) X(loop) \
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
+	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_attach) X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)

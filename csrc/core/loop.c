@@ -494,6 +494,7 @@ static void loop_dealloc(Loop *self)
 	loop_clear(self);
 	ready_release(&self->ready);
 	timers_release(&self->timers);
+	addresses_release(self);
 	PyMem_Free(self->watchers);
 	PyMem_Free(self->orphans);
 	Py_CLEAR(self->operations);

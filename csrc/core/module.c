@@ -154,7 +154,8 @@ static int core_exec(PyObject *module)
 		return -1;
 	}
 	if (names_init() < 0 || handle_init_types(module) < 0 || loop_init_types(module) < 0 ||
-	    listener_init_types(module) < 0 || stream_init_types(module) < 0)
+	    listener_init_types(module) < 0 || stream_init_types(module) < 0 ||
+	    datagram_init_types(module) < 0)
 		return -1;
 	return 0;
 }
@@ -176,7 +177,7 @@ static PyModuleDef_Slot core_slots[] = {
 static struct PyModuleDef core_module = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "uring_loop._core",
-	.m_doc = "The data plane of uring_loop: handles, scheduling, stream transports.",
+	.m_doc = "The data plane of uring_loop: handles, scheduling, transports.",
 	.m_size = 0,
 	.m_methods = core_methods,
 	.m_slots = core_slots,

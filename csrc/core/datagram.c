@@ -1,0 +1,394 @@
+/*
+ * The datagram transport: its life, from connection_made() to the closed
+ * descriptor.
+ */
+#include "datagram.h"
+#include "stream.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define WATER_HIGH_BYTES (64 * 1024)
+
+/* ---- errors ------------------------------------------------------------------------ */
+
+void datagram_log(Datagram *self, const char *message)
+{
+	PyObject *args[2] = {(PyObject *)self, NULL};
+
+	if (likely(!self->loop->debug))
+		return;
+	args[1] = PyUnicode_FromString(message);
+	if (args[1] == NULL || call_and_drop(helpers.transport_event, args, 2) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	Py_XDECREF(args[1]);
+}
+
+/* Calls a helper (loop, transport, protocol, exception, message). */
+static int datagram_call_helper(Datagram *self, PyObject *helper, PyObject *protocol,
+                                PyObject *exception, const char *message)
+{
+	PyObject *args[5] = {(PyObject *)self->loop, (PyObject *)self, protocol, exception,
+	                     PyUnicode_FromString(message)};
+	int status = -1;
+
+	if (args[0] == NULL)
+		args[0] = Py_None;
+	if (args[2] == NULL)
+		args[2] = Py_None;
+	if (args[4] != NULL)
+		status = call_and_drop(helper, args, 5);
+	Py_XDECREF(args[4]);
+	return status;
+}
+
+int datagram_report(Datagram *self, PyObject *exception, const char *message)
+{
+	if (datagram_call_helper(self, helpers.transport_failed, self->protocol, exception,
+	                         message) < 0)
+		return -1;
+	return datagram_force_close(self, exception);
+}
+
+int datagram_fatal(Datagram *self, const char *message)
+{
+	PyObject *exception;
+	int status;
+
+	if (exception_ends_loop())
+		return -1;
+	exception = PyErr_GetRaisedException();
+	status = datagram_report(self, exception, message);
+	Py_DECREF(exception);
+	return status;
+}
+
+int datagram_protocol_failed(Datagram *self, PyObject *protocol, const char *message)
+{
+	PyObject *exception;
+	int status;
+
+	/* Ended by the very call that raised: asyncio tells the handler of that too. */
+	if (exception_ends_loop() || self->loop == NULL)
+		return -1;
+	exception = PyErr_GetRaisedException();
+	status = datagram_call_helper(self, helpers.protocol_failed, protocol, exception, message);
+	Py_DECREF(exception);
+	return status;
+}
+
+/* ---- the end ------------------------------------------------------------------------ */
+
+void datagram_join(Datagram *self)
+{
+	Loop *loop = self->loop;
+
+	assert(self->state == DATAGRAM_JOINING);
+	if (self->receive.link != NULL || self->send.link != NULL)
+		return;
+	self->state = DATAGRAM_CLOSED;
+	if (transport_detach_socket(self->sock, self->fd))
+		loop_close_fd(loop, self->fd);
+	self->loop = NULL;
+	Py_CLEAR(self->sock);
+	Py_DECREF(loop);
+}
+
+int datagram_call_connection_lost(Datagram *self, PyObject *exception)
+{
+	PyObject *protocol = Py_XNewRef(self->protocol), *result, *raised = NULL;
+
+	assert(self->state == DATAGRAM_LOST);
+	Py_INCREF(self);
+	datagram_stop_reading(self);
+	if (self->connected && protocol != NULL) {
+		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
+		if (result == NULL)
+			raised = PyErr_GetRaisedException();
+		Py_XDECREF(result);
+	}
+	self->state = DATAGRAM_JOINING;
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->kept);
+	Py_XDECREF(protocol);
+	datagram_join(self);
+	Py_DECREF(self);
+	if (raised != NULL) {
+		PyErr_SetRaisedException(raised);
+		return -1;
+	}
+	return 0;
+}
+
+int datagram_lose(Datagram *self, PyObject *exception)
+{
+	PyObject *method;
+	int status;
+
+	assert(self->state < DATAGRAM_LOST);
+	if (loop_check_closed(self->loop) < 0)
+		return -1;
+	method = PyObject_GetAttr((PyObject *)self, names._call_connection_lost);
+	if (method == NULL)
+		return -1;
+	self->state = DATAGRAM_LOST;
+	self->losses = 1;
+	status = loop_call_soon(self->loop, method, &exception, 1);
+	Py_DECREF(method);
+	return status;
+}
+
+int datagram_force_close(Datagram *self, PyObject *exception)
+{
+	int status;
+
+	if (self->state >= DATAGRAM_LOST)
+		return 0;
+	Py_INCREF(self);
+	datagram_drop_queue(self);
+	datagram_stop_reading(self);
+	if (self->send.link != NULL && self->loop->table != NULL &&
+	    sink_cancel(self->loop, &self->send)) {
+		self->lent = false;
+		datagram_drop_queue(self);
+	}
+	status = datagram_lose(self, exception);
+	Py_DECREF(self);
+	return status;
+}
+
+int datagram_close(Datagram *self)
+{
+	if (self->state != DATAGRAM_OPEN)
+		return 0;
+	self->state = DATAGRAM_CLOSING;
+	datagram_stop_reading(self);
+	return self->count == 0 ? datagram_lose(self, Py_None) : 0;
+}
+
+/* ---- the beginning -------------------------------------------------------------------- */
+
+int datagram_set_protocol(Datagram *self, PyObject *protocol)
+{
+	self->connected = true;
+	Py_XSETREF(self->protocol, Py_NewRef(protocol));
+	return 0;
+}
+
+static int datagram_call_soon_method(Datagram *self, PyObject *object, PyObject *name,
+                                     PyObject *argument)
+{
+	PyObject *method = PyObject_GetAttr(object, name);
+	int status;
+
+	if (method == NULL)
+		return -1;
+	status = loop_call_soon(self->loop, method, &argument, argument != NULL);
+	Py_DECREF(method);
+	return status;
+}
+
+static int datagram_schedule_start(Datagram *self, PyObject *waiter)
+{
+	PyObject *args[2] = {waiter, Py_None};
+
+	if (datagram_call_soon_method(self, self->protocol, names.connection_made,
+	                              (PyObject *)self) < 0 ||
+	    datagram_call_soon_method(self, (PyObject *)self, names._start_reading, NULL) < 0)
+		return -1;
+	/* The waiter wakes only when connection_made() has been called. */
+	return waiter == Py_None ? 0 : loop_call_soon(self->loop, helpers.set_result, args, 2);
+}
+
+/* asyncio: whether the peer's address, as Python has it, is true; an unnamed one is "". */
+static bool is_a_name(PyObject *name)
+{
+	const struct sockaddr *address;
+
+	if (name == NULL)
+		return false;
+	address = (const struct sockaddr *)(const void *)PyBytes_AS_STRING(name);
+	return address->sa_family != AF_UNIX ||
+	       PyBytes_GET_SIZE(name) > (Py_ssize_t)offsetof(struct sockaddr_un, sun_path);
+}
+
+static int datagram_take_socket(Datagram *self, PyObject *sock)
+{
+	int ignored;
+
+	self->fd = PyObject_AsFileDescriptor(sock);
+	if (self->fd < 0) {
+		if (!PyErr_Occurred())
+			PyErr_SetString(PyExc_ValueError, "the socket is closed");
+		return -1;
+	}
+	self->sock = Py_NewRef(sock);
+	self->family = AF_UNSPEC;
+	self->sockname = transport_read_name(self->fd, getsockname, &self->family);
+	self->peername = transport_read_name(self->fd, getpeername, &ignored);
+	self->has_peer = is_a_name(self->peername);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"loop", "sock", "protocol", "address", "waiter",
+	                           "sends_empty", "header_bytes", NULL};
+	PyObject *loop, *sock, *protocol, *address = Py_None, *waiter = Py_None, *exception;
+	Py_ssize_t header_bytes = 0;
+	int sends_empty = 1, named;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOpn:DatagramTransport", keywords,
+	                                 LoopType, &loop, &sock, &protocol, &address, &waiter,
+	                                 &sends_empty, &header_bytes))
+		return -1;
+	if (self->loop != NULL || self->fd >= 0) {
+		PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
+		return -1;
+	}
+	if (loop_check_closed((Loop *)loop) < 0)
+		return -1;
+	named = PyObject_IsTrue(address);
+	if (named < 0)
+		return -1;
+	self->sends_empty = sends_empty;
+	self->header_bytes = (size_t)header_bytes;
+	self->address = named ? Py_NewRef(address) : NULL;
+	self->context = PyContext_CopyCurrent();
+	if (self->context == NULL || datagram_set_protocol(self, protocol) < 0 ||
+	    datagram_take_socket(self, sock) < 0)
+		goto fail;
+	self->loop = (Loop *)Py_NewRef(loop);
+	self->state = DATAGRAM_OPEN;
+	if (datagram_schedule_start(self, waiter) == 0)
+		return 0;
+fail:
+	/* The socket stays the caller's. */
+	exception = PyErr_GetRaisedException();
+	self->state = DATAGRAM_CLOSED;
+	self->fd = -1;
+	Py_CLEAR(self->sock);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->loop);
+	PyErr_SetRaisedException(exception);
+	return -1;
+}
+
+PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                       PyObject *Py_UNUSED(kwargs))
+{
+	Datagram *self = (Datagram *)type->tp_alloc(type, 0);
+
+	if (self == NULL)
+		return NULL;
+	self->fd = -1;
+	/* Until __init__: every method then does nothing. */
+	self->state = DATAGRAM_CLOSED;
+	self->receive.completed = datagram_received;
+	self->receive.holder = (PyObject *)self;
+	self->send.completed = datagram_sent;
+	self->send.holder = (PyObject *)self;
+	self->high_water = WATER_HIGH_BYTES;
+	self->low_water = WATER_HIGH_BYTES / 4;
+	return (PyObject *)self;
+}
+
+/* Nobody refers to us any more: end what is in flight and close. */
+void datagram_abandon(Datagram *self)
+{
+	datagram_stop_reading(self);
+	datagram_join(self);
+}
+
+/* The same from another thread, which must leave the driver to the loop's. */
+static int datagram_abandon_later(Datagram *self)
+{
+	Loop *loop = self->loop;
+
+	if (datagram_call_soon_method(self, (PyObject *)self, names._abandon, NULL) < 0)
+		return -1;
+	loop->table->wake(loop->driver);
+	return 0;
+}
+
+/* An open transport that nobody refers to: asyncio warns and closes its socket. */
+void datagram_finalize(Datagram *self)
+{
+	PyObject *exception;
+	Loop *loop = self->loop;
+
+	if (loop == NULL || self->state >= DATAGRAM_JOINING)
+		return;
+	exception = PyErr_GetRaisedException();
+	if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed transport %R", self) < 0) {
+		if (PyErr_ExceptionMatches(PyExc_Warning))
+			PyErr_WriteUnraisable((PyObject *)self);
+		else
+			PyErr_Clear();
+	}
+	/* Nothing is in flight, or the loop would still refer to us. */
+	self->state = DATAGRAM_JOINING;
+	if (!loop->running || loop->thread == PyThread_get_thread_ident())
+		datagram_abandon(self);
+	else if (datagram_abandon_later(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+}
+
+int datagram_traverse(Datagram *self, visitproc visit, void *arg)
+{
+	size_t i;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->extra);
+	Py_VISIT(self->loop);
+	Py_VISIT(self->protocol);
+	Py_VISIT(self->context);
+	Py_VISIT(self->write_context);
+	Py_VISIT(self->sock);
+	Py_VISIT(self->address);
+	Py_VISIT(self->kept);
+	for (i = 0; i < self->count; i++)
+		Py_VISIT(self->queue[(self->head + i) & (self->capacity - 1)].address);
+	return 0;
+}
+
+int datagram_clear(Datagram *self)
+{
+	/* Abandoned in another thread, and the loop was closed before it could hear of it. */
+	if (unlikely(self->state == DATAGRAM_JOINING && self->loop != NULL)) {
+		PyObject *exception = PyErr_GetRaisedException();
+
+		datagram_join(self);
+		PyErr_SetRaisedException(exception);
+	}
+	Py_CLEAR(self->extra);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->context);
+	Py_CLEAR(self->write_context);
+	Py_CLEAR(self->sock);
+	Py_CLEAR(self->address);
+	Py_CLEAR(self->kept);
+	return 0;
+}
+
+void datagram_dealloc(Datagram *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
+		return;
+	PyObject_GC_UnTrack(self);
+	if (self->weakrefs != NULL)
+		PyObject_ClearWeakRefs((PyObject *)self);
+	assert(self->receive.link == NULL && self->send.link == NULL);
+	datagram_clear(self);
+	self->lent = false;
+	datagram_drop_queue(self);
+	PyMem_Free(self->queue);
+	Py_CLEAR(self->peername);
+	Py_CLEAR(self->sockname);
+	Py_CLEAR(self->loop);
+	type->tp_free(self);
+	Py_DECREF(type);
+}

@@ -1,0 +1,354 @@
+/*
+ * The receiving half of a datagram transport.
+ *
+ * One stream of datagrams per socket, which the driver keeps armed.  An error
+ * of the socket ends it, is told to the protocol, and the stream is started
+ * again: an error answers one datagram, not the socket.
+ *
+ * Sockets whose addresses only the socket module can read (netlink, packet, ...)
+ * wait for readability instead, and receive with their socket object.
+ */
+#include "addresses.h"
+#include "datagram.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <poll.h>
+
+/* asyncio's max_size: what is longer is cut. */
+#define DATAGRAM_SIZE_MAX (256 * 1024)
+
+/* ---- telling the protocol ------------------------------------------------------------ */
+
+/* Takes both references. */
+static int datagram_deliver(Datagram *self, PyObject *data, PyObject *address)
+{
+	PyObject *args[3] = {Py_NewRef(self->protocol), data, address}, *result;
+	int status = 0;
+
+	result = PyObject_VectorcallMethod(names.datagram_received, args, 3, NULL);
+	if (unlikely(result == NULL))
+		status = datagram_protocol_failed(self, args[0],
+		                                  "Exception in callback datagram_received()");
+	Py_XDECREF(result);
+	Py_DECREF(data);
+	Py_DECREF(address);
+	Py_DECREF(args[0]);
+	return status;
+}
+
+int datagram_tell_error(Datagram *self)
+{
+	PyObject *exception = PyErr_GetRaisedException(), *protocol = Py_XNewRef(self->protocol);
+	PyObject *result;
+
+	if (protocol == NULL) {
+		Py_DECREF(exception);
+		return 0;
+	}
+	result = PyObject_CallMethodOneArg(protocol, names.error_received, exception);
+	Py_XDECREF(result);
+	Py_DECREF(exception);
+	Py_DECREF(protocol);
+	return result == NULL ? -1 : 0;
+}
+
+/* The same from a callback of the loop: nobody else would hear what it raises. */
+static int datagram_deliver_error(Datagram *self)
+{
+	PyObject *protocol = Py_NewRef(self->protocol);
+	int status = datagram_tell_error(self);
+
+	if (unlikely(status < 0))
+		status = datagram_protocol_failed(self, protocol,
+		                                  "Exception in callback error_received()");
+	Py_DECREF(protocol);
+	return status;
+}
+
+/* ---- keeping, while reading is paused ------------------------------------------------- */
+
+static bool datagram_wants_data(const Datagram *self)
+{
+	return self->state == DATAGRAM_OPEN && !self->paused;
+}
+
+static bool datagram_has_kept(const Datagram *self)
+{
+	return self->kept != NULL && PyList_GET_SIZE(self->kept) > 0;
+}
+
+/* Takes the reference, even on failure; NULL when making it failed. */
+static int datagram_keep(Datagram *self, PyObject *item)
+{
+	int status = -1;
+
+	if (item != NULL && (self->kept != NULL || (self->kept = PyList_New(0)) != NULL))
+		status = PyList_Append(self->kept, item);
+	Py_XDECREF(item);
+	return status;
+}
+
+/* Deliver what is kept in the next turn. */
+static int datagram_schedule_delivery(Datagram *self)
+{
+	PyObject *method;
+	int status;
+
+	if (self->deliver_scheduled)
+		return 0;
+	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
+	if (method == NULL)
+		return -1;
+	status = loop_call_soon(self->loop, method, NULL, 0);
+	Py_DECREF(method);
+	self->deliver_scheduled = status == 0;
+	return status;
+}
+
+/* ---- the stream of datagrams ------------------------------------------------------------ */
+
+static int datagram_arm(Datagram *self)
+{
+	const struct ul_table *table = self->loop->table;
+	ul_token token;
+	int status;
+
+	assert(self->receive.link == NULL);
+	if (unlikely(loop_check_closed(self->loop) < 0))
+		return -1;
+	if (likely(address_is_known(self->family)))
+		status = table->recv_from(self->loop->driver, &self->receive, self->fd, &token);
+	else
+		status = table->poll(self->loop->driver, &self->receive, self->fd, POLLIN, &token);
+	if (likely(status == -EINPROGRESS)) {
+		self->receive.token = token;
+		self->read_cancelled = false;
+		sink_hold(self->loop, &self->receive);
+		return 0;
+	}
+	self->read_ended = true;
+	exception_set_errno(-status);
+	return datagram_fatal(self, "Fatal read error on datagram transport");
+}
+
+static bool datagram_should_arm(const Datagram *self)
+{
+	return self->started && datagram_wants_data(self) && !self->read_ended &&
+	       self->receive.link == NULL && !datagram_has_kept(self);
+}
+
+void datagram_stop_reading(Datagram *self)
+{
+	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
+		return;
+	if (!sink_cancel(self->loop, &self->receive))
+		self->read_cancelled = true;
+}
+
+static int datagram_take(Datagram *self, const struct ul_completion *completion)
+{
+	PyObject *data, *address = NULL;
+
+	data = PyBytes_FromStringAndSize((const char *)completion->data, completion->result);
+	if (likely(data != NULL))
+		address = address_new(self->loop, completion->address, completion->address_size);
+	if (unlikely(address == NULL)) {
+		Py_XDECREF(data);
+		return datagram_fatal(self, "Fatal read error on datagram transport");
+	}
+	if (likely(datagram_wants_data(self) && !datagram_has_kept(self)))
+		return datagram_deliver(self, data, address);
+	return datagram_keep(self, Py_BuildValue("(NN)", data, address));
+}
+
+static int datagram_take_error(Datagram *self, int error)
+{
+	if (error == ECANCELED && self->read_cancelled)
+		return 0;
+	/* Somebody closed the descriptor: there is nothing to be armed again. */
+	self->read_ended = error == EBADF || error == ENOTSOCK;
+	exception_set_errno(error);
+	if (self->paused || datagram_has_kept(self))
+		return datagram_keep(self, PyErr_GetRaisedException());
+	return datagram_deliver_error(self);
+}
+
+/* Readable: receive with the socket object, which knows its addresses. */
+static int datagram_take_from_socket(Datagram *self)
+{
+	PyObject *size, *pair, *data, *address;
+
+	if (!datagram_wants_data(self))
+		return 0;
+	size = PyLong_FromLong(DATAGRAM_SIZE_MAX);
+	pair = size == NULL ? NULL : PyObject_CallMethodOneArg(self->sock, names.recvfrom, size);
+	Py_XDECREF(size);
+	if (pair != NULL && PyArg_ParseTuple(pair, "OO", &data, &address)) {
+		int status = datagram_deliver(self, Py_NewRef(data), Py_NewRef(address));
+
+		Py_DECREF(pair);
+		return status;
+	}
+	Py_XDECREF(pair);
+	if (PyErr_ExceptionMatches(PyExc_BlockingIOError) ||
+	    PyErr_ExceptionMatches(PyExc_InterruptedError)) {
+		PyErr_Clear();
+		return 0;
+	}
+	if (PyErr_ExceptionMatches(PyExc_OSError))
+		return datagram_deliver_error(self);
+	return datagram_fatal(self, "Fatal read error on datagram transport");
+}
+
+static int datagram_handle(Datagram *self, const struct ul_completion *completion)
+{
+	if (unlikely(completion->result < 0))
+		return datagram_take_error(self, -completion->result);
+	if (unlikely(!address_is_known(self->family)))
+		return datagram_take_from_socket(self);
+	return datagram_take(self, completion);
+}
+
+/* The receive operation is over: close, or start another.  Keeps a failing status. */
+static int datagram_receive_ended(Datagram *self, int status)
+{
+	PyObject *exception;
+
+	if (self->state != DATAGRAM_JOINING && !datagram_should_arm(self))
+		return status;
+	exception = PyErr_GetRaisedException();
+	if (self->state == DATAGRAM_JOINING) {
+		datagram_join(self);
+	} else if (datagram_arm(self) < 0) {
+		if (exception == NULL)
+			return -1;
+		PyErr_WriteUnraisable((PyObject *)self);
+	}
+	PyErr_SetRaisedException(exception);
+	return status;
+}
+
+int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+{
+	Datagram *self = container_of(sink, Datagram, receive);
+	bool terminal = !(completion->flags & UL_MORE);
+	int status = 0;
+
+	/* What the protocol does may drop every other reference. */
+	Py_INCREF(self);
+	if (unlikely(terminal))
+		sink_drop(sink);
+	if (likely(self->state == DATAGRAM_OPEN && !loop->closed)) {
+		PyObject *context = Py_NewRef(self->context);
+		double start = 0;
+
+		status = stream_enter(context);
+		if (unlikely(loop->debug) && status == 0) {
+			start = loop_time(loop);
+			PyErr_Clear(); /* an overridden time() that fails only spoils this */
+		}
+		if (likely(status == 0)) {
+			status = datagram_handle(self, completion);
+			stream_exit(context);
+		}
+		Py_DECREF(context);
+		if (unlikely(loop->debug) && status == 0)
+			status = loop_report_slow(loop, (PyObject *)self, start);
+	}
+	if (completion->flags & UL_LENT)
+		loop->table->recycle(loop->driver, completion->data);
+	if (unlikely(terminal)) {
+		if (likely(!loop->closed))
+			status = datagram_receive_ended(self, status);
+		else if (self->state == DATAGRAM_JOINING)
+			datagram_join(self);
+	}
+	Py_DECREF(self);
+	return status;
+}
+
+/* ---- pausing ------------------------------------------------------------------------------ */
+
+PyObject *datagram_is_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
+{
+	return PyBool_FromLong(datagram_wants_data(self));
+}
+
+/* connection_made() was called: from here on datagrams may come. */
+PyObject *datagram_start_reading_method(Datagram *self, PyObject *Py_UNUSED(ignored))
+{
+	self->started = true;
+	if (datagram_should_arm(self) && datagram_arm(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+PyObject *datagram_pause_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
+{
+	if (datagram_wants_data(self)) {
+		self->paused = true;
+		datagram_stop_reading(self);
+		datagram_log(self, "pauses reading");
+	}
+	Py_RETURN_NONE;
+}
+
+PyObject *datagram_resume_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
+{
+	PyObject *context;
+
+	if (self->state != DATAGRAM_OPEN || !self->paused)
+		Py_RETURN_NONE;
+	context = PyContext_CopyCurrent();
+	if (context == NULL)
+		return NULL;
+	Py_XSETREF(self->context, context);
+	self->paused = false;
+	datagram_log(self, "resumes reading");
+	/* asyncio never calls the protocol from inside resume_reading(). */
+	if (datagram_has_kept(self) ? datagram_schedule_delivery(self) < 0
+	                            : datagram_should_arm(self) && datagram_arm(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static int datagram_deliver_item(Datagram *self, PyObject *item)
+{
+	if (PyTuple_Check(item))
+		return datagram_deliver(self, Py_NewRef(PyTuple_GET_ITEM(item, 0)),
+		                        Py_NewRef(PyTuple_GET_ITEM(item, 1)));
+	PyErr_SetRaisedException(Py_NewRef(item));
+	return datagram_deliver_error(self);
+}
+
+/* Deliver what was kept, as long as the protocol wants it. */
+static int datagram_deliver_kept(Datagram *self)
+{
+	while (datagram_wants_data(self) && datagram_has_kept(self)) {
+		PyObject *item = Py_NewRef(PyList_GET_ITEM(self->kept, 0));
+		int status = PyList_SetSlice(self->kept, 0, 1, NULL);
+
+		if (status == 0)
+			status = datagram_deliver_item(self, item);
+		Py_DECREF(item);
+		if (unlikely(status < 0)) {
+			PyObject *exception = PyErr_GetRaisedException();
+
+			/* The rest waits for the next run of the loop. */
+			if (self->state == DATAGRAM_OPEN && datagram_schedule_delivery(self) < 0)
+				PyErr_WriteUnraisable((PyObject *)self);
+			PyErr_SetRaisedException(exception);
+			return -1;
+		}
+	}
+	return datagram_should_arm(self) ? datagram_arm(self) : 0;
+}
+
+PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *Py_UNUSED(ignored))
+{
+	self->deliver_scheduled = false;
+	if (self->state == DATAGRAM_OPEN && datagram_deliver_kept(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
