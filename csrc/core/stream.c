@@ -111,17 +111,40 @@ bool transport_detach_socket(PyObject *sock, int fd)
 	return ours;
 }
 
+static void stream_close_fd(Stream *self)
+{
+	if (self->fd_closed)
+		return;
+	self->fd_closed = true;
+	if (self->sock == NULL || transport_detach_socket(self->sock, self->fd))
+		loop_close_fd(self->loop, self->fd);
+	Py_CLEAR(self->sock);
+}
+
+/* Whether what `sink` waits for, if anything, is through with the descriptor. */
+static bool stream_released(Stream *self, const struct sink *sink)
+{
+	const struct ul_table *table = self->loop->table;
+
+	return sink->link == NULL ||
+	       (table != NULL && table->released(self->loop->driver, sink->token));
+}
+
 void stream_join(Stream *self)
 {
 	Loop *loop = self->loop;
 
 	assert(self->state == STREAM_JOINING);
-	if (self->receive.link != NULL || self->send.link != NULL || self->lent)
+	if (self->lent)
 		return;
+	if (self->receive.link != NULL || self->send.link != NULL) {
+		/* The peer learns of the end now, though we harvest it only later. */
+		if (stream_released(self, &self->receive) && stream_released(self, &self->send))
+			stream_close_fd(self);
+		return;
+	}
 	self->state = STREAM_CLOSED;
-	if (self->sock == NULL || transport_detach_socket(self->sock, self->fd))
-		loop_close_fd(loop, self->fd);
-	Py_CLEAR(self->sock);
+	stream_close_fd(self);
 	self->loop = NULL;
 	Py_DECREF(loop);
 }

@@ -7,10 +7,10 @@
  * OPEN      reads and writes; the end of writing (EOF) may be asked for.
  * CLOSING   close() was called; what is queued is still sent.
  * LOST      connection_lost() is scheduled; nothing is sent or delivered.
- * JOINING   connection_lost() was called; operations are still in flight.
+ * JOINING   connection_lost() was called; operations are not all harvested.
  * CLOSED    the descriptor is closed; the loop is forgotten.
  *
- * The descriptor is closed only when nothing names it any more.
+ * The descriptor is closed in JOINING, as soon as nothing names it any more.
  */
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
@@ -54,6 +54,7 @@ struct Stream {
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
 	bool eof;             /* write_eof() was called */
 	bool eof_sent;        /* and the socket was shut down for it */
+	bool fd_closed;       /* `fd` only tells which it was */
 	bool paused;          /* pause_reading() was called */
 	bool started;         /* reading was started */
 	bool read_ended;      /* the receive stream had its end of file or its error */

@@ -156,7 +156,7 @@ static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 	if (self->sock == NULL) {
 		PyObject *fd;
 
-		if (self->fd < 0 || self->state == STREAM_CLOSED)
+		if (self->fd < 0 || self->fd_closed || self->state == STREAM_CLOSED)
 			Py_RETURN_NONE;
 		fd = PyLong_FromLong(self->fd);
 		if (fd == NULL)

@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 1
+#define UL_ABI 2
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -189,8 +189,13 @@ struct ul_table {
 	 */
 	int (*cancel)(struct ul_driver *driver, ul_token token);
 	/*
-	 * close(2) and forget the descriptor.  The caller has seen the
-	 * terminal completion of every operation on it.
+	 * Whether a cancelled operation names its descriptor no more, although
+	 * its terminal completion may still wait for harvest().
+	 */
+	bool (*released)(struct ul_driver *driver, ul_token token);
+	/*
+	 * close(2) and forget the descriptor.  The caller has seen the terminal
+	 * completion of every operation on it, or was told that it is released.
 	 */
 	int (*close)(struct ul_driver *driver, int fd);
 

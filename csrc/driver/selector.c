@@ -268,6 +268,14 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	return 0;
 }
 
+/* What is done here is done with its descriptor. */
+static bool selector_released(struct ul_driver *driver, ul_token token)
+{
+	struct ul_slot *slot = ul_slot_find(&selector_of(driver)->slots, token);
+
+	return slot == NULL || slot->state == UL_DONE;
+}
+
 static int selector_close(struct ul_driver *driver, int fd)
 {
 	struct selector *selector = selector_of(driver);
@@ -402,6 +410,7 @@ const struct ul_table ul_selector_table = {
 	.splice = ul_selector_splice,
 	.submit = selector_submit,
 	.cancel = selector_cancel,
+	.released = selector_released,
 	.close = selector_close,
 	.watch = selector_watch,
 	.shutdown = selector_shutdown,

@@ -73,6 +73,8 @@ enum {
 	SLOT_ONE_SHOT = 1 << 7,
 	/* Done, but the kernel may still use its memory. */
 	SLOT_UNSAFE = 1 << 8,
+	/* Cancelled, and its terminal completion entry has been seen in the queue. */
+	SLOT_RELEASED = 1 << 9,
 };
 
 #define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE)
@@ -152,6 +154,7 @@ struct uring {
 	struct io_uring_cqe *cqes;
 	uint32_t cq_head;            /* ours, always published */
 	uint32_t cq_end;             /* the kernel's tail when the last turn ended */
+	uint32_t cq_looked;          /* released() has looked at what is before */
 	uint32_t cq_mask;
 	unsigned *cq_khead;
 	unsigned *cq_ktail;
@@ -268,6 +271,7 @@ void uring_withdraw(struct uring *uring, struct uring_slot *slot);
 struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *owner,
                                uint8_t opcode, int fd);
 int uring_cancel(struct ul_driver *driver, ul_token token);
+bool uring_released(struct ul_driver *driver, ul_token token);
 
 /* Queue the slot's template. */
 static inline void uring_push(struct uring *uring, struct uring_slot *slot)

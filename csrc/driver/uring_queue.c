@@ -263,3 +263,33 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 		uring_push_cancel(uring, slot);
 	return -EINPROGRESS;
 }
+
+/*
+ * Each entry is looked at once, however many operations are asked about.  A
+ * cancelled operation never starts again, so its next last entry is its end,
+ * and before that was made the kernel had let go of the descriptor.
+ */
+bool uring_released(struct ul_driver *driver, ul_token token)
+{
+	struct uring *uring = uring_of(driver);
+	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
+	struct uring_slot *slot = uring_slot_find(uring, token);
+
+	if (slot == NULL || slot->base.state == UL_DONE)
+		return true;
+	if (uring->forked || slot->base.state != UL_CANCELLING || slot->base.flags & SLOT_LISTED)
+		return false;
+	if ((int32_t)(uring->cq_looked - uring->cq_head) < 0)
+		uring->cq_looked = uring->cq_head;
+	for (; uring->cq_looked != tail; uring->cq_looked++) {
+		const struct io_uring_cqe *cqe = &uring->cqes[uring->cq_looked & uring->cq_mask];
+		struct uring_slot *ended;
+
+		if (cqe->flags & IORING_CQE_F_MORE || cqe->user_data >> TAG_SHIFT != TAG_OPERATION)
+			continue;
+		ended = uring_slot_find(uring, cqe->user_data);
+		if (ended != NULL && ended->base.state == UL_CANCELLING)
+			ended->base.flags |= SLOT_RELEASED;
+	}
+	return (slot->base.flags & SLOT_RELEASED) != 0;
+}

@@ -55,7 +55,7 @@ static void forget_ring(struct uring *uring)
 	uring->enabled = false;
 	uring->sq_limit = 0;
 	uring->sq_head = uring->sq_tail = 0;
-	uring->cq_head = uring->cq_end = 0;
+	uring->cq_head = uring->cq_end = uring->cq_looked = 0;
 	uring->turn_armed = false;
 	uring->watches_armed = false;
 }
@@ -103,7 +103,7 @@ int uring_ring_open(struct uring *uring)
 	uring->cq_khead = uring->ring.cq.khead;
 	uring->cq_ktail = uring->ring.cq.ktail;
 	uring->cq_mask = uring->params.cq_entries - 1;
-	uring->cq_head = uring->cq_end = *uring->cq_khead;
+	uring->cq_head = uring->cq_end = uring->cq_looked = *uring->cq_khead;
 	/* Entries are used in order, so the index array never changes (none since 6.6). */
 	if ((uring->params.flags & IORING_SETUP_NO_SQARRAY) == 0)
 		for (index = 0; index < uring->params.sq_entries; index++)

@@ -303,6 +303,7 @@ const struct ul_table ul_uring_table = {
 	.splice = uring_splice,
 	.submit = uring_submit,
 	.cancel = uring_cancel,
+	.released = uring_released,
 	.close = uring_close,
 	.watch = uring_watch,
 	.shutdown = uring_shutdown,

@@ -8,6 +8,7 @@ import warnings
 import pytest
 from harness import (
     PAIRS,
+    PATIENCE_S,
     BufferedRecorder,
     Peer,
     Recorder,
@@ -38,6 +39,51 @@ def test_ending_tells_the_protocol_once_and_later(loop, pair, ending):
             assert protocol.calls == ["connection_made", "connection_lost"]
             assert protocol.lost is None
             assert await peer.recv() == b""
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_socket_is_closed_when_connection_lost_has_returned(loop, pair, ending):
+    """Whoever closes and then blocks the thread until the peer has noticed is not kept waiting."""
+
+    async def main():
+        async with attached(pair=pair) as (transport, protocol, peer):
+            sock = transport.get_extra_info("socket")
+            transport.write(b"last")
+            # Until here the receive is under way.
+            assert await peer.recv_exactly(4) == b"last"
+            getattr(transport, ending)()
+            await iterations(1)
+            assert protocol.names == ["connection_made", "connection_lost"]
+            assert sock.fileno() == -1
+            peer.sock.settimeout(PATIENCE_S)
+            assert peer.sock.recv(1) == b""
+            peer.sock.setblocking(False)
+
+    run(loop, main())
+
+
+def test_descriptor_of_a_closed_transport_serves_the_next_one(loop, pair):
+    """What is left of the old one's receive touches neither the new one's bytes nor its end."""
+
+    async def main():
+        async with attached(pair=pair) as (transport, protocol, peer):
+            descriptor = transport.get_extra_info("socket").fileno()
+            transport.write(b"ready")
+            assert await peer.recv_exactly(5) == b"ready"
+            await peer.send_all(b"too late for the old one")
+            transport.abort()
+            await iterations(1)
+            async with attached(pair=pair) as (second, recorder, other):
+                assert second.get_extra_info("socket").fileno() == descriptor
+                await other.send_all(b"for the new one")
+                await recorder.until_size(15)
+                assert bytes(recorder.data) == b"for the new one"
+                second.write(b"answer")
+                assert await other.recv_exactly(6) == b"answer"
+                assert recorder.names == ["connection_made", "data_received"]
+            assert protocol.calls == ["connection_made", "connection_lost"]
 
     run(loop, main())
 

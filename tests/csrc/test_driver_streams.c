@@ -205,6 +205,31 @@ static void recv_cancelled_while_idle_ends_with_canceled(struct bench *bench)
 	bench_close(bench);
 }
 
+/* The peer sees the end before the terminal completion is harvested. */
+static void recv_cancelled_is_released_within_the_next_turn(struct bench *bench)
+{
+	struct record reader = { 0 };
+	const struct ul_table *table;
+	int sockets[2];
+	char byte;
+
+	bench_open(bench);
+	table = bench->table;
+	make_tcp_pair(sockets);
+	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], &reader.token), -EINPROGRESS);
+	bench_turn(bench, 0);
+	CHECK(!table->released(bench->driver, reader.token));
+	if (table->cancel(bench->driver, reader.token) == -EINPROGRESS)
+		CHECK_EQUAL(table->turn(bench->driver, 0), 0);
+	CHECK(table->released(bench->driver, reader.token));
+	CHECK_EQUAL(table->close(bench->driver, sockets[0]), 0);
+	CHECK_EQUAL(recv(sockets[1], &byte, 1, 0), 0);
+	close(sockets[1]);
+	bench_quiet(bench);
+	CHECK_EQUAL(reader.size, 0);
+	bench_close(bench);
+}
+
 /* The races: bytes arrive before, with and after each cancel. */
 static void recv_cancelled_and_started_again_loses_nothing(struct bench *bench)
 {
@@ -397,6 +422,7 @@ int main(int count, char **arguments)
 		TEST(recv_at_the_end_of_file_ends_once),
 		TEST(recv_after_a_reset_ends_with_the_error),
 		TEST(recv_cancelled_while_idle_ends_with_canceled),
+		TEST(recv_cancelled_is_released_within_the_next_turn),
 		TEST(recv_cancelled_and_started_again_loses_nothing),
 		TEST(recv_into_fills_the_callers_buffer),
 		TEST(send_of_many_pieces_arrives_as_one_stream),

@@ -87,6 +87,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("splice", i32, (pointer, pointer, i32, i64, i32, i64, u32, u32, token_pointer)),
     ("submit", i32, (pointer, pointer, pointer, token_pointer)),
     ("cancel", i32, (pointer, u64)),
+    ("released", ctypes.c_bool, (pointer, u64)),
     ("close", i32, (pointer, i32)),
     ("watch", i32, (*_operation, u32, token_pointer)),
     ("shutdown", None, (pointer,)),
@@ -222,7 +223,7 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 1
+        self._table.abi = 2
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
         for name, result, parameters in VERBS:
@@ -560,8 +561,12 @@ class FakeDriver:
         operation.cancelling = True
         return STARTED
 
+    def _released(self, token: int) -> bool:
+        operation = self.operations.get(token)
+        return operation is None or operation.ended
+
     def _close(self, fd: int) -> int:
-        left = [operation.verb for operation in self.on_descriptor(fd)]
+        left = [operation.verb for operation in self.on_descriptor(fd) if not operation.ended]
         assert not left, f"close({fd}) while {left} are in flight"
         assert fd not in self.closed, f"close({fd}) for the second time"
         self.closed.append(fd)
