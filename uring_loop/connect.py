@@ -295,8 +295,10 @@ async def _connect_any(
     try:
         raise _connection_error(failures, all_errors)
     finally:
-        # Their tracebacks hold these very frames.
+        # Their tracebacks hold these very lists: of the frames here and in each attempt.
         failures.clear()
+        for mine in errors:
+            mine.clear()
         errors.clear()
 
 

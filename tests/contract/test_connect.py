@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import sys
 
@@ -150,6 +151,20 @@ def answer_with(loop, *addresses):
         ]
 
     loop.getaddrinfo = getaddrinfo
+
+
+def test_create_connection_refused_error_is_in_no_reference_cycle(loop):
+    """Its traceback shows frames; were it in their lists, only the collector would free them."""
+
+    async def main():
+        with pytest.raises(ConnectionRefusedError) as caught:
+            await asyncio.get_running_loop().create_connection(
+                Recorder, "127.0.0.1", closed_port()
+            )
+        holders = [held for held in gc.get_referrers(caught.value) if isinstance(held, list)]
+        assert holders == []
+
+    run(loop, main())
 
 
 def test_create_connection_first_address_refused_uses_the_second(loop):
