@@ -11,7 +11,7 @@ import socket
 import sys
 from typing import Any
 
-from . import _core, _stdlib
+from . import _core, _stdlib, readiness
 
 logger = _stdlib.logger
 
@@ -133,4 +133,6 @@ def install_helpers() -> None:
         data_refusal=_stdlib.data_refusal(),
         set_result=_stdlib.set_result_unless_cancelled,
         make_socket=make_socket,
+        socket_class=socket.socket,
+        check_descriptor=readiness.check_descriptor_free,
     )

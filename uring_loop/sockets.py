@@ -1,12 +1,16 @@
 """The loop's sock_*() methods: plain non-blocking sockets.
 
 Connecting is an operation of the driver's. The others try the system call
-first, and only where it would block wait for the socket with the driver's poll
-verb and try again. So nothing is ever taken from a socket for a task that has
-gone: a byte that had arrived stays in the kernel when its receiver is
-cancelled, where the next recv() of whatever kind finds it, and a connection is
-accepted only into the hands of a running task. Errors come from the socket
-object itself, as asyncio's do.
+first, and only where it would block wait for the socket and try again, in the
+order in which they came (asyncio serves the last one only). So nothing is ever
+taken from a socket for a task that has gone: a byte that had arrived stays in
+the kernel when its receiver is cancelled, where the next recv() of whatever
+kind finds it, and a connection is accepted only into the hands of a running
+task; and of a cancelled sock_sendall() nothing is sent any more. Errors come
+from the socket object itself, as asyncio's do.
+
+The core knows two short cuts, sock_recv() and sock_sendall() of a plain
+socket.socket; they ask no method of the socket but fileno().
 
 Each function is a method of EventLoop, hence the first parameter.
 Source: asyncio, Working with socket objects directly.
@@ -18,10 +22,11 @@ import asyncio
 import errno
 import select
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import addresses, operations, readiness, resolve
+from ._core import SocketWait
 from ._stdlib import check_ssl_socket
 
 if TYPE_CHECKING:
@@ -48,37 +53,57 @@ def _ready(loop: EventLoop, sock: socket.socket, events: int) -> Coroutine[Any, 
     return operations.poll(loop, descriptor, events)
 
 
-async def sock_recv(self: EventLoop, sock: socket.socket, nbytes: int) -> bytes:
-    """Receive up to `nbytes` bytes; b"" is the end of the stream."""
-    _check(self, sock)
-    while True:
+async def _persist(
+    loop: EventLoop, sock: socket.socket, write: bool, call: Callable[..., Any], *arguments: Any
+) -> Any:
+    """The result of a system call that may have to wait for its socket, and for its turn."""
+    if not loop._sock_is_waited(sock, write):
         try:
-            return sock.recv(nbytes)
+            return call(*arguments)
         except _WOULD_BLOCK:
             pass
-        await _ready(self, sock, select.POLLIN)
+    wait = loop._sock_wait(sock, write)
+    try:
+        while True:
+            await wait
+            try:
+                return call(*arguments)
+            except _WOULD_BLOCK:
+                wait.again()
+    finally:
+        wait.leave()
+
+
+async def sock_recv(self: EventLoop, sock: socket.socket, nbytes: int) -> bytes:
+    """Receive up to `nbytes` bytes; b"" is the end of the stream."""
+    received = self._sock_receive(sock, nbytes)
+    if received is None:
+        _check(self, sock)
+        return await _persist(self, sock, False, sock.recv, nbytes)
+    if received.__class__ is not SocketWait:
+        return received
+    wait = received
+    try:
+        while True:
+            await wait
+            received = wait.recv(nbytes)
+            if received is not None:
+                return received
+    except BaseException:
+        wait.leave()
+        raise
 
 
 async def sock_recv_into(self: EventLoop, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; gives the number of bytes."""
     _check(self, sock)
-    while True:
-        try:
-            return sock.recv_into(buf)
-        except _WOULD_BLOCK:
-            pass
-        await _ready(self, sock, select.POLLIN)
+    return await _persist(self, sock, False, sock.recv_into, buf)
 
 
 async def sock_recvfrom(self: EventLoop, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive one datagram; gives its bytes and the sender's address."""
     _check(self, sock)
-    while True:
-        try:
-            return sock.recvfrom(bufsize)
-        except _WOULD_BLOCK:
-            pass
-        await _ready(self, sock, select.POLLIN)
+    return await _persist(self, sock, False, sock.recvfrom, bufsize)
 
 
 async def sock_recvfrom_into(
@@ -88,42 +113,51 @@ async def sock_recvfrom_into(
     _check(self, sock)
     if not nbytes:
         nbytes = len(buf)
-    while True:
-        try:
-            return sock.recvfrom_into(buf, nbytes)
-        except _WOULD_BLOCK:
-            pass
-        await _ready(self, sock, select.POLLIN)
+    return await _persist(self, sock, False, sock.recvfrom_into, buf, nbytes)
 
 
 async def sock_sendall(self: EventLoop, sock: socket.socket, data: Any) -> None:
     """Send all of `data`; after an error nobody knows how much of it went out."""
-    _check(self, sock)
-    try:
-        sent = sock.send(data)
-    except _WOULD_BLOCK:
+    sent = self._sock_send(sock, data)
+    if sent is None:
+        return
+    if sent is False:
+        _check(self, sock)
         sent = 0
-    rest = memoryview(data).cast("B")
-    while True:
-        rest = rest[sent:]
-        if not rest:
-            return
-        await _ready(self, sock, select.POLLOUT)
-        try:
-            sent = sock.send(rest)
-        except _WOULD_BLOCK:
-            sent = 0
+        if not self._sock_is_waited(sock, True):
+            try:
+                sent = sock.send(data)
+            except _WOULD_BLOCK:
+                pass
+            else:
+                if sent == memoryview(data).nbytes:
+                    return
+    # Whatever ends this, the caller's buffer is free again.
+    with memoryview(data) as whole, whole.cast("B") as view:
+        await _send_rest(self, sock, view, sent)
+
+
+async def _send_rest(loop: EventLoop, sock: socket.socket, view: memoryview, sent: int) -> None:
+    wait = loop._sock_wait(sock, True)
+    try:
+        while True:
+            await wait
+            try:
+                with view[sent:] as rest:
+                    sent += sock.send(rest)
+                if sent == len(view):
+                    return
+            except _WOULD_BLOCK:
+                pass
+            wait.again()
+    finally:
+        wait.leave()
 
 
 async def sock_sendto(self: EventLoop, sock: socket.socket, data: Any, address: Any) -> int:
     """Send one datagram to `address`; gives the number of bytes."""
     _check(self, sock)
-    while True:
-        try:
-            return sock.sendto(data, address)
-        except _WOULD_BLOCK:
-            pass
-        await _ready(self, sock, select.POLLOUT)
+    return await _persist(self, sock, True, sock.sendto, data, address)
 
 
 async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> None:
@@ -181,12 +215,6 @@ async def _connect_by_readiness(loop: EventLoop, sock: socket.socket, address: A
 async def sock_accept(self: EventLoop, sock: socket.socket) -> tuple[socket.socket, Any]:
     """Accept a connection; gives a non-blocking socket and the peer's address."""
     _check(self, sock)
-    while True:
-        try:
-            connection, address = sock.accept()
-        except _WOULD_BLOCK:
-            pass
-        else:
-            connection.setblocking(False)
-            return connection, address
-        await _ready(self, sock, select.POLLIN)
+    connection, address = await _persist(self, sock, False, sock.accept)
+    connection.setblocking(False)
+    return connection, address

@@ -167,6 +167,10 @@ struct Loop {
 	struct watcher *watchers;     /* owned array, by descriptor */
 	int watcher_capacity;
 	int watched;                  /* descriptors with a reader or a writer */
+	struct socket_queues *queues; /* owned array, by descriptor: who waits for a socket */
+	int queue_capacity;
+	char *received;               /* owned: what sockets are received into */
+	PyObject *transports;         /* owned: descriptor -> weak reference; Python's to fill */
 	PyObject *operations;         /* owned dict: token -> (callback, keep) */
 	PyObject *current_handle;     /* owned; debug mode: what runs now */
 	uint64_t turn;
@@ -212,6 +216,12 @@ int watcher_ready(Loop *loop, const struct ul_completion *completion);
 int watchers_traverse(Loop *loop, visitproc visit, void *arg);
 void watchers_clear(Loop *loop);
 
+/* ---- sockets.c: waiting for plain sockets -------------------------------- */
+
+extern PyMethodDef socket_methods[];
+int sockets_init_types(PyObject *module);
+void sockets_release(Loop *loop);
+
 /* ---- listener.c ---------------------------------------------------------- */
 
 int listener_init_types(PyObject *module);
@@ -256,6 +266,8 @@ struct helpers {
 	PyObject *data_refusal;        /* how write() refuses a type, up to its name */
 	PyObject *set_result;          /* (future, result), unless cancelled */
 	PyObject *make_socket;         /* (fd) -> socket.socket */
+	PyObject *socket_class;        /* socket.socket */
+	PyObject *check_descriptor;    /* (loop, fd): RuntimeError when a transport owns it */
 };
 extern struct helpers helpers;
 int helpers_check(void);           /* -1 and RuntimeError before set_helpers() */
@@ -281,7 +293,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_attach) X(_detach) X(close) X(detach) X(set_exception) \
-	X(done) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
+	X(done) X(set_result) X(create_future) X(fileno) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

@@ -84,7 +84,7 @@ static const struct {
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
 	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
-	HELPER(make_socket),
+	HELPER(make_socket),     HELPER(socket_class),       HELPER(check_descriptor),
 #undef HELPER
 };
 
@@ -154,8 +154,8 @@ static int core_exec(PyObject *module)
 		return -1;
 	}
 	if (names_init() < 0 || handle_init_types(module) < 0 || loop_init_types(module) < 0 ||
-	    listener_init_types(module) < 0 || stream_init_types(module) < 0 ||
-	    datagram_init_types(module) < 0)
+	    listener_init_types(module) < 0 || sockets_init_types(module) < 0 ||
+	    stream_init_types(module) < 0 || datagram_init_types(module) < 0)
 		return -1;
 	return 0;
 }

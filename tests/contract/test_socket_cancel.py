@@ -412,7 +412,8 @@ def test_socket_closed_under_its_receiver_lets_the_receiver_be_cancelled(loop):
         assert run(loop, main()) == b""
 
 
-def test_number_of_a_socket_closed_under_its_receiver_can_be_used_again(loop):
+def test_number_of_a_socket_closed_under_its_receiver_can_be_used_again(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "it takes the number for watched and never asks epoll")
     with connected() as (one, other):
 
         async def main():
@@ -429,7 +430,9 @@ def test_number_of_a_socket_closed_under_its_receiver_can_be_used_again(loop):
                 peer.send(b"for the new one")
                 got = await asyncio.wait_for(received, 10)
                 task.cancel()
-                await ended(task)
+                with contextlib.suppress(OSError):
+                    # Where the wait saw the close, there is a bad descriptor to report.
+                    await ended(task)
             return got
 
         assert run(loop, main()) == b"for the new one"
