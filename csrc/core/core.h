@@ -293,7 +293,8 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_attach) X(_detach) X(close) X(detach) X(set_exception) \
-	X(done) X(set_result) X(create_future) X(fileno) X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
+	X(done) X(set_result) X(create_future) X(fileno) \
+	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)
