@@ -189,6 +189,8 @@ struct Loop {
 	int batch_next;
 	int batch_count;
 	struct ul_completion batch[LOOP_BATCH];
+	char *spill;                  /* owned; room for what a protocol's buffer does not hold */
+	bool spilling;                /* it is in use */
 };
 
 extern PyTypeObject *LoopType;

@@ -500,6 +500,7 @@ static void loop_dealloc(Loop *self)
 	PyMem_Free(self->watchers);
 	sockets_release(self);
 	PyMem_Free(self->orphans);
+	PyMem_Free(self->spill);
 	Py_CLEAR(self->operations);
 	type->tp_free(self);
 	Py_DECREF(type);

@@ -63,6 +63,7 @@ struct Stream {
 	bool is_dirty;        /* on the loop's dirty list */
 	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
 	bool lent;            /* sendfile uses the descriptor: it must stay open */
+	bool readable;        /* the driver waits for our take(); it comes after `kept` */
 	uint32_t losses;      /* writes since the connection was lost */
 
 	/* Received while reading was paused, in order. */

@@ -7,13 +7,20 @@
  * still delivers is one burst, as many bytes as its buffers hold.  Ending it at
  * each short pause would cost more than the pauses save (a cancel and a new
  * arming for each response of a server that pauses while it answers).
+ *
+ * Bulk is received here, by take(), into the memory in which the protocol gets
+ * it: a bytes object made for it, or the buffer of a BufferedProtocol.  While
+ * reading is paused it stays in the socket.
  */
 #include "stream.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #define KEPT_BYTES_MAX (64 * 1024)
+/* The largest receive, and the one that is tried when the socket does not say. */
+#define TAKE_BYTES_MAX (256 * 1024)
 
 /* ---- keeping ------------------------------------------------------------------ */
 
@@ -36,7 +43,8 @@ static int stream_keep(Stream *self, const char *data, size_t size)
 
 static bool stream_has_kept(const Stream *self)
 {
-	return self->kept_end || (self->kept != NULL && PyList_GET_SIZE(self->kept) > 0);
+	return self->kept_end || self->readable ||
+	       (self->kept != NULL && PyList_GET_SIZE(self->kept) > 0);
 }
 
 static bool stream_wants_data(const Stream *self)
@@ -65,27 +73,21 @@ static int stream_schedule_delivery(Stream *self)
 /* ---- delivering ------------------------------------------------------------------ */
 
 /*
- * Ask the protocol for its buffer and copy into it as much as it holds.
- * 0; -1 when the loop must end; 1 when the transport was aborted instead.
+ * Ask the protocol for its buffer, which the caller releases.  0; -1 when the
+ * loop must end; 1 when the transport was aborted instead.
  */
-static int stream_fill_buffer(Stream *self, PyObject *protocol, const char *data, size_t size,
-                              size_t *taken)
+static int stream_get_buffer(Stream *self, PyObject *protocol, Py_buffer *view)
 {
 	const char *message = "Fatal error: protocol.get_buffer() call failed.";
 	PyObject *args[2] = {protocol, PyLong_FromLong(-1)}, *buffer;
-	Py_buffer view;
 
 	buffer = PyObject_VectorcallMethod(names.get_buffer, args, 2, NULL);
 	Py_DECREF(args[1]);
-	if (likely(buffer != NULL && PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) == 0)) {
+	if (likely(buffer != NULL && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) == 0)) {
 		Py_DECREF(buffer);
-		if (likely(view.len > 0)) {
-			*taken = size < (size_t)view.len ? size : (size_t)view.len;
-			memcpy(view.buf, data, *taken);
-			PyBuffer_Release(&view);
+		if (likely(view->len > 0))
 			return 0;
-		}
-		PyBuffer_Release(&view);
+		PyBuffer_Release(view);
 		PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
 	} else if (buffer != NULL) {
 		/* asyncio: an empty one is its own error, a read-only one fails the read. */
@@ -101,29 +103,36 @@ static int stream_fill_buffer(Stream *self, PyObject *protocol, const char *data
 		}
 		Py_DECREF(buffer);
 	}
-	if (stream_fatal(self, message) < 0) {
-		*taken = 0; /* nothing was taken: the bytes are kept for the next run */
-		return -1;
-	}
-	return 1;
+	return stream_fatal(self, message) < 0 ? -1 : 1;
 }
 
+static int stream_buffer_updated(Stream *self, PyObject *protocol, size_t size)
+{
+	PyObject *args[2] = {protocol, PyLong_FromSize_t(size)}, *result = NULL;
+
+	if (likely(args[1] != NULL))
+		result = PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
+	Py_XDECREF(args[1]);
+	if (unlikely(result == NULL))
+		return stream_fatal(self, "Fatal error: protocol.buffer_updated() call failed.");
+	Py_DECREF(result);
+	return 0;
+}
+
+/* Copies into the protocol's buffer as much as it holds; as stream_get_buffer(). */
 static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size, size_t *taken)
 {
-	PyObject *protocol = Py_NewRef(self->protocol), *result;
-	int status = stream_fill_buffer(self, protocol, data, size, taken);
+	PyObject *protocol = Py_NewRef(self->protocol);
+	Py_buffer view;
+	int status = stream_get_buffer(self, protocol, &view);
 
-	if (status == 0) {
-		PyObject *args[2] = {protocol, PyLong_FromSize_t(*taken)};
-
-		result = args[1] == NULL
-		                 ? NULL
-		                 : PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
-		Py_XDECREF(args[1]);
-		if (result == NULL)
-			status = stream_fatal(
-				self, "Fatal error: protocol.buffer_updated() call failed.");
-		Py_XDECREF(result);
+	if (likely(status == 0)) {
+		*taken = size < (size_t)view.len ? size : (size_t)view.len;
+		memcpy(view.buf, data, *taken);
+		PyBuffer_Release(&view);
+		status = stream_buffer_updated(self, protocol, *taken);
+	} else if (status < 0) {
+		*taken = 0; /* nothing was taken: the bytes are kept for the next run */
 	}
 	Py_DECREF(protocol);
 	return status;
@@ -141,6 +150,17 @@ static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 		return stream_fatal(self, "Fatal error: protocol.data_received() call failed.");
 	Py_DECREF(result);
 	return 0;
+}
+
+/* The loop ends for now, by the exception that is set: the rest waits for its next run. */
+static void stream_keep_rest(Stream *self, const char *data, size_t size)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+
+	if (size > 0 && self->state == STREAM_OPEN &&
+	    (stream_keep(self, data, size) < 0 || stream_schedule_delivery(self) < 0))
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
 }
 
 /*
@@ -167,14 +187,7 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 		data += taken;
 		size -= taken;
 		if (unlikely(status < 0)) {
-			PyObject *exception = PyErr_GetRaisedException();
-
-			/* The loop ends for now; what it has not taken waits for the next run. */
-			if (size > 0 && self->state == STREAM_OPEN &&
-			    (stream_keep(self, data, size) < 0 ||
-			     stream_schedule_delivery(self) < 0))
-				PyErr_WriteUnraisable((PyObject *)self);
-			PyErr_SetRaisedException(exception);
+			stream_keep_rest(self, data, size);
 			return -1;
 		}
 	}
@@ -233,7 +246,9 @@ void stream_stop_reading(Stream *self)
 {
 	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
 		return;
-	if (!sink_cancel(self->loop, &self->receive))
+	if (sink_cancel(self->loop, &self->receive))
+		self->readable = false;
+	else
 		self->read_cancelled = true;
 }
 
@@ -265,6 +280,135 @@ static int stream_received_end(Stream *self, int result)
 		return 0;
 	}
 	return stream_deliver_end(self, result);
+}
+
+/* take() found no bytes. */
+static int stream_took_nothing(Stream *self, int result)
+{
+	/* -ENOENT: reading was stopped meanwhile, perhaps by get_buffer(). */
+	if (result == -EAGAIN || result == -ENOENT)
+		return 0;
+	sink_drop(&self->receive);
+	return stream_received_end(self, result);
+}
+
+/* How large a bytes object what waits in the socket needs. */
+static Py_ssize_t stream_take_size(Stream *self)
+{
+	int waiting;
+
+	if (ioctl(self->fd, FIONREAD, &waiting) < 0 || waiting <= 0 ||
+	    waiting >= TAKE_BYTES_MAX)
+		return TAKE_BYTES_MAX;
+	/* One more: a receive that does not fill its buffer has drained the socket. */
+	return waiting + 1;
+}
+
+static int stream_take_bytes(Stream *self)
+{
+	const char *message = "Fatal read error on socket transport";
+	Py_ssize_t size = stream_take_size(self);
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
+	struct iovec iov;
+	int result;
+
+	if (unlikely(bytes == NULL))
+		return stream_fatal(self, message);
+	iov = (struct iovec){PyBytes_AS_STRING(bytes), (size_t)size};
+	result = self->loop->table->take(self->loop->driver, self->receive.token, &iov, 1);
+	if (unlikely(result <= 0)) {
+		Py_DECREF(bytes);
+		return stream_took_nothing(self, result);
+	}
+	if (result < size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
+		return stream_fatal(self, message);
+	return stream_deliver_bytes(self, bytes);
+}
+
+/*
+ * Receive into the protocol's buffer, and what it does not hold, up to the
+ * largest receive, into the loop's: a small buffer costs no call more.
+ */
+static int stream_take_into(Stream *self, Py_buffer *view, size_t *spilled)
+{
+	Loop *loop = self->loop;
+	struct iovec iov[2] = {{view->buf, (size_t)view->len}};
+	uint32_t count = 1;
+	int result;
+
+	*spilled = 0;
+	if (view->len >= TAKE_BYTES_MAX) {
+		iov[0].iov_len = TAKE_BYTES_MAX;
+	} else if (!loop->spilling) {
+		/* Without memory for it the protocol's has to do. */
+		if (loop->spill == NULL)
+			loop->spill = PyMem_Malloc(TAKE_BYTES_MAX);
+		if (loop->spill != NULL)
+			iov[count++] = (struct iovec){loop->spill,
+			                              TAKE_BYTES_MAX - (size_t)view->len};
+	}
+	result = loop->table->take(loop->driver, self->receive.token, iov, count);
+	if (result > 0 && (size_t)result > iov[0].iov_len) {
+		*spilled = (size_t)result - iov[0].iov_len;
+		return (int)iov[0].iov_len;
+	}
+	return result;
+}
+
+static int stream_take_to_buffer(Stream *self)
+{
+	Loop *loop = self->loop;
+	PyObject *protocol = Py_NewRef(self->protocol);
+	Py_buffer view;
+	int status = stream_get_buffer(self, protocol, &view), result;
+	size_t spilled;
+
+	if (unlikely(status == 0 && self->receive.link == NULL)) {
+		/* get_buffer() closed the transport. */
+		PyBuffer_Release(&view);
+	} else if (likely(status == 0)) {
+		result = stream_take_into(self, &view, &spilled);
+		PyBuffer_Release(&view);
+		if (unlikely(result <= 0)) {
+			status = stream_took_nothing(self, result);
+		} else if (likely(spilled == 0)) {
+			status = stream_buffer_updated(self, protocol, (size_t)result);
+		} else {
+			loop->spilling = true;
+			status = stream_buffer_updated(self, protocol, (size_t)result);
+			if (likely(status == 0))
+				status = stream_deliver(self, loop->spill, spilled);
+			else
+				stream_keep_rest(self, loop->spill, spilled);
+			loop->spilling = false;
+		}
+	} else if (status < 0 && self->state == STREAM_OPEN) {
+		PyObject *exception = PyErr_GetRaisedException();
+
+		/* The loop ends for now; what waits in the socket is for its next run. */
+		self->readable = true;
+		if (stream_schedule_delivery(self) < 0)
+			PyErr_WriteUnraisable((PyObject *)self);
+		PyErr_SetRaisedException(exception);
+	}
+	Py_DECREF(protocol);
+	return status < 0 ? -1 : 0;
+}
+
+/* Receive what the driver found.  The caller has entered the context. */
+static int stream_take(Stream *self)
+{
+	assert(self->receive.link != NULL);
+	self->readable = false;
+	return self->buffered ? stream_take_to_buffer(self) : stream_take_bytes(self);
+}
+
+static int stream_received_readable(Stream *self)
+{
+	if (likely(stream_wants_data(self) && !stream_has_kept(self)))
+		return stream_take(self);
+	self->readable = self->state == STREAM_OPEN;
+	return 0;
 }
 
 /* The receive operation is over: close, or start another.  Keeps a failing status. */
@@ -301,8 +445,10 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 
 	/* What the protocol does may drop every other reference. */
 	Py_INCREF(self);
-	if (unlikely(terminal))
+	if (unlikely(terminal)) {
 		sink_drop(sink);
+		self->readable = false;
+	}
 	if (unlikely(loop->closed))
 		goto out_closed;
 	context = Py_NewRef(self->context);
@@ -314,6 +460,8 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 	if (likely(status == 0)) {
 		if (likely(completion->result > 0))
 			status = stream_received_data(self, completion);
+		else if (completion->flags & UL_READABLE)
+			status = terminal ? 0 : stream_received_readable(self);
 		else
 			status = stream_received_end(self, completion->result);
 		stream_exit(context);
@@ -427,6 +575,8 @@ static int stream_deliver_kept(Stream *self)
 	}
 	if (!stream_wants_data(self))
 		return 0;
+	if (self->readable)
+		return stream_take(self);
 	if (self->kept_end) {
 		self->kept_end = false;
 		return stream_deliver_end(self, self->kept_result);

@@ -36,8 +36,6 @@ struct ul_options {
 	uint32_t cq_entries;     /* ring: completion queue entries */
 	uint32_t buffer_count;   /* lent buffers for ordinary receives */
 	uint32_t buffer_size;    /* bytes of each of them */
-	uint32_t bulk_count;     /* ring: lent buffers for bulk receives */
-	uint32_t bulk_size;      /* ring: bytes of each of them */
 	uint32_t datagram_count; /* ring: lent buffers for datagrams */
 	uint32_t datagram_size;  /* ring: the longest datagram that is not cut */
 	uint64_t disable;        /* ring: UL_FEATURE_* to do without */

@@ -88,7 +88,7 @@ static uint32_t level_mask(const struct descriptor *descriptor)
 {
 	uint32_t mask = descriptor->watch_events | polled_events(descriptor);
 
-	if (descriptor->readers.first != NULL)
+	if (descriptor->readers.first != NULL && !descriptor_is_readable(descriptor))
 		mask |= EPOLLIN | EPOLLRDHUP | EPOLLPRI;
 	if (descriptor->writers.first != NULL)
 		mask |= EPOLLOUT;

@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 2
+#define UL_ABI 3
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -49,6 +49,12 @@ enum ul_completion_flag {
 	UL_KEEP = 1 << 3,
 	/* The datagram was larger than the buffer. */
 	UL_TRUNCATED = 1 << 4,
+	/*
+	 * A recv stream of bulk has something for take(), and waits for it: no
+	 * byte is received, and nothing more is said, before that.  `result`
+	 * is 0.  Comes with UL_MORE, unless a cancel of the owner's cleared it.
+	 */
+	UL_READABLE = 1 << 5,
 };
 
 struct ul_completion {
@@ -143,8 +149,20 @@ struct ul_table {
 	/* Give a lent buffer back (`data` of the completion). */
 	void (*recycle)(struct ul_driver *driver, unsigned char *data);
 
-	/* A stream of received bytes in lent buffers; 0 is the end of file. */
+	/*
+	 * A stream of received bytes in lent buffers; 0 is the end of file.
+	 * While they come in bulk it says UL_READABLE instead.
+	 */
 	int (*recv)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+	/*
+	 * Receive from the recv stream `token`, which said UL_READABLE, into
+	 * the owner's memory.  > 0: so many bytes.  -EAGAIN: there are none
+	 * after all.  After both the stream goes on by itself.  0 is the end
+	 * of file; that and any other -errno ended the stream, and nothing
+	 * more of it comes.  -ENOENT: no stream that waits for a take().
+	 */
+	int (*take)(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+	            uint32_t count);
 	/* One recv(2) into the caller's buffer. */
 	int (*recv_into)(struct ul_driver *driver, void *owner, int fd, void *buffer,
 	                 uint32_t size, int flags, ul_token *token);

@@ -252,6 +252,7 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
 	struct descriptor *descriptor;
+	bool was_readable;
 
 	if (token & UL_WATCH_TOKEN)
 		return -ENOENT;
@@ -260,11 +261,16 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 		return -ENOENT;
 	if (operation->slot.state == UL_DONE)
 		return -EINPROGRESS;
+	was_readable = operation->slot.verb == VERB_RECV && operation->stream.readable;
 	ul_operation_finish(selector, operation);
 	ul_slot_free(&selector->slots, &operation->slot);
 	descriptor = descriptor_find(selector, operation->fd);
-	if (descriptor != NULL)
-		ul_descriptor_settle(selector, descriptor);
+	if (descriptor == NULL)
+		return 0;
+	/* What the next in its queue would wait for has been reported, to it. */
+	if (was_readable && descriptor->readers.first != NULL)
+		ul_descriptor_register(selector, descriptor);
+	ul_descriptor_settle(selector, descriptor);
 	return 0;
 }
 
@@ -396,6 +402,7 @@ const struct ul_table ul_selector_table = {
 	.wake = ul_selector_wake,
 	.recycle = selector_recycle,
 	.recv = ul_selector_recv,
+	.take = ul_selector_take,
 	.recv_into = ul_selector_recv_into,
 	.recv_from = ul_selector_recv_from,
 	.recv_message = ul_selector_recv_message,

@@ -78,6 +78,9 @@ struct operation {
 		} message;
 		struct {                /* recv */
 			enum stream_kind kind;
+			bool bulk;      /* received by take() */
+			bool readable;  /* it said UL_READABLE: take() is next */
+			uint8_t streak; /* receives in a row that speak for a change */
 		} stream;
 		struct {
 			const struct iovec *iov;
@@ -273,6 +276,14 @@ static inline bool somebody_waits(const struct selector *selector, int fd, enum 
 	return descriptor != NULL && queue_of(descriptor, side)->first != NULL;
 }
 
+/* The first reader has said UL_READABLE; until take() nobody reads. */
+static inline bool descriptor_is_readable(const struct descriptor *descriptor)
+{
+	const struct operation *reader = descriptor->readers.first;
+
+	return reader != NULL && reader->slot.verb == VERB_RECV && reader->stream.readable;
+}
+
 /* A byte stream is received from it: see descriptors.c for what that spares. */
 static inline bool descriptor_is_streaming(const struct descriptor *descriptor)
 {
@@ -322,6 +333,9 @@ void ul_deadlines_release(struct deadlines *deadlines);
  */
 bool ul_descriptor_serve(struct selector *selector, struct descriptor *descriptor,
                          struct ul_completion *out, int capacity, int *count);
+
+int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+                     uint32_t count);
 
 /* selector_verbs.c */
 

@@ -17,12 +17,16 @@
  *   - ancillary data: an AF_UNIX receive stops short behind passed descriptors.
  *     recvmsg(2) without room for them says MSG_CTRUNC then;
  *   - any other kind of socket.
+ *
+ * What comes in bulk is not copied out of a buffer of ours: the owner is told
+ * UL_READABLE, and take() receives into its memory, by the same rules.
  */
 #include <assert.h>
 #include <errno.h>
 #include <sys/epoll.h>
 
 #include "selector.h"
+#include "watches.h"
 
 /*
  * Most datagrams or accepted connections per descriptor and turn: enough to
@@ -30,58 +34,143 @@
  */
 #define DATAGRAMS_PER_TURN 16
 #define ACCEPTS_PER_TURN 64
+/*
+ * From so many bytes on to copy them once more costs clearly more than what
+ * the owner does to receive into memory of its own.
+ */
+#define BULK_BYTES (16 * 1024)
+/* Such receives in a row that make a stream a bulk stream, and others that end that. */
+#define MUCH_TO_BULK 2
+#define SLIGHT_TO_SMALL 16
 
 enum served {
 	BLOCKED,        /* nothing more for now */
 	AGAIN,          /* nothing more this turn, but the next without an event */
+	PARKED,         /* nothing more before a take() */
 	GAVE,           /* a completion; the operation goes on */
 	LENT,           /* the same, with a lent buffer */
 	ENDED,          /* `result` is terminal */
 };
 
-static ssize_t stream_call(int fd, enum stream_kind kind, unsigned char *data, uint32_t size,
-                           bool *ancillary)
+static ssize_t stream_call(int fd, enum stream_kind kind, const struct iovec *iov,
+                           uint32_t count, bool *ancillary)
 {
-	struct iovec iov = { .iov_base = data, .iov_len = size };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
 	ssize_t result;
 
-	if (kind != STREAM_UNIX)
-		return recv(fd, data, size, MSG_DONTWAIT);
+	if (kind != STREAM_UNIX && count == 1)
+		return recv(fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT);
 	result = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	*ancillary = (message.msg_flags & MSG_CTRUNC) != 0;
+	*ancillary = kind == STREAM_UNIX && (message.msg_flags & MSG_CTRUNC) != 0;
 	return result;
+}
+
+/* A receive of `size` bytes: is the stream one of bulk from now on? */
+static void stream_adapt(const struct selector *selector, struct operation *operation,
+                         uint32_t size)
+{
+	bool much = size >= BULK_BYTES || size >= selector->lender.size;
+
+	if (much == operation->stream.bulk) {
+		operation->stream.streak = 0;
+		return;
+	}
+	/* Other kinds may keep the boundaries of messages, which a take() could cut. */
+	if (operation->stream.kind == STREAM_OTHER)
+		return;
+	if (++operation->stream.streak < (much ? MUCH_TO_BULK : SLIGHT_TO_SMALL))
+		return;
+	operation->stream.bulk = much;
+	operation->stream.streak = 0;
+}
+
+/* One receive of a stream: its result, and whether the next turn is to ask again. */
+static int stream_receive(const struct selector *selector, const struct descriptor *descriptor,
+                          struct operation *operation, const struct iovec *iov,
+                          uint32_t count, bool *again)
+{
+	bool more = false;
+	size_t size = 0;
+	uint32_t index;
+	ssize_t result;
+
+	do {
+		result = stream_call(operation->fd, operation->stream.kind, iov, count, &more);
+	} while (result < 0 && errno == EINTR);
+	if (result <= 0)
+		return result == 0 ? 0 : -errno;
+	for (index = 0; index < count; index++)
+		size += iov[index].iov_len;
+	*again = more || (size_t)result == size || descriptor->announced != 0 ||
+	         operation->stream.kind == STREAM_OTHER;
+	stream_adapt(selector, operation, (uint32_t)result);
+	return (int)result;
 }
 
 static enum served serve_recv(struct selector *selector, struct descriptor *descriptor,
                               struct operation *operation, struct ul_completion *completion)
 {
-	unsigned char *data = ul_lender_take(&selector->lender);
-	bool more = false;
-	ssize_t result;
+	struct iovec iov = { .iov_len = selector->lender.size };
+	bool again = false;
 
-	if (data == NULL) {
+	if (operation->stream.bulk) {
+		if (operation->stream.readable)
+			return PARKED;
+		operation->stream.readable = true;
+		completion->flags = UL_READABLE | UL_MORE;
+		return GAVE;
+	}
+	iov.iov_base = ul_lender_take(&selector->lender);
+	if (iov.iov_base == NULL) {
 		selector->statistics.starved++;
 		return AGAIN;
 	}
-	do {
-		result = stream_call(operation->fd, operation->stream.kind, data,
-		                     selector->lender.size, &more);
-	} while (result < 0 && errno == EINTR);
-	if (result > 0) {
-		more = more || (uint32_t)result == selector->lender.size ||
-		       descriptor->announced != 0 || operation->stream.kind == STREAM_OTHER;
-		if (more)
+	completion->result = stream_receive(selector, descriptor, operation, &iov, 1, &again);
+	if (completion->result > 0) {
+		if (again)
 			descriptor->again |= DUE_READ;
 		descriptor->due &= (uint8_t)~DUE_READ;
-		completion->result = (int32_t)result;
 		completion->flags = UL_MORE | UL_LENT;
-		completion->data = data;
+		completion->data = iov.iov_base;
 		return LENT;
 	}
-	completion->result = result == 0 ? 0 : -errno;
-	ul_lender_give(&selector->lender, data);
+	ul_lender_give(&selector->lender, iov.iov_base);
 	return completion->result == -EAGAIN ? BLOCKED : ENDED;
+}
+
+int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+                     uint32_t count)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation = NULL;
+	struct descriptor *descriptor;
+	bool again = false;
+	int result;
+
+	if ((token & UL_WATCH_TOKEN) == 0)
+		operation = (struct operation *)ul_slot_find(&selector->slots, token);
+	if (operation == NULL || operation->slot.verb != VERB_RECV ||
+	    operation->slot.state != UL_IN_KERNEL || !operation->stream.readable)
+		return -ENOENT;
+	descriptor = descriptor_find(selector, operation->fd);
+	result = stream_receive(selector, descriptor, operation, iov, count, &again);
+	if (result <= 0 && result != -EAGAIN) {
+		ul_operation_finish(selector, operation);
+		ul_slot_free(&selector->slots, &operation->slot);
+		/* Whoever waits behind it finds out the same. */
+		again = descriptor->readers.first != NULL;
+	} else {
+		operation->stream.readable = false;
+	}
+	if (result == -EAGAIN)
+		descriptor->announced = 0;
+	if (again) {
+		descriptor->again |= DUE_READ;
+		if (descriptor->list == NULL)
+			ul_descriptor_list_append(&selector->later, descriptor);
+	}
+	ul_descriptor_settle(selector, descriptor);
+	return result;
 }
 
 static enum served serve_recv_from(struct selector *selector, struct descriptor *descriptor,
@@ -186,6 +275,9 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 		case AGAIN:
 			descriptor->due &= (uint8_t)~due;
 			descriptor->again |= due;
+			return false;
+		case PARKED:
+			descriptor->due &= (uint8_t)~due;
 			return false;
 		case GAVE:
 			(*count)++;

@@ -440,8 +440,7 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 
 	while (unlikely(uring->kept_next != uring->kept_count) && count < capacity)
 		count += completed(uring, &uring->kept[uring->kept_next++], out + count);
-	uring->bulk_lent = false;
-	while (head != uring->cq_end && count < capacity && likely(!uring->bulk_lent)) {
+	while (head != uring->cq_end && count < capacity) {
 		const struct io_uring_cqe *cqe = &uring->cqes[head & uring->cq_mask];
 
 		head++;

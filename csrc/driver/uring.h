@@ -75,6 +75,10 @@ enum {
 	SLOT_UNSAFE = 1 << 8,
 	/* Cancelled, and its terminal completion entry has been seen in the queue. */
 	SLOT_RELEASED = 1 << 9,
+	/* recv: the kernel only polls, and take() receives. */
+	SLOT_BULK = 1 << 10,
+	/* It said UL_READABLE: nothing is in the kernel before take(). */
+	SLOT_READABLE = 1 << 11,
 };
 
 #define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE)
@@ -82,7 +86,6 @@ enum {
 /* The buffer groups, and the index of their pools. */
 enum {
 	POOL_SMALL,
-	POOL_BULK,
 	POOL_DATAGRAM,
 	POOLS,
 };
@@ -106,7 +109,7 @@ struct uring_slot {
 	uint32_t sq_position;        /* where its latest entry went */
 	uint8_t retries;             /* since the last progress */
 	uint8_t full;                /* recv: completely filled buffers in a row */
-	uint8_t slight;              /* recv: little ones in a row, from the bulk pool */
+	uint8_t slight;              /* SLOT_BULK: little receives in a row */
 	uint8_t pool;                /* recv, recv_from: POOL_* */
 	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
 	int32_t result;              /* SLOT_DONE */
@@ -173,7 +176,6 @@ struct uring {
 	bool closed;                 /* shut down */
 	bool enabled;
 	bool running;                /* between begin() and end() */
-	bool bulk_lent;              /* in this harvest(): it ends here */
 	uint32_t run_enters;         /* since begin() */
 
 	struct ul_pool pools[POOLS];
@@ -303,8 +305,10 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
 void uring_recycle(struct ul_driver *driver, unsigned char *data);
 /* Start a stream (again) the way its descriptor and this kernel want it. */
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
+int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+               uint32_t count);
 /* Each: how many completions went to `out`, 0 or 1. */
-int uring_bulk_receive(struct uring *uring, struct uring_slot *slot, struct ul_completion *out);
+int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out);
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
                          const struct io_uring_cqe *cqe, struct ul_completion *out);
 int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,

@@ -243,7 +243,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
 {
 	bool on_backlog = (slot->base.flags & SLOT_BACKLOG) != 0;
 
-	if (slot->base.flags & (SLOT_KEPT | SLOT_DONE | SLOT_STARVED))
+	if (slot->base.flags & (SLOT_KEPT | SLOT_DONE | SLOT_STARVED | SLOT_READABLE))
 		return;
 	if (on_backlog)
 		uring_list_drop(uring, slot);
@@ -431,7 +431,7 @@ static void end_all(struct uring *uring, bool unsafe)
 			if (is_receive(slot))
 				uring->pools[slot->pool].leaked = true;
 		}
-		slot->base.flags &= (uint16_t)~SLOT_KEPT;
+		slot->base.flags &= (uint16_t)~(SLOT_KEPT | SLOT_READABLE);
 		uring_done(uring, slot, -ECANCELED);
 	}
 }

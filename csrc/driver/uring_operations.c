@@ -132,8 +132,8 @@ int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int re
 		return uring_finish(uring, slot, out, -error, 0);
 	}
 	slot->base.flags |= SLOT_BEGAN;
-	if (slot->base.verb == URING_RECV && slot->pool == POOL_BULK)
-		return uring_bulk_receive(uring, slot, out);
+	if (slot->base.flags & SLOT_BULK)
+		return uring_bulk_readable(slot, out);
 	if (slot->base.verb <= URING_ACCEPT)
 		uring_stream_start(uring, slot, false);
 	else

@@ -241,6 +241,12 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 		return -ENOENT;
 	if (slot->base.state == UL_CANCELLING || slot->base.state == UL_DONE)
 		return -EINPROGRESS;
+	if (slot->base.flags & SLOT_READABLE) {
+		/* The owner may not have seen that completion yet. */
+		slot->base.flags &= (uint16_t)~SLOT_READABLE;
+		uring_done(uring, slot, -ECANCELED);
+		return -EINPROGRESS;
+	}
 	if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
 	    uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);

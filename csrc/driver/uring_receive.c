@@ -14,11 +14,11 @@
  * when it stops: it is cancelled and started again.  At most one receive of a
  * stream is in the kernel, so the bytes stay in order.
  *
- * A bulk receive only polls in the kernel; harvest() then calls recv(2), into
- * one large buffer that is lent, dispatched and given back before the next.
- * Copying is what bulk costs, and one buffer that stays in the cache halves
- * it; a ring of large buffers would be cold, or, if small, leave most streams
- * without one and serve those that have one again and again.
+ * A bulk receive only polls in the kernel; its owner then take()s with recv(2)
+ * into memory of its own.  Copying is what bulk costs, so it is done once, by
+ * the kernel; buffers to lend would be copied from, and a ring of large ones
+ * would be cold as well, or, if small, leave most streams without one and
+ * serve those that have one again and again.
  */
 #include "uring.h"
 
@@ -100,8 +100,12 @@ static void receive_start(struct uring *uring, struct uring_slot *slot, bool pol
 {
 	const struct ul_pool *pool = &uring->pools[slot->pool];
 
+	if (slot->base.flags & SLOT_BULK) {
+		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
+		return;
+	}
 	if (pool->ring == NULL) {
-		if (poll_first || slot->pool == POOL_BULK)
+		if (poll_first)
 			uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
 		else
 			own_buffer_receive(uring, slot);
@@ -257,28 +261,26 @@ static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
 static void move(struct uring_slot *slot)
 {
 	slot->base.flags &= (uint16_t)~SLOT_MOVING;
-	slot->pool = slot->pool == POOL_SMALL ? POOL_BULK : POOL_SMALL;
+	slot->base.flags ^= SLOT_BULK;
 	slot->full = 0;
 	slot->slight = 0;
 }
 
-/* Whether `slot` should receive into the other pool from now on. */
-static bool wants_to_move(struct uring *uring, struct uring_slot *slot,
-                          const struct io_uring_cqe *cqe)
+/* Whether `slot` should be a bulk stream from now on, or no more. */
+static bool wants_to_move(const struct uring *uring, struct uring_slot *slot, uint32_t size)
 {
-	uint32_t size = (uint32_t)cqe->res;
+	uint32_t small = uring->pools[POOL_SMALL].size;
 
-	if (slot->pool == POOL_SMALL) {
-		if (likely(size < uring->pools[POOL_SMALL].size)) {
+	if ((slot->base.flags & SLOT_BULK) == 0) {
+		if (likely(size < small)) {
 			slot->full = 0;
 			return false;
 		}
 		if (slot->full < FULL_TO_BULK)
 			slot->full++;
-		return slot->full == FULL_TO_BULK &&
-		       uring_pool_prepare(uring, POOL_BULK) == 0;
+		return slot->full == FULL_TO_BULK;
 	}
-	if (size > uring->pools[POOL_SMALL].size) {
+	if (size > small) {
 		slot->slight = 0;
 		return false;
 	}
@@ -305,9 +307,12 @@ static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int 
 			break;
 		if (cancelling)
 			return uring_finish(uring, slot, out, -ECANCELED, 0);
-		if (slot->base.flags & SLOT_MOVING)
+		if (slot->base.flags & SLOT_MOVING) {
 			move(slot);
-		starve(uring, slot);
+			start_again(uring, slot, false);
+		} else {
+			starve(uring, slot);
+		}
 		return 0;
 	case -ECANCELED:
 		if (cancelling)
@@ -372,43 +377,49 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 	start_again(uring, slot, !more_waits);
 }
 
-int uring_bulk_receive(struct uring *uring, struct uring_slot *slot, struct ul_completion *out)
+int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out)
 {
-	struct ul_pool *pool = &uring->pools[POOL_BULK];
-	int index = ul_pool_take(pool);
-	struct io_uring_cqe entry = { 0 };
-	ssize_t size;
-
-	if (unlikely(index < 0)) {
-		starve(uring, slot);
-		return 0;
-	}
-	do {
-		size = recv(slot->sqe.fd, ul_pool_data(pool, (uint32_t)index), pool->size,
-		            MSG_DONTWAIT);
-	} while (size < 0 && errno == EINTR);
-	if (unlikely(size <= 0)) {
-		ul_pool_give(pool, (uint32_t)index);
-		if (size < 0 && errno == EAGAIN) {
-			uring_stream_start(uring, slot, true);
-			return 0;
-		}
-		return uring_finish(uring, slot, out, size == 0 ? 0 : -errno, 0);
-	}
+	slot->base.flags |= SLOT_READABLE;
+	slot->base.state = UL_QUEUED;
 	*out = (struct ul_completion){
 		.owner = slot->base.owner,
 		.token = ul_slot_token(&slot->base),
-		.result = (int32_t)size,
-		.flags = UL_LENT | UL_MORE,
-		.data = ul_pool_lend(pool, (uint32_t)index),
+		.flags = UL_READABLE | UL_MORE,
 	};
-	uring->bulk_lent = true;
-	slot->retries = 0;
-	entry.res = (int32_t)size;
-	if (unlikely(wants_to_move(uring, slot, &entry)))
-		move(slot);
-	start_again(uring, slot, true);
 	return 1;
+}
+
+int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+               uint32_t count)
+{
+	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = token >> TAG_SHIFT == 0 ? uring_slot_find(uring, token) : NULL;
+	struct ul_completion end;
+	ssize_t result;
+
+	if (unlikely(slot == NULL || (slot->base.flags & SLOT_READABLE) == 0))
+		return -ENOENT;
+	do {
+		if (count == 1)
+			result = recv(slot->sqe.fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT);
+		else
+			result = recvmsg(slot->sqe.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (result < 0 && errno == EINTR);
+	if (result < 0)
+		result = -errno;
+	slot->base.flags &= (uint16_t)~SLOT_READABLE;
+	if (unlikely(result <= 0 && result != -EAGAIN)) {
+		uring_finish(uring, slot, &end, (int)result, 0);
+		return (int)result;
+	}
+	if (likely(result > 0)) {
+		slot->retries = 0;
+		if (unlikely(wants_to_move(uring, slot, (uint32_t)result)))
+			move(slot);
+	}
+	start_again(uring, slot, true);
+	return (int)result;
 }
 
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
@@ -430,7 +441,7 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 	out->address = NULL;
 	out->address_size = 0;
 	slot->retries = 0;
-	if (unlikely(wants_to_move(uring, slot, cqe)) &&
+	if (unlikely(wants_to_move(uring, slot, (uint32_t)cqe->res)) &&
 	    slot->base.state == UL_IN_KERNEL && (slot->base.flags & SLOT_MOVING) == 0) {
 		slot->base.flags |= SLOT_MOVING;
 		if (cqe->flags & IORING_CQE_F_MORE)

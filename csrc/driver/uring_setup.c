@@ -20,9 +20,6 @@
 #define CQ_ENTRIES 4096
 #define BUFFER_COUNT 256
 #define BUFFER_SIZE 4096
-/* One at a time is lent; a few for a batch that an exception interrupts. */
-#define BULK_COUNT 4
-#define BULK_SIZE (256 * 1024)
 #define DATAGRAM_COUNT 64
 #define DATAGRAM_SIZE (256 * 1024)
 /* Worker threads, for files and splice only: {bounded, unbounded}. */
@@ -162,10 +159,8 @@ bool uring_may_enter(const struct uring *uring)
 /* A pool is mapped, and handed to the ring, when it is first needed. */
 int uring_pool_prepare(struct uring *uring, unsigned pool)
 {
-	/* Bulk is received at harvest, into a buffer taken for that moment. */
-	bool wants_ring = pool == POOL_DATAGRAM ? uring_has(uring, UL_FEATURE_MULTISHOT_RECV) :
-	                  pool == POOL_SMALL    ? uring_has(uring, UL_FEATURE_BUFFER_RING) :
-	                                          false;
+	bool wants_ring = uring_has(uring, pool == POOL_DATAGRAM ? UL_FEATURE_MULTISHOT_RECV :
+	                                                           UL_FEATURE_BUFFER_RING);
 	int result;
 
 	if (likely(uring->pools[pool].base != NULL))
@@ -191,8 +186,6 @@ static void fill_options(struct ul_options *options)
 	options->cq_entries = option(options->cq_entries, CQ_ENTRIES);
 	options->buffer_count = option(options->buffer_count, BUFFER_COUNT);
 	options->buffer_size = option(options->buffer_size, BUFFER_SIZE);
-	options->bulk_count = option(options->bulk_count, BULK_COUNT);
-	options->bulk_size = option(options->bulk_size, BULK_SIZE);
 	options->datagram_count = option(options->datagram_count, DATAGRAM_COUNT);
 	options->datagram_size = option(options->datagram_size, DATAGRAM_SIZE);
 }
@@ -227,8 +220,6 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	fill_options(&uring->options);
 	ul_pool_init(&uring->pools[POOL_SMALL], POOL_SMALL, uring->options.buffer_count,
 	             uring->options.buffer_size);
-	ul_pool_init(&uring->pools[POOL_BULK], POOL_BULK, uring->options.bulk_count,
-	             uring->options.bulk_size);
 	ul_pool_init(&uring->pools[POOL_DATAGRAM], POOL_DATAGRAM, uring->options.datagram_count,
 	             uring->options.datagram_size + (uint32_t)(sizeof(struct sockaddr_storage) +
 	             sizeof(struct io_uring_recvmsg_out)));

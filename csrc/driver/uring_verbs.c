@@ -289,6 +289,7 @@ const struct ul_table ul_uring_table = {
 	.wake = uring_wake,
 	.recycle = uring_recycle,
 	.recv = uring_recv,
+	.take = uring_take,
 	.recv_into = uring_recv_into,
 	.recv_from = uring_recv_from,
 	.recv_message = uring_recv_message,

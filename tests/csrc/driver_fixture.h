@@ -46,6 +46,8 @@ struct record {
 	int result;                  /* of the latest */
 	uint32_t flags;
 	int results[64];             /* of the first ones */
+	int readable;                /* UL_READABLE completions */
+	bool lazy;                   /* what is readable is not taken at once */
 	struct sockaddr_storage address;
 	uint32_t address_size;
 	ul_token token;              /* of the operation started last */
@@ -93,19 +95,64 @@ static inline void record_free(struct record *record)
 	memset(record, 0, sizeof(*record));
 }
 
+static inline void record_reserve(struct record *record, size_t size)
+{
+	if (record->size + size <= record->capacity)
+		return;
+	record->capacity = (record->size + size) * 2;
+	record->data = realloc(record->data, record->capacity);
+	CHECK(record->data != NULL);
+}
+
+static inline void record_result(struct record *record, int result, uint32_t flags)
+{
+	if (record->completions < 64)
+		record->results[record->completions] = result;
+	record->completions++;
+	record->ends += (flags & UL_MORE) == 0;
+	record->result = result;
+	record->flags = flags;
+}
+
+#define TAKE_FIRST 40000
+#define TAKE_REST 60000
+
+/* Take what waits, as much as there is room in two pieces; the result. */
+static inline int record_take(struct bench *bench, struct record *record, ul_token token)
+{
+	struct iovec iov[2];
+	int result;
+
+	record_reserve(record, TAKE_FIRST + TAKE_REST);
+	iov[0] = (struct iovec){ record->data + record->size, TAKE_FIRST };
+	iov[1] = (struct iovec){ record->data + record->size + TAKE_FIRST, TAKE_REST };
+	result = bench->table->take(bench->driver, token, iov, record->completions % 2 + 1);
+	if (result > 0) {
+		record->size += (size_t)result;
+		record_result(record, result, UL_MORE);
+	} else if (result != -EAGAIN && result != -ENOENT) {
+		record_result(record, result, 0);
+	}
+	return result;
+}
+
 static inline void record_add(struct bench *bench, const struct ul_completion *completion)
 {
 	struct record *record = completion->owner;
 
 	CHECK(record != NULL);
+	if (completion->flags & UL_READABLE) {
+		CHECK_EQUAL(completion->flags, UL_READABLE | UL_MORE);
+		CHECK_EQUAL(completion->result, 0);
+		record->readable++;
+		if (!record->lazy)
+			record_take(bench, record, completion->token);
+		return;
+	}
 	if (completion->flags & UL_LENT) {
 		size_t size = (size_t)completion->result;
 
-		if (record->size + size > record->capacity) {
-			record->capacity = (record->size + size) * 2;
-			record->data = realloc(record->data, record->capacity);
-			CHECK(record->data != NULL);
-		}
+		record_reserve(record, size);
 		memcpy(record->data + record->size, completion->data, size);
 		record->size += size;
 		record->address_size = completion->address_size;
@@ -113,12 +160,7 @@ static inline void record_add(struct bench *bench, const struct ul_completion *c
 			memcpy(&record->address, completion->address, completion->address_size);
 		bench->table->recycle(bench->driver, completion->data);
 	}
-	if (record->completions < 64)
-		record->results[record->completions] = completion->result;
-	record->completions++;
-	record->ends += (completion->flags & UL_MORE) == 0;
-	record->result = completion->result;
-	record->flags = completion->flags;
+	record_result(record, completion->result, completion->flags);
 }
 
 static inline int bench_harvest(struct bench *bench)
@@ -167,12 +209,7 @@ static inline int started(struct record *record, int result)
 		return result;
 	}
 	CHECK_EQUAL(record->token, 0);
-	if (record->completions < 64)
-		record->results[record->completions] = result;
-	record->completions++;
-	record->ends++;
-	record->result = result;
-	record->flags = 0;
+	record_result(record, result, 0);
 	return result;
 }
 

@@ -102,8 +102,6 @@ static void recv_with_tiny_pools_keeps_every_byte_in_order(struct bench *bench)
 
 	bench->options.buffer_count = 2;
 	bench->options.buffer_size = 16;
-	bench->options.bulk_count = 1;
-	bench->options.bulk_size = 100;
 	bench_open(bench);
 	make_tcp_pair(sockets);
 	pump(bench, sockets, 200000, 777);
@@ -123,8 +121,6 @@ static void recv_of_many_with_few_buffers_starves_nobody(struct bench *bench)
 
 	bench->options.buffer_count = 3;
 	bench->options.buffer_size = 8;
-	bench->options.bulk_count = 1;
-	bench->options.bulk_size = 64;
 	bench_open(bench);
 	for (int index = 0; index < CROWD; index++) {
 		make_tcp_pair(sockets[index]);
@@ -241,8 +237,6 @@ static void recv_cancelled_and_started_again_loses_nothing(struct bench *bench)
 
 	bench->options.buffer_count = 8;
 	bench->options.buffer_size = 256;
-	bench->options.bulk_count = 2;
-	bench->options.bulk_size = 2048;
 	bench_open(bench);
 	make_tcp_pair(sockets);
 	for (int round = 0; round < 600; round++) {

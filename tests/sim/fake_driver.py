@@ -30,6 +30,7 @@ MORE = 1 << 0
 LENT = 1 << 1
 WATCH = 1 << 2
 KEEP = 1 << 3
+READABLE = 1 << 5
 
 FOREVER = -1
 STARTED = -errno.EINPROGRESS
@@ -73,6 +74,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("wake", None, (pointer,)),
     ("recycle", None, (pointer, pointer)),
     ("recv", i32, (*_operation, token_pointer)),
+    ("take", i32, (pointer, u64, ctypes.POINTER(Vector), u32)),
     ("recv_into", i32, (*_operation, pointer, u32, i32, token_pointer)),
     ("recv_from", i32, (*_operation, token_pointer)),
     ("recv_message", i32, (*_operation, pointer, i32, token_pointer)),
@@ -145,6 +147,7 @@ class Operation:
     borrowed: list[tuple[int, bytes]] = field(default_factory=list)
     cancelling: bool = False
     ended: bool = False  # its terminal completion is made, though not harvested
+    readable: bool = False  # it said READABLE, and waits for take()
 
     @property
     def size(self) -> int:
@@ -181,7 +184,9 @@ class FakeDriver:
 
     at_once(operation) is asked by each send: a result >= 0 or -errno ends it
     inside the verb, STARTED (the default) lets it run. hold_sends keeps started
-    sends in flight until the test calls sent(). cancel_mode is what cancel()
+    sends in flight until the test calls sent(). Receives of a descriptor in `bulk`
+    say READABLE and wait for take(); take_result replaces the answer of the next
+    one. cancel_mode is what cancel()
     does: "later" (ends with ECANCELED in the next turn), "race" (what arrived
     wins, without MORE), "at_once" (0: gone), "manual" (the test calls end()).
     """
@@ -202,6 +207,9 @@ class FakeDriver:
         self.refusals: dict[str, int] = {}  # verb -> -errno with which it fails at once
         self.at_once: Callable[[Operation], int] = lambda operation: STARTED
         self.hold_sends = False
+        self.bulk: set[int] = set()
+        self.take_result: int | None = None
+        self.takes = 0
         self.cancel_mode = "later"
         self.harvest_limit: Callable[[], int] = lambda: 64
         self.random: random.Random | None = None
@@ -311,7 +319,7 @@ class FakeDriver:
     def end(self, operation: Operation, race: bool = False) -> None:
         """The terminal completion of a cancelled operation."""
         inbox = self.inbox.get(operation.fd)
-        if race and operation.verb in ("recv", "accept") and inbox:
+        if race and operation.verb in ("recv", "accept") and inbox and not operation.readable:
             self._complete_from_inbox(operation, inbox.popleft(), more=False)
         elif race and operation.verb == "send":
             self._transmit(operation, operation.size)
@@ -386,6 +394,7 @@ class FakeDriver:
             if operation.verb in ("recv", "accept")
             and not operation.cancelling
             and not operation.ended
+            and not operation.readable
             and self.inbox.get(operation.fd)
         ]
 
@@ -401,6 +410,10 @@ class FakeDriver:
         """Make the completions of this turn."""
         for operation in self._streams_ready():
             inbox = self.inbox[operation.fd]
+            if operation.verb == "recv" and operation.fd in self.bulk:
+                operation.readable = True
+                self.complete(operation, 0, READABLE | MORE)
+                continue
             while inbox and not operation.ended:
                 self._complete_from_inbox(operation, inbox.popleft(), more=True)
         for operation in list(self.operations.values()):
@@ -518,6 +531,45 @@ class FakeDriver:
     def _recv(self, owner: int, fd: int, token: ctypes._Pointer[u64]) -> int:
         return self._start("recv", owner, fd, token)
 
+    def _take(self, token: int, vectors: ctypes._Pointer[Vector], count: int) -> int:
+        self.takes += 1
+        operation = self.operations.get(token)
+        if operation is None or not operation.readable or operation.ended or operation.cancelling:
+            return -errno.ENOENT
+        if any(c.operation is operation for c in (*self.found, *self.pending)):
+            raise AssertionError("take() before the completion that asks for it")
+        operation.readable = False
+        inbox = self.inbox[operation.fd]
+        result, self.take_result = self.take_result, None
+        if result is None and not inbox:
+            result = -errno.EAGAIN
+        if result is None and not isinstance(inbox[0], bytes):
+            result = inbox.popleft()
+        if result is None:
+            return self._scatter(inbox, vectors, count)
+        if result != -errno.EAGAIN:
+            del self.operations[token]
+        return result
+
+    def _scatter(
+        self, inbox: deque[bytes | int], vectors: ctypes._Pointer[Vector], count: int
+    ) -> int:
+        """As recvmsg(2): all the bytes that are there, or as many as there is room for."""
+        assert count > 0, "a take() of nothing"
+        total = 0
+        for i in range(count):
+            assert vectors[i].size > 0, "an empty piece in a take()"
+            filled = 0
+            while filled < vectors[i].size and inbox and isinstance(inbox[0], bytes):
+                item = inbox.popleft()
+                piece = item[: vectors[i].size - filled]
+                ctypes.memmove(vectors[i].base + filled, piece, len(piece))
+                filled += len(piece)
+                if len(piece) < len(item):
+                    inbox.appendleft(item[len(piece) :])
+            total += filled
+        return total
+
     def _accept(self, owner: int, fd: int, token: ctypes._Pointer[u64]) -> int:
         return self._start("accept", owner, fd, token)
 
@@ -554,7 +606,11 @@ class FakeDriver:
             mine = [c for c in (*self.found, *self.pending) if c.operation is operation]
             self.found = deque(c for c in self.found if c.operation is not operation)
             self.pending = [c for c in self.pending if c.operation is not operation]
-            back = [c.data if c.data is not None else c.result for c in mine]
+            back = [
+                c.data if c.data is not None else c.result
+                for c in mine
+                if not c.flags & READABLE
+            ]
             self.inbox.setdefault(operation.fd, deque()).extendleft(reversed(back))
             del self.operations[token]
             return 0

@@ -74,6 +74,8 @@ VERB(int, harvest, (D, struct ul_completion *out, int capacity), (driver, out, c
 VOID_VERB(wake, (D), (driver))
 VOID_VERB(recycle, (D, unsigned char *data), (driver, data))
 VERB(int, recv, (OPERATION, TOKEN), (driver, owner, fd, token))
+VERB(int, take, (D, ul_token token, const struct iovec *iov, uint32_t count),
+     (driver, token, iov, count))
 VERB(int, recv_into, (OPERATION, void *buffer, uint32_t size, int flags, TOKEN),
      (driver, owner, fd, buffer, size, flags, token))
 VERB(int, recv_from, (OPERATION, TOKEN), (driver, owner, fd, token))
@@ -120,8 +122,8 @@ struct sim *sim_new(const struct ul_table *table)
 		.size = table->size, .abi = table->abi, .name = table->name,
 		.eager_send_bytes = table->eager_send_bytes,
 		OUTER(begin), OUTER(end), OUTER(turn), OUTER(immediate), OUTER(harvest),
-		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(recv_into), OUTER(recv_from),
-		OUTER(recv_message), OUTER(send), OUTER(send_to), OUTER(accept),
+		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(recv_into),
+		OUTER(recv_from), OUTER(recv_message), OUTER(send), OUTER(send_to), OUTER(accept),
 		OUTER(connect), OUTER(poll), OUTER(timeout), OUTER(read), OUTER(write),
 		OUTER(splice), OUTER(submit), OUTER(cancel), OUTER(released), OUTER(close),
 		OUTER(watch), OUTER(shutdown), OUTER(destroy), OUTER(statistics),

@@ -238,6 +238,8 @@ class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
         self.buffer = bytearray(size)
 
     def get_buffer(self, sizehint: int) -> bytearray:
+        if "get_buffer" in self.hooks:
+            self.hooks["get_buffer"](sizehint)
         return self.buffer
 
     def buffer_updated(self, count: int) -> None:

@@ -48,6 +48,23 @@ def test_close_with_data_on_the_way_drops_and_recycles_it(sim):
         gc.collect()
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_close_with_bulk_that_nobody_took_leaves_it_in_the_socket(sim, paused):
+    transport, protocol, wire = sim.connect()
+    sim.driver.bulk.add(wire.fd)
+    sim.driver.arrive(wire.fd, b"late")
+    if paused:
+        protocol.pause()
+        sim.settle()
+    sim.loop._close()
+    assert protocol.received == b""
+    assert sim.driver.takes == 0
+    protocol.transport = None
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        del transport
+        gc.collect()
+
+
 def test_close_while_a_transport_joins_closes_its_descriptor(sim):
     transport, protocol, wire = sim.connect()
     sim.driver.hold_sends = True

@@ -122,8 +122,9 @@ class StreamMachine(RuleBasedStateMachine):
         mode=modes,
         limit=st.sampled_from([1, 2, 64]),
         selector_like=st.booleans(),
+        bulk=st.booleans(),
     )
-    def start(self, kinds, keep_open, seed, mode, limit, selector_like):
+    def start(self, kinds, keep_open, seed, mode, limit, selector_like, bulk):
         self.sim = Sim()
         self.driver = self.sim.driver
         self.driver.cancel_mode = mode
@@ -137,6 +138,8 @@ class StreamMachine(RuleBasedStateMachine):
             Connection(self.sim, kind, keep)
             for kind, keep in zip(kinds, keep_open, strict=True)
         ]
+        if bulk:
+            self.driver.bulk.update(each.wire.fd for each in self.connections)
 
     def answer(self, operation):
         """What a send says inside the verb: as the ring, or as the selector."""
@@ -277,11 +280,31 @@ class StreamMachine(RuleBasedStateMachine):
             operation is not None
             and not operation.ended
             and not operation.cancelling
+            and not operation.readable
             and inbox
             and isinstance(inbox[0], bytes)
         ):
             data = inbox.popleft()
             self.driver.complete(operation, len(data), LENT, data)
+
+    @rule(i=which, bulk=st.booleans())
+    def change_bulk(self, i, bulk):
+        fd = self.connections[i].wire.fd
+        self.driver.bulk.add(fd) if bulk else self.driver.bulk.discard(fd)
+
+    @rule()
+    def find_nothing_to_take(self):
+        self.driver.take_result = -errno.EAGAIN
+
+    @rule(i=which)
+    def interrupt_in_get_buffer(self, i):
+        hooks = self.connections[i].protocol.hooks
+
+        def hook(sizehint):
+            del hooks["get_buffer"]
+            raise KeyboardInterrupt
+
+        hooks["get_buffer"] = hook
 
     @rule()
     def interrupt_turn(self):
