@@ -10,6 +10,12 @@ ROWS: dict[str, Row] = {
         Row("echo_64", "protocol", size=64, note="echo by protocol, 64 B"),
         Row("echo_1k", "protocol", note="echo by protocol, 1 KiB"),
         Row("echo_100k", "protocol", size=100 * KIB, note="echo by protocol, 100 KiB"),
+        Row(
+            "buffered_100k",
+            "buffered",
+            size=100 * KIB,
+            note="echo by BufferedProtocol, 100 KiB",
+        ),
         Row("buffered_1k", "buffered", note="echo by BufferedProtocol, 1 KiB"),
         Row("streams_1k", "streams", lines=True, note="readline, write, drain, 1 KiB"),
         Row("sockets_1k", "sockets", note="sock_recv, sock_sendall, 1 KiB"),
