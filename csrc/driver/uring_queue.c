@@ -283,7 +283,8 @@ bool uring_released(struct ul_driver *driver, ul_token token)
 
 	if (slot == NULL || slot->base.state == UL_DONE)
 		return true;
-	if (uring->forked || slot->base.state != UL_CANCELLING || slot->base.flags & SLOT_LISTED)
+	if (uring->forked || !uring->has_ring || slot->base.state != UL_CANCELLING ||
+	    slot->base.flags & SLOT_LISTED)
 		return false;
 	if ((int32_t)(uring->cq_looked - uring->cq_head) < 0)
 		uring->cq_looked = uring->cq_head;
