@@ -19,10 +19,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import features
 from ._driver import ffi, lib
+from .splice import DirectSender, SplicingSender
+
+if TYPE_CHECKING:
+    from .loop import EventLoop
 
 _logger = logging.getLogger("uring_loop")
 
@@ -104,6 +108,10 @@ class Driver:
             ffi.string(lib.ul_statistics_name(index)).decode(): values[index]
             for index in range(min(count, len(values)))
         }
+
+    def make_sender(self, loop: EventLoop) -> DirectSender:
+        """What sends files for `loop`: on the ring, a splice waits for the disk elsewhere."""
+        return SplicingSender(loop) if self.name == "uring" else DirectSender()
 
     def close(self) -> None:
         """Free it.  Nothing that it lent may be in use any more."""

@@ -62,6 +62,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         except BaseException:
             self._driver.close()
             raise
+        self._sender = self._driver.make_sender(self)
         self._signals = Signals(self)
         self._transports: dict[int, weakref.ref[Any]] = {}
         self._reader_objects: dict[int, Any] = {}
@@ -164,6 +165,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._driver.close()
         for child in list(self._children):
             child.close()
+        self._sender.close()
         self._reader_objects.clear()
         self._writer_objects.clear()
         self._executor_shutdown_called = True

@@ -70,6 +70,43 @@ async def run(
         raise
 
 
+async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: object) -> int:
+    """As run(), but a cancelled waiter too goes on waiting until the operation has ended.
+
+    For an operation on descriptors that the caller closes, or lets somebody close, afterwards:
+    until its terminal completion the kernel may look them up again.
+    """
+    loop._check_closed()
+    driver = loop._driver
+    result = verb(driver.handle, *arguments, driver.token)
+    if result == _STARTED:
+        token = driver.token[0]
+        ended: list[int] = []
+        waiter = loop.create_future()
+
+        def completed(result: int, flags: int) -> None:
+            ended.append(result)
+            if not waiter.done() and not loop.is_closed():
+                waiter.set_result(None)
+
+        loop._expect(token, completed)
+        cancelled: asyncio.CancelledError | None = None
+        while not ended:
+            try:
+                await waiter
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                waiter = loop.create_future()
+                if not ended and loop._cancel(token) == 0:
+                    break
+        if cancelled is not None:
+            raise cancelled
+        result = ended[0]
+    if result < 0:
+        raise os_error(result)
+    return result
+
+
 def _completed(
     loop: EventLoop, future: asyncio.Future[int], late: Late, result: int, flags: int
 ) -> None:

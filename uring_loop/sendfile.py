@@ -2,8 +2,7 @@
 
 Owns asyncio's contract: what is refused and how, the file's position
 afterwards, and the fallback that reads in the executor. The kernel moves the
-bytes with sendfile(2), a window at a time. How a window comes into memory
-without blocking the loop, if that can be had, is the driver's business.
+bytes, a window at a time; by which of its ways is splice.py's business.
 
 Each public function is a method of EventLoop, hence the first parameter.
 Source: asyncio, Transferring files.
@@ -177,9 +176,10 @@ def _check_range(offset: Any, count: Any) -> None:
 async def _send(
     loop: EventLoop, descriptor: Callable[[], int], file: Any, offset: int, count: int | None
 ) -> int:
-    """Send with sendfile(2), window by window.
+    """Send window by window.
 
-    descriptor: gives the socket's, or raises what has become of the connection.
+    descriptor: gives the socket's, or raises what has become of the connection. It is asked
+        each time, as the file is: one that was closed may be somebody else's by now.
     """
     try:
         size = os.fstat(file.fileno()).st_size
@@ -192,13 +192,12 @@ async def _send(
     try:
         while count is None or total < count:
             window = WINDOW_BYTES if count is None else min(WINDOW_BYTES, count - total)
-            # Asked for each time: a descriptor that was closed may be somebody else's by now.
-            number, fileno = descriptor(), file.fileno()
             try:
-                sent = os.sendfile(number, fileno, offset + total, window)
+                sent = await loop._sender.send(descriptor, file, offset + total, window)
             except _WOULD_BLOCK:
                 sent = -1
             except OSError as exc:
+                descriptor()  # raises for a lost connection, which no other way can help
                 if total == 0:
                     # Most likely a file that cannot be mapped: reading may do.
                     raise asyncio.SendfileNotAvailableError("os.sendfile call failed") from exc
@@ -211,7 +210,7 @@ async def _send(
             if sent == window:
                 await asyncio.sleep(0)
             elif sent < 0 or offset + total < size:
-                await operations.poll(loop, number, select.POLLOUT)
+                await operations.poll(loop, descriptor(), select.POLLOUT)
                 waited = True
             # Else that was the end, most likely, and the next call says so.
         return total

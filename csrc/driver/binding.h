@@ -104,3 +104,9 @@ int ul_request(struct ul_driver *driver, uint8_t opcode, int fd, uint64_t addres
                int32_t splice_fd_in, uint64_t *token);
 int ul_cancel(struct ul_driver *driver, uint64_t token);
 int ul_close(struct ul_driver *driver, int fd);
+
+/*
+ * Whether sendfile(2) of this piece of a file would not wait for a disk: 1; or
+ * it might: 0.  Waits for none itself.
+ */
+int ul_file_in_memory(int fd, int64_t offset, uint32_t size);

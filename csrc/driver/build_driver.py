@@ -19,6 +19,7 @@ SOURCES = [
     "binding.c",
     "driver.c",
     "fork.c",
+    "page_cache.c",
     "slots.c",
     "watches.c",
     # The ring.

@@ -1,0 +1,165 @@
+"""How a window of a file gets to a socket.
+
+Owns two ways, of which the driver chooses one for its loop. With sendfile(2)
+alone, the thread that calls it waits for the disk. Where the driver's splice
+runs elsewhere (in a worker thread of the kernel's), what is not in memory goes
+from the file into a pipe by it, while the loop turns, and from there into the
+socket at once. What is in memory goes by sendfile(2), which is faster.
+
+No pipe is held while a socket is full. What the socket did not take is thrown
+away with its pipe: by then it is in memory, where sendfile(2) finds it. So a
+pipe is taken for one read of the disk, slow receivers keep none from others,
+and how much was sent is known at every moment.
+
+Knows neither asyncio's contract of sendfile nor transports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import operations
+
+if TYPE_CHECKING:
+    from .loop import EventLoop
+
+# How many disk reads for sendfile are under way at most, each into a pipe of its own.
+PIPES = 8
+# What a pipe should hold; it may be less where the system's limits say so.
+PIPE_BYTES = 1 << 20
+_PIPE_BYTES_MIN = 1 << 16
+
+
+class DirectSender:
+    """Sends with sendfile(2), whose thread waits for the disk."""
+
+    async def send(self, descriptor: Callable[[], int], file: Any, position: int, size: int) -> int:
+        """Send up to `size` bytes from `position` on; 0 at the end of the file.
+
+        descriptor: gives the socket's, or raises what has become of the connection.
+        BlockingIOError when the socket is full, which nothing was sent to then.
+        """
+        return os.sendfile(descriptor(), file.fileno(), position, size)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+class SplicingSender(DirectSender):
+    """Sends with sendfile(2) what is in memory, and the rest through a pipe."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._pipes = _Pipes()
+        # Waiters come in the order in which they asked.
+        self._turns = asyncio.Semaphore(PIPES)
+
+    async def send(self, descriptor: Callable[[], int], file: Any, position: int, size: int) -> int:
+        """As DirectSender's, without waiting for the disk in this thread."""
+        if not self._in_memory(file.fileno(), position, size):
+            try:
+                return await self._send_through_pipe(descriptor, file, position, size)
+            except _PipeError:
+                pass  # sendfile(2) does it, or says what is wrong
+        return os.sendfile(descriptor(), file.fileno(), position, size)
+
+    def close(self) -> None:
+        """Close what is kept for the next time."""
+        self._pipes.close()
+
+    def _in_memory(self, fileno: int, position: int, size: int) -> bool:
+        return self._loop._driver.lib.ul_file_in_memory(fileno, position, size) != 0
+
+    async def _send_through_pipe(
+        self, descriptor: Callable[[], int], file: Any, position: int, size: int
+    ) -> int:
+        async with self._turns:
+            fileno = file.fileno()
+            if self._in_memory(fileno, position, size):
+                # Somebody else's turn, or the kernel's reading ahead, has brought it.
+                return os.sendfile(descriptor(), fileno, position, size)
+            try:
+                pipe = self._pipes.take()
+            except OSError as exc:
+                raise _PipeError from exc
+            held = -1
+            try:
+                try:
+                    held = await operations.run_to_end(
+                        self._loop,
+                        self._loop._driver.lib.ul_splice,
+                        fileno,
+                        position,
+                        pipe.writing,
+                        -1,
+                        min(size, pipe.size),
+                        os.SPLICE_F_NONBLOCK,
+                    )
+                except OSError as exc:
+                    raise _PipeError from exc
+                if held == 0:
+                    return 0
+                sent = os.splice(pipe.reading, descriptor(), held, flags=os.SPLICE_F_NONBLOCK)
+                held -= sent
+                return sent
+            finally:
+                # Bytes that are left in a pipe, or may be, never meet another file's.
+                if held == 0:
+                    self._pipes.give_back(pipe)
+                else:
+                    pipe.close()
+
+
+class _PipeError(Exception):
+    """The way through a pipe is not there."""
+
+
+class _Pipe:
+    """Two descriptors, owned."""
+
+    __slots__ = ("reading", "size", "writing")
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        size = PIPE_BYTES
+        while size > _PIPE_BYTES_MIN:
+            try:
+                fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, size)
+                break
+            except OSError:
+                # Above pipe-max-size, or above what all pipes of this user may hold.
+                size //= 2
+        self.size: int = fcntl.fcntl(self.writing, fcntl.F_GETPIPE_SZ)
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+class _Pipes:
+    """Empty pipes, kept for the next time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Pipe] = []
+        self._process = os.getpid()
+
+    def take(self) -> _Pipe:
+        if self._process != os.getpid():
+            # A fork's child shares the pipes with its parent, but never their use.
+            self.close()
+            self._process = os.getpid()
+        return self._idle.pop() if self._idle else _Pipe()
+
+    def give_back(self, pipe: _Pipe) -> None:
+        if self._process == os.getpid():
+            self._idle.append(pipe)
+        else:
+            pipe.close()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
