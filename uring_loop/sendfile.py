@@ -20,7 +20,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _stdlib, operations, readiness
+from . import _stdlib, operations, readiness, splice
 
 if TYPE_CHECKING:
     from .loop import EventLoop
@@ -187,13 +187,14 @@ async def _send(
         raise asyncio.SendfileNotAvailableError("not a regular file") from None
     if not count and not size:
         return 0
+    passage = splice.Passage(descriptor, file)
     total = 0
     waited = False
     try:
         while count is None or total < count:
             window = WINDOW_BYTES if count is None else min(WINDOW_BYTES, count - total)
             try:
-                sent = await loop._sender.send(descriptor, file, offset + total, window)
+                sent = await loop._sender.send(passage, offset + total, window)
             except _WOULD_BLOCK:
                 sent = -1
             except OSError as exc:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,18 +33,37 @@ PIPES = 8
 # What a pipe should hold; it may be less where the system's limits say so.
 PIPE_BYTES = 1 << 20
 _PIPE_BYTES_MIN = 1 << 16
+# How long what was found in memory is taken to stay there.
+_KNOWN_SECONDS = 0.1
+
+
+class Passage:
+    """One file on its way to one socket.
+
+    descriptor: gives the socket's, or raises what has become of the connection.
+    """
+
+    __slots__ = ("descriptor", "file", "known_at", "known_end", "was_cold")
+
+    def __init__(self, descriptor: Callable[[], int], file: Any) -> None:
+        self.descriptor = descriptor
+        self.file = file
+        # Up to where the file was found in memory, and when that was.
+        self.known_end = 0
+        self.known_at = 0.0
+        # Whether some of it was not in memory: the disk may be busy with more.
+        self.was_cold = False
 
 
 class DirectSender:
     """Sends with sendfile(2), whose thread waits for the disk."""
 
-    async def send(self, descriptor: Callable[[], int], file: Any, position: int, size: int) -> int:
+    async def send(self, passage: Passage, position: int, size: int) -> int:
         """Send up to `size` bytes from `position` on; 0 at the end of the file.
 
-        descriptor: gives the socket's, or raises what has become of the connection.
         BlockingIOError when the socket is full, which nothing was sent to then.
         """
-        return os.sendfile(descriptor(), file.fileno(), position, size)
+        return os.sendfile(passage.descriptor(), passage.file.fileno(), position, size)
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -58,30 +78,38 @@ class SplicingSender(DirectSender):
         # Waiters come in the order in which they asked.
         self._turns = asyncio.Semaphore(PIPES)
 
-    async def send(self, descriptor: Callable[[], int], file: Any, position: int, size: int) -> int:
+    async def send(self, passage: Passage, position: int, size: int) -> int:
         """As DirectSender's, without waiting for the disk in this thread."""
-        if not self._in_memory(file.fileno(), position, size):
+        now = time.monotonic()
+        known = passage.known_end - position
+        if known > 0 and now - passage.known_at < _KNOWN_SECONDS:
+            # A socket takes a window in several pieces: no need to ask for each.
+            size = min(size, known)
+        elif self._in_memory(passage, position, size):
+            passage.known_end = position + size
+            passage.known_at = now
+        else:
             try:
-                return await self._send_through_pipe(descriptor, file, position, size)
+                return await self._send_through_pipe(passage, position, size)
             except _PipeError:
                 pass  # sendfile(2) does it, or says what is wrong
-        return os.sendfile(descriptor(), file.fileno(), position, size)
+        return os.sendfile(passage.descriptor(), passage.file.fileno(), position, size)
 
     def close(self) -> None:
         """Close what is kept for the next time."""
         self._pipes.close()
 
-    def _in_memory(self, fileno: int, position: int, size: int) -> bool:
-        return self._loop._driver.lib.ul_file_in_memory(fileno, position, size) != 0
+    def _in_memory(self, passage: Passage, position: int, size: int) -> bool:
+        ask = self._loop._driver.lib.ul_file_in_memory
+        return ask(passage.file.fileno(), position, size, passage.was_cold) != 0
 
-    async def _send_through_pipe(
-        self, descriptor: Callable[[], int], file: Any, position: int, size: int
-    ) -> int:
+    async def _send_through_pipe(self, passage: Passage, position: int, size: int) -> int:
+        passage.was_cold = True
         async with self._turns:
-            fileno = file.fileno()
-            if self._in_memory(fileno, position, size):
+            fileno = passage.file.fileno()
+            if self._in_memory(passage, position, size):
                 # Somebody else's turn, or the kernel's reading ahead, has brought it.
-                return os.sendfile(descriptor(), fileno, position, size)
+                return os.sendfile(passage.descriptor(), fileno, position, size)
             try:
                 pipe = self._pipes.take()
             except OSError as exc:
@@ -103,7 +131,9 @@ class SplicingSender(DirectSender):
                     raise _PipeError from exc
                 if held == 0:
                     return 0
-                sent = os.splice(pipe.reading, descriptor(), held, flags=os.SPLICE_F_NONBLOCK)
+                sent = os.splice(
+                    pipe.reading, passage.descriptor(), held, flags=os.SPLICE_F_NONBLOCK
+                )
                 held -= sent
                 return sent
             finally:

@@ -107,6 +107,7 @@ int ul_close(struct ul_driver *driver, int fd);
 
 /*
  * Whether sendfile(2) of this piece of a file would not wait for a disk: 1; or
- * it might: 0.  Waits for none itself.
+ * it might: 0.  Waits for none itself.  `thoroughly`: the file is being read,
+ * so pages may be there whose contents are not.
  */
-int ul_file_in_memory(int fd, int64_t offset, uint32_t size);
+int ul_file_in_memory(int fd, int64_t offset, uint32_t size, int thoroughly);

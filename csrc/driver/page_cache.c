@@ -24,9 +24,8 @@
 #define RWF_NOWAIT 0x00000008
 #endif
 
-/* Between two bytes that are asked for, where the pages are counted and where not. */
-#define STRIDE_COUNTED (256 * 1024)
-#define STRIDE_ALONE (64 * 1024)
+/* Between two bytes that are asked for: what the kernel reads ahead in one go, unless told. */
+#define STRIDE (128 * 1024)
 
 struct cache_range {
 	uint64_t offset;
@@ -60,13 +59,13 @@ static enum answer byte_cached(int fd, uint64_t offset)
 	return errno == EAGAIN ? NO : UNKNOWN;
 }
 
-int ul_file_in_memory(int fd, int64_t offset, uint32_t size)
+int ul_file_in_memory(int fd, int64_t offset, uint32_t size, int thoroughly)
 {
 	struct stat status;
 	enum answer counted;
 	uint64_t at = (uint64_t)offset;
-	uint64_t end;
 	uint64_t stride;
+	uint64_t end;
 
 	/* What is not a regular file, or behind its end, nobody waits for. */
 	if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || offset < 0 ||
@@ -80,7 +79,7 @@ int ul_file_in_memory(int fd, int64_t offset, uint32_t size)
 	counted = all_pages_cached(fd, at, end - at);
 	if (counted == NO)
 		return 0;
-	stride = counted == YES ? STRIDE_COUNTED : STRIDE_ALONE;
+	stride = counted == YES && !thoroughly ? UINT64_MAX : STRIDE;
 	for (;;) {
 		enum answer answer = byte_cached(fd, at);
 

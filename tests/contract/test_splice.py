@@ -361,7 +361,10 @@ def in_memory(loop, loop_kind):
         pytest.skip("the driver's function is the same for all loops: asked once")
 
     def ask(file, offset=0, size=SIZE):
-        return bool(loop._driver.lib.ul_file_in_memory(file.fileno(), offset, size))
+        ask = loop._driver.lib.ul_file_in_memory
+        answers = [bool(ask(file.fileno(), offset, size, thoroughly)) for thoroughly in (0, 1)]
+        assert answers[0] == answers[1]
+        return answers[0]
 
     return ask
 
