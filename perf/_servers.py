@@ -85,6 +85,32 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.write(HTTP_RESPONSE)
 
 
+class FileProtocol(asyncio.Protocol):
+    """Sends the file that `file PATH` asks for and closes; echoes anything else."""
+
+    transport: asyncio.Transport
+    # The loop refers to a task only weakly.
+    tasks: "set[asyncio.Task[None]]" = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if not data.startswith(b"file "):
+            self.transport.write(data)
+            return
+        task = asyncio.get_running_loop().create_task(self.send(data[5:-1].decode()))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def send(self, path: str) -> None:
+        try:
+            with open(path, "rb") as file:
+                await asyncio.get_running_loop().sendfile(self.transport, file)
+        finally:
+            self.transport.close()
+
+
 class IdleProtocol(asyncio.Protocol):
     """Holds a connection; echoes, should it ever speak."""
 
@@ -135,6 +161,7 @@ PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "buffered": BufferedEchoProtocol,
     "http": HttpProtocol,
     "idle": IdleProtocol,
+    "file": FileProtocol,
 }
 KINDS = (*PROTOCOLS, "streams", "sockets")
 
