@@ -19,6 +19,7 @@ from asyncio import (
     selector_events,
     sslproto,
     transports,
+    streams,
 )
 from asyncio.log import logger
 from asyncio.staggered import staggered_race
@@ -34,6 +35,7 @@ __all__ = [
     "FlowControl",
     "SSLProtocol",
     "SubprocessTransport",
+    "SSLProtocolState",
     "TransportSocket",
     "check_ssl_socket",
     "data_refusal",
@@ -56,6 +58,7 @@ __all__ = [
     "set_reuse_port",
     "set_running_loop",
     "staggered_race",
+    "take_buffered",
 ]
 
 ACCEPT_RETRY_DELAY = constants.ACCEPT_RETRY_DELAY
@@ -67,6 +70,7 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
 SubprocessTransport = base_subprocess.BaseSubprocessTransport
+SSLProtocolState = sslproto.SSLProtocolState
 
 check_ssl_socket = base_events._check_ssl_socket
 interleave_addresses = base_events._interleave_addrinfos
@@ -114,6 +118,18 @@ def format_callback_source(function: Any, arguments: Any, *, debug: bool = False
     if sys.version_info >= (3, 13):
         return format_helpers._format_callback_source(function, arguments, debug=debug)
     return format_helpers._format_callback_source(function, arguments)
+
+
+def take_buffered(protocol: Any) -> bytes:
+    """What a stream reader has received and nobody has read; afterwards it is not there."""
+    if not isinstance(protocol, streams.StreamReaderProtocol):
+        return b""
+    reader = protocol._stream_reader
+    if reader is None:
+        return b""
+    received = bytes(reader._buffer)
+    reader._buffer.clear()
+    return received
 
 
 def data_refusal() -> str:

@@ -1,4 +1,4 @@
-"""TLS over any stream transport, by asyncio's own SSLProtocol.
+"""TLS over any stream transport.
 
 Owns how a TLS transport is put together.  Knows nothing of how a connection
 came to be.
@@ -11,8 +11,9 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from . import readiness
-from ._stdlib import SSLProtocol
+from ._stdlib import take_buffered
 from .streams import StreamTransport
+from .tls_protocol import TLSProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +39,7 @@ def make_transport(
 
     sock: a socket or, like StreamTransport's, a descriptor that the transport will own.
     """
-    ssl_protocol = SSLProtocol(
+    ssl_protocol = TLSProtocol(
         loop,
         protocol,
         sslcontext,
@@ -75,8 +76,11 @@ async def start_tls(
         )
     if not getattr(transport, "_start_tls_compatible", False):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    if transport.is_closing():
+        # Nobody would tell a handshake of an end that is under way, or past.
+        raise ConnectionAbortedError(f"transport {transport!r} is closing")
     waiter = self.create_future()
-    ssl_protocol = SSLProtocol(
+    ssl_protocol = TLSProtocol(
         self,
         protocol,
         sslcontext,
@@ -87,6 +91,8 @@ async def start_tls(
         ssl_shutdown_timeout=ssl_shutdown_timeout,
         call_connection_made=False,
     )
+    # As asyncio since 3.14: a client need not wait for the server's answer before it begins.
+    ssl_protocol.take_over(transport, take_buffered(protocol) if server_side else b"")
     # Nothing may be received by the new protocol before it knows its transport.
     transport.pause_reading()
     transport.set_protocol(ssl_protocol)
