@@ -20,7 +20,6 @@ import stat
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import readiness, resolve, tls
@@ -121,6 +120,9 @@ class Server(asyncio.Server):
         except asyncio.CancelledError:
             try:
                 self.close()
+                if _WAITS_FOR_CLIENTS:
+                    # As later patch releases: or it would wait for clients that never leave.
+                    self.close_clients()
                 await self.wait_closed()
             finally:
                 raise
@@ -228,7 +230,7 @@ class _Acceptor:
         self._loop = server._loop
         self._sock = sock
         self._context = contextvars.copy_context()
-        self._open = self._open_plain if server._ssl_context is None else self._open_tls
+        self._open = self._open_tls if server._ssl_context else self._open_plain
         self._listener = Listener(self._loop, sock.fileno(), self._accepted)
 
     def start(self) -> None:
@@ -278,18 +280,23 @@ class _Acceptor:
         except BaseException as exc:
             self._open_failed(descriptor, protocol, transport, exc)
         else:
-            waiter.add_done_callback(partial(self._handshake_done, protocol, transport))
+            # A task, so that cancelling all tasks at the end of a program ends it too.
+            self._loop.create_task(self._handshake(protocol, transport, waiter))
             if self._loop.get_debug():
                 self._log_accepted(transport)
 
-    def _handshake_done(
+    async def _handshake(
         self,
         protocol: asyncio.BaseProtocol,
         transport: asyncio.Transport,
-        waiter: asyncio.Future[None],
+        waiter: asyncio.Future[None] | None,
     ) -> None:
-        exc = asyncio.CancelledError() if waiter.cancelled() else waiter.exception()
-        if exc is not None:
+        try:
+            assert waiter is not None
+            await waiter
+        except BaseException as exc:
+            # The waiter refers to the exception, and that to this frame.
+            waiter = None
             transport.close()
             self._report(protocol, transport, exc)
 
