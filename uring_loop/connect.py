@@ -304,7 +304,7 @@ async def _connect_any(
 
 def _connection_error(failures: list[OSError], all_errors: bool) -> Exception:
     if not failures:
-        return OSError("create_connection failed")
+        return TimeoutError("create_connection failed")
     if all_errors:
         return ExceptionGroup("create_connection failed", failures)
     first = str(failures[0])
