@@ -1,0 +1,199 @@
+"""What the TLS tests share: certificates, and a TLS peer on a plain socket.
+
+The peer drives ssl.SSLObject by hand, so that a test can stall it, break off in
+any phase, or leave out what a polite peer would send.
+"""
+
+import asyncio
+import contextlib
+import ssl
+
+import trustme
+from harness import Peer, Recorder, iterations, small_buffers, tcp_pair
+
+NAME = "server.test"
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+SIDES = {"client": False, "server": True}
+
+
+class Certificates:
+    """One authority, a server and a client certified by it; contexts are made per call."""
+
+    def __init__(self):
+        self.authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._server = self.authority.issue_cert(
+            NAME, "localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA
+        )
+        self._client = self.authority.issue_cert(
+            "client@server.test", key_type=trustme.KeyType.ECDSA
+        )
+        self._strangers = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._stranger = self._strangers.issue_cert(NAME, key_type=trustme.KeyType.ECDSA)
+
+    def server(self, version=None, clients=None):
+        """A server's context.  clients: ssl.CERT_* for the certificates of its clients."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._server.configure_cert(context)
+        if clients is not None:
+            self.authority.configure_trust(context)
+            context.verify_mode = clients
+        return _of_version(context, version)
+
+    def client(self, version=None, certificate=None):
+        """A client's context.  certificate: "own" or "strange", of an authority unknown here."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.authority.configure_trust(context)
+        if certificate is not None:
+            own = {"own": self._client, "strange": self._stranger}[certificate]
+            own.configure_cert(context)
+        return _of_version(context, version)
+
+    def write_authority(self, path):
+        """Write the authority's certificate to a file, for SSL_CERT_FILE."""
+        self.authority.cert_pem.write_to_path(str(path))
+
+
+def _of_version(context, version):
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+class TlsPeer:
+    """The other end of a TLS connection under test, over a harness.Peer."""
+
+    def __init__(self, sock, context, *, server_side=False):
+        self.peer = Peer(sock)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.ssl = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=None if server_side else NAME,
+        )
+
+    async def _drive(self, call, *arguments):
+        while True:
+            try:
+                result = call(*arguments)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                data = await self.peer.recv()
+                if data:
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            else:
+                await self._flush()
+                return result
+
+    async def _flush(self):
+        if data := self._outgoing.read():
+            await self.peer.send_all(data)
+
+    async def handshake(self):
+        await self._drive(self.ssl.do_handshake)
+
+    async def handshake_first_flight(self):
+        """Send what a handshake begins with, and wait for no answer."""
+        try:
+            self.ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            await self._flush()
+
+    async def send_all(self, data):
+        view = memoryview(data)
+        while view:
+            view = view[await self._drive(self.ssl.write, view[:65536]) :]
+
+    async def recv(self, size=65536):
+        """At least one byte, or b"" for close_notify."""
+        try:
+            return await self._drive(self.ssl.read, size)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    async def recv_exactly(self, size):
+        parts = bytearray()
+        while len(parts) < size:
+            part = await self.recv(size - len(parts))
+            assert part, f"close_notify after {len(parts)} of {size} bytes"
+            parts += part
+        return bytes(parts)
+
+    async def recv_all(self):
+        """Everything up to close_notify."""
+        parts = bytearray()
+        while part := await self.recv():
+            parts += part
+        return bytes(parts)
+
+    async def notify(self):
+        """Send close_notify, without waiting for the other's."""
+        try:
+            self.ssl.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        await self._flush()
+
+    def reset(self):
+        self.peer.reset()
+
+    def close(self):
+        self.peer.close()
+
+
+@contextlib.asynccontextmanager
+async def tls_attached(
+    certificates,
+    protocol=None,
+    *,
+    server_side=False,
+    version=None,
+    pair=tcp_pair,
+    small=False,
+    **options,
+):
+    """(transport, protocol, peer): a TLS transport of the running loop and its TLS peer."""
+    loop = asyncio.get_running_loop()
+    sock, other = pair()
+    if small:
+        small_buffers(sock, other)
+    protocol = Recorder() if protocol is None else protocol
+    if server_side:
+        peer = TlsPeer(other, certificates.client(version))
+        opening = loop.connect_accepted_socket(
+            lambda: protocol, sock, ssl=certificates.server(version), **options
+        )
+    else:
+        peer = TlsPeer(other, certificates.server(version), server_side=True)
+        opening = loop.create_connection(
+            lambda: protocol,
+            sock=sock,
+            ssl=certificates.client(version),
+            server_hostname=NAME,
+            **options,
+        )
+    (transport, made), _ = await asyncio.gather(opening, peer.handshake())
+    assert made is protocol
+    try:
+        yield transport, protocol, peer
+    finally:
+        peer.close()
+        transport.abort()
+        await iterations(5)
+
+
+async def echoed(opening):
+    """Open, check that bytes go both ways, close; the transport while it was open."""
+    transport, protocol = await opening
+    transport.write(b"ping")
+    await protocol.until_size(4)
+    assert protocol.data == b"ping"
+    transport.close()
+    await protocol.until_lost()
+    assert protocol.lost is None
+    assert protocol.names[0] == "connection_made"
+    assert protocol.names[-1] == "connection_lost"
+    return transport
