@@ -135,15 +135,10 @@ class Server(asyncio.Server):
         if sockets is None:
             return
         self._sockets = None
-        for acceptor in self._acceptors:
-            acceptor.stop()
-        self._acceptors.clear()
-        # The kernel lets go of the sockets now, so that their addresses are free at once.
-        self._loop._submit()
+        self._stop_accepting()
         for sock in sockets:
             sock.close()
         self._remove_socket_file()
-        self._serving = False
         serving = self._serving_forever_fut
         if serving is not None and not serving.done():
             serving.cancel()
@@ -189,11 +184,23 @@ class Server(asyncio.Server):
         if self._sockets is None:
             raise RuntimeError(f"server {self!r} is closed")
         self._serving = True
-        for sock in self._sockets:
-            sock.listen(self._backlog)
-            acceptor = _Acceptor(self, sock)
-            self._acceptors.append(acceptor)
-            acceptor.start()
+        try:
+            for sock in self._sockets:
+                sock.listen(self._backlog)
+                acceptor = _Acceptor(self, sock)
+                self._acceptors.append(acceptor)
+                acceptor.start()
+        except BaseException:
+            self._stop_accepting()
+            raise
+
+    def _stop_accepting(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        self._acceptors.clear()
+        # The kernel lets go of the sockets now, so that their addresses are free at once.
+        self._loop._submit()
+        self._serving = False
 
     def _open_clients(self) -> list[Any]:
         clients = [reference() for reference in self._clients.values()]
@@ -378,7 +385,8 @@ async def create_server(
     if sock is not None:
         check_ssl_socket(sock)
 
-    if host is not None or port is not None:
+    ours = host is not None or port is not None
+    if ours:
         if sock is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
         hosts: Iterable[Any]
@@ -419,7 +427,7 @@ async def create_server(
         ssl_shutdown_timeout,
     )
     if start_serving:
-        await server.start_serving()
+        await _start(server, ours=ours)
     if self.get_debug():
         logger.info("%r is serving", server)
     return server
@@ -465,8 +473,20 @@ async def create_unix_server(
         socket_file=socket_file,
     )
     if start_serving:
-        await server.start_serving()
+        await _start(server, ours=path is not None)
     return server
+
+
+async def _start(server: Server, *, ours: bool) -> None:
+    """Start a server that nobody has seen yet; ours: nor its sockets, which end with it."""
+    try:
+        await server.start_serving()
+    except BaseException:
+        if ours:
+            server.close()
+        else:
+            server._stop_accepting()
+        raise
 
 
 async def _find_addresses(
