@@ -500,13 +500,13 @@ def few_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_server_out_of_descriptors_reports_and_recovers(few_descriptors, loop, errors):
-    """accept's EMFILE is reported, and serving goes on once descriptors are free again."""
+def test_server_out_of_descriptors_reports_and_recovers(few_descriptors, loop, loop_kind, errors):
+    """accept's EMFILE is reported, and all who waited are served once descriptors are free."""
 
     async def main():
         factory = Collecting()
         async with serving(factory) as (_, address):
-            client = socket.socket()
+            clients = [socket.socket() for _ in range(5)]
             fillers = []
             try:
                 while True:
@@ -514,21 +514,24 @@ def test_server_out_of_descriptors_reports_and_recovers(few_descriptors, loop, e
                         fillers.append(os.dup(0))
                     except OSError:
                         break
-                client.connect(address)
+                for client in clients:
+                    client.connect(address)
                 while not errors:
                     await asyncio.sleep(0)
+                await iterations(20)
                 assert not factory.protocols
             finally:
                 for descriptor in fillers:
                     os.close(descriptor)
-            await factory.until_count(1)
-            client.close()
-            await factory.protocols[0].until_lost()
+            await factory.until_count(5)
+            for client, protocol in zip(clients, factory.protocols, strict=True):
+                client.close()
+                await protocol.until_lost()
 
     run(loop, main())
-    assert {context["message"] for context in errors} == {
-        "socket.accept() out of system resource"
-    }
+    # asyncio reports it as often in a row as its backlog is long.
+    assert loop_kind == "asyncio" or len(errors) == 1
+    assert {context["message"] for context in errors} == {"socket.accept() out of system resource"}
     assert {context["exception"].errno for context in errors} == {errno.EMFILE}
     assert isinstance(errors[0]["socket"], asyncio.trsock.TransportSocket)
     errors.clear()
