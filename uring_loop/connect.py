@@ -264,8 +264,12 @@ async def _connect_any(
     """A socket connected to the first address that answers; closes all others."""
     errors: list[list[OSError]] = []
     connected: list[socket.socket] = []
+    over = False
 
     async def connect_one(info: resolve.AddressInfo) -> socket.socket:
+        if over:
+            # The race of older Pythons may lose a cancellation, and start another attempt.
+            raise asyncio.CancelledError
         mine: list[OSError] = []
         errors.append(mine)
         sock = await _connect_one(loop, info, local_infos, mine)
@@ -285,6 +289,7 @@ async def _connect_any(
             attempts = [functools.partial(connect_one, info) for info in infos]
             winner = (await staggered_race(attempts, happy_eyeballs_delay, loop=loop))[0]
     finally:
+        over = True
         # Two attempts may have succeeded in the same turn; or we were cancelled in one.
         for sock in connected:
             if sock is not winner:
