@@ -19,11 +19,14 @@ _WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 class TLSProtocol(SSLProtocol):
     """TLS between a stream transport and the user's protocol."""
 
+    _upgraded = False
+
     def take_over(self, transport: Any, received: bytes) -> None:
         """Before connection_made(): what an upgraded connection brings along.
 
         received: the beginning of the peer's handshake, when it came before the upgrade.
         """
+        self._upgraded = True
         if received:
             self._incoming.write(received)
         if getattr(transport, "_protocol_paused", False):
@@ -32,15 +35,16 @@ class TLSProtocol(SSLProtocol):
             self._app_writing_paused = True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """As asyncio's, but a loss during the handshake is told to everybody.
+        """As asyncio's, but a loss during the handshake of start_tls() is told to everybody.
 
-        Who waits for the handshake must not take it for a success, and a protocol whose
-        connection was upgraded has been told of its beginning.
+        Who waits for the handshake must not take it for a success, and the protocol has been
+        told of the connection's beginning.
         """
-        if self._state is SSLProtocolState.DO_HANDSHAKE:
+        if self._upgraded and self._state is SSLProtocolState.DO_HANDSHAKE:
             self._set_state(SSLProtocolState.UNWRAPPED)
-        if exc is None and self._waiter is not None:
-            self._wakeup_waiter(ConnectionAbortedError("connection closed during SSL handshake"))
+            if exc is None:
+                error = "connection closed during SSL handshake"
+                self._wakeup_waiter(ConnectionAbortedError(error))
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:
