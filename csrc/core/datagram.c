@@ -147,11 +147,8 @@ int datagram_force_close(Datagram *self, PyObject *exception)
 	Py_INCREF(self);
 	datagram_drop_queue(self);
 	datagram_stop_reading(self);
-	if (self->send.link != NULL && self->loop->table != NULL &&
-	    sink_cancel(self->loop, &self->send)) {
-		self->lent = false;
-		datagram_drop_queue(self);
-	}
+	if (self->send.link != NULL && self->loop->table != NULL)
+		sink_cancel(self->loop, &self->send);
 	status = datagram_lose(self, exception);
 	Py_DECREF(self);
 	return status;
@@ -383,7 +380,6 @@ void datagram_dealloc(Datagram *self)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	assert(self->receive.link == NULL && self->send.link == NULL);
 	datagram_clear(self);
-	self->lent = false;
 	datagram_drop_queue(self);
 	PyMem_Free(self->queue);
 	Py_CLEAR(self->peername);

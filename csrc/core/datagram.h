@@ -52,14 +52,14 @@ typedef struct Datagram {
 	bool read_cancelled;  /* the receive was asked to end */
 	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
 	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
-	bool lent;            /* the operation of `send` names the head of the queue */
 	uint32_t losses;      /* asyncio's _conn_lost */
+	uint64_t retry_ns;    /* the last wait for an AF_UNIX peer's queue; 0: none */
 
 	/* Received while reading was paused: (data, address) or an exception. */
 	PyObject *kept;       /* owned list or NULL */
 
 	struct sink receive;
-	struct sink send;
+	struct sink send;     /* waits for room */
 
 	/* What the socket had no room for: a ring buffer. */
 	struct parcel *queue; /* owned array or NULL */
@@ -115,7 +115,7 @@ PyObject *datagram_is_reading(Datagram *self, PyObject *ignored);
 /* ---- datagram_send.c ---- */
 
 int datagram_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
-/* Drop what is queued and not lent to the kernel. */
+/* Drop what is queued. */
 void datagram_drop_queue(Datagram *self);
 int datagram_maybe_pause_protocol(Datagram *self);
 PyObject *datagram_sendto(Datagram *self, PyObject *const *args, Py_ssize_t nargs,

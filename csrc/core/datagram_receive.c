@@ -127,6 +127,9 @@ static int datagram_arm(Datagram *self)
 		sink_hold(self->loop, &self->receive);
 		return 0;
 	}
+	/* Readable already. */
+	if (status >= 0 && !address_is_known(self->family))
+		return datagram_schedule_delivery(self);
 	self->read_ended = true;
 	exception_set_errno(-status);
 	return datagram_fatal(self, "Fatal read error on datagram transport");
@@ -135,7 +138,8 @@ static int datagram_arm(Datagram *self)
 static bool datagram_should_arm(const Datagram *self)
 {
 	return self->started && datagram_wants_data(self) && !self->read_ended &&
-	       self->receive.link == NULL && !datagram_has_kept(self);
+	       self->receive.link == NULL && !self->deliver_scheduled &&
+	       !datagram_has_kept(self);
 }
 
 void datagram_stop_reading(Datagram *self)
@@ -342,13 +346,26 @@ static int datagram_deliver_kept(Datagram *self)
 			return -1;
 		}
 	}
+	if (unlikely(!address_is_known(self->family)) && datagram_take_from_socket(self) < 0)
+		return -1;
 	return datagram_should_arm(self) ? datagram_arm(self) : 0;
 }
 
 PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
+	PyObject *context = Py_XNewRef(self->context);
+	int status = 0;
+
 	self->deliver_scheduled = false;
-	if (self->state == DATAGRAM_OPEN && datagram_deliver_kept(self) < 0)
+	if (self->state == DATAGRAM_OPEN) {
+		status = stream_enter(context);
+		if (status == 0) {
+			status = datagram_deliver_kept(self);
+			stream_exit(context);
+		}
+	}
+	Py_XDECREF(context);
+	if (status < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

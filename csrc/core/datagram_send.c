@@ -4,8 +4,10 @@
  * sendto() makes the system call: an error belongs to one datagram and is told
  * before sendto() returns, and on a connected socket it may be the answer to
  * the one before, which a sendmmsg(2) of many would swallow.  What the socket
- * has no room for is queued; the driver sends the head of the queue when there
- * is some, and the rest follows with plain calls.
+ * has no room for is queued, and tried again with the same call when there may
+ * be some.  The verb send_to is of no use for that: an AF_UNIX socket finds its
+ * peer's queue full only after it has read the datagram, and io_uring, up to
+ * Linux 6.18 at least, then goes on from the end of it and sends an empty one.
  */
 #include "addresses.h"
 #include "datagram.h"
@@ -17,6 +19,9 @@
 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 #define LOSSES_BEFORE_WARNING 5
 #define QUEUE_CAPACITY_MIN 16
+/* Nothing tells when the queue of an AF_UNIX peer has room: ask again, ever less often. */
+#define RETRY_NS_MIN UINT64_C(100000)
+#define RETRY_NS_MAX UINT64_C(10000000)
 
 static struct parcel *datagram_head(Datagram *self)
 {
@@ -85,17 +90,11 @@ static void parcel_release(struct parcel *parcel)
 
 void datagram_drop_queue(Datagram *self)
 {
-	/* The head, while lent, is the kernel's. */
-	size_t keep = self->lent ? 1 : 0;
+	while (self->count > 0) {
+		struct parcel parcel = datagram_pop(self);
 
-	while (self->count > keep) {
-		struct parcel *last = &self->queue[(self->head + self->count - 1) &
-		                                   (self->capacity - 1)];
-
-		self->count--;
-		parcel_release(last);
+		parcel_release(&parcel);
 	}
-	self->queued_bytes = self->count > 0 ? datagram_cost(self, datagram_head(self)) : 0;
 }
 
 /* ---- flow control ------------------------------------------------------------------------ */
@@ -221,49 +220,40 @@ static int datagram_queued_send_failed(Datagram *self)
 
 /* ---- sending what is queued ------------------------------------------------------------------ */
 
+static int datagram_wait_by_clock(Datagram *self, ul_token *token)
+{
+	self->retry_ns = self->retry_ns == 0 ? RETRY_NS_MIN : self->retry_ns * 2;
+	if (self->retry_ns > RETRY_NS_MAX)
+		self->retry_ns = RETRY_NS_MAX;
+	return self->loop->table->timeout(self->loop->driver, &self->send, self->retry_ns, token);
+}
+
 /*
- * Have the driver send the head of the queue when there is room, or tell when
- * there may be.  An operation on a full socket ends no sooner than the socket
- * takes something, but for addresses that only the socket object understands.
+ * Have the driver tell when there may be room.  An AF_UNIX socket without a
+ * peer is always writable, and nothing but another try tells about a full one.
  */
 static int datagram_wait(Datagram *self)
 {
-	const struct ul_table *table = self->loop->table;
+	bool by_clock = self->family == AF_UNIX && !self->has_peer;
+	ul_token token;
+	int status = 0;
 
-	while (self->count > 0 && self->send.link == NULL && self->state < DATAGRAM_LOST) {
-		struct parcel *head = datagram_head(self), sent;
-		struct raw_address raw;
-		bool lend = self->has_peer ||
-		            address_parse(self->loop, self->family, head->address, &raw);
-		ul_token token;
-		int status;
-
-		if (unlikely(loop_check_closed(self->loop) < 0))
-			return -1;
-		if (lend)
-			status = table->send_to(self->loop->driver, &self->send, self->fd,
-			                        PyBytes_AS_STRING(head->data),
-			                        (uint32_t)PyBytes_GET_SIZE(head->data),
-			                        self->has_peer ? NULL : &raw.any,
-			                        self->has_peer ? 0 : raw.size, &token);
-		else
-			status = table->poll(self->loop->driver, &self->send, self->fd, POLLOUT,
-			                     &token);
-		if (likely(status == -EINPROGRESS)) {
-			self->send.token = token;
-			self->lent = lend;
-			sink_hold(self->loop, &self->send);
-			return 0;
-		}
-		sent = datagram_pop(self);
-		parcel_release(&sent);
-		if (status < 0) {
-			exception_set_errno(-status);
-			if (datagram_queued_send_failed(self) < 0)
-				return -1;
-		}
+	assert(self->count > 0 && self->state < DATAGRAM_LOST && self->send.link == NULL);
+	if (unlikely(loop_check_closed(self->loop) < 0))
+		return -1;
+	if (!by_clock)
+		status = self->loop->table->poll(self->loop->driver, &self->send, self->fd,
+		                                 POLLOUT, &token);
+	/* Room already, or so it says: the next try is in another turn all the same. */
+	if (status >= 0)
+		status = datagram_wait_by_clock(self, &token);
+	if (likely(status == -EINPROGRESS)) {
+		self->send.token = token;
+		sink_hold(self->loop, &self->send);
+		return 0;
 	}
-	return 0;
+	exception_set_errno(-status);
+	return datagram_fatal(self, "Fatal write error on datagram transport");
 }
 
 /* Send what is queued until the socket is full again. */
@@ -287,6 +277,7 @@ static int datagram_drain(Datagram *self)
 			parcel = datagram_pop(self);
 			parcel_release(&parcel);
 		}
+		self->retry_ns = 0;
 		if (unlikely(attempt == RAISED))
 			status = datagram_queued_send_failed(self);
 	}
@@ -302,8 +293,9 @@ static int datagram_settle(Datagram *self, int status)
 	int settled = 0;
 
 	if (self->state < DATAGRAM_LOST) {
-		settled = datagram_wait(self);
-		if (settled == 0 && self->count == 0) {
+		if (self->count > 0) {
+			settled = self->send.link == NULL ? datagram_wait(self) : 0;
+		} else {
 			Py_CLEAR(self->write_context);
 			if (self->state == DATAGRAM_CLOSING)
 				settled = datagram_lose(self, Py_None);
@@ -317,48 +309,24 @@ static int datagram_settle(Datagram *self, int status)
 	return status;
 }
 
-/* The head of the queue has left, or never will. */
-static int datagram_head_done(Datagram *self, int result)
-{
-	struct parcel parcel;
-
-	/* Not sent, and no reason not to: it is tried again. */
-	if (result == -EAGAIN || result == -EINTR)
-		return 0;
-	parcel = datagram_pop(self);
-	parcel_release(&parcel);
-	if (likely(result >= 0))
-		return 0;
-	exception_set_errno(-result);
-	return datagram_queued_send_failed(self);
-}
-
-int datagram_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+int datagram_sent(Loop *loop, struct sink *sink,
+                  const struct ul_completion *Py_UNUSED(completion))
 {
 	Datagram *self = container_of(sink, Datagram, send);
 	PyObject *context;
-	bool lent = self->lent;
 	int status = 0;
 
 	Py_INCREF(self);
 	sink_drop(sink);
-	self->lent = false;
-	/* The kernel may read these bytes at any later time: never free them. */
-	if (unlikely(lent && (completion->flags & UL_KEEP)))
-		Py_INCREF(datagram_head(self)->data);
 	if (unlikely(self->state >= DATAGRAM_LOST || loop->closed)) {
-		datagram_drop_queue(self);
 		if (self->state == DATAGRAM_JOINING)
 			datagram_join(self);
 	} else {
+		/* Whatever the wait ended with: the next try has the answer. */
 		context = Py_XNewRef(self->write_context);
 		status = stream_enter(context);
 		if (status == 0) {
-			if (lent)
-				status = datagram_head_done(self, completion->result);
-			if (status == 0)
-				status = datagram_drain(self);
-			status = datagram_settle(self, status);
+			status = datagram_settle(self, datagram_drain(self));
 			stream_exit(context);
 		}
 		Py_XDECREF(context);
@@ -367,7 +335,7 @@ int datagram_sent(Loop *loop, struct sink *sink, const struct ul_completion *com
 	return status;
 }
 
-/* ---- what the user calls ------------------------------------------------------------------------ */
+/* ---- what the user calls ----------------------------------------------------------------- */
 
 static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 {
@@ -377,7 +345,9 @@ static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 		return -1;
 	if (self->count == 1) {
 		Py_XSETREF(self->write_context, PyContext_CopyCurrent());
-		if (self->write_context == NULL || datagram_wait(self) < 0)
+		if (self->write_context == NULL)
+			return -1;
+		if (self->send.link == NULL && datagram_wait(self) < 0)
 			return -1;
 	}
 	/* In asyncio one can still try a lost socket; nothing of it waits for room. */

@@ -209,6 +209,7 @@ int datagram_init_types(PyObject *module)
 {
 	PyObject *transports = PyImport_ImportModule("asyncio.transports");
 	PyObject *stream, *datagram, *bases = NULL;
+	PyTypeObject *base;
 
 	if (transports == NULL)
 		return -1;
@@ -223,7 +224,8 @@ int datagram_init_types(PyObject *module)
 	if (bases == NULL)
 		return -1;
 	/* Their instances consist of one slot, _extra: ours begin with it. */
-	if (((PyTypeObject *)PyTuple_GET_ITEM(bases, 0))->tp_basicsize != offsetof(Datagram, loop)) {
+	base = (PyTypeObject *)PyTuple_GET_ITEM(bases, 0);
+	if (base->tp_basicsize != offsetof(Datagram, loop)) {
 		Py_DECREF(bases);
 		PyErr_SetString(PyExc_ImportError,
 		                "asyncio.Transport of this Python has an unknown layout");
