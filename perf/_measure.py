@@ -42,6 +42,7 @@ class Row:
     in_flight: int = 1
     idle: int = 0
     unix: bool = False
+    udp: bool = False
     lines: bool = False
     note: str = ""
 
@@ -177,7 +178,7 @@ class Server:
         if row.unix:
             command += ["--unix", str(self.address["unix"])]
         else:
-            command += ["--tcp", str(self.address["port"])]
+            command += ["--udp" if row.udp else "--tcp", str(self.address["port"])]
         for name, value in settings.items():
             command += [f"--{name}", str(value)]
         if row.lines:

@@ -20,6 +20,7 @@ ROWS: dict[str, Row] = {
         Row("streams_1k", "streams", lines=True, note="readline, write, drain, 1 KiB"),
         Row("sockets_1k", "sockets", note="sock_recv, sock_sendall, 1 KiB"),
         Row("unix_1k", "protocol", unix=True, note="echo by protocol, 1 KiB, UNIX socket"),
+        Row("udp_echo", "datagrams", udp=True, size=512, connections=50, note="UDP echo, 512 B"),
         Row("pipelined_1k", "protocol", in_flight=16, note="echo, 1 KiB, 16 in flight"),
         Row(
             "among_idle_1k",

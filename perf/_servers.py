@@ -123,6 +123,18 @@ class IdleProtocol(asyncio.Protocol):
         self.transport.write(data)  # type: ignore[attr-defined]
 
 
+class DatagramEchoProtocol(asyncio.DatagramProtocol):
+    """Sends each datagram back to where it came from."""
+
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
 async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Echo line by line, draining after each, as a tutorial would."""
     try:
@@ -163,7 +175,7 @@ PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "idle": IdleProtocol,
     "file": FileProtocol,
 }
-KINDS = (*PROTOCOLS, "streams", "sockets")
+KINDS = (*PROTOCOLS, "streams", "sockets", "datagrams")
 
 
 async def start(kind: str, unix: str | None) -> tuple[dict[str, object], object]:
@@ -174,6 +186,11 @@ async def start(kind: str, unix: str | None) -> tuple[dict[str, object], object]
         listener.setblocking(False)
         task = loop.create_task(accept_sockets(loop, listener))
         return {"port": listener.getsockname()[1]}, task
+    if kind == "datagrams":
+        transport, _ = await loop.create_datagram_endpoint(
+            DatagramEchoProtocol, local_addr=("127.0.0.1", 0)
+        )
+        return {"port": transport.get_extra_info("sockname")[1]}, transport
     server: asyncio.AbstractServer
     if kind == "streams":
         if unix:

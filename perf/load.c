@@ -8,6 +8,7 @@
  * counts messages, so that the figures belong to exactly those messages.
  *
  *   echo     messages of --size bytes, --in-flight of them per connection
+ *            (with --udp each connection is a connected UDP socket)
  *   http     one GET after another on kept-alive connections
  *   connect  connect, one message, its echo, reset; again
  *   idle     open --connections, say so, hold them until standard input ends

@@ -50,6 +50,7 @@ struct connection {
 struct options {
 	enum mode mode;
 	const char *unix_path;
+	bool datagrams;                 /* UDP and not TCP */
 	uint16_t port;
 	uint32_t connections;
 	uint32_t idle;

@@ -26,6 +26,7 @@ void parse_options(struct options *options, int count, char **arguments)
 	static const struct option names[] = {
 		{"mode", required_argument, NULL, 'm'},
 		{"tcp", required_argument, NULL, 't'},
+		{"udp", required_argument, NULL, 'g'},
 		{"unix", required_argument, NULL, 'u'},
 		{"connections", required_argument, NULL, 'c'},
 		{"idle", required_argument, NULL, 'i'},
@@ -52,6 +53,10 @@ void parse_options(struct options *options, int count, char **arguments)
 				!strcmp(optarg, "idle") ? IDLE : ECHO;
 			break;
 		case 't': options->port = (uint16_t)atoi(optarg); break;
+		case 'g':
+			options->port = (uint16_t)atoi(optarg);
+			options->datagrams = true;
+			break;
 		case 'u': options->unix_path = optarg; break;
 		case 'c': options->connections = (uint32_t)atoi(optarg); break;
 		case 'i': options->idle = (uint32_t)atoi(optarg); break;
@@ -74,6 +79,9 @@ void parse_options(struct options *options, int count, char **arguments)
 		options->in_flight = 1;
 	}
 	if (options->mode == CONNECT)
+		options->in_flight = 1;
+	/* One at a time: a datagram is a message, and none may be lost to a full buffer. */
+	if (options->datagrams)
 		options->in_flight = 1;
 	check(options);
 }

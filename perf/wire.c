@@ -111,10 +111,12 @@ void open_connection(struct load *load, struct connection *connection)
 		strncpy(local.sun_path, options->unix_path, sizeof(local.sun_path) - 1);
 		result = connect(connection->fd, (struct sockaddr *)&local, sizeof(local));
 	} else {
-		connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		connection->fd = socket(AF_INET, (options->datagrams ? SOCK_DGRAM : SOCK_STREAM) |
+				        SOCK_CLOEXEC, 0);
 		if (connection->fd < 0)
 			fail("socket");
-		setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (!options->datagrams)
+			setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		result = connect(connection->fd, (struct sockaddr *)&remote, sizeof(remote));
 	}
 	if (result)
