@@ -172,7 +172,13 @@ class Completion:
     result: int
     flags: int = 0
     data: bytes | None = None
+    address: bytes | None = None  # recv_from: the sender's struct sockaddr
     watch: tuple[int, int, int] | None = None  # fd, owner, token
+
+
+# Bytes, a datagram with its sender's struct sockaddr, or what ends a stream (0 or -errno).
+Arrival = bytes | tuple[bytes, bytes] | int
+STREAMS = ("recv", "recv_from", "accept")
 
 
 class Deadlock(AssertionError):
@@ -197,7 +203,7 @@ class FakeDriver:
         self.history: list[Operation] = []
         self.found: deque[Completion] = deque()
         self.pending: list[Completion] = []
-        self.inbox: dict[int, deque[bytes | int]] = {}
+        self.inbox: dict[int, deque[Arrival]] = {}
         self.watches: dict[int, tuple[int, int, int]] = {}  # fd -> owner, events, token
         self.ready: dict[int, int] = {}  # fd -> EPOLL* bits that hold now, level-triggered
         self.lent: dict[int, ctypes.Array[ctypes.c_char]] = {}
@@ -293,16 +299,21 @@ class FakeDriver:
             self.violation(f"{len(found)} operations {verb} on descriptor {fd}")
         return found[0] if found else None
 
-    def arrive(self, fd: int, *items: bytes | int) -> None:
-        """What the peer did: bytes, or 0 (end of file) or -errno; or accepted descriptors."""
+    def arrive(self, fd: int, *items: Arrival) -> None:
+        """What the peer did, in order; for a listener, accepted descriptors."""
         self.inbox.setdefault(fd, deque()).extend(items)
 
     def complete(
-        self, operation: Operation, result: int, flags: int = 0, data: bytes | None = None
+        self,
+        operation: Operation,
+        result: int,
+        flags: int = 0,
+        data: bytes | None = None,
+        address: bytes | None = None,
     ) -> None:
         """A completion for the next turn."""
         assert not operation.ended
-        self.pending.append(Completion(operation, result, flags, data))
+        self.pending.append(Completion(operation, result, flags, data, address))
         if not flags & MORE:
             operation.ended = True
 
@@ -319,7 +330,7 @@ class FakeDriver:
     def end(self, operation: Operation, race: bool = False) -> None:
         """The terminal completion of a cancelled operation."""
         inbox = self.inbox.get(operation.fd)
-        if race and operation.verb in ("recv", "accept") and inbox and not operation.readable:
+        if race and operation.verb in STREAMS and inbox and not operation.readable:
             self._complete_from_inbox(operation, inbox.popleft(), more=False)
         elif race and operation.verb == "send":
             self._transmit(operation, operation.size)
@@ -354,7 +365,7 @@ class FakeDriver:
             raise AssertionError(f"{verb}() names descriptor {fd}, which is closed")
         if verb in self.refusals:
             return self.refusals[verb]
-        if verb in ("recv", "send", "accept") and self.find(verb, fd) is not None:
+        if verb in ("send", "poll", *STREAMS) and self.find(verb, fd) is not None:
             raise AssertionError(f"a second {verb}() on descriptor {fd} while one is in flight")
         self._generation += 1
         operation = Operation(
@@ -379,8 +390,10 @@ class FakeDriver:
         if operation.fd in self.outgoing:
             self.outgoing[operation.fd](memory[:size])
 
-    def _complete_from_inbox(self, operation: Operation, item: bytes | int, more: bool) -> None:
-        if isinstance(item, bytes):
+    def _complete_from_inbox(self, operation: Operation, item: Arrival, more: bool) -> None:
+        if isinstance(item, tuple):
+            self.complete(operation, len(item[0]), LENT | (MORE if more else 0), *item)
+        elif isinstance(item, bytes):
             self.complete(operation, len(item), LENT | (MORE if more else 0), item)
         elif operation.verb == "accept":
             self.complete(operation, item, MORE if more and item >= 0 else 0)
@@ -391,7 +404,7 @@ class FakeDriver:
         return [
             operation
             for operation in self.operations.values()
-            if operation.verb in ("recv", "accept")
+            if operation.verb in STREAMS
             and not operation.cancelling
             and not operation.ended
             and not operation.readable
@@ -502,12 +515,15 @@ class FakeDriver:
                     if operation.memory() != operation.content and not completion.flags & KEEP:
                         raise AssertionError("borrowed memory changed before the end")
                     del self.operations[operation.token]
-                data = None
-                if completion.data is not None:
-                    data = self._lend(completion.data)
                 out[count] = RawCompletion(
-                    operation.owner, operation.token, completion.result, completion.flags, data
+                    operation.owner, operation.token, completion.result, completion.flags
                 )
+                if completion.data is not None:
+                    data, address = completion.data, completion.address
+                    out[count].data = self._lend(data + (address or b""))
+                    if address:
+                        out[count].address = out[count].data + len(data)
+                        out[count].address_size = len(address)
             count += 1
         return count
 
@@ -552,7 +568,7 @@ class FakeDriver:
         return result
 
     def _scatter(
-        self, inbox: deque[bytes | int], vectors: ctypes._Pointer[Vector], count: int
+        self, inbox: deque[Arrival], vectors: ctypes._Pointer[Vector], count: int
     ) -> int:
         """As recvmsg(2): all the bytes that are there, or as many as there is room for."""
         assert count > 0, "a take() of nothing"
@@ -569,6 +585,15 @@ class FakeDriver:
                     inbox.appendleft(item[len(piece) :])
             total += filled
         return total
+
+    def _recv_from(self, owner: int, fd: int, token: ctypes._Pointer[u64]) -> int:
+        return self._start("recv_from", owner, fd, token)
+
+    def _poll(self, owner: int, fd: int, events: int, token: ctypes._Pointer[u64]) -> int:
+        return self._start("poll", owner, fd, token)
+
+    def _timeout(self, owner: int, duration_ns: int, token: ctypes._Pointer[u64]) -> int:
+        return self._start("timeout", owner, -1, token)
 
     def _accept(self, owner: int, fd: int, token: ctypes._Pointer[u64]) -> int:
         return self._start("accept", owner, fd, token)
@@ -606,8 +631,8 @@ class FakeDriver:
             mine = [c for c in (*self.found, *self.pending) if c.operation is operation]
             self.found = deque(c for c in self.found if c.operation is not operation)
             self.pending = [c for c in self.pending if c.operation is not operation]
-            back = [
-                c.data if c.data is not None else c.result
+            back: list[Arrival] = [
+                c.result if c.data is None else c.data if c.address is None else (c.data, c.address)
                 for c in mine
                 if not c.flags & READABLE
             ]
