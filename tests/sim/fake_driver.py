@@ -519,8 +519,10 @@ class FakeDriver:
                     operation.owner, operation.token, completion.result, completion.flags
                 )
                 if completion.data is not None:
-                    data, address = completion.data, completion.address
-                    out[count].data = self._lend(data + (address or b""))
+                    data, address = completion.data, completion.address or b""
+                    # As a struct sockaddr wants to lie.
+                    data += bytes(-len(data) % 8)
+                    out[count].data = self._lend(data + address)
                     if address:
                         out[count].address = out[count].data + len(data)
                         out[count].address_size = len(address)
