@@ -44,7 +44,6 @@ class DatagramTransport(SocketTransport, _core.Datagram):
     Source: asyncio, Transports and protocols.
     """
 
-    max_size = 256 * 1024
     _socket_kind = socket.SOCK_DGRAM
 
     def __init__(
