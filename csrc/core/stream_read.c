@@ -566,8 +566,8 @@ static int stream_deliver_kept(Stream *self)
 		if (status < 0) {
 			PyObject *exception = PyErr_GetRaisedException();
 
-			/* The rest waits for the next run of the loop. */
-			if (stream_has_kept(self) && stream_schedule_delivery(self) < 0)
+			/* The rest, or only a new receive, waits for the next run of the loop. */
+			if (self->state == STREAM_OPEN && stream_schedule_delivery(self) < 0)
 				PyErr_WriteUnraisable((PyObject *)self);
 			PyErr_SetRaisedException(exception);
 			return -1;

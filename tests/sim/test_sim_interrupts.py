@@ -307,3 +307,17 @@ def test_broken_driver_raises_from_run_and_the_loop_can_run_again(sim):
     assert isinstance(sim.driver.violations.pop(), OSError)
     assert not sim.loop.is_running()
     sim.turns(1)
+
+
+def test_interrupt_in_the_last_kept_bytes_does_not_end_reading(sim):
+    transport, protocol, wire = sim.connect()
+    protocol.pause()
+    sim.driver.complete(sim.driver.find("recv", wire.fd), 1, LENT, b"1")
+    sim.turns(1)
+    once(protocol, "data_received")
+    protocol.resume()
+    with pytest.raises(KeyboardInterrupt):
+        sim.turns(2)
+    sim.driver.arrive(wire.fd, b"2")
+    sim.turns(3)
+    assert protocol.received == b"12"
