@@ -18,8 +18,8 @@ from asyncio import (
     futures,
     selector_events,
     sslproto,
-    transports,
     streams,
+    transports,
 )
 from asyncio.log import logger
 from asyncio.staggered import staggered_race
