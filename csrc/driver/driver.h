@@ -83,7 +83,8 @@ struct ul_statistics {
 
 /*
  * A one-shot operation without a verb of its own (openat, statx, fsync, ...),
- * in the terms of io_uring_enter(2).  The selector answers -EOPNOTSUPP.
+ * in the terms of io_uring_enter(2).  -EOPNOTSUPP at once: this driver (the
+ * selector), or this kernel, has no such operation.
  */
 struct ul_request {
 	uint8_t opcode;          /* IORING_OP_* */

@@ -102,6 +102,11 @@ out:
 	free(probe);
 }
 
+bool ul_has_opcode(uint8_t opcode)
+{
+	return kernel_facts.has_opcode[opcode];
+}
+
 static bool kernel_between(int first, int behind)
 {
 	return kernel_facts.kernel >= first && kernel_facts.kernel < behind;

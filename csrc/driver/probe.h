@@ -8,6 +8,7 @@
 #ifndef UL_PROBE_H
 #define UL_PROBE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "compat.h"
@@ -23,5 +24,8 @@ int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint6
 
 /* Make a ring and use it: send, receive, cancel.  0 or -errno, told in `result`. */
 int ul_try_ring(struct ul_probe *result, uint64_t disable);
+
+/* Whether the kernel knows IORING_OP_`opcode`; after ul_setup(). */
+bool ul_has_opcode(uint8_t opcode);
 
 #endif

@@ -230,13 +230,29 @@ static int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_
 	return started(uring, slot, token);
 }
 
+/*
+ * The kernel tries these in the thread that submits, as far as its caches
+ * answer.  But a file's own open() and release() know no such attempt: they ask
+ * a server (NFS, FUSE), wait for the other end (a FIFO) or free what is on a
+ * disk.
+ */
+static bool belongs_to_worker(uint8_t opcode)
+{
+	return opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2 ||
+	       opcode == IORING_OP_CLOSE;
+}
+
 static int uring_submit(struct ul_driver *driver, void *owner,
                         const struct ul_request *request, ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
-	struct uring_slot *slot = uring_start(uring, URING_REQUEST, owner, request->opcode,
-	                                      request->fd);
+	struct uring_slot *slot;
 
+	if (!ul_has_opcode(request->opcode)) {
+		*token = 0;
+		return -EOPNOTSUPP;
+	}
+	slot = uring_start(uring, URING_REQUEST, owner, request->opcode, request->fd);
 	if (unlikely(slot == NULL))
 		return start_failed(uring, token);
 	slot->sqe.addr = request->address;
@@ -244,6 +260,8 @@ static int uring_submit(struct ul_driver *driver, void *owner,
 	slot->sqe.len = request->length;
 	slot->sqe.open_flags = request->op_flags;
 	slot->sqe.splice_fd_in = request->splice_fd_in;
+	if (belongs_to_worker(request->opcode))
+		slot->sqe.flags = IOSQE_ASYNC;
 	return started(uring, slot, token);
 }
 
