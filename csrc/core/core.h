@@ -224,6 +224,10 @@ extern PyMethodDef socket_methods[];
 int sockets_init_types(PyObject *module);
 void sockets_release(Loop *loop);
 
+/* ---- files.c: what a file answers without waiting ------------------------- */
+
+extern PyMethodDef file_functions[];  /* of the module */
+
 /* ---- listener.c ---------------------------------------------------------- */
 
 int listener_init_types(PyObject *module);
