@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, TypeVar
 
+    from .files import open as open
     from .loop import EventLoop
     from .policy import EventLoopPolicy, install
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Not `open`: a star import must not hide the builtin.
 __all__ = ["EventLoop", "new_event_loop", "run"]
 if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
@@ -61,6 +63,8 @@ def __getattr__(name: str) -> Any:
         else:
             from .portable import EventLoop
         value: Any = EventLoop
+    elif name == "open":
+        from .files import open as value
     elif name in ("EventLoopPolicy", "install") and sys.version_info < (3, 16):
         from . import policy
 
@@ -72,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "open"})

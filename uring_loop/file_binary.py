@@ -1,0 +1,657 @@
+"""A file of bytes: a position, what was read ahead, and what waits to be written.
+
+Calls that use the position run one after another, in the order in which they
+were made; pread() and pwrite() run beside them.
+
+Cancelling: a read that was cancelled has read nothing, the position is where it
+was.  A write that was cancelled before its turn came has written nothing; after
+that the file has taken all of it, and what has not reached the kernel yet is
+written by the next flush() or close().
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import operator
+import os
+import warnings
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any
+
+from .file_calls import Serial, is_turn_due
+from .file_descriptor import Descriptor
+
+_READ_AHEAD_MIN = 16 * 1024
+_READ_AHEAD_MAX = 256 * 1024
+_UNSENT_MAX = 256 * 1024
+# What is asked for at once beyond the end that the file had when it was opened.
+_GROWTH_MIN = 64 * 1024
+
+# Closing goes on when its caller is cancelled; a task that nobody holds would vanish.
+_closing: set[asyncio.Task[None]] = set()
+
+
+class BinaryFile:
+    """An asynchronous file opened in binary mode; made by uring_loop.open()."""
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        name: Any,
+        mode: str,
+        buffering: int,
+        position: int,
+    ) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._mode = mode
+        self._readable = "r" in mode or "+" in mode
+        self._writable = "r" not in mode or "+" in mode
+        self._appending = "a" in mode
+        self._buffered = buffering != 0
+        self._read_ahead_fixed = buffering if buffering > 1 else 0
+        self._read_ahead = buffering if buffering > 1 else _READ_AHEAD_MIN
+        self._unsent_max = buffering if buffering > 1 else _UNSENT_MAX
+        self._serial = Serial()
+        self._closing: asyncio.Task[None] | None = None
+        self._closed = False
+        self._position = position
+        # Read ahead: the byte at _index is the one at _position.
+        self._buffer = b""
+        self._index = 0
+        # Accepted and not written: chunks that belong at _unsent_at.
+        self._unsent: list[Any] = []
+        self._unsent_size = 0
+        self._unsent_at = 0
+
+    # What it is.
+
+    @property
+    def name(self) -> Any:
+        """The path or descriptor it was opened by."""
+        return self._name
+
+    @property
+    def mode(self) -> str:
+        """How it was opened, as io's files say it."""
+        return self._mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or close() has been called."""
+        return self._closed or self._closing is not None
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        self._check_open()
+        return self._readable
+
+    def writable(self) -> bool:
+        """Whether it can be written."""
+        self._check_open()
+        return self._writable
+
+    def seekable(self) -> bool:
+        """Whether it has a position."""
+        self._check_open()
+        return self._descriptor.seekable
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        self._check_open()
+        return os.isatty(self._descriptor.number)
+
+    def fileno(self) -> int:
+        """Its descriptor, whose own position is set to the file's.
+
+        What was written and not flushed is not there yet.
+        """
+        self._check_open()
+        self._place_descriptor()
+        return self._descriptor.number
+
+    def _place_descriptor(self) -> None:
+        if self._descriptor.seekable:
+            os.lseek(self._descriptor.number, self._position - self._unsent_size, os.SEEK_SET)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self._name!r} mode={self._mode!r}>"
+
+    # Reading.
+
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Up to `size` bytes, fewer only at the end; all that is left by default."""
+        size = -1 if size is None else operator.index(size)
+        if is_turn_due(max(size, 0)):
+            await asyncio.sleep(0)
+        await self._enter("read")
+        try:
+            if self._buffered or size < 0:
+                return await self._read(size)
+            return await self._read_some(size)
+        finally:
+            self._leave()
+
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes by one call of the kernel at most."""
+        size = operator.index(size)
+        await self._enter("read1")
+        try:
+            return await self._read_some(size if size >= 0 else self._read_ahead)
+        finally:
+            self._leave()
+
+    async def readall(self) -> bytes:
+        """All that is left."""
+        return await self.read(-1)
+
+    async def readinto(self, buffer: Any, /) -> int:
+        """Fill `buffer`, up to the end of the file; how much was read.
+
+        The buffer is written to only while this call runs in the loop: never after it
+        was cancelled.
+        """
+        with memoryview(buffer).cast("B") as view:
+            if is_turn_due(len(view)):
+                await asyncio.sleep(0)
+            await self._enter("readinto")
+            try:
+                if self._index == len(self._buffer) and len(view) >= self._read_ahead:
+                    await self._flush()
+                    count = self._descriptor.read_into_now(view, self._position)
+                    if count is not None:
+                        self._position += count
+                        return count
+                data = await (self._read(len(view)) if self._buffered else
+                              self._read_some(len(view)))
+                view[: len(data)] = data
+                return len(data)
+            finally:
+                self._leave()
+
+    async def readinto1(self, buffer: Any, /) -> int:
+        """Fill `buffer` as far as one call of the kernel does."""
+        with memoryview(buffer).cast("B") as view:
+            data = await self.read1(len(view))
+            view[: len(data)] = data
+            return len(data)
+
+    async def peek(self, size: int = 0, /) -> bytes:
+        """What comes next, without moving the position; at least one byte before the end."""
+        await self._enter("peek")
+        try:
+            if self._index == len(self._buffer):
+                await self._refill()
+            return self._buffer[self._index :]
+        finally:
+            self._leave()
+
+    async def readline(self, size: int | None = -1, /) -> bytes:
+        """Up to the end of the line, `size` bytes at most."""
+        size = -1 if size is None else operator.index(size)
+        if is_turn_due(0):
+            await asyncio.sleep(0)
+        await self._enter("readline")
+        try:
+            return await self._readline(size)
+        finally:
+            self._leave()
+
+    async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """The lines that are left, or as many as it takes to pass `hint` bytes."""
+        lines = []
+        size = 0
+        async for line in self:
+            lines.append(line)
+            size += len(line)
+            if hint is not None and 0 < hint < size:
+                break
+        return lines
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._check_open()
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes at `offset`; the position neither matters nor moves.
+
+        Sees what has reached the kernel: flush() comes first where it matters.
+        """
+        self._check_ready(self._readable, "pread")
+        if offset < 0 or size < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if is_turn_due(size):
+            await asyncio.sleep(0)
+            self._check_open()
+        got = self._descriptor.read_now(size, offset)
+        if got is not None and not got[1]:
+            return got[0]
+        return await self._descriptor.read(size, offset)
+
+    async def _read(self, size: int) -> bytes:
+        start = self._index
+        have = len(self._buffer) - start
+        if 0 <= size <= have:
+            self._index += size
+            self._position += size
+            return self._buffer[start : start + size]
+        await self._flush()
+        parts = [self._buffer[start:]] if have else []
+        total = have
+        self._buffer = b""
+        self._index = 0
+        try:
+            while size < 0 or total < size:
+                want = self._want(size, total)
+                got = self._descriptor.read_now(want, self._position + total)
+                if got is not None and not got[1] and len(got[0]) < want:
+                    # That was the end: no need to ask once more.
+                    parts.append(got[0])
+                    total += len(got[0])
+                    break
+                part = got[0] if got else b""
+                if not part:
+                    part = await self._get_slowly(want, self._position + total)
+                    if not part:
+                        break
+                parts.append(part)
+                total += len(part)
+        except BaseException:
+            # Behind these may be what came too late.
+            self._buffer = b"".join(parts) + self._buffer
+            raise
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if 0 <= size < total:
+            self._buffer = data
+            self._index = size
+            data = data[:size]
+        self._position += len(data)
+        return data
+
+    def _want(self, size: int, total: int) -> int:
+        """How much to ask for when `total` of `size` bytes are there."""
+        left = self._descriptor.size_at_open - self._position - total + 1
+        if size < 0:
+            return max(left, total, self._read_ahead)
+        # No allocation for more than there can be.
+        missing = min(size - total, max(left, total, _GROWTH_MIN))
+        if not self._buffered:
+            return missing
+        if missing < self._read_ahead:
+            missing = self._read_ahead
+            if not self._read_ahead_fixed:
+                self._read_ahead = min(2 * missing, _READ_AHEAD_MAX)
+        return missing
+
+    async def _read_some(self, size: int) -> bytes:
+        """What is buffered, or else what one call brings."""
+        if size > 0 and self._index == len(self._buffer):
+            await self._flush()
+            if not self._buffered or size >= self._read_ahead:
+                data = await self._get(size, self._position)
+                self._position += len(data)
+                return data
+            await self._refill()
+        data = self._buffer[self._index : self._index + size]
+        self._index += len(data)
+        self._position += len(data)
+        return data
+
+    async def _refill(self) -> bool:
+        """Read on behind what is buffered; False at the end."""
+        await self._flush()
+        rest = self._buffer[self._index :]
+        part = await self._get(self._read_ahead, self._position + len(rest))
+        if not self._read_ahead_fixed:
+            self._read_ahead = min(2 * self._read_ahead, _READ_AHEAD_MAX)
+        self._buffer = rest + part if rest else part
+        self._index = 0
+        return bool(part)
+
+    async def _readline(self, size: int) -> bytes:
+        searched = 0
+        while True:
+            end = self._buffer.find(b"\n", self._index + searched) + 1
+            have = len(self._buffer) - self._index
+            if end == 0:
+                if (0 <= size <= have) or not await self._refill():
+                    end = len(self._buffer)
+                else:
+                    searched = have
+                    continue
+            if size >= 0:
+                end = min(end, self._index + size)
+            line = self._buffer[self._index : end]
+            self._index = end
+            self._position += len(line)
+            return line
+
+    async def _get(self, size: int, offset: int) -> bytes:
+        """Bytes of the file from memory or by one call that may wait; b"" at the end."""
+        got = self._descriptor.read_now(size, offset)
+        if got is not None and (got[0] or not got[1]):
+            return got[0]
+        return await self._get_slowly(size, offset)
+
+    async def _get_slowly(self, size: int, offset: int) -> bytes:
+        if self._descriptor.seekable:
+            return await self._descriptor.read(size, offset)
+        return await self._descriptor.read(size, None, late=self._keep_late)
+
+    def _keep_late(self, data: bytes) -> None:
+        # A stream gives its bytes once: those of a cancelled read are the next one's.
+        self._buffer = self._buffer[self._index :] + data
+        self._index = 0
+
+    # Writing.
+
+    async def write(self, data: Any, /) -> int:
+        """Take `data`; how many bytes that was.  See the module about cancelling."""
+        if type(data) is not bytes:
+            if isinstance(data, str):
+                raise TypeError("a bytes-like object is required, not 'str'")
+            with memoryview(data) as view:
+                data = view.tobytes()
+        await self._enter("write")
+        try:
+            if not self._buffered:
+                return await self._write_through(data)
+            self._accept(data)
+            if self._unsent_size > self._unsent_max:
+                await self._flush()
+            return len(data)
+        finally:
+            self._leave()
+
+    async def writelines(self, lines: Iterable[Any], /) -> None:
+        """Take each of `lines`."""
+        for line in lines:
+            await self.write(line)
+
+    async def pwrite(self, data: Any, offset: int) -> int:
+        """Write `data` at `offset` with one call; how much was written.
+
+        The position neither matters nor moves.  A mutable buffer is copied first.
+        """
+        self._check_ready(self._writable, "pwrite")
+        if offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        with memoryview(data) as view:
+            return await self._descriptor.write(
+                data if type(data) is bytes else view.tobytes(), offset
+            )
+
+    def _accept(self, data: bytes) -> None:
+        if not data:
+            return
+        self._buffer = b""
+        self._index = 0
+        if not self._unsent:
+            self._unsent_at = self._position
+        self._unsent.append(data)
+        self._unsent_size += len(data)
+        self._position += len(data)
+
+    async def _write_through(self, data: bytes) -> int:
+        self._buffer = b""
+        self._index = 0
+        if not data:
+            return 0
+        count = await self._descriptor.write(data, self._write_place(self._position),
+                                             late=self._written_through)
+        self._written_through(count)
+        return count
+
+    def _written_through(self, count: int) -> None:
+        self._position += count
+        self._find_end()
+
+    def _write_place(self, offset: int) -> int | None:
+        return offset if self._descriptor.seekable and not self._appending else None
+
+    def _find_end(self) -> None:
+        if self._appending and self._descriptor.seekable:
+            # Others may append too: the kernel knows where our bytes went.
+            self._position = (
+                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) + self._unsent_size
+            )
+
+    async def _flush(self) -> None:
+        while self._unsent:
+            if len(self._unsent) > 1:
+                self._unsent = [b"".join(self._unsent)]
+            count = await self._descriptor.write(
+                self._unsent[0], self._write_place(self._unsent_at), late=self._sent
+            )
+            self._sent(count)
+
+    def _sent(self, count: int) -> None:
+        """So much of the first chunk has reached the kernel."""
+        chunk = self._unsent[0]
+        if count == len(chunk):
+            del self._unsent[0]
+        else:
+            self._unsent[0] = memoryview(chunk)[count:]
+        self._unsent_size -= count
+        self._unsent_at += count
+        self._find_end()
+
+    async def flush(self) -> None:
+        """Hand to the kernel what was written."""
+        await self._enter(None)
+        try:
+            await self._flush()
+        finally:
+            self._leave()
+
+    async def fsync(self) -> None:
+        """flush(), then wait until the disk has it all."""
+        await self._sync(data_only=False)
+
+    async def fdatasync(self) -> None:
+        """fsync() without what only describes the file."""
+        await self._sync(data_only=True)
+
+    async def _sync(self, data_only: bool) -> None:
+        await self._enter(None)
+        try:
+            await self._flush()
+            await self._descriptor.sync(data_only)
+        finally:
+            self._leave()
+
+    # The position.
+
+    async def tell(self) -> int:
+        """The position."""
+        await self._enter(None)
+        try:
+            self._check_seekable()
+            return self._position
+        finally:
+            self._leave()
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position; where it is then."""
+        offset = operator.index(offset)
+        await self._enter(None)
+        try:
+            self._check_seekable()
+            await self._flush()
+            return await self._seek(offset, whence)
+        finally:
+            self._leave()
+
+    async def _seek(self, offset: int, whence: int) -> int:
+        if whence == os.SEEK_CUR:
+            offset += self._position
+        elif whence == os.SEEK_END:
+            offset += await self._descriptor.end()
+        elif whence != os.SEEK_SET:
+            if whence not in (getattr(os, "SEEK_DATA", None), getattr(os, "SEEK_HOLE", None)):
+                raise ValueError(f"whence value {whence} unsupported")
+            offset = await self._descriptor.seek(offset, whence)
+        if offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if offset > 2**63 - 1:
+            raise OverflowError("Python int too large to convert to C long")
+        index = self._index + offset - self._position
+        if 0 <= index <= len(self._buffer):
+            self._index = index
+        else:
+            self._buffer = b""
+            self._index = 0
+            self._read_ahead = self._read_ahead_fixed or _READ_AHEAD_MIN
+        self._position = offset
+        return offset
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Cut or extend the file to `size`, by default to the position; its size then."""
+        if size is not None:
+            size = operator.index(size)
+        await self._enter("truncate")
+        try:
+            await self._flush()
+            if size is None:
+                self._check_seekable()
+                size = self._position
+            if size < 0:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            await self._descriptor.truncate(size)
+            self._buffer = b""
+            self._index = 0
+            return size
+        finally:
+            self._leave()
+
+    # Closing.
+
+    async def close(self) -> None:
+        """flush() and close the descriptor.
+
+        An error of either is raised, and the file is closed all the same.  Waits for what
+        is under way.  When it is cancelled a regular file is still flushed and closed.
+        """
+        if self._closed:
+            return
+        if self._closing is None:
+            if not self._serial.busy and not self._unsent and self._close_now():
+                return
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+            _closing.add(self._closing)
+            self._closing.add_done_callback(_closing.discard)
+        closing = self._closing
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            if not closing.done() and not self._descriptor.seekable:
+                # The other end may never read what is left.
+                closing.cancel()
+            raise
+
+    aclose = close
+
+    def _close_now(self) -> bool:
+        if not self._descriptor.closes and not self._descriptor.use.pending:
+            self._place_descriptor()
+        if not self._descriptor.close_now():
+            return False
+        self._closed = True
+        return True
+
+    async def _close(self) -> None:
+        await self._serial.enter()
+        try:
+            await self._flush()
+        finally:
+            try:
+                if not self._descriptor.closes:
+                    self._place_descriptor()
+                await self._descriptor.close()
+            finally:
+                self._closed = True
+                self._leave()
+
+    async def __aenter__(self) -> Any:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        descriptor = getattr(self, "_descriptor", None)
+        if descriptor is None or descriptor.number < 0:
+            return
+        if descriptor.closes:
+            _warn(f"unclosed file {self!r}", ResourceWarning, source=self)
+        try:
+            self._write_out()
+        finally:
+            descriptor.drop()
+
+    def _write_out(self) -> None:
+        """What the file has taken is written even when it is forgotten, as io does."""
+        while self._unsent:
+            place = self._write_place(self._unsent_at)
+            data = self._unsent[0]
+            if place is None:
+                self._sent(os.write(self._descriptor.number, data))
+            else:
+                self._sent(os.pwrite(self._descriptor.number, data, place))
+
+    # One call after another.
+
+    async def _enter(self, call: str | None) -> None:
+        """Wait for the caller's turn; refuse what the file cannot do."""
+        self._check(call)
+        if self._serial.busy:
+            await self._serial.enter()
+            # A close() that was called later comes later.
+            if self._closed:
+                self._serial.leave()
+                self._check_open()
+        else:
+            self._serial.busy = True
+
+    def _leave(self) -> None:
+        # A call that nobody waits for may still move bytes: the next one comes after it.
+        if self._descriptor.use.abandoned:
+            self._descriptor.use.when_quiet(self._serial.leave)
+        else:
+            self._serial.leave()
+
+    def _check(self, call: str | None) -> None:
+        self._check_open()
+        if call is None:
+            return
+        if not (self._writable if call in ("write", "truncate") else self._readable):
+            raise io.UnsupportedOperation(call)
+
+    def _check_ready(self, able: bool, call: str) -> None:
+        self._check_open()
+        if not able:
+            raise io.UnsupportedOperation(call)
+        self._check_seekable()
+
+    def _check_open(self) -> None:
+        if self._closed or self._closing is not None:
+            raise ValueError("I/O operation on closed file.")
+
+    def _check_seekable(self) -> None:
+        if not self._descriptor.seekable:
+            raise io.UnsupportedOperation("underlying stream is not seekable")

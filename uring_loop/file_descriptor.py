@@ -1,0 +1,378 @@
+"""A file's descriptor: opened, read, written and closed at explicit offsets.
+
+What is in memory already is answered at once, without a trip to the kernel's
+workers or a thread (`*_now`); everything else may wait.  Knows nothing of
+positions, buffers or text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from . import file_calls
+from .file_calls import Use, calls, encode_path
+
+try:
+    from ._core import (
+        file_close_now,
+        file_is_local,
+        file_open_now,
+        file_read_into_now,
+        file_status_now,
+    )
+    from ._core import file_read_now as _read_now
+except ImportError:
+    # No compiled modules on this platform: nothing is known to be in memory.
+    file_open_now = file_close_now = file_is_local = None
+    file_read_into_now = file_status_now = _read_now = None
+
+# One call of the kernel moves no more than this.
+CALL_BYTES_MAX = 0x7FFFF000
+_AT_FDCWD = -100
+# RWF_NOWAIT is not for this file, ever.
+_NOT_AT_ONCE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+
+# Devices of which something is known: whether a file there opens from memory.
+_devices: dict[int, bool] = {}
+_local_devices: set[int] = set()
+
+
+class Descriptor:
+    """An open descriptor and what is known of it."""
+
+    __slots__ = (
+        "at_once",
+        "block_size",
+        "closes",
+        "local",
+        "number",
+        "seekable",
+        "size_at_open",
+        "use",
+        "written",
+    )
+
+    def __init__(
+        self, number: int, mode: int, size: int, block_size: int, writable: bool, closes: bool
+    ) -> None:
+        self.number = number
+        self.size_at_open = size
+        self.block_size = block_size if block_size > 1 else 8192
+        self.closes = closes
+        regular = stat.S_ISREG(mode)
+        self.seekable = regular or _can_seek(number)
+        self.at_once = regular and _read_now is not None
+        self.written = writable
+        # Whether its device answers from this machine's memory.
+        self.local = False
+        self.use = Use()
+
+    def read_now(self, size: int, offset: int) -> tuple[bytes, int] | None:
+        """(bytes, errno): what is in memory; fewer bytes and no errno: the end.  None: ask."""
+        if not self.at_once:
+            return None
+        got: tuple[bytes, int] = _read_now(self.number, min(size, CALL_BYTES_MAX), offset)
+        if got[1] in _NOT_AT_ONCE:
+            self.at_once = False
+            return None
+        return got
+
+    def read_into_now(self, buffer: Any, offset: int) -> int | None:
+        """How much of `buffer` was filled; None when not all that there is was in memory."""
+        if not self.at_once:
+            return None
+        count, error = file_read_into_now(self.number, buffer, offset)
+        if error in _NOT_AT_ONCE:
+            self.at_once = False
+        return None if error else count
+
+    async def read(
+        self, size: int, offset: int | None, late: Callable[[bytes], object] | None = None
+    ) -> bytes:
+        """One call's worth of up to `size` bytes; offset None: a stream's next ones.
+
+        late: gets the bytes that a cancelled caller does not.
+        """
+        size = min(size, CALL_BYTES_MAX)
+        buffer = bytearray(size)
+        held, address = file_calls.borrow(buffer)
+        place = 2**64 - 1 if offset is None else offset
+        request = (file_calls.OP_READ, self.number, address, place, size, 0)
+        while True:
+            try:
+                return await calls().make(
+                    request,
+                    held,
+                    *((os.read, self.number, size) if offset is None
+                      else (os.pread, self.number, size, offset)),
+                    use=self.use,
+                    value=lambda count: bytes(memoryview(buffer)[:count]),
+                    late=late,
+                    ready=(self.number, False) if offset is None else None,
+                )
+            except BlockingIOError:
+                await file_calls.readiness(self.number, writing=False)
+
+    async def write(
+        self,
+        data: Any,
+        offset: int | None,
+        late: Callable[[int], object] | None = None,
+    ) -> int:
+        """One call's worth of `data`; offset None: at the descriptor's own position.
+
+        late: gets the count of what was written though the caller was cancelled.
+        """
+        size = min(len(data), CALL_BYTES_MAX)
+        held, address = file_calls.borrow(data)
+        place = 2**64 - 1 if offset is None else offset
+        request = (file_calls.OP_WRITE, self.number, address, place, size, 0)
+        while True:
+            try:
+                return await calls().make(
+                    request,
+                    (held, data),
+                    *((os.write, self.number, data) if offset is None
+                      else (os.pwrite, self.number, data, offset)),
+                    use=self.use,
+                    late=late,
+                    ready=None if self.seekable else (self.number, True),
+                )
+            except BlockingIOError:
+                await file_calls.readiness(self.number, writing=True)
+
+    async def sync(self, data_only: bool = False) -> None:
+        """fsync(2) or fdatasync(2)."""
+        function = os.fdatasync if data_only and hasattr(os, "fdatasync") else os.fsync
+        # IORING_FSYNC_DATASYNC
+        request = (file_calls.OP_FSYNC, self.number, 0, 0, 0, 1 if data_only else 0)
+        await calls().make(request, None, function, self.number, use=self.use)
+
+    async def truncate(self, size: int) -> None:
+        """ftruncate(2)."""
+        request = (file_calls.OP_FTRUNCATE, self.number, 0, size, 0, 0)
+        await calls().make(request, None, os.ftruncate, self.number, size, use=self.use)
+
+    async def end(self) -> int:
+        """Where the file ends."""
+        if self.local:
+            # The descriptor's own offset is not used; and no disk is asked for this.
+            return os.lseek(self.number, 0, os.SEEK_END)
+        return await self.seek(0, os.SEEK_END)
+
+    async def seek(self, offset: int, whence: int) -> int:
+        """lseek(2), for what looks at the file: SEEK_DATA and SEEK_HOLE."""
+        return await calls().make(None, None, os.lseek, self.number, offset, whence, use=self.use)
+
+    def close_now(self) -> bool:
+        """Close it if that takes no waiting; whether it is closed."""
+        if self.number < 0:
+            return True
+        if self.use.pending:
+            return False
+        if self.closes:
+            if self.written or not self.local or not file_close_now(self.number):
+                return False
+        self.number = -1
+        return True
+
+    async def close(self) -> None:
+        """Close it as soon as nothing is under way; an error of close(2) is raised."""
+        if self.use.pending:
+            settled = asyncio.get_running_loop().create_future()
+            self.use.when_settled(lambda: settled.done() or settled.set_result(None))
+            await settled
+        if self.close_now():
+            return
+        number, self.number = self.number, -1
+        request = (file_calls.OP_CLOSE, number, 0, 0, 0, 0)
+        await calls().make(request, None, os.close, number)
+
+    def drop(self) -> None:
+        """Close it here and now; for what was forgotten."""
+        if self.number >= 0 and self.closes:
+            os.close(self.number)
+        self.number = -1
+
+
+def _can_seek(number: int) -> bool:
+    try:
+        os.lseek(number, 0, os.SEEK_CUR)
+    except OSError:
+        return False
+    return True
+
+
+def _status(number: int) -> tuple[int, int, int, int]:
+    status = os.fstat(number)
+    return status.st_mode, status.st_size, getattr(status, "st_blksize", 0), status.st_dev
+
+
+if file_status_now is None:
+    file_status_now = _status
+
+
+def adopt(number: int, writable: bool, closes: bool, path: Any) -> tuple[Descriptor, int]:
+    """A descriptor that is open, and its device."""
+    mode, size, block_size, device = file_status_now(number)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    descriptor = Descriptor(number, mode, size, block_size, writable, closes)
+    descriptor.local = stat.S_ISREG(mode) and device in _local_devices
+    return descriptor, device
+
+
+async def open_path(path: Any, flags: int, writable: bool) -> Descriptor:
+    """Open a path as open(2) does, with permissions 0o666."""
+    encoded = encode_path(path)
+    fifo = False
+    if file_open_now is not None:
+        found = file_open_now(encoded, flags, _local_devices)
+        if type(found) is tuple:
+            number, mode, size, block_size, _ = found
+            descriptor = Descriptor(number, mode, size, block_size, writable, True)
+            descriptor.local = True
+            return descriptor
+        fifo = found is True
+    if fifo and flags & (os.O_WRONLY | os.O_RDWR) != os.O_RDWR:
+        number = await _open_fifo(path, flags)
+    else:
+        held, address = file_calls.borrow(encoded + b"\0")
+        request = (file_calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
+        number = await calls().make(
+            request, held, os.open, path, flags, 0o666, late=os.close, names=(path,)
+        )
+    return await settle(number, path, writable)
+
+
+async def open_with(
+    opener: Callable[[Any, int], int], path: Any, flags: int, writable: bool
+) -> Descriptor:
+    """Open a path by a function of the user's, in a thread."""
+    number = await calls().make(None, None, opener, path, flags, late=_close_opened)
+    if not isinstance(number, int):
+        raise TypeError("expected integer from opener")
+    if number < 0:
+        raise ValueError(f"opener returned {number}")
+    os.set_inheritable(number, False)
+    return await settle(number, path, writable)
+
+
+def _close_opened(number: Any) -> None:
+    if isinstance(number, int) and number >= 0:
+        os.close(number)
+
+
+async def settle(number: int, path: Any, writable: bool) -> Descriptor:
+    """What was just opened, by a way that could wait; closed again when that fails."""
+    try:
+        descriptor, device = adopt(number, writable, True, path)
+        if descriptor.at_once and device not in _devices:
+            # Asked through a descriptor of its own, for the caller may be cancelled meanwhile.
+            local = await calls().make(None, None, _ask_device, os.dup(number))
+            _devices[device] = descriptor.local = local
+            if local:
+                _local_devices.add(device)
+        return descriptor
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def _ask_device(own: int) -> bool:
+    try:
+        return file_is_local(own)
+    finally:
+        os.close(own)
+
+
+async def _open_fifo(path: Any, flags: int) -> int:
+    """Open a FIFO, which waits for the other end, in a thread of its own."""
+    loop = asyncio.get_running_loop()
+    opened = loop.create_future()
+    lock = threading.Lock()
+    state = {"abandoned": False}
+
+    def deliver(number: int, error: BaseException | None) -> None:
+        if opened.done():
+            if number >= 0:
+                os.close(number)
+        elif error is not None:
+            opened.set_exception(error)
+        else:
+            opened.set_result(number)
+
+    def work() -> None:
+        number, error = -1, None
+        try:
+            number = os.open(path, flags, 0o666)
+        except BaseException as exc:
+            error = exc
+        with lock:
+            abandoned = state["abandoned"]
+        if not abandoned:
+            try:
+                loop.call_soon_threadsafe(deliver, number, error)
+                return
+            except RuntimeError:
+                pass  # The loop is closed.
+        if number >= 0:
+            os.close(number)
+
+    thread = threading.Thread(target=work, name="uring_loop-fifo", daemon=True)
+    thread.start()
+    try:
+        return await opened
+    except asyncio.CancelledError:
+        if opened.cancelled():
+            with lock:
+                state["abandoned"] = True
+            _release_fifo(loop, thread, path, flags)
+        elif opened.exception() is None:
+            os.close(opened.result())
+        raise
+
+
+def _release_fifo(
+    loop: asyncio.AbstractEventLoop, thread: threading.Thread, path: Any, flags: int
+) -> None:
+    """Be the other end for a moment, until the thread that waits for it has come back."""
+    if not thread.is_alive():
+        return
+    other = os.O_RDONLY if flags & os.O_WRONLY else os.O_WRONLY
+    try:
+        os.close(os.open(path, other | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        pass  # The thread is not there yet, or the name is gone.
+    if not loop.is_closed():
+        loop.call_later(0.01, _release_fifo, loop, thread, path, flags)
+
+
+class _Captured(BaseException):
+    """What open(2) would have been asked; carries the flags out of io.open()."""
+
+
+def _capture(path: Any, flags: int) -> int:
+    raise _Captured(flags)
+
+
+@functools.lru_cache(maxsize=64)
+def open_flags(
+    mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None
+) -> int:
+    """What io.open() asks of open(2), after it has checked the arguments."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            open(".", mode, buffering, encoding, errors, newline, True, _capture).close()
+    except _Captured as captured:
+        return captured.args[0]
+    raise AssertionError("io.open() did not call its opener")

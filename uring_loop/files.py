@@ -1,0 +1,145 @@
+"""Asynchronous files: open() and the names under which others offer the same.
+
+    async with uring_loop.open("data.txt") as file:
+        async for line in file: ...
+
+On the ring these are submissions; elsewhere, and on any other asyncio loop, the
+default executor's threads.  What is in the kernel's memory already is read at
+once on all of them.
+
+For code written for aiofiles or anyio it takes one import:
+
+    from uring_loop import files as aiofiles    # aiofiles.open, aiofiles.os
+    from uring_loop.files import open_file      # anyio.open_file
+"""
+
+from __future__ import annotations
+
+import io
+import os as _os
+import warnings
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any
+
+from . import file_descriptor
+from . import paths as os
+from .file_binary import BinaryFile
+from .file_text import TextFile
+
+__all__ = ["BinaryFile", "TextFile", "open", "open_file", "os"]
+
+AnyFile = BinaryFile | TextFile
+
+
+class Opening:
+    """A file that is about to be opened: `await` it, or enter it with `async with`."""
+
+    __slots__ = ("_arguments", "_file")
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+        self._file: AnyFile | None = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return _open(*self._arguments).__await__()
+
+    async def __aenter__(self) -> Any:
+        self._file = await _open(*self._arguments)
+        return self._file
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            await self._file.close()
+
+
+def open(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[Any, int], int] | None = None,
+) -> Opening:
+    """Open a file; the arguments are those of the builtin open(), and so are the errors.
+
+    opener: is called in a thread.
+    """
+    if not isinstance(file, int):
+        file = _os.fspath(file)
+        file_descriptor.encode_path(file)
+        if not closefd:
+            raise ValueError("Cannot use closefd=False with file name")
+    elif file < 0:
+        raise ValueError("negative file descriptor")
+    flags = file_descriptor.open_flags(mode, buffering, encoding, errors, newline)
+    text = None
+    if "b" not in mode:
+        text = io.TextIOWrapper(io.BytesIO(), io.text_encoding(encoding, 3), errors, newline)
+        if buffering == 0:
+            raise ValueError("can't have unbuffered text I/O")
+    elif buffering == 1:
+        warnings.warn(
+            "line buffering (buffering=1) isn't supported in binary mode, "
+            "the default buffer size will be used",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Opening(file, mode, flags, buffering, text, newline, closefd, opener)
+
+
+open_file = open
+
+
+async def _open(
+    file: Any,
+    mode: str,
+    flags: int,
+    buffering: int,
+    text: io.TextIOWrapper | None,
+    newline: str | None,
+    closefd: bool,
+    opener: Callable[[Any, int], int] | None,
+) -> AnyFile:
+    adopted = isinstance(file, int)
+    writable = "r" not in mode or "+" in mode
+    if adopted:
+        descriptor, _ = file_descriptor.adopt(file, writable, closefd, file)
+    elif opener is not None:
+        descriptor = await file_descriptor.open_with(opener, file, flags, writable)
+    else:
+        descriptor = await file_descriptor.open_path(file, flags, writable)
+    try:
+        if "+" in mode and buffering != 0 and not descriptor.seekable:
+            raise io.UnsupportedOperation("File or stream is not seekable.")
+        position = 0
+        if descriptor.seekable:
+            if "a" in mode:
+                position = await descriptor.end()
+            elif adopted or opener is not None:
+                position = _os.lseek(descriptor.number, 0, _os.SEEK_CUR)
+        terminal = not descriptor.seekable and _os.isatty(descriptor.number)
+        line_buffering = buffering == 1 or (buffering < 0 and terminal)
+    except BaseException:
+        if not adopted:
+            descriptor.drop()
+        raise
+    binary = BinaryFile(descriptor, file, _raw_mode(mode), buffering, position)
+    if text is None:
+        return binary
+    return TextFile(binary, mode, text.encoding, text.errors or "strict", newline, line_buffering)
+
+
+def _raw_mode(mode: str) -> str:
+    """The mode as io's raw files say it: the kind, "b" and whether it does both."""
+    kind = next(letter for letter in "xarw" if letter in mode)
+    if kind == "w" and "+" in mode:
+        kind = "r"
+    return kind + ("b+" if "+" in mode else "b")

@@ -1,0 +1,390 @@
+"""What `os` does with paths and descriptors, awaited.
+
+The names, arguments, results and errors are those of `os`.  What the ring has
+an operation for is one; the rest runs in the default executor's threads.
+
+`dir_fd` and its kin are taken where `os` takes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from . import file_calls
+from .file_calls import borrow, calls, encode_path
+
+__all__ = [
+    "access",
+    "fallocate",
+    "fdatasync",
+    "fstat",
+    "fsync",
+    "ftruncate",
+    "getcwd",
+    "link",
+    "listdir",
+    "lstat",
+    "makedirs",
+    "mkdir",
+    "path",
+    "posix_fallocate",
+    "readlink",
+    "remove",
+    "removedirs",
+    "rename",
+    "renames",
+    "replace",
+    "rmdir",
+    "scandir",
+    "stat",
+    "statvfs",
+    "symlink",
+    "truncate",
+    "unlink",
+    "utime",
+]
+
+_AT_FDCWD = -100
+_AT_REMOVEDIR = 0x200
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_SYMLINK_FOLLOW = 0x400
+_AT_EMPTY_PATH = 0x1000
+_STATX_BASIC_STATS = 0x7FF
+
+# struct statx, linux/stat.h: up to the device numbers.
+_STATX = struct.Struct("=IIQIIIH2xQQQ8x" + "qI4x" * 4 + "IIII")
+_STATX_SIZE = 256
+_U32 = 2**32 - 1
+
+
+def _directory(dir_fd: int | None) -> int:
+    return _AT_FDCWD if dir_fd is None else dir_fd
+
+
+class _Paths:
+    """Paths in the memory of a request."""
+
+    __slots__ = ("addresses", "held")
+
+    def __init__(self, *paths: Any) -> None:
+        borrowed = [borrow(encode_path(path) + b"\0") for path in paths]
+        self.held = [held for held, _ in borrowed]
+        self.addresses = [address for _, address in borrowed]
+
+
+# Looking.
+
+
+async def stat(
+    path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
+) -> os.stat_result:
+    """os.stat(): of a path, or of an open descriptor."""
+    if isinstance(path, int):
+        return await fstat(path)
+    names = _Paths(path)
+    flags = 0 if follow_symlinks else _AT_SYMLINK_NOFOLLOW
+    return await _statx(
+        _directory(dir_fd),
+        names,
+        flags,
+        (path,),
+        lambda: os.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks),
+    )
+
+
+async def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
+    """os.lstat(): a symbolic link itself."""
+    return await stat(path, dir_fd=dir_fd, follow_symlinks=False)
+
+
+async def fstat(fd: int) -> os.stat_result:
+    """os.fstat()."""
+    return await _statx(fd, _Paths(b""), _AT_EMPTY_PATH, (), lambda: os.fstat(fd))
+
+
+async def _statx(
+    directory: int,
+    paths: _Paths,
+    flags: int,
+    names: tuple[Any, ...],
+    function: Callable[[], os.stat_result],
+) -> os.stat_result:
+    buffer = bytearray(_STATX_SIZE)
+    held, address = borrow(buffer)
+    request = (
+        file_calls.OP_STATX,
+        directory,
+        paths.addresses[0],
+        address,
+        _STATX_BASIC_STATS,
+        flags,
+    )
+    return await calls().make(
+        request,
+        (paths.held, held),
+        function,
+        value=lambda _: _stat_result(buffer),
+        names=names,
+    )
+
+
+def _stat_result(buffer: bytearray) -> os.stat_result:
+    (
+        _mask,
+        block_size,
+        _attributes,
+        links,
+        user,
+        group,
+        mode,
+        inode,
+        size,
+        blocks,
+        *times,
+        special_major,
+        special_minor,
+        major,
+        minor,
+    ) = _STATX.unpack_from(buffer)
+    # Seconds and nanoseconds of: access, birth, change, modification.
+    order = [(times[index], times[index + 1]) for index in (0, 6, 4)]
+    return os.stat_result(
+        (
+            mode,
+            inode,
+            os.makedev(major, minor),
+            links,
+            user,
+            group,
+            size,
+            *(seconds for seconds, _ in order),
+            *(seconds + 1e-9 * nanoseconds for seconds, nanoseconds in order),
+            *(seconds * 10**9 + nanoseconds for seconds, nanoseconds in order),
+            block_size,
+            blocks,
+            os.makedev(special_major, special_minor),
+        )
+    )
+
+
+# Names.
+
+
+async def rename(
+    src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
+    """os.rename()."""
+    paths = _Paths(src, dst)
+    request = (
+        file_calls.OP_RENAMEAT,
+        _directory(src_dir_fd),
+        paths.addresses[0],
+        paths.addresses[1],
+        _directory(dst_dir_fd) & _U32,
+        0,
+    )
+    await calls().make(
+        request,
+        paths.held,
+        lambda: os.rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd),
+        names=(src, dst),
+    )
+
+
+async def replace(
+    src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
+    """os.replace()."""
+    if os.name == "posix":
+        await rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+    else:
+        await _in_thread(os.replace, src, dst)
+
+
+async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
+    """os.unlink()."""
+    await _unlinkat(path, dir_fd, 0, os.unlink)
+
+
+remove = unlink
+
+
+async def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
+    """os.rmdir()."""
+    await _unlinkat(path, dir_fd, _AT_REMOVEDIR, os.rmdir)
+
+
+async def _unlinkat(path: Any, dir_fd: int | None, flags: int, function: Any) -> None:
+    paths = _Paths(path)
+    request = (
+        file_calls.OP_UNLINKAT,
+        _directory(dir_fd),
+        paths.addresses[0],
+        0,
+        0,
+        flags,
+    )
+    await calls().make(
+        request, paths.held, lambda: function(path, dir_fd=dir_fd), names=(path,)
+    )
+
+
+async def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+    """os.mkdir()."""
+    paths = _Paths(path)
+    request = (file_calls.OP_MKDIRAT, _directory(dir_fd), paths.addresses[0], 0, mode, 0)
+    await calls().make(
+        request, paths.held, lambda: os.mkdir(path, mode, dir_fd=dir_fd), names=(path,)
+    )
+
+
+async def link(
+    src: Any,
+    dst: Any,
+    *,
+    src_dir_fd: int | None = None,
+    dst_dir_fd: int | None = None,
+    follow_symlinks: bool = True,
+) -> None:
+    """os.link()."""
+    paths = _Paths(src, dst)
+    options = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd}
+    if not follow_symlinks:
+        options["follow_symlinks"] = False
+    # As os does: link(2), which follows nothing, unless the call is for more than that.
+    plain = src_dir_fd is None and dst_dir_fd is None and follow_symlinks
+    request = (
+        file_calls.OP_LINKAT,
+        _directory(src_dir_fd),
+        paths.addresses[0],
+        paths.addresses[1],
+        _directory(dst_dir_fd) & _U32,
+        0 if plain or not follow_symlinks else _AT_SYMLINK_FOLLOW,
+    )
+    await calls().make(
+        request, paths.held, lambda: os.link(src, dst, **options), names=(src, dst)
+    )
+
+
+async def symlink(
+    src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None
+) -> None:
+    """os.symlink()."""
+    paths = _Paths(src, dst)
+    request = (
+        file_calls.OP_SYMLINKAT,
+        _directory(dir_fd),
+        paths.addresses[0],
+        paths.addresses[1],
+        0,
+        0,
+    )
+    await calls().make(
+        request,
+        paths.held,
+        lambda: os.symlink(src, dst, target_is_directory, dir_fd=dir_fd),
+        names=(src, dst),
+    )
+
+
+# Open descriptors.
+
+
+async def fsync(fd: Any) -> None:
+    """os.fsync()."""
+    await _sync(fd, 0, os.fsync)
+
+
+async def fdatasync(fd: Any) -> None:
+    """os.fdatasync()."""
+    await _sync(fd, 1, getattr(os, "fdatasync", os.fsync))
+
+
+async def _sync(fd: Any, flags: int, function: Any) -> None:
+    number = _number(fd)
+    await calls().make((file_calls.OP_FSYNC, number, 0, 0, 0, flags), fd, function, number)
+
+
+async def ftruncate(fd: Any, length: int) -> None:
+    """os.ftruncate()."""
+    number = _number(fd)
+    if length < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    request = (file_calls.OP_FTRUNCATE, number, 0, length, 0, 0)
+    await calls().make(request, fd, os.ftruncate, number, length)
+
+
+async def fallocate(fd: Any, offset: int, length: int) -> None:
+    """Give the file its blocks on the disk: fallocate(2) of its default mode.
+
+    OSError (EOPNOTSUPP) where the file system has no such thing; in a thread the C
+    library writes zeros there instead.
+    """
+    number = _number(fd)
+    if offset < 0 or length <= 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    # The ring takes the length where others have an address.
+    request = (file_calls.OP_FALLOCATE, number, length, offset, 0, 0)
+    await calls().make(request, fd, os.posix_fallocate, number, offset, length)
+
+
+posix_fallocate = fallocate
+
+
+def _number(fd: Any) -> int:
+    number = fd if isinstance(fd, int) else fd.fileno()
+    if not isinstance(number, int):
+        raise TypeError("fileno() returned a non-integer")
+    if number < 0:
+        raise ValueError(f"file descriptor cannot be a negative integer ({number})")
+    return number
+
+
+# What the ring has no operation for.
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return await calls().make(None, None, lambda: function(*arguments, **options))
+
+
+def _threaded(function: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(*arguments: Any, **options: Any) -> Any:
+        return await _in_thread(function, *arguments, **options)
+
+    call.__name__ = call.__qualname__ = function.__name__
+    call.__doc__ = f"{function.__module__}.{function.__name__}(), in a thread."
+    return call
+
+
+access = _threaded(os.access)
+getcwd = _threaded(os.getcwd)
+listdir = _threaded(os.listdir)
+makedirs = _threaded(os.makedirs)
+readlink = _threaded(os.readlink)
+removedirs = _threaded(os.removedirs)
+renames = _threaded(os.renames)
+scandir = _threaded(os.scandir)
+statvfs = _threaded(os.statvfs)
+truncate = _threaded(os.truncate)
+utime = _threaded(os.utime)
+
+
+class path:
+    """What `os.path` asks the file system."""
+
+    exists = staticmethod(_threaded(os.path.exists))
+    lexists = staticmethod(_threaded(os.path.lexists))
+    isfile = staticmethod(_threaded(os.path.isfile))
+    isdir = staticmethod(_threaded(os.path.isdir))
+    islink = staticmethod(_threaded(os.path.islink))
+    ismount = staticmethod(_threaded(os.path.ismount))
+    getsize = staticmethod(_threaded(os.path.getsize))
+    getatime = staticmethod(_threaded(os.path.getatime))
+    getmtime = staticmethod(_threaded(os.path.getmtime))
+    getctime = staticmethod(_threaded(os.path.getctime))
+    samefile = staticmethod(_threaded(os.path.samefile))
+    realpath = staticmethod(_threaded(os.path.realpath))
