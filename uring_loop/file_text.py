@@ -371,6 +371,8 @@ class TextFile:
             self._get_decoder().reset()
         else:
             self._get_decoder().setstate((b"", flags))
+            # tell() knows the decoder's state again.
+            self._chunks = [_Chunk(0, position, flags, b"")]
         if skip:
             data = await self.buffer.read(feed)
             text = self._decoder.decode(data, bool(need_end))
