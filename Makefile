@@ -46,6 +46,11 @@ $(VENV)/.group-%: $(ready)
 	@scripts/bootstrap.sh $(VENV) $*
 	@touch $@
 
+# Real programs to test with, as far as there are wheels of them.
+$(VENV)/.apps: $(ready)
+	@scripts/bootstrap.sh $(VENV) 'apps?'
+	@touch $@
+
 $(built): $(ready) setup.py $(sources)
 	@scripts/build.sh $(VENV) $(mode)
 	@touch $@
@@ -53,7 +58,7 @@ $(built): $(ready) setup.py $(sources)
 demo: $(built)
 	@$(run) perf/demo.py $(DEMO_ARGS)
 
-test: $(built)
+test: $(built) $(VENV)/.apps
 	@$(run) -m pytest $(PYTEST_ARGS)
 
 bench: $(built) $(VENV)/.group-bench

@@ -3,6 +3,7 @@
 #
 # Installs the system packages that are missing (apt-get; elsewhere it names them), makes the virtual
 # environment VENV, and installs the requirements of the GROUPs (extras of pyproject.toml) into it.
+# Of a GROUP with a question mark (apps?) what has no wheel for this Python is left out.
 # What is there already is left alone. PYTHON selects the interpreter; without it the environment that
 # exists is kept, or python3 makes one.
 set -euo pipefail
@@ -151,15 +152,38 @@ requirements() {
 	END
 }
 
+pip_install() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
+
 install_requirements() {
 	local wanted
 	mapfile -t wanted < <(requirements "$@")
 	say "Installing Python packages into $venv ($*)"
-	quietly "$venv/bin/python" -m pip install --disable-pip-version-check "${wanted[@]}" ||
-		die "pip could not install: ${wanted[*]}"
+	quietly pip_install "${wanted[@]}" || die "pip could not install: ${wanted[*]}"
+}
+
+# All at once, or else one by one, so that a missing one costs only itself.
+install_optional() {
+	local wanted package missing=()
+	mapfile -t wanted < <(requirements "$@")
+	say "Installing Python packages into $venv ($*, as far as there are wheels)"
+	pip_install --only-binary :all: "${wanted[@]}" >/dev/null 2>&1 </dev/null && return
+	for package in "${wanted[@]}"; do
+		pip_install --only-binary :all: "$package" >/dev/null 2>&1 </dev/null ||
+			missing+=("$package")
+	done
+	[ "${#missing[@]}" -eq 0 ] ||
+		say "bootstrap: not for this Python, so their tests are skipped: ${missing[*]}"
 }
 
 choose_python
 install_missing_packages
 make_environment
-install_requirements "$@"
+needed=() optional=()
+for group; do
+	case $group in
+	*\?) optional+=("${group%?}") ;;
+	*) needed+=("$group") ;;
+	esac
+done
+[ "${#needed[@]}" -eq 0 ] || install_requirements "${needed[@]}"
+[ "${#optional[@]}" -eq 0 ] || install_optional "${optional[@]}"
