@@ -85,9 +85,11 @@ class _PipeTransport:
         # The last of them that was cancelled, for as long as the driver may look at it.
         self._cancelled: Watch | None = None
         self._loop.call_soon(protocol.connection_made, self)
-        self._loop.call_soon(self._start)
         if waiter is not None:
             self._loop.call_soon(_stdlib.set_result_unless_cancelled, waiter, None)
+        # After the waiter: a driver may know at once that there is something to read,
+        # and whoever connects is to have the transport before the first byte.
+        self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         """Begin to watch: connection_made() has been called."""

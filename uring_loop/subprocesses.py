@@ -142,6 +142,7 @@ async def _start(
         # Not for the transport's own end: that waits for pipes, and those that a
         # cancelled task did not connect never tell.
         await child.wait()
+        transport.close_pipes()
         raise
     if debug:
         logger.info("%s: %r", what, transport)
@@ -165,6 +166,8 @@ def _describe_start(what: str, stdin: Any, stdout: Any, stderr: Any) -> str:
 class SubprocessTransport(_stdlib.SubprocessTransport):
     """A child process: the standard library's transport on our pipes."""
 
+    _connecting = False
+
     def _start(
         self,
         args: Any,
@@ -187,19 +190,25 @@ class SubprocessTransport(_stdlib.SubprocessTransport):
         )
 
     async def _connect_pipes(self, waiter: asyncio.Future[None]) -> None:
-        await super()._connect_pipes(waiter)
-        if self._pending_calls is not None:
-            # It failed, and the waiter knows why.  Pipes without a transport are left.
-            for number, stream in enumerate(
-                (self._proc.stdin, self._proc.stdout, self._proc.stderr)
-            ):
-                if stream is not None and self._pipes.get(number) is None:
-                    stream.close()
-        if self._closed:
-            # Closed meanwhile, when not all of them were there to be closed.
-            for protocol in self._pipes.values():
-                if protocol is not None:
-                    protocol.pipe.close()
+        self._connecting = True
+        try:
+            await super()._connect_pipes(waiter)
+        finally:
+            self._connecting = False
+            if self._closed:
+                self.close_pipes()
+
+    def close_pipes(self) -> None:
+        """Close what close() could not: the pipes that were not connected when it was called."""
+        if self._connecting or self._proc is None:
+            return
+        streams = (self._proc.stdin, self._proc.stdout, self._proc.stderr)
+        for number, stream in enumerate(streams):
+            protocol = self._pipes.get(number)
+            if protocol is not None:
+                protocol.pipe.close()
+            elif stream is not None:
+                stream.close()
 
     def close(self) -> None:
         """Close the pipes, and kill the process if it still runs."""
@@ -247,11 +256,10 @@ class ExitWatch:
         self._pidfd = _open_pidfd(self._pid)
         loop._children.add(self)
         if self._pidfd >= 0:
-            self._watch = Watch(loop, self._pidfd, select.POLLIN, self._exited)
-            return
-        # No pidfd: a seccomp filter, a Python built without, or no descriptor is left.
-        name = f"uring_loop-waitpid-{self._pid}"
-        threading.Thread(target=self._wait_in_thread, name=name, daemon=True).start()
+            self._watch = Watch(loop, self._pidfd, select.POLLIN, self._readable)
+        else:
+            # A seccomp filter, a Python built without, or no descriptor is left.
+            self._start_thread()
 
     async def wait(self) -> None:
         """Wait until the process has ended and the transport knows it."""
@@ -269,6 +277,14 @@ class ExitWatch:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def _readable(self) -> None:
+        assert self._watch is not None
+        if self._watch.ready < 0:
+            logger.info("polling the pidfd of %d failed: %d", self._pid, self._watch.ready)
+            self._start_thread()
+        else:
+            self._exited()
 
     def _exited(self) -> None:
         process = self._transport._proc
@@ -291,6 +307,14 @@ class ExitWatch:
         self._transport._process_exited(returncode)
         if not self._ended.done():
             self._ended.set_result(None)
+
+    def _start_thread(self) -> None:
+        name = f"uring_loop-waitpid-{self._pid}"
+        try:
+            threading.Thread(target=self._wait_in_thread, name=name, daemon=True).start()
+        except BaseException:
+            self.close()
+            raise
 
     def _wait_in_thread(self) -> None:
         try:

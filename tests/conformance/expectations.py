@@ -65,6 +65,7 @@ PIPE_CLASSES = (
 )
 WATCHER_CLASSES = "about the standard library's child watchers, which our loop does without"
 WATCHER_INACTIVE = "a child watcher that is not active stops no process here: none is asked"
+WATCHER_ORDER = "passes only behind the test with the inactive watcher, on stock asyncio too"
 
 # Module -> reason -> tests.
 EXCLUDED = {
@@ -124,6 +125,7 @@ EXCLUDED = {
         WATCHER_INACTIVE: [
             "GenericWatcherTests.test_create_subprocess_fails_with_inactive_watcher@-3.14",
         ],
+        WATCHER_ORDER: ["GenericWatcherTests.test_create_subprocess_with_pidfd@3.12-3.13"],
     },
     "test_unix_events": {
         SIGNAL_MODULE: [
