@@ -203,6 +203,56 @@ def getaddrinfo_numeric(loop: Loop, count: int) -> float:
     return loop.run_until_complete(work())
 
 
+class Counting(asyncio.Protocol):
+    """Resolves `done` when it has received `wanted` bytes."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+        self.done: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.wanted -= len(data)
+        if self.wanted <= 0 and self.done is not None:
+            self.done.set_result(None)
+            self.done = None
+
+
+def pipe_messages(loop: Loop, count: int) -> float:
+    """A message of 1 KiB written into a pipe and received from it, one at a time."""
+    message = bytes(1024)
+
+    async def work() -> float:
+        reader, writer = os.pipe()
+        source, received = await loop.connect_read_pipe(Counting, open(reader, "rb", 0))
+        sink, _ = await loop.connect_write_pipe(asyncio.Protocol, open(writer, "wb", 0))
+        begin = clock()
+        for _ in range(count):
+            received.wanted = len(message)
+            done = received.done = loop.create_future()
+            sink.write(message)
+            await done
+        seconds = clock() - begin
+        sink.close()
+        source.close()
+        await asyncio.sleep(0)
+        return seconds
+
+    return loop.run_until_complete(work())
+
+
+def subprocess_life(loop: Loop, count: int) -> float:
+    """A program started and waited for; counts the CPU time of this process only."""
+
+    async def work() -> float:
+        begin = clock()
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec("true")
+            await process.wait()
+        return clock() - begin
+
+    return loop.run_until_complete(work())
+
+
 def loop_life(loop: Loop, count: int, make: Callable[[], Loop] | None = None) -> float:
     """A loop made, run once and closed."""
     if make is None:
@@ -234,6 +284,8 @@ ROWS: dict[str, tuple[Callable[[Loop, int], float], int, str]] = {
     "gather_100": (gather_tasks, 50 * GATHER, "gather of 100 tasks, per task"),
     "run_in_executor": (run_in_executor, 200, "run_in_executor"),
     "getaddrinfo": (getaddrinfo_numeric, 200, "getaddrinfo, numeric host"),
+    "pipe_1k": (pipe_messages, 1_000, "1 KiB through a pipe"),
+    "subprocess": (subprocess_life, 20, "start a program and wait for it"),
 }
 LOOP_LIFE = "loop_life"
 LOOP_LIFE_COUNT = 50
