@@ -22,7 +22,7 @@ import asyncio
 import errno
 import select
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import addresses, operations, readiness, resolve
@@ -54,12 +54,12 @@ def _ready(loop: EventLoop, sock: socket.socket, events: int) -> Coroutine[Any, 
 
 
 async def _persist(
-    loop: EventLoop, sock: socket.socket, write: bool, call: Callable[..., Any], *arguments: Any
+    loop: EventLoop, sock: socket.socket, write: bool, method: str, *arguments: Any
 ) -> Any:
     """The result of a system call that may have to wait for its socket, and for its turn."""
     if not loop._sock_is_waited(sock, write):
         try:
-            return call(*arguments)
+            return getattr(sock, method)(*arguments)
         except _WOULD_BLOCK:
             pass
     wait = loop._sock_wait(sock, write)
@@ -67,26 +67,26 @@ async def _persist(
         while True:
             await wait
             try:
-                return call(*arguments)
+                return getattr(sock, method)(*arguments)
             except _WOULD_BLOCK:
                 wait.again()
     finally:
         wait.leave()
 
 
-async def sock_recv(self: EventLoop, sock: socket.socket, nbytes: int) -> bytes:
-    """Receive up to `nbytes` bytes; b"" is the end of the stream."""
-    received = self._sock_receive(sock, nbytes)
+async def sock_recv(self: EventLoop, sock: socket.socket, n: int) -> bytes:
+    """Receive up to `n` bytes; b"" is the end of the stream."""
+    received = self._sock_receive(sock, n)
     if received is None:
         _check(self, sock)
-        return await _persist(self, sock, False, sock.recv, nbytes)
+        return await _persist(self, sock, False, "recv", n)
     if received.__class__ is not SocketWait:
         return received
     wait = received
     try:
         while True:
             await wait
-            received = wait.recv(nbytes)
+            received = wait.recv(n)
             if received is not None:
                 return received
     except BaseException:
@@ -97,13 +97,13 @@ async def sock_recv(self: EventLoop, sock: socket.socket, nbytes: int) -> bytes:
 async def sock_recv_into(self: EventLoop, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; gives the number of bytes."""
     _check(self, sock)
-    return await _persist(self, sock, False, sock.recv_into, buf)
+    return await _persist(self, sock, False, "recv_into", buf)
 
 
 async def sock_recvfrom(self: EventLoop, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive one datagram; gives its bytes and the sender's address."""
     _check(self, sock)
-    return await _persist(self, sock, False, sock.recvfrom, bufsize)
+    return await _persist(self, sock, False, "recvfrom", bufsize)
 
 
 async def sock_recvfrom_into(
@@ -113,7 +113,7 @@ async def sock_recvfrom_into(
     _check(self, sock)
     if not nbytes:
         nbytes = len(buf)
-    return await _persist(self, sock, False, sock.recvfrom_into, buf, nbytes)
+    return await _persist(self, sock, False, "recvfrom_into", buf, nbytes)
 
 
 async def sock_sendall(self: EventLoop, sock: socket.socket, data: Any) -> None:
@@ -157,7 +157,7 @@ async def _send_rest(loop: EventLoop, sock: socket.socket, view: memoryview, sen
 async def sock_sendto(self: EventLoop, sock: socket.socket, data: Any, address: Any) -> int:
     """Send one datagram to `address`; gives the number of bytes."""
     _check(self, sock)
-    return await _persist(self, sock, True, sock.sendto, data, address)
+    return await _persist(self, sock, True, "sendto", data, address)
 
 
 async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> None:
@@ -215,6 +215,6 @@ async def _connect_by_readiness(loop: EventLoop, sock: socket.socket, address: A
 async def sock_accept(self: EventLoop, sock: socket.socket) -> tuple[socket.socket, Any]:
     """Accept a connection; gives a non-blocking socket and the peer's address."""
     _check(self, sock)
-    connection, address = await _persist(self, sock, False, sock.accept)
+    connection, address = await _persist(self, sock, False, "accept")
     connection.setblocking(False)
     return connection, address
