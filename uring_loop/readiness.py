@@ -59,7 +59,7 @@ def add_reader(self: EventLoop, fd: Any, callback: Callable[..., object], *args:
 def remove_reader(self: EventLoop, fd: Any) -> bool:
     """Stop watching `fd` for reading; whether it was watched."""
     if self.is_closed():
-        return False
+        return _never_watched(fd)
     descriptor = _watched_descriptor(self, self._reader_objects, fd)
     self._reader_objects.pop(descriptor, None)
     return self._remove_reader(descriptor)
@@ -77,10 +77,17 @@ def add_writer(self: EventLoop, fd: Any, callback: Callable[..., object], *args:
 def remove_writer(self: EventLoop, fd: Any) -> bool:
     """Stop watching `fd` for writing; whether it was watched."""
     if self.is_closed():
-        return False
+        return _never_watched(fd)
     descriptor = _watched_descriptor(self, self._writer_objects, fd)
     self._writer_objects.pop(descriptor, None)
     return self._remove_writer(descriptor)
+
+
+def _never_watched(fileobj: Any) -> bool:
+    """False, if it could have been watched at all: of a closed loop asyncio asks that much."""
+    if not isinstance(fileobj, int):
+        descriptor_of(fileobj)
+    return False
 
 
 def _watched_descriptor(loop: EventLoop, objects: dict[int, Any], fileobj: Any) -> int:

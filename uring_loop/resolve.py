@@ -32,6 +32,7 @@ async def getaddrinfo(
     flags: int = 0,
 ) -> list[AddressInfo]:
     """Look up addresses.  Source: asyncio, DNS; socket.getaddrinfo."""
+    self._check_closed()
     arguments = (host, port, family, type, proto)
     if _looks_numeric(host) and _is_numeric_port(port):
         try:
@@ -44,6 +45,7 @@ async def getaddrinfo(
 
 async def getnameinfo(self: EventLoop, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
     """Look up the names of an address.  Source: asyncio, DNS; socket.getnameinfo."""
+    self._check_closed()
     if flags & _NUMERIC_NAMES == _NUMERIC_NAMES:
         return socket.getnameinfo(sockaddr, flags)
     return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
