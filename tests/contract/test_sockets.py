@@ -4,6 +4,7 @@ import array
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import os
 import socket
 import ssl
@@ -729,7 +730,7 @@ def calls(loop, sock):
     ],
 )
 def test_method_is_a_coroutine_function(loop, name):
-    assert asyncio.iscoroutinefunction(getattr(loop, name))
+    assert inspect.iscoroutinefunction(getattr(loop, name))
 
 
 def test_blocking_sockets_are_refused_in_debug_mode(loop, pair):
