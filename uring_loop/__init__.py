@@ -65,6 +65,10 @@ def __getattr__(name: str) -> Any:
         value: Any = EventLoop
     elif name == "open":
         from .files import open as value
+    elif name in ("files", "paths"):
+        import importlib
+
+        value = importlib.import_module(f".{name}", __name__)
     elif name in ("EventLoopPolicy", "install") and sys.version_info < (3, 16):
         from . import policy
 
@@ -76,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "open"})
+    return sorted({*globals(), *__all__, "open", "files", "paths"})

@@ -1,8 +1,8 @@
-"""What of CPython's asyncio tests must not run, and what must fail for now.
+"""What of CPython's asyncio tests must not run.
 
-Each by name, as Class.method, under its reason.  The runner checks the tables:
-an entry whose test passes, or does not exist, is a failure of the run.  A name
-may end in `@3.12` (since that Python), `@-3.13` (only before it) or both, `@3.12-3.13`.
+Each by name, as Class.method, under its reason.  An entry without a test is a
+failure of the run.  A name may end in `@3.12` (since that Python), `@-3.13`
+(only before it) or both, `@3.12-3.13`.
 """
 
 import sys
@@ -166,9 +166,6 @@ EXCLUDED = {
         ],
     },
 }
-
-# As EXCLUDED.  These run, and must fail with NotImplementedError.
-EXPECTED_FAILURES = {}
 
 
 def entries(table, module):

@@ -6,8 +6,8 @@
 Each module of the running Python's test.test_asyncio runs in a process of its
 own.  A test that hangs is ended after --limit seconds and a test that kills the
 process is noted; the rest of the module then goes on in a new process.  What
-must not run, and what must fail for now, is in expectations.py by name; an
-entry that is not true any more is a failure too.  `--driver asyncio` is the
+must not run is in expectations.py by name; an entry without a test is a failure
+too.  `--driver asyncio` is the
 control: the standard library's loop in the same runner, where all must pass.
 """
 
@@ -41,7 +41,7 @@ class Report:
     module: str
     driver: str
     outcomes: dict[str, str] = field(default_factory=dict)
-    """Test -> passed, skipped, failed, hung, died, expected or excluded."""
+    """Test -> passed, skipped, failed, hung, died or excluded."""
     details: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     """The tests, and the entries of the tables, that make this run a failure."""
@@ -56,8 +56,8 @@ class Report:
         run = sum(counts.values()) - counts["excluded"] - counts["skipped"]
         return (
             f"{self.module:26} {self.driver:9} run {run:4}  passed {counts['passed']:4}"
-            f"  expected {counts['expected']:3}  excluded {counts['excluded']:3}"
-            f"  skipped {counts['skipped']:3}  wrong {len(self.wrong):3}"
+            f"  excluded {counts['excluded']:3}  skipped {counts['skipped']:3}"
+            f"  wrong {len(self.wrong):3}"
             f"  {self.seconds:6.1f} s"
         )
 
@@ -77,9 +77,6 @@ def run_module(
 ):
     """Run one module's tests; a Report."""
     excluded = expectations.entries(expectations.EXCLUDED, module)
-    expected = expectations.entries(expectations.EXPECTED_FAILURES, module)
-    if driver == "asyncio":
-        expected = {}
     report = Report(module, driver)
     started = time.monotonic()
     found = None
@@ -118,7 +115,7 @@ def run_module(
             report.outcomes[current] = "hung" if traceback else "died"
             report.details[current] = traceback or output[-4000:]
     report.seconds = time.monotonic() - started
-    _judge(report, found or [], excluded, expected, only)
+    _judge(report, found or [], excluded, only)
     return report
 
 
@@ -166,29 +163,18 @@ def _run_child(module, driver, skip, only, limit, seconds, folder, debug):
     return lines, text, traceback, finished
 
 
-def _judge(report, found, excluded, expected, only):
-    failing = ("failed", "hung", "died")
+def _judge(report, found, excluded, only):
     used = set()
     for name, outcome in report.outcomes.items():
-        if name not in expected:
-            if outcome in failing:
-                report.wrong.append(f"{name}: {outcome}")
-        elif outcome in failing:
-            used.add(name)
-            if "NotImplementedError" in report.details[name]:
-                report.outcomes[name] = "expected"
-            else:
-                report.wrong.append(f"{name}: {outcome}, but not because it is not built yet")
-        else:
-            used.add(name)
-            report.wrong.append(f"{name}: {outcome}, but expected to fail: delete its entry")
+        if outcome in ("failed", "hung", "died"):
+            report.wrong.append(f"{name}: {outcome}")
     for name in found:
         for entry in (name, name.partition(".")[0] + ".*"):
             if entry in excluded:
                 used.add(entry)
                 report.outcomes[name] = "excluded"
     if not only:
-        for entry in {*excluded, *expected} - used:
+        for entry in {*excluded} - used:
             report.wrong.append(f"{entry}: there is no such test: delete its entry")
 
 
