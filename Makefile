@@ -6,6 +6,7 @@
 #   make bench      the benchmarks, with pyperf        BENCH_ARGS=...
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make refleak    the tests again and again, watching for leaks
+#   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make lint       ruff
 #   make build      only the build
 #   make clean      removes what was built; `make distclean` the environment too
@@ -18,6 +19,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+KERNELS ?=
 DEBUG ?=
 
 run := $(VENV)/bin/python
@@ -32,7 +34,7 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build demo test bench asan refleak lint clean distclean
+.PHONY: build demo test bench asan refleak kernels lint clean distclean
 .DELETE_ON_ERROR:
 
 build: $(built)
@@ -69,6 +71,9 @@ asan: $(ready)
 
 refleak: $(built)
 	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)
+
+kernels: $(built)
+	@$(run) tests/kernels/run.py $(KERNELS)
 
 lint: $(VENV)/.group-lint
 	@$(run) -m ruff check .
