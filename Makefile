@@ -7,6 +7,7 @@
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
+#   make wheels     the source distribution and a wheel for each of PYTHONS
 #   make lint       ruff
 #   make build      only the build
 #   make clean      removes what was built; `make distclean` the environment too
@@ -20,6 +21,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 KERNELS ?=
+PYTHONS ?=
 DEBUG ?=
 
 run := $(VENV)/bin/python
@@ -34,7 +36,7 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build demo test bench asan refleak kernels lint clean distclean
+.PHONY: build demo test bench asan refleak kernels wheels lint clean distclean
 .DELETE_ON_ERROR:
 
 build: $(built)
@@ -74,6 +76,9 @@ refleak: $(built)
 
 kernels: $(built)
 	@$(run) tests/kernels/run.py $(KERNELS)
+
+wheels:
+	@scripts/wheels.sh $(PYTHONS)
 
 lint: $(VENV)/.group-lint
 	@$(run) -m ruff check .
