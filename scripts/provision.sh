@@ -34,9 +34,14 @@ suite_source() { # SUITE URI
 		>"/etc/apt/preferences.d/uring_loop-$1"
 }
 
-apt-get update
-install debian-archive-keyring ca-certificates python3 python3-venv python3-dev gcc libc6-dev make \
-	liburing-dev git
+packages=(debian-archive-keyring ca-certificates python3 python3-venv python3-dev gcc libc6-dev make
+	liburing-dev)
+# A machine that has them all needs no network.
+if ! dpkg-query --show --showformat '${db:Status-Abbrev}\n' "${packages[@]}" 2>/dev/null |
+	awk '$1 == "ii" { found++ } END { exit found != '"${#packages[@]}"' }'; then
+	apt-get update
+	install "${packages[@]}"
+fi
 
 # GRUB starts the first kernel of its menu, and that is the newest: name the one that is wanted.
 start_kernel() { # VERSION
