@@ -226,10 +226,14 @@ def tcp_pair():
 
 
 def small_buffers(*socks):
-    """Kernel buffers small enough that a few hundred KiB always block."""
+    """Kernel buffers small enough that a MiB always blocks.
+
+    Smaller than a loopback segment (64 KiB) a receive buffer must not be: kernels before 6.12 or so
+    then pass on a segment for each of their probes, five in a second.
+    """
     for sock in socks:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 
 
 PAIRS = {"tcp": tcp_pair, "unix": socket.socketpair}
