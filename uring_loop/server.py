@@ -67,6 +67,7 @@ class Server(asyncio.Server):
         ssl_handshake_timeout: float | None,
         ssl_shutdown_timeout: float | None = None,
         *,
+        shared: bool,
         socket_file: tuple[str | bytes, int] | None = None,
     ) -> None:
         # asyncio.Server is our base for isinstance() only; nothing of it runs.
@@ -78,6 +79,8 @@ class Server(asyncio.Server):
         self._ssl_handshake_timeout = ssl_handshake_timeout
         self._ssl_shutdown_timeout = ssl_shutdown_timeout
         self._socket_file = socket_file
+        # Sockets that the caller made may be accepted from by other processes too.
+        self._shared = shared
         self._acceptors: list[_Acceptor] = []
         # Weak, so that a transport which everybody has abandoned can still be found out.
         self._clients: dict[int, weakref.ref[Any]] = {}
@@ -238,7 +241,7 @@ class _Acceptor:
         self._sock = sock
         self._context = contextvars.copy_context()
         self._open = self._open_tls if server._ssl_context else self._open_plain
-        self._listener = Listener(self._loop, sock.fileno(), self._accepted)
+        self._listener = Listener(self._loop, sock.fileno(), self._accepted, server._shared)
 
     def start(self) -> None:
         if self._server._sockets is not None:
@@ -425,6 +428,7 @@ async def create_server(
         backlog,
         ssl_handshake_timeout,
         ssl_shutdown_timeout,
+        shared=not ours,
     )
     if start_serving:
         await _start(server, ours=ours)
@@ -470,6 +474,7 @@ async def create_unix_server(
         backlog,
         ssl_handshake_timeout,
         ssl_shutdown_timeout,
+        shared=path is None,
         socket_file=socket_file,
     )
     if start_serving:

@@ -19,12 +19,14 @@ typedef struct {
 	struct sink accept;
 	int fd;                /* borrowed from the caller's socket */
 	bool wanted;           /* start() was called and stop() was not */
+	bool shared;           /* others may accept from the socket too */
 } Listener;
 
 static int listener_arm(Listener *self)
 {
 	ul_token token;
-	int status = self->loop->table->accept(self->loop->driver, &self->accept, self->fd, &token);
+	int status = self->loop->table->accept(self->loop->driver, &self->accept, self->fd,
+	                                       self->shared, &token);
 
 	if (status == -EINPROGRESS) {
 		self->accept.token = token;
@@ -126,13 +128,13 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 {
 	Listener *self;
 	PyObject *loop, *callback;
-	int fd;
+	int fd, shared = 0;
 
 	if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
 		PyErr_SetString(PyExc_TypeError, "Listener() takes no keyword arguments");
 		return NULL;
 	}
-	if (!PyArg_ParseTuple(args, "O!iO:Listener", LoopType, &loop, &fd, &callback))
+	if (!PyArg_ParseTuple(args, "O!iO|p:Listener", LoopType, &loop, &fd, &callback, &shared))
 		return NULL;
 	self = (Listener *)type->tp_alloc(type, 0);
 	if (self == NULL)
@@ -140,6 +142,7 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->loop = (Loop *)Py_NewRef(loop);
 	self->callback = Py_NewRef(callback);
 	self->fd = fd;
+	self->shared = shared != 0;
 	self->accept.completed = listener_completed;
 	self->accept.holder = (PyObject *)self;
 	return (PyObject *)self;
@@ -185,8 +188,9 @@ static PyGetSetDef listener_getters[] = {
 };
 
 PyDoc_STRVAR(listener_doc,
-"Listener(loop, fd, callback)\n--\n\n"
-"Accepts connections on the listening socket `fd`, which stays the caller's.\n\n"
+"Listener(loop, fd, callback, shared=False, /)\n--\n\n"
+"Accepts connections on the listening socket `fd`, which stays the caller's;\n"
+"`shared`: others, in whatever process, may accept from it too.\n\n"
 "callback(result) gets each accepted descriptor (non-blocking, close-on-exec;\n"
 "now the callback's), or -errno, after which start() is needed again.");
 

@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 3
+#define UL_ABI 4
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -179,8 +179,13 @@ struct ul_table {
 	int (*send_to)(struct ul_driver *driver, void *owner, int fd, const void *data,
 	               uint32_t size, const struct sockaddr *address,
 	               uint32_t address_size, ul_token *token);
-	/* A stream of accepted descriptors (non-blocking, close-on-exec). */
-	int (*accept)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+	/*
+	 * A stream of accepted descriptors (non-blocking, close-on-exec).
+	 * `shared`: others, of this process or another, may accept from the
+	 * socket too, and none of them has to wait while we do not run.
+	 */
+	int (*accept)(struct ul_driver *driver, void *owner, int fd, bool shared,
+	              ul_token *token);
 	int (*connect)(struct ul_driver *driver, void *owner, int fd,
 	               const struct sockaddr *address, uint32_t address_size,
 	               ul_token *token);

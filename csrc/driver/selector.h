@@ -353,7 +353,8 @@ int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct
 int ul_selector_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
                         uint32_t size, const struct sockaddr *address,
                         uint32_t address_size, ul_token *token);
-int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
+                       ul_token *token);
 int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
                         const struct sockaddr *address, uint32_t address_size,
                         ul_token *token);

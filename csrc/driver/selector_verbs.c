@@ -122,11 +122,14 @@ int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_toke
 	return ul_operation_start(selector, operation, fd, READERS, token);
 }
 
-int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+/* Nobody waits for us with epoll, shared or not. */
+int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
+                       ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation = ul_operation_take(selector, VERB_ACCEPT, owner);
 
+	(void)shared;
 	*token = 0;
 	if (operation == NULL)
 		return -ENOMEM;

@@ -182,7 +182,7 @@ static bool prepare(struct uring *uring)
 		use_registered_fd(uring);
 	uring->done_ready = uring->done.count;
 	return uring->done_ready != 0 || uring->kept_next != uring->kept_count ||
-	       uring->watches_fired;
+	       uring->watches_fired || uring->accepting.count != 0;
 }
 
 int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
@@ -251,6 +251,7 @@ bool uring_immediate(struct ul_driver *driver)
 	return queue_has_entries(uring) ||
 	       (kernel_flags(uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0 ||
 	       uring->done.count != 0 || uring->kept_next != uring->kept_count ||
+	       uring->accepting.count != 0 ||
 	       atomic_load_explicit(&uring->woken, memory_order_relaxed) != 0;
 }
 
@@ -452,6 +453,8 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 		uring->cq_head = head;
 		io_uring_smp_store_release(uring->cq_khead, head);
 	}
+	if (unlikely(uring->accepting.count != 0) && count < capacity)
+		count += uring_harvest_accepts(uring, out + count, capacity - count);
 	if (unlikely(uring->done_ready != 0) && count < capacity)
 		count += harvest_done(uring, out + count, capacity - count);
 	if (unlikely(uring->watches_fired) && count < capacity)

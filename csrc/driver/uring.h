@@ -79,9 +79,13 @@ enum {
 	SLOT_BULK = 1 << 10,
 	/* It said UL_READABLE: nothing is in the kernel before take(). */
 	SLOT_READABLE = 1 << 11,
+	/* accept: the kernel only polls, and harvest() accepts. */
+	SLOT_SHARED = 1 << 12,
+	/* On the list of what harvest() accepts from: nothing is in the kernel. */
+	SLOT_ACCEPTING = 1 << 13,
 };
 
-#define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE)
+#define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE | SLOT_ACCEPTING)
 
 /* The buffer groups, and the index of their pools. */
 enum {
@@ -108,7 +112,7 @@ struct uring_slot {
 	uint32_t previous;
 	uint32_t sq_position;        /* where its latest entry went */
 	uint8_t retries;             /* since the last progress */
-	uint8_t full;                /* recv: completely filled buffers in a row */
+	uint8_t full;                /* recv: filled buffers in a row; SLOT_SHARED: this turn's */
 	uint8_t slight;              /* SLOT_BULK: little receives in a row */
 	uint8_t pool;                /* recv, recv_from: POOL_* */
 	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
@@ -166,9 +170,10 @@ struct uring {
 	struct uring_list starved;   /* receives without a buffer */
 	struct uring_list done;      /* completions without a completion entry */
 	uint32_t done_ready;         /* how many of them the last turn() has seen */
+	struct uring_list accepting; /* shared listeners with connections */
 	uint32_t enter_flags;        /* IORING_ENTER_* of every call */
 	int enter_fd;                /* the ring, or its registered number */
-	uint32_t accepts;            /* accept streams that live */
+	uint32_t accepts;            /* accept streams that live and are not shared */
 	bool has_ring;
 	bool forked;                 /* what is here is the parent's */
 	bool watches_fired;          /* the set is to be looked at in this harvest */
@@ -301,7 +306,7 @@ static inline void uring_push_again(struct uring *uring, struct uring_slot *slot
 /* uring_receive.c */
 int uring_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token);
 int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
-int uring_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token);
 void uring_recycle(struct ul_driver *driver, unsigned char *data);
 /* Start a stream (again) the way its descriptor and this kernel want it. */
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
@@ -315,6 +320,8 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
                               const struct io_uring_cqe *cqe, struct ul_completion *out);
 int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
                            const struct io_uring_cqe *cqe, struct ul_completion *out);
+/* Accept from shared listeners: how many completions went to `out`. */
+int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int capacity);
 /* Give back a buffer that came with an entry nobody wants. */
 void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
                        const struct io_uring_cqe *cqe);

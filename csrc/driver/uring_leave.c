@@ -99,12 +99,11 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 }
 
 /*
- * An accept waits as an exclusive waiter: of several on one socket the kernel
- * wakes a single one (io_uring/net.c, since 5.13).  One that stays armed while
- * its loop does not run takes connections' wake-ups from whoever serves the
- * socket meanwhile, another thread's ring or a forked child, and loses them.
- * So none stays: each is cancelled here, and starts again when its entry is
- * harvested in the next run.
+ * An accept in the kernel is an exclusive waiter (uring_receive.c).  One that
+ * stays armed while its loop does not run takes connections' wake-ups from
+ * whoever serves the socket meanwhile, another thread's ring or a forked child,
+ * and loses them.  So none stays: each is cancelled here, and starts again when
+ * its entry is harvested in the next run.
  */
 void uring_park_accepts(struct uring *uring)
 {
@@ -243,7 +242,8 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
 {
 	bool on_backlog = (slot->base.flags & SLOT_BACKLOG) != 0;
 
-	if (slot->base.flags & (SLOT_KEPT | SLOT_DONE | SLOT_STARVED | SLOT_READABLE))
+	if (slot->base.flags & (SLOT_KEPT | SLOT_DONE | SLOT_STARVED | SLOT_READABLE |
+	                        SLOT_ACCEPTING))
 		return;
 	if (on_backlog)
 		uring_list_drop(uring, slot);
@@ -268,7 +268,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
 		slot->cold->timespec.tv_nsec = (long long)(left % 1000000000);
 	}
 	uring->statistics.rearmed++;
-	if (is_receive(slot)) {
+	if (is_receive(slot) || slot->base.flags & SLOT_SHARED) {
 		/* Buffers of its own went back to the pool with the ring. */
 		slot->base.flags &= (uint16_t)~SLOT_POLLING;
 		uring_stream_start(uring, slot, true);
@@ -305,15 +305,24 @@ static void forget_own_buffers(struct uring *uring)
 	}
 }
 
-static void clear_kept_flags(struct uring *uring)
+/*
+ * In the child of a fork: what the old ring had answered is the parent's, and
+ * every listener is shared with it.
+ */
+static void leave_to_parent(struct uring *uring)
 {
 	uint32_t number;
 
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
-		if (slot != NULL)
-			slot->base.flags &= (uint16_t)~SLOT_KEPT;
+		if (slot == NULL)
+			continue;
+		slot->base.flags &= (uint16_t)~SLOT_KEPT;
+		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_SHARED) == 0) {
+			slot->base.flags |= SLOT_SHARED;
+			uring->accepts--;
+		}
 	}
 }
 
@@ -342,7 +351,7 @@ int uring_rebuild(struct uring *uring)
 	int result;
 
 	if (forked)
-		clear_kept_flags(uring);
+		leave_to_parent(uring);
 	else if (uring->has_ring) {
 		result = leave_ring(uring);
 		if (result != 0)

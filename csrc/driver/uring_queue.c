@@ -12,6 +12,8 @@ static struct uring_list *list_of(struct uring *uring, const struct uring_slot *
 {
 	if (slot->base.flags & SLOT_BACKLOG)
 		return &uring->backlog;
+	if (slot->base.flags & SLOT_ACCEPTING)
+		return &uring->accepting;
 	return slot->base.flags & SLOT_STARVED ? &uring->starved : &uring->done;
 }
 
@@ -90,7 +92,7 @@ void uring_slot_end(struct uring *uring, struct uring_slot *slot)
 	struct uring_cold *cold = slot->cold;
 
 	uring->statistics.in_flight--;
-	if (slot->base.verb == URING_ACCEPT)
+	if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_SHARED) == 0)
 		uring->accepts--;
 	if (unlikely(slot->base.flags & SLOT_UNSAFE))
 		return;

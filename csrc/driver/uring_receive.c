@@ -8,7 +8,8 @@
  *     one-shot from the buffer ring      5.19, and sockets multishot is not for
  *     poll, then one-shot with a buffer of the slot's own: an idle connection
  *     holds no buffer
- *     multishot or one-shot accept, which needs no buffer
+ *     multishot or one-shot accept, which needs no buffer; for a listener that
+ *     others may share, poll and accept4(2)
  *
  * A receive that keeps filling small buffers becomes a bulk receive, and back
  * when it stops: it is cancelled and started again.  At most one receive of a
@@ -19,6 +20,12 @@
  * the kernel; buffers to lend would be copied from, and a ring of large ones
  * would be cold as well, or, if small, leave most streams without one and
  * serve those that have one again and again.
+ *
+ * An accept in the kernel is an exclusive waiter: of those on one socket the
+ * kernel wakes the first (io_uring/net.c, since 5.13), which may be a process
+ * that is busy for long; every other would leave the connection to it.  A poll
+ * is no such waiter.  One-shot, it reports a level: what is left over is
+ * reported again, and who is busy with connections is not woken for more.
  */
 #include "uring.h"
 
@@ -30,6 +37,8 @@
 #define FULL_TO_BULK 2
 /* Receives in a row that a small buffer would have held, to end that. */
 #define SLIGHT_TO_SMALL 16
+/* Of a shared listener, in one turn; others want their turn, too. */
+#define ACCEPTS_PER_TURN 64
 /* Of an answer that should not come; an endless loop is worse than an error. */
 #define RETRIES_MAX 8
 
@@ -133,10 +142,17 @@ static void receive_start(struct uring *uring, struct uring_slot *slot, bool pol
 
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
 {
-	if (slot->base.verb == URING_ACCEPT)
-		uring_push(uring, slot);
-	else
+	if (slot->base.verb != URING_ACCEPT) {
 		receive_start(uring, slot, poll_first);
+	} else if ((slot->base.flags & SLOT_SHARED) == 0) {
+		uring_push(uring, slot);
+	} else if (poll_first) {
+		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
+	} else {
+		slot->full = 0;
+		slot->base.state = UL_QUEUED;
+		uring_list_add(uring, &uring->accepting, slot, SLOT_ACCEPTING);
+	}
 }
 
 static void start_again(struct uring *uring, struct uring_slot *slot, bool poll_first)
@@ -194,7 +210,7 @@ int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *tok
 	return -EINPROGRESS;
 }
 
-int uring_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_ACCEPT, owner, IORING_OP_ACCEPT, fd);
@@ -202,12 +218,15 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, ul_token *token)
 	*token = 0;
 	if (unlikely(slot == NULL))
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
-	uring->accepts++;
+	if (shared)
+		slot->base.flags |= SLOT_SHARED;
+	else
+		uring->accepts++;
 	slot->sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
 	if (uring_has(uring, UL_FEATURE_MULTISHOT_ACCEPT))
 		slot->sqe.ioprio = IORING_ACCEPT_MULTISHOT;
 	*token = ul_slot_token(&slot->base);
-	uring_push(uring, slot);
+	uring_stream_start(uring, slot, true);
 	return -EINPROGRESS;
 }
 
@@ -526,4 +545,45 @@ int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
 		.flags = UL_MORE,
 	};
 	return 1;
+}
+
+/* One connection of a shared listener, or what ends that for now or for good. */
+static int accept_one(const struct uring_slot *slot)
+{
+	int result;
+
+	do {
+		result = accept4(slot->sqe.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	} while (result < 0 && (errno == EINTR || errno == ECONNABORTED));
+	return result >= 0 ? result : -errno;
+}
+
+int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int capacity)
+{
+	int count = 0;
+
+	while (uring->accepting.count != 0 && count < capacity) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->accepting.first);
+		int result = -EAGAIN;
+
+		if (slot->full < ACCEPTS_PER_TURN)
+			result = accept_one(slot);
+		if (result >= 0) {
+			slot->full++;
+			slot->retries = 0;
+			out[count++] = (struct ul_completion){
+				.owner = slot->base.owner,
+				.token = ul_slot_token(&slot->base),
+				.result = result,
+				.flags = UL_MORE,
+			};
+			continue;
+		}
+		uring_list_drop(uring, slot);
+		if (result == -EAGAIN)
+			start_again(uring, slot, true);
+		else
+			count += uring_finish(uring, slot, out + count, result, 0);
+	}
+	return count;
 }

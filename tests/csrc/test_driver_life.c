@@ -373,7 +373,7 @@ static void shutdown_ends_every_operation_once(struct bench *bench)
 	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
 	CHECK_EQUAL(table->recv(bench->driver, &records[0], sockets[0], &records[0].token),
 	            -EINPROGRESS);
-	CHECK_EQUAL(table->accept(bench->driver, &records[1], listener, &records[1].token),
+	CHECK_EQUAL(table->accept(bench->driver, &records[1], listener, false, &records[1].token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(table->recv_from(bench->driver, &records[2], udp, &records[2].token),
 	            -EINPROGRESS);

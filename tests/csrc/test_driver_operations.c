@@ -11,7 +11,7 @@
 
 /* --- Connections ---------------------------------------------------------- */
 
-static void accept_gives_each_connection_once(struct bench *bench)
+static void accept_gives_each_connection_once(struct bench *bench, bool shared)
 {
 	struct record server = { 0 };
 	struct sockaddr_in address;
@@ -19,7 +19,7 @@ static void accept_gives_each_connection_once(struct bench *bench)
 	int clients[30];
 
 	bench_open(bench);
-	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, shared, &server.token),
 	            -EINPROGRESS);
 	for (int index = 0; index < 30; index++) {
 		struct record client = { 0 };
@@ -48,7 +48,17 @@ static void accept_gives_each_connection_once(struct bench *bench)
 	bench_close(bench);
 }
 
-static void accept_without_descriptors_ends_with_emfile(struct bench *bench)
+static void own_accept_gives_each_connection_once(struct bench *bench)
+{
+	accept_gives_each_connection_once(bench, false);
+}
+
+static void shared_accept_gives_each_connection_once(struct bench *bench)
+{
+	accept_gives_each_connection_once(bench, true);
+}
+
+static void accept_without_descriptors_ends_with_emfile(struct bench *bench, bool shared)
 {
 	struct record server = { 0 };
 	struct sockaddr_in address;
@@ -65,19 +75,165 @@ static void accept_without_descriptors_ends_with_emfile(struct bench *bench)
 	tight = before;
 	tight.rlim_cur = (rlim_t)probe;
 	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &tight), 0);
-	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, shared, &server.token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
 	UNTIL(bench, server.ends == 1);
 	CHECK_EQUAL(server.result, -EMFILE);
 	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
-	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, shared, &server.token),
 	            -EINPROGRESS);
 	UNTIL(bench, server.completions == 2);
 	CHECK(server.result >= 0);
 	close(server.result);
 	bench_cancel(bench, &server);
 	close(client);
+	close(listener);
+	bench_close(bench);
+}
+
+static void own_accept_without_descriptors_ends_with_emfile(struct bench *bench)
+{
+	accept_without_descriptors_ends_with_emfile(bench, false);
+}
+
+static void shared_accept_without_descriptors_ends_with_emfile(struct bench *bench)
+{
+	accept_without_descriptors_ends_with_emfile(bench, true);
+}
+
+static int connected_to(const struct sockaddr_in *address)
+{
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK_EQUAL(connect(client, (const struct sockaddr *)address, sizeof(*address)), 0);
+	return client;
+}
+
+static void shared_accept_leaves_connections_to_the_other_while_not_driven(struct bench *bench)
+{
+	struct bench other = { .kind = bench->kind, .options = bench->options };
+	struct record busy = { 0 };
+	struct record idle = { 0 };
+	struct sockaddr_in address;
+	int listener = make_listener(&address);
+	int clients[4];
+
+	bench_open(bench);
+	bench_open(&other);
+	CHECK_EQUAL(bench->table->accept(bench->driver, &busy, listener, true, &busy.token),
+	            -EINPROGRESS);
+	bench_quiet(bench);
+	CHECK_EQUAL(other.table->accept(other.driver, &idle, listener, true, &idle.token),
+	            -EINPROGRESS);
+	bench_quiet(&other);
+	clients[0] = connected_to(&address);
+	UNTIL(bench, busy.completions == 1);
+	bench_quiet(&other);
+	CHECK_EQUAL(idle.completions, 0);
+	for (int index = 1; index < 4; index++) {
+		clients[index] = connected_to(&address);
+		UNTIL(&other, idle.completions == index);
+	}
+	bench_quiet(bench);
+	CHECK_EQUAL(busy.completions, 1);
+	/* And the other way round, after it was in vain. */
+	close(clients[0]);
+	clients[0] = connected_to(&address);
+	UNTIL(bench, busy.completions == 2);
+	close(busy.results[0]);
+	close(busy.results[1]);
+	for (int index = 0; index < 3; index++)
+		close(idle.results[index]);
+	for (int index = 0; index < 4; index++)
+		close(clients[index]);
+	bench_cancel(bench, &busy);
+	bench_cancel(&other, &idle);
+	close(listener);
+	bench_close(&other);
+	bench_close(bench);
+}
+
+/* More than one turn's share, in portions smaller than that. */
+static void shared_accept_of_a_burst_goes_on_in_the_next_turn(struct bench *bench)
+{
+	struct record server = { 0 };
+	struct ul_completion out[7];
+	struct sockaddr_in address;
+	int listener = make_listener(&address);
+	int clients[100];
+	int turns = 0;
+	int total = 0;
+	int count;
+
+	bench_open(bench);
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, true, &server.token),
+	            -EINPROGRESS);
+	bench_quiet(bench);
+	for (int index = 0; index < 100; index++)
+		clients[index] = connected_to(&address);
+	while (total < 100) {
+		CHECK(turns++ < 10);
+		CHECK_EQUAL(bench->table->turn(bench->driver, PATIENCE_NS), 0);
+		while ((count = bench->table->harvest(bench->driver, out, 7)) > 0) {
+			for (int index = 0; index < count; index++) {
+				CHECK_EQUAL(out[index].flags, UL_MORE);
+				CHECK(out[index].owner == &server && out[index].result >= 0);
+				close(out[index].result);
+				close(clients[total++]);
+			}
+		}
+	}
+	CHECK(turns > 1);
+	bench_cancel(bench, &server);
+	close(listener);
+	bench_close(bench);
+}
+
+static void shared_accept_cancelled_at_any_moment_takes_nothing(struct bench *bench)
+{
+	struct record server = { 0 };
+	struct ul_completion out[2];
+	struct sockaddr_in address;
+	int listener = make_listener(&address);
+	int clients[5];
+	int accepted = 0;
+	int fd;
+
+	bench_open(bench);
+	for (int index = 0; index < 5; index++)
+		clients[index] = connected_to(&address);
+	/* Never submitted. */
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, true, &server.token),
+	            -EINPROGRESS);
+	bench_cancel(bench, &server);
+	CHECK_EQUAL(server.completions, 0);
+	/* Readable, and not harvested. */
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, true, &server.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(bench->table->turn(bench->driver, PATIENCE_NS), 0);
+	bench_cancel(bench, &server);
+	CHECK_EQUAL(server.result, -ECANCELED);
+	/* Harvested in part: what was given is given, and the rest is for others. */
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, true, &server.token),
+	            -EINPROGRESS);
+	while (accepted == 0) {
+		CHECK_EQUAL(bench->table->turn(bench->driver, PATIENCE_NS), 0);
+		accepted = bench->table->harvest(bench->driver, out, 2);
+	}
+	CHECK_EQUAL(accepted, 2);
+	CHECK(out[0].result >= 0 && out[1].result >= 0);
+	close(out[0].result);
+	close(out[1].result);
+	bench_cancel(bench, &server);
+	CHECK_EQUAL(server.result, -ECANCELED);
+	while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		accepted++;
+		close(fd);
+	}
+	CHECK_EQUAL(accepted, 5);
+	for (int index = 0; index < 5; index++)
+		close(clients[index]);
 	close(listener);
 	bench_close(bench);
 }
@@ -408,8 +564,13 @@ static void splice_to_a_full_socket_waits_for_room(struct bench *bench)
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
-		TEST(accept_gives_each_connection_once),
-		TEST(accept_without_descriptors_ends_with_emfile),
+		TEST(own_accept_gives_each_connection_once),
+		TEST(shared_accept_gives_each_connection_once),
+		TEST(own_accept_without_descriptors_ends_with_emfile),
+		TEST(shared_accept_without_descriptors_ends_with_emfile),
+		TEST(shared_accept_leaves_connections_to_the_other_while_not_driven),
+		TEST(shared_accept_of_a_burst_goes_on_in_the_next_turn),
+		TEST(shared_accept_cancelled_at_any_moment_takes_nothing),
 		TEST(connect_to_nobody_is_refused),
 		TEST(connect_to_a_unix_listener_succeeds),
 		TEST(recv_from_gives_each_datagram_with_its_sender),

@@ -488,7 +488,7 @@ static void test_what_cannot_be_done_says_so(void)
 	CHECK_EQUAL(verbs->submit(driver, &first, &request, &token), -EOPNOTSUPP);
 	CHECK_EQUAL(token, 0);
 	CHECK_EQUAL(verbs->recv(driver, &first, -1, &token), -EBADF);
-	CHECK_EQUAL(verbs->accept(driver, &first, -1, &token), -EBADF);
+	CHECK_EQUAL(verbs->accept(driver, &first, -1, false, &token), -EBADF);
 	CHECK_EQUAL(verbs->recv_from(driver, &first, 1 << 30, &token), -EBADF);
 	CHECK_EQUAL(verbs->watch(driver, &first, 1 << 30, EPOLLIN, &token), -EBADF);
 	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);

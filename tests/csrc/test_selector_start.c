@@ -153,7 +153,7 @@ static void test_accept_streams_connections_and_stops_at_emfile(void)
 	int clients[3];
 	int index;
 
-	CHECK_EQUAL(verbs->accept(driver, &first, listener, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->accept(driver, &first, listener, false, &token), -EINPROGRESS);
 	for (index = 0; index < 3; index++)
 		clients[index] = tcp_connected(&address);
 	CHECK_EQUAL(settle(out, 8), 3);
@@ -175,7 +175,7 @@ static void test_accept_streams_connections_and_stops_at_emfile(void)
 	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
 	nothing_happens();
 	/* Started again, it finds the connection that waits still. */
-	CHECK_EQUAL(verbs->accept(driver, &second, listener, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->accept(driver, &second, listener, false, &token), -EINPROGRESS);
 	CHECK_EQUAL(settle(out, 8), 1);
 	CHECK(out[0].owner == &second && out[0].result >= 0);
 	CHECK_EQUAL(verbs->close(driver, out[0].result), 0);
@@ -193,7 +193,7 @@ static void test_accept_harvested_in_small_portions_loses_none(void)
 	int clients[20];
 	int index;
 
-	CHECK_EQUAL(verbs->accept(driver, &first, listener, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->accept(driver, &first, listener, false, &token), -EINPROGRESS);
 	for (index = 0; index < 20; index++)
 		clients[index] = tcp_connected(&address);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);

@@ -286,8 +286,8 @@ static void accept_interrupted_by_a_client_goes_on(struct bench *bench)
 		int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		int completions = server.completions;
 
-		CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, &server.token),
-		            -EINPROGRESS);
+		CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, false,
+		                                 &server.token), -EINPROGRESS);
 		answer_instead(bench, server.token, answers[round]);
 		bench_quiet(bench);
 		CHECK_EQUAL(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);

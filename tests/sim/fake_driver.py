@@ -80,7 +80,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("recv_message", i32, (*_operation, pointer, i32, token_pointer)),
     ("send", i32, (*_operation, ctypes.POINTER(Vector), u32, token_pointer)),
     ("send_to", i32, (*_operation, pointer, u32, pointer, u32, token_pointer)),
-    ("accept", i32, (*_operation, token_pointer)),
+    ("accept", i32, (*_operation, ctypes.c_bool, token_pointer)),
     ("connect", i32, (*_operation, pointer, u32, token_pointer)),
     ("poll", i32, (*_operation, u32, token_pointer)),
     ("timeout", i32, (pointer, pointer, u64, token_pointer)),
@@ -237,7 +237,7 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 3
+        self._table.abi = 4
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
         for name, result, parameters in VERBS:
@@ -597,7 +597,7 @@ class FakeDriver:
     def _timeout(self, owner: int, duration_ns: int, token: ctypes._Pointer[u64]) -> int:
         return self._start("timeout", owner, -1, token)
 
-    def _accept(self, owner: int, fd: int, token: ctypes._Pointer[u64]) -> int:
+    def _accept(self, owner: int, fd: int, shared: bool, token: ctypes._Pointer[u64]) -> int:
         return self._start("accept", owner, fd, token)
 
     def _send(

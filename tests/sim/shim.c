@@ -86,7 +86,7 @@ VERB(int, send, (OPERATION, const struct iovec *iov, uint32_t count, TOKEN),
 VERB(int, send_to, (OPERATION, const void *data, uint32_t size, const struct sockaddr *address,
                     uint32_t address_size, TOKEN),
      (driver, owner, fd, data, size, address, address_size, token))
-VERB(int, accept, (OPERATION, TOKEN), (driver, owner, fd, token))
+VERB(int, accept, (OPERATION, bool shared, TOKEN), (driver, owner, fd, shared, token))
 VERB(int, connect, (OPERATION, const struct sockaddr *address, uint32_t size, TOKEN),
      (driver, owner, fd, address, size, token))
 VERB(int, poll, (OPERATION, uint32_t events, TOKEN), (driver, owner, fd, events, token))
