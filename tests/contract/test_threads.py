@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from harness import PAIRS, BufferedRecorder, Peer, Recorder, iterations, run
+from harness import PAIRS, BufferedRecorder, Peer, Recorder, iterations, run, small_buffers
 
 HUGE = 4 << 20
 
@@ -142,9 +142,15 @@ def test_bytes_arriving_before_the_thread_that_received_ends_are_not_lost(loop):
 
 
 def test_huge_write_begun_in_one_thread_ends_in_another(loop, pair):
+    def small_pair():
+        # Or the kernel lets them grow, until they hold all of it.
+        socks = pair()
+        small_buffers(*socks)
+        return socks
+
     peers = []
     protocol = Recorder()
-    transport = in_thread(run, loop, connect(protocol, pair, peers))
+    transport = in_thread(run, loop, connect(protocol, small_pair, peers))
     (peer,) = peers
     blob = os.urandom(HUGE)
 
