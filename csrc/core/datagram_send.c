@@ -5,9 +5,9 @@
  * before sendto() returns, and on a connected socket it may be the answer to
  * the one before, which a sendmmsg(2) of many would swallow.  What the socket
  * has no room for is queued, and tried again with the same call when there may
- * be some.  The verb send_to is of no use for that: an AF_UNIX socket finds its
- * peer's queue full only after it has read the datagram, and io_uring, up to
- * Linux 6.18 at least, then goes on from the end of it and sends an empty one.
+ * be some.  There is no verb for that: an AF_UNIX socket finds its peer's queue
+ * full only after it has read the datagram, and io_uring, up to Linux 6.18 at
+ * least, then goes on from the end of it and sends an empty one.
  */
 #include "addresses.h"
 #include "datagram.h"

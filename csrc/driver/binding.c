@@ -1,10 +1,7 @@
 /* The functions of binding.h: the verbs without an owner, for Python. */
 #include "options.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-
 
 void ul_destroy(struct ul_driver *driver)
 {
@@ -42,64 +39,6 @@ uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capa
 const char *ul_statistics_name(uint32_t index)
 {
 	return index < STATISTICS_COUNT ? statistics_names[index] : NULL;
-}
-
-int ul_recv_into(struct ul_driver *driver, int fd, void *buffer, uint32_t size, int flags,
-                 uint64_t *token)
-{
-	return driver->table->recv_into(driver, NULL, fd, buffer, size, flags, token);
-}
-
-struct received_message {
-	struct msghdr header;
-	struct iovec vector;
-};
-
-int ul_recv_from_into(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
-                      void *address, uint32_t address_capacity, int flags,
-                      uint64_t *token, void **message)
-{
-	struct received_message *received = calloc(1, sizeof(*received));
-	int result;
-
-	*token = 0;
-	*message = NULL;
-	if (received == NULL)
-		return -ENOMEM;
-	received->vector = (struct iovec){ buffer, size };
-	received->header.msg_name = address;
-	received->header.msg_namelen = address_capacity;
-	received->header.msg_iov = &received->vector;
-	received->header.msg_iovlen = 1;
-	result = driver->table->recv_message(driver, NULL, fd, &received->header, flags, token);
-	if (result < 0 && result != -EINPROGRESS)
-		free(received);
-	else
-		*message = received;
-	return result;
-}
-
-uint32_t ul_recv_from_finish(void *message)
-{
-	struct received_message *received = message;
-	uint32_t size = received->header.msg_namelen;
-
-	free(received);
-	return size;
-}
-
-int ul_send_one(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-                uint64_t *token)
-{
-	struct iovec iov = { (void *)(uintptr_t)data, size };
-
-	return driver->table->send(driver, NULL, fd, &iov, 1, token);
-}
-
-int ul_send_to(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-               const void *address, uint32_t address_size, uint64_t *token)
-{
-	return driver->table->send_to(driver, NULL, fd, data, size, address, address_size, token);
 }
 
 int ul_connect(struct ul_driver *driver, int fd, const void *address,
@@ -152,14 +91,4 @@ int ul_request(struct ul_driver *driver, uint8_t opcode, int fd, uint64_t addres
 	};
 
 	return driver->table->submit(driver, NULL, &request, token);
-}
-
-int ul_cancel(struct ul_driver *driver, uint64_t token)
-{
-	return driver->table->cancel(driver, token);
-}
-
-int ul_close(struct ul_driver *driver, int fd)
-{
-	return driver->table->close(driver, fd);
 }

@@ -78,17 +78,6 @@ const char *ul_feature_name(uint32_t bit);
 uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capacity);
 const char *ul_statistics_name(uint32_t index);
 
-int ul_recv_into(struct ul_driver *driver, int fd, void *buffer, uint32_t size, int flags,
-                 uint64_t *token);
-int ul_recv_from_into(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
-                      void *address, uint32_t address_capacity, int flags,
-                      uint64_t *token, void **message);
-/* After the completion of ul_recv_from_into(): size of the address; frees `message`. */
-uint32_t ul_recv_from_finish(void *message);
-int ul_send_one(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-                uint64_t *token);
-int ul_send_to(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-               const void *address, uint32_t address_size, uint64_t *token);
 int ul_connect(struct ul_driver *driver, int fd, const void *address,
                uint32_t address_size, uint64_t *token);
 int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token);
@@ -102,8 +91,6 @@ int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out
 int ul_request(struct ul_driver *driver, uint8_t opcode, int fd, uint64_t address,
                uint64_t address2, uint32_t length, uint32_t op_flags,
                int32_t splice_fd_in, uint64_t *token);
-int ul_cancel(struct ul_driver *driver, uint64_t token);
-int ul_close(struct ul_driver *driver, int fd);
 
 /*
  * Whether sendfile(2) of this piece of a file would not wait for a disk: 1; or

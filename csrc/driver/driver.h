@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 5
+#define UL_ABI 6
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -164,21 +164,11 @@ struct ul_table {
 	 */
 	int (*take)(struct ul_driver *driver, ul_token token, const struct iovec *iov,
 	            uint32_t count);
-	/* One recv(2) into the caller's buffer. */
-	int (*recv_into)(struct ul_driver *driver, void *owner, int fd, void *buffer,
-	                 uint32_t size, int flags, ul_token *token);
 	/* A stream of datagrams in lent buffers, with their senders. */
 	int (*recv_from)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
-	/* One recvmsg(2); `message` and what it names are borrowed. */
-	int (*recv_message)(struct ul_driver *driver, void *owner, int fd,
-	                    struct msghdr *message, int flags, ul_token *token);
 	/* One vectored send; the result may be short. */
 	int (*send)(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
 	            uint32_t count, ul_token *token);
-	/* One datagram; `address` may be NULL on a connected socket. */
-	int (*send_to)(struct ul_driver *driver, void *owner, int fd, const void *data,
-	               uint32_t size, const struct sockaddr *address,
-	               uint32_t address_size, ul_token *token);
 	/*
 	 * A stream of accepted descriptors (non-blocking, close-on-exec).
 	 * `shared`: others, of this process or another, may accept from the

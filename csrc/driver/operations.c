@@ -10,8 +10,8 @@
 #include "selector.h"
 
 /*
- * The pauses of calls whose EAGAIN no readiness ends: an AF_UNIX connect or
- * send to a peer with a full queue is always `writable`.
+ * The pauses of calls whose EAGAIN no readiness ends: an AF_UNIX connect to a
+ * peer with a full queue is always `writable`.
  */
 #define RETRY_NS_MIN 1000000
 #define RETRY_NS_MAX 32000000

@@ -25,11 +25,8 @@
 
 enum verb {
 	VERB_RECV = 1,
-	VERB_RECV_INTO,
 	VERB_RECV_FROM,
-	VERB_RECV_MESSAGE,
 	VERB_SEND,
-	VERB_SEND_TO,
 	VERB_ACCEPT,
 	VERB_CONNECT,
 	VERB_POLL,
@@ -66,16 +63,11 @@ struct operation {
 	int32_t result;                 /* when DONE */
 	void *copy;                     /* owned: iovecs or an address */
 	union {
-		struct {                /* recv_into, read, write */
+		struct {                /* read, write */
 			void *buffer;
 			uint32_t size;
-			int flags;
 			int64_t offset;
 		} transfer;
-		struct {
-			struct msghdr *message;
-			int flags;
-		} message;
 		struct {                /* recv */
 			enum stream_kind kind;
 			bool bulk;      /* received by take() */
@@ -87,11 +79,6 @@ struct operation {
 			uint32_t count;
 			struct iovec inline_iov[IOVECS_INLINE];
 		} send;
-		struct {                /* send_to, connect; the address is `copy` */
-			const void *data;
-			uint32_t size;
-			uint32_t address_size;
-		} datagram;
 		struct {
 			int fd_in;
 			int fd_out;
@@ -100,6 +87,7 @@ struct operation {
 			uint32_t size;
 			uint32_t flags;
 		} splice;
+		uint32_t address_size;  /* connect; the address is `copy` */
 		uint32_t poll_events;
 	};
 };
@@ -343,16 +331,9 @@ int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iove
 int ul_operation_attempt(struct selector *selector, struct operation *operation);
 
 int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token);
-int ul_selector_recv_into(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                          uint32_t size, int flags, ul_token *token);
 int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
-int ul_selector_recv_message(struct ul_driver *driver, void *owner, int fd,
-                             struct msghdr *message, int flags, ul_token *token);
 int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
                      uint32_t count, ul_token *token);
-int ul_selector_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
-                        uint32_t size, const struct sockaddr *address,
-                        uint32_t address_size, ul_token *token);
 int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
                        ul_token *token);
 int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,

@@ -18,26 +18,6 @@
 
 /* The calls: their result, or -errno. */
 
-static int call_recv(int fd, void *buffer, uint32_t size, int flags)
-{
-	ssize_t result;
-
-	do {
-		result = recv(fd, buffer, size, flags | MSG_DONTWAIT);
-	} while (result < 0 && errno == EINTR);
-	return result < 0 ? -errno : (int)result;
-}
-
-static int call_recv_message(int fd, struct msghdr *message, int flags)
-{
-	ssize_t result;
-
-	do {
-		result = recvmsg(fd, message, flags | MSG_DONTWAIT);
-	} while (result < 0 && errno == EINTR);
-	return result < 0 ? -errno : (int)result;
-}
-
 static int call_send(int fd, const struct iovec *iov, uint32_t count)
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
@@ -49,18 +29,6 @@ static int call_send(int fd, const struct iovec *iov, uint32_t count)
 			              MSG_DONTWAIT | MSG_NOSIGNAL);
 		else
 			result = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-	} while (result < 0 && errno == EINTR);
-	return result < 0 ? -errno : (int)result;
-}
-
-static int call_send_to(int fd, const void *data, uint32_t size,
-                        const struct sockaddr *address, uint32_t address_size)
-{
-	ssize_t result;
-
-	do {
-		result = sendto(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL, address,
-		                address_size);
 	} while (result < 0 && errno == EINTR);
 	return result < 0 ? -errno : (int)result;
 }
@@ -136,49 +104,6 @@ int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool share
 	return ul_operation_start(selector, operation, fd, READERS, token);
 }
 
-int ul_selector_recv_into(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                          uint32_t size, int flags, ul_token *token)
-{
-	struct selector *selector = selector_of(driver);
-	struct operation *operation;
-
-	*token = 0;
-	if (!somebody_waits(selector, fd, READERS)) {
-		int result = call_recv(fd, buffer, size, flags);
-
-		if (result != -EAGAIN)
-			return operation_done_at_once(selector, result);
-	}
-	operation = ul_operation_take(selector, VERB_RECV_INTO, owner);
-	if (operation == NULL)
-		return -ENOMEM;
-	operation->transfer.buffer = buffer;
-	operation->transfer.size = size;
-	operation->transfer.flags = flags;
-	return ul_operation_start(selector, operation, fd, READERS, token);
-}
-
-int ul_selector_recv_message(struct ul_driver *driver, void *owner, int fd,
-                             struct msghdr *message, int flags, ul_token *token)
-{
-	struct selector *selector = selector_of(driver);
-	struct operation *operation;
-
-	*token = 0;
-	if (!somebody_waits(selector, fd, READERS)) {
-		int result = call_recv_message(fd, message, flags);
-
-		if (result != -EAGAIN)
-			return operation_done_at_once(selector, result);
-	}
-	operation = ul_operation_take(selector, VERB_RECV_MESSAGE, owner);
-	if (operation == NULL)
-		return -ENOMEM;
-	operation->message.message = message;
-	operation->message.flags = flags;
-	return ul_operation_start(selector, operation, fd, READERS, token);
-}
-
 /* Sending. */
 
 static size_t iov_size(const struct iovec *iov, uint32_t count)
@@ -240,48 +165,6 @@ int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct
 	return ul_operation_start(selector, operation, fd, WRITERS, token);
 }
 
-static int copy_address(struct operation *operation, const struct sockaddr *address,
-                        uint32_t address_size)
-{
-	operation->datagram.address_size = address_size;
-	if (address == NULL)
-		return 0;
-	operation->copy = malloc(address_size);
-	if (operation->copy == NULL)
-		return -ENOMEM;
-	memcpy(operation->copy, address, address_size);
-	return 0;
-}
-
-int ul_selector_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
-                        uint32_t size, const struct sockaddr *address,
-                        uint32_t address_size, ul_token *token)
-{
-	struct selector *selector = selector_of(driver);
-	struct operation *operation;
-	int result;
-
-	*token = 0;
-	if (!somebody_waits(selector, fd, WRITERS)) {
-		result = call_send_to(fd, data, size, address, address_size);
-		if (result != -EAGAIN)
-			return operation_done_at_once(selector, result);
-	}
-	operation = ul_operation_take(selector, VERB_SEND_TO, owner);
-	if (operation == NULL)
-		return -ENOMEM;
-	operation->datagram.data = data;
-	operation->datagram.size = size;
-	result = copy_address(operation, address, address_size);
-	if (result == 0 && address != NULL && address->sa_family == AF_UNIX)
-		result = ul_operation_retry_later(selector, operation);
-	if (result != 0) {
-		ul_operation_drop(selector, operation);
-		return result;
-	}
-	return ul_operation_start(selector, operation, fd, WRITERS, token);
-}
-
 /* Connecting. */
 
 static int connect_result(int fd)
@@ -315,28 +198,19 @@ int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
 	if (operation == NULL)
 		return -ENOMEM;
 	if (result == -EAGAIN) {
-		result = copy_address(operation, address, address_size);
-		if (result == 0)
-			result = ul_operation_retry_later(selector, operation);
-		if (result != 0) {
+		operation->copy = malloc(address_size);
+		if (operation->copy == NULL ||
+		    ul_operation_retry_later(selector, operation) != 0) {
 			ul_operation_drop(selector, operation);
-			return result;
+			return -ENOMEM;
 		}
+		memcpy(operation->copy, address, address_size);
+		operation->address_size = address_size;
 	}
 	return ul_operation_start(selector, operation, fd, WRITERS, token);
 }
 
 /* Trying again. */
-
-/* After a call to a peer whose address is a path: see RETRY_NS_MIN. */
-static int attempt_by_clock(struct selector *selector, struct operation *operation, int result)
-{
-	const struct sockaddr *address = operation->copy;
-
-	if (result != -EAGAIN || address == NULL || address->sa_family != AF_UNIX)
-		return result;
-	return ul_operation_retry_later(selector, operation) == 0 ? -EAGAIN : -ENOMEM;
-}
 
 int ul_operation_attempt(struct selector *selector, struct operation *operation)
 {
@@ -344,26 +218,19 @@ int ul_operation_attempt(struct selector *selector, struct operation *operation)
 	int result;
 
 	switch (operation->slot.verb) {
-	case VERB_RECV_INTO:
-		return call_recv(fd, operation->transfer.buffer, operation->transfer.size,
-		                 operation->transfer.flags);
-	case VERB_RECV_MESSAGE:
-		return call_recv_message(fd, operation->message.message,
-		                         operation->message.flags);
 	case VERB_SEND:
 		result = call_send(fd, operation->send.iov, operation->send.count);
 		send_noticed(descriptor_find(selector, fd), operation->send.iov,
 		             operation->send.count, result);
 		return result;
-	case VERB_SEND_TO:
-		result = call_send_to(fd, operation->datagram.data, operation->datagram.size,
-		                      operation->copy, operation->datagram.address_size);
-		return attempt_by_clock(selector, operation, result);
 	case VERB_CONNECT:
 		if (operation->copy == NULL)
 			return connect_result(fd);
-		result = connect(fd, operation->copy, operation->datagram.address_size);
-		return attempt_by_clock(selector, operation, result == 0 ? 0 : -errno);
+		/* The queue of an AF_UNIX listener was full: see RETRY_NS_MIN. */
+		result = connect(fd, operation->copy, operation->address_size) == 0 ? 0 : -errno;
+		if (result == -EAGAIN && ul_operation_retry_later(selector, operation) != 0)
+			return -ENOMEM;
+		return result;
 	default:
 		return ul_file_attempt(operation);
 	}

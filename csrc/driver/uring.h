@@ -39,8 +39,6 @@ enum uring_verb {
 	URING_ACCEPT,
 	/* Not streams: one completion each. */
 	URING_SEND,
-	URING_RECV_INTO,
-	URING_RECV_MESSAGE,
 	URING_CONNECT,
 	URING_POLL,
 	URING_TIMEOUT,

@@ -42,8 +42,6 @@ static void operation_would_block(struct uring *uring, struct uring_slot *slot)
 		poll_for_splice(uring, slot);
 		return;
 	case URING_SEND:
-	case URING_RECV_INTO:
-	case URING_RECV_MESSAGE:
 		if (uring_has(uring, UL_FEATURE_POLL_FIRST)) {
 			slot->sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
 			uring_push(uring, slot);

@@ -68,69 +68,6 @@ static int uring_send(struct ul_driver *driver, void *owner, int fd, const struc
 	return started(uring, slot, token);
 }
 
-static int uring_send_to(struct ul_driver *driver, void *owner, int fd, const void *data,
-                         uint32_t size, const struct sockaddr *address,
-                         uint32_t address_size, ul_token *token)
-{
-	struct uring *uring = uring_of(driver);
-	struct uring_slot *slot;
-	struct uring_cold *cold;
-
-	*token = 0;
-	if (address_size > sizeof(cold->address))
-		return -EINVAL;
-	slot = uring_start(uring, URING_SEND, owner, IORING_OP_SEND, fd);
-	if (unlikely(slot == NULL))
-		return start_failed(uring, token);
-	slot->sqe.msg_flags = MSG_NOSIGNAL;
-	slot->sqe.addr = (uintptr_t)data;
-	slot->sqe.len = size;
-	if (address == NULL)
-		return started(uring, slot, token);
-	cold = slot->cold = uring_cold_take(uring);
-	if (unlikely(cold == NULL))
-		return start_undo(uring, slot, -ENOMEM, token);
-	memcpy(&cold->address, address, address_size);
-	cold->vector[0] = (struct iovec){ (void *)(uintptr_t)data, size };
-	cold->message.msg_name = &cold->address;
-	cold->message.msg_namelen = address_size;
-	cold->message.msg_iov = cold->vector;
-	cold->message.msg_iovlen = 1;
-	slot->sqe.opcode = IORING_OP_SENDMSG;
-	slot->sqe.addr = (uintptr_t)&cold->message;
-	slot->sqe.len = 1;
-	return started(uring, slot, token);
-}
-
-static int uring_recv_into(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                           uint32_t size, int flags, ul_token *token)
-{
-	struct uring *uring = uring_of(driver);
-	struct uring_slot *slot = uring_start(uring, URING_RECV_INTO, owner, IORING_OP_RECV, fd);
-
-	if (unlikely(slot == NULL))
-		return start_failed(uring, token);
-	slot->sqe.addr = (uintptr_t)buffer;
-	slot->sqe.len = size;
-	slot->sqe.msg_flags = (uint32_t)(flags & ~MSG_DONTWAIT);
-	return started(uring, slot, token);
-}
-
-static int uring_recv_message(struct ul_driver *driver, void *owner, int fd,
-                              struct msghdr *message, int flags, ul_token *token)
-{
-	struct uring *uring = uring_of(driver);
-	struct uring_slot *slot = uring_start(uring, URING_RECV_MESSAGE, owner,
-	                                      IORING_OP_RECVMSG, fd);
-
-	if (unlikely(slot == NULL))
-		return start_failed(uring, token);
-	slot->sqe.addr = (uintptr_t)message;
-	slot->sqe.len = 1;
-	slot->sqe.msg_flags = (uint32_t)(flags & ~MSG_DONTWAIT);
-	return started(uring, slot, token);
-}
-
 static int uring_connect(struct ul_driver *driver, void *owner, int fd,
                          const struct sockaddr *address, uint32_t address_size,
                          ul_token *token)
@@ -308,11 +245,8 @@ const struct ul_table ul_uring_table = {
 	.recycle = uring_recycle,
 	.recv = uring_recv,
 	.take = uring_take,
-	.recv_into = uring_recv_into,
 	.recv_from = uring_recv_from,
-	.recv_message = uring_recv_message,
 	.send = uring_send,
-	.send_to = uring_send_to,
 	.accept = uring_accept,
 	.connect = uring_connect,
 	.poll = uring_poll,

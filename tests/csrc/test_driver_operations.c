@@ -282,7 +282,6 @@ static void recv_from_gives_each_datagram_with_its_sender(struct bench *bench)
 {
 	static unsigned char large[60000];
 	struct record reader = { 0 };
-	struct record sender = { 0 };
 	struct sockaddr_in here;
 	struct sockaddr_in there;
 	int receiver = make_udp(&here);
@@ -292,27 +291,19 @@ static void recv_from_gives_each_datagram_with_its_sender(struct bench *bench)
 	bench_open(bench);
 	CHECK_EQUAL(bench->table->recv_from(bench->driver, &reader, receiver, &reader.token),
 	            -EINPROGRESS);
-	CHECK_EQUAL(RESULT_OF(bench, &sender,
-	                      bench->table->send_to(bench->driver, &sender, fd, "ping", 4,
-	                                            (struct sockaddr *)&here, sizeof(here),
-	                                            &sender.token)), 4);
+	CHECK_EQUAL(sendto(fd, "ping", 4, 0, (struct sockaddr *)&here, sizeof(here)), 4);
 	UNTIL(bench, reader.completions == 1);
 	CHECK_EQUAL(reader.size, 4);
 	CHECK_EQUAL(memcmp(reader.data, "ping", 4), 0);
 	CHECK_EQUAL(reader.address_size, sizeof(there));
 	CHECK_EQUAL(memcmp(&reader.address, &there, sizeof(there)), 0);
 	/* An empty one is one. */
-	CHECK_EQUAL(RESULT_OF(bench, &sender,
-	                      bench->table->send_to(bench->driver, &sender, fd, "", 0,
-	                                            (struct sockaddr *)&here, sizeof(here),
-	                                            &sender.token)), 0);
+	CHECK_EQUAL(sendto(fd, "", 0, 0, (struct sockaddr *)&here, sizeof(here)), 0);
 	UNTIL(bench, reader.completions == 2);
 	CHECK_EQUAL(reader.result, 0);
 	CHECK(reader.flags & UL_MORE);
-	CHECK_EQUAL(RESULT_OF(bench, &sender,
-	                      bench->table->send_to(bench->driver, &sender, fd, large,
-	                                            sizeof(large), (struct sockaddr *)&here,
-	                                            sizeof(here), &sender.token)), sizeof(large));
+	CHECK_EQUAL(sendto(fd, large, sizeof(large), 0, (struct sockaddr *)&here, sizeof(here)),
+	            sizeof(large));
 	UNTIL(bench, reader.completions == 3);
 	CHECK_EQUAL(reader.result, sizeof(large));
 	CHECK((reader.flags & UL_TRUNCATED) == 0);
@@ -321,12 +312,6 @@ static void recv_from_gives_each_datagram_with_its_sender(struct bench *bench)
 		if (index % 20 == 19)
 			UNTIL(bench, reader.completions == 4 + index);
 	}
-	/* A connected socket needs no address. */
-	CHECK_EQUAL(connect(fd, (struct sockaddr *)&here, sizeof(here)), 0);
-	CHECK_EQUAL(RESULT_OF(bench, &sender,
-	                      bench->table->send_to(bench->driver, &sender, fd, "c", 1, NULL, 0,
-	                                            &sender.token)), 1);
-	UNTIL(bench, reader.completions == 204);
 	bench_cancel(bench, &reader);
 	close(fd);
 	close(receiver);
@@ -371,35 +356,6 @@ static void recv_from_a_unix_socket_works(struct bench *bench)
 	bench_cancel(bench, &reader);
 	close_pair(sockets);
 	record_free(&reader);
-	bench_close(bench);
-}
-
-static void recv_message_fills_the_callers_header(struct bench *bench)
-{
-	struct record reader = { 0 };
-	struct sockaddr_in here;
-	struct sockaddr_in there;
-	struct sockaddr_in from;
-	char buffer[3];
-	struct iovec iov = { buffer, sizeof(buffer) };
-	struct msghdr message = { .msg_name = &from, .msg_namelen = sizeof(from),
-	                          .msg_iov = &iov, .msg_iovlen = 1 };
-	int receiver = make_udp(&here);
-	int fd = make_udp(&there);
-
-	bench_open(bench);
-	CHECK_EQUAL(bench->table->recv_message(bench->driver, &reader, receiver, &message, 0,
-	                                       &reader.token), -EINPROGRESS);
-	bench_turn(bench, 0);
-	CHECK_EQUAL(sendto(fd, "abcdef", 6, 0, (struct sockaddr *)&here, sizeof(here)), 6);
-	UNTIL(bench, reader.ends == 1);
-	CHECK_EQUAL(reader.result, 3);
-	CHECK_EQUAL(memcmp(buffer, "abc", 3), 0);
-	CHECK(message.msg_flags & MSG_TRUNC);
-	CHECK_EQUAL(message.msg_namelen, sizeof(there));
-	CHECK_EQUAL(memcmp(&from, &there, sizeof(there)), 0);
-	close(fd);
-	close(receiver);
 	bench_close(bench);
 }
 
@@ -576,7 +532,6 @@ int main(int count, char **arguments)
 		TEST(recv_from_gives_each_datagram_with_its_sender),
 		TEST(recv_from_a_vanished_peer_ends_with_refused),
 		TEST(recv_from_a_unix_socket_works),
-		TEST(recv_message_fills_the_callers_header),
 		TEST(poll_reports_readiness_once),
 		TEST(timeout_ends_in_time_and_not_before),
 		TEST(read_and_write_keep_to_their_offsets),

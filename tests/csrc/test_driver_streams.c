@@ -268,42 +268,6 @@ static void recv_cancelled_and_started_again_loses_nothing(struct bench *bench)
 	bench_close(bench);
 }
 
-static void recv_into_fills_the_callers_buffer(struct bench *bench)
-{
-	struct record reader = { 0 };
-	char buffer[16] = "";
-	int sockets[2];
-
-	bench_open(bench);
-	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv_into(bench->driver, &reader, sockets[0], buffer,
-	                                    sizeof(buffer), 0, &reader.token), -EINPROGRESS);
-	bench_quiet(bench);
-	CHECK_EQUAL(reader.ends, 0);
-	CHECK_EQUAL(write(sockets[1], "abc", 3), 3);
-	UNTIL(bench, reader.ends == 1);
-	CHECK_EQUAL(reader.result, 3);
-	CHECK_EQUAL(memcmp(buffer, "abc", 3), 0);
-	/* Peeked at bytes are there a second time. */
-	CHECK_EQUAL(write(sockets[1], "def", 3), 3);
-	CHECK_EQUAL(RESULT_OF(bench, &reader,
-	                      bench->table->recv_into(bench->driver, &reader, sockets[0], buffer,
-	                                              2, MSG_PEEK, &reader.token)), 2);
-	CHECK_EQUAL(RESULT_OF(bench, &reader,
-	                      bench->table->recv_into(bench->driver, &reader, sockets[0], buffer,
-	                                              16, 0, &reader.token)), 3);
-	CHECK_EQUAL(memcmp(buffer, "def", 3), 0);
-	CHECK_EQUAL(bench->table->recv_into(bench->driver, &reader, sockets[0], buffer,
-	                                    sizeof(buffer), 0, &reader.token), -EINPROGRESS);
-	bench_turn(bench, 0);
-	bench_cancel(bench, &reader);
-	CHECK_EQUAL(reader.result, -ECANCELED);
-	close_pair(sockets);
-	bench_close(bench);
-}
-
-/* --- Sending -------------------------------------------------------------- */
-
 static void send_of_many_pieces_arrives_as_one_stream(struct bench *bench)
 {
 	static const unsigned counts[] = { 1, 2, 8, 9, 500, 1024 };
@@ -492,7 +456,6 @@ int main(int count, char **arguments)
 		TEST(recv_cancelled_while_idle_ends_with_canceled),
 		TEST(recv_cancelled_is_released_within_the_next_turn),
 		TEST(recv_cancelled_and_started_again_loses_nothing),
-		TEST(recv_into_fills_the_callers_buffer),
 		TEST(send_of_many_pieces_arrives_as_one_stream),
 		TEST(send_to_a_full_socket_waits_for_room),
 		TEST(send_cancelled_while_blocked_sends_nothing),

@@ -157,7 +157,7 @@ static void test_harvest_of_one_at_a_time_loses_nothing(void)
 	for (index = 0; index < 3; index++)
 		CHECK_EQUAL(verbs->poll(driver, &second, pair[0], POLLIN, &polls[index]),
 		            -EINPROGRESS);
-	CHECK_EQUAL(verbs->recv_into(driver, &third, pair[0], buffer, 8, 0, &token),
+	CHECK_EQUAL(verbs->read(driver, &third, pair[0], buffer, 8, -1, &token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(verbs->watch(driver, &first, pair[0], EPOLLIN, &token), 0);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
@@ -181,12 +181,12 @@ static void test_descriptor_closed_behind_our_back_starts_anew(void)
 
 	pair_make(pair);
 	pair_make(other);
-	CHECK_EQUAL(verbs->recv_into(driver, &first, pair[0], buffer, 8, 0, &token),
+	CHECK_EQUAL(verbs->read(driver, &first, pair[0], buffer, 8, -1, &token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(verbs->cancel(driver, token), 0);
 	/* Registered still, as far as we know; but the number is another file's. */
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
-	CHECK_EQUAL(verbs->recv_into(driver, &second, pair[0], buffer, 8, 0, &token),
+	CHECK_EQUAL(verbs->read(driver, &second, pair[0], buffer, 8, -1, &token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(write(other[1], "x", 1), 1);
 	done = next_completion();
@@ -335,11 +335,11 @@ static void child_of_fork(int pair[2], ul_token stream, ul_token connecting)
 	CHECK_EQUAL(verbs->harvest(driver, out, 8), 0);
 	verbs->wake(driver);
 	pair_make(own);
-	CHECK_EQUAL(verbs->recv_into(driver, &third, own[0], buffer, 8, 0, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->read(driver, &third, own[0], buffer, 8, -1, &token), -EINPROGRESS);
 	CHECK_EQUAL(verbs->cancel(driver, token), 0);
 	CHECK_EQUAL(verbs->watch(driver, &third, own[0], EPOLLOUT, &token), 0);
 	CHECK_EQUAL(verbs->watch(driver, &third, own[0], 0, &token), 0);
-	CHECK_EQUAL(verbs->recv_into(driver, &third, own[0], buffer, 8, 0, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->read(driver, &third, own[0], buffer, 8, -1, &token), -EINPROGRESS);
 	CHECK_EQUAL(verbs->begin(driver), 0);
 	/* What waited goes on: the parent's operations are ours now, as copies. */
 	CHECK_EQUAL(write(own[1], "x", 1), 1);
@@ -368,7 +368,7 @@ static void test_fork_leaves_the_parents_set_alone(void)
 	pid_t child;
 
 	pair_make(pair);
-	CHECK_EQUAL(verbs->recv_into(driver, &second, pair[1], buffer, 8, 0, &waiting),
+	CHECK_EQUAL(verbs->read(driver, &second, pair[1], buffer, 8, -1, &waiting),
 	            -EINPROGRESS);
 	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &stream), -EINPROGRESS);
 	CHECK_EQUAL(write(pair[1], "abc", 3), 3);
@@ -456,7 +456,7 @@ static void test_shutdown_ends_everything_once(void)
 	pair_make(pair);
 	fill(pair[0]);
 	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
-	CHECK_EQUAL(verbs->recv_into(driver, &first, pair[0], buffer, 8, 0, &token),
+	CHECK_EQUAL(verbs->read(driver, &first, pair[0], buffer, 8, -1, &token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(verbs->send(driver, &first, pair[0], iov, 6, &token), -EINPROGRESS);
 	CHECK_EQUAL(verbs->timeout(driver, &first, 1000, &token), -EINPROGRESS);

@@ -253,8 +253,8 @@ static void test_receives_of_one_descriptor_are_first_come_first_served(void)
 
 	pair_make(pair);
 	for (index = 0; index < 3; index++)
-		CHECK_EQUAL(verbs->recv_into(driver, buffers[index], pair[0], buffers[index], 2, 0,
-		                             &tokens[index]), -EINPROGRESS);
+		CHECK_EQUAL(verbs->read(driver, buffers[index], pair[0], buffers[index], 2, -1,
+		                        &tokens[index]), -EINPROGRESS);
 	CHECK_EQUAL(write(pair[1], "abcd", 4), 4);
 	CHECK_EQUAL(settle(out, 8), 2);
 	CHECK(out[0].owner == buffers[0] && out[1].owner == buffers[1]);
@@ -265,41 +265,9 @@ static void test_receives_of_one_descriptor_are_first_come_first_served(void)
 	CHECK(out[0].token == tokens[2]);
 	/* Now that nobody waits, the call alone is enough. */
 	CHECK_EQUAL(write(pair[1], "f", 1), 1);
-	CHECK_EQUAL(verbs->recv_into(driver, NULL, pair[0], buffers[0], 4, 0, &tokens[0]), 1);
+	CHECK_EQUAL(verbs->read(driver, NULL, pair[0], buffers[0], 4, -1, &tokens[0]), 1);
 	CHECK_EQUAL(tokens[0], 0);
 	pair_close(pair);
-}
-
-static void test_recv_message_fills_the_callers_message(void)
-{
-	char buffer[8];
-	struct sockaddr_in sender;
-	struct iovec iov = { .iov_base = buffer, .iov_len = sizeof(buffer) };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_name = &sender,
-	                          .msg_namelen = sizeof(sender) };
-	struct sockaddr_in address = { .sin_family = AF_INET,
-	                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t size = sizeof(address);
-	ul_token token;
-	ul_token none;
-	int ends[2];
-	int index;
-
-	for (index = 0; index < 2; index++) {
-		ends[index] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		address.sin_port = 0;
-		CHECK_EQUAL(bind(ends[index], (struct sockaddr *)&address, sizeof(address)), 0);
-		CHECK_EQUAL(getsockname(ends[index], (struct sockaddr *)&address, &size), 0);
-	}
-	CHECK_EQUAL(getsockname(ends[0], (struct sockaddr *)&address, &size), 0);
-	CHECK_EQUAL(verbs->recv_message(driver, &first, ends[0], &message, 0, &token),
-	            -EINPROGRESS);
-	CHECK_EQUAL(verbs->send_to(driver, &second, ends[1], "hello", 5,
-	                           (struct sockaddr *)&address, sizeof(address), &none), 5);
-	CHECK_EQUAL(next_completion().result, 5);
-	CHECK_EQUAL(getsockname(ends[1], (struct sockaddr *)&address, &size), 0);
-	CHECK_EQUAL(sender.sin_port, address.sin_port);
-	pair_close(ends);
 }
 
 static void test_recv_from_streams_datagrams_with_senders_even_empty_ones(void)
@@ -405,7 +373,6 @@ int main(void)
 	test_each_stream_is_received_once_per_turn();
 	test_turns_with_work_still_look_at_other_descriptors();
 	test_receives_of_one_descriptor_are_first_come_first_served();
-	test_recv_message_fills_the_callers_message();
 	test_recv_from_streams_datagrams_with_senders_even_empty_ones();
 	test_recv_from_takes_many_datagrams_a_turn_but_not_all();
 	test_lent_buffers_may_be_kept();

@@ -112,36 +112,6 @@ static void test_send_to_a_peer_that_left_is_epipe_without_a_signal(void)
 	CHECK_EQUAL(verbs->close(driver, pair[0]), 0);
 }
 
-static void test_datagram_to_a_full_path_is_sent_when_there_is_room(void)
-{
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	socklen_t size = sizeof(name);
-	char buffer[8];
-	struct ul_completion done;
-	ul_token token;
-	int ends[2];
-	int index;
-
-	for (index = 0; index < 2; index++)
-		ends[index] = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	CHECK_EQUAL(bind(ends[0], (struct sockaddr *)&name, sizeof(sa_family_t)), 0);
-	CHECK_EQUAL(getsockname(ends[0], (struct sockaddr *)&name, &size), 0);
-	/* The queue is full, though the sender stays writable. */
-	while (verbs->send_to(driver, &first, ends[1], "x", 1, (struct sockaddr *)&name, size,
-	                      &token) == 1)
-		;
-	CHECK(token != 0);
-	nothing_happens();
-	CHECK_EQUAL(recv(ends[0], buffer, sizeof(buffer), 0), 1);
-	done = next_completion();
-	CHECK(done.token == token);
-	CHECK_EQUAL(done.result, 1);
-	CHECK_EQUAL(verbs->send_to(driver, &first, ends[1], "x", 1, (struct sockaddr *)&name, size,
-	                           &token), -EINPROGRESS);
-	CHECK_EQUAL(verbs->cancel(driver, token), 0);
-	pair_close(ends);
-}
-
 static void test_accept_streams_connections_and_stops_at_emfile(void)
 {
 	struct sockaddr_in address;
@@ -371,7 +341,6 @@ int main(void)
 	test_send_to_a_full_socket_goes_on_in_parts();
 	test_sends_wait_in_their_order_and_cancel_alone();
 	test_send_to_a_peer_that_left_is_epipe_without_a_signal();
-	test_datagram_to_a_full_path_is_sent_when_there_is_room();
 	test_accept_streams_connections_and_stops_at_emfile();
 	test_accept_harvested_in_small_portions_loses_none();
 	test_connect_ends_with_the_outcome();

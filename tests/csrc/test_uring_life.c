@@ -197,12 +197,13 @@ static void *shut_down(void *argument)
 static void shutdown_from_another_thread_says_what_to_keep(struct bench *bench)
 {
 	struct record reader = { 0 };
-	struct record receiver = { 0 };
+	struct record sender = { 0 };
 	struct record unseen = { 0 };
 	pthread_t thread;
-	char buffer[8];
+	struct iovec iov = { "tail", 4 };
 	bool foreign;
 	int sockets[2];
+	int full[2];
 
 	bench_open(bench);
 	foreign = has(bench, UL_FEATURE_SINGLE_ISSUER) &&
@@ -210,8 +211,10 @@ static void shutdown_from_another_thread_says_what_to_keep(struct bench *bench)
 	make_tcp_pair(sockets);
 	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
 	            -EINPROGRESS);
-	CHECK_EQUAL(bench->table->recv_into(bench->driver, &receiver, sockets[1], buffer, 8, 0,
-	                                    &receiver.token), -EINPROGRESS);
+	make_pair(full);
+	fill_socket(full[0]);
+	CHECK_EQUAL(bench->table->send(bench->driver, &sender, full[0], &iov, 1, &sender.token),
+	            -EINPROGRESS);
 	bench_quiet(bench);
 	bench->table->end(bench->driver);
 	CHECK_EQUAL(bench->table->poll(bench->driver, &unseen, sockets[1], POLLPRI,
@@ -220,13 +223,14 @@ static void shutdown_from_another_thread_says_what_to_keep(struct bench *bench)
 	CHECK_EQUAL(pthread_join(thread, NULL), 0);
 	bench_harvest(bench);
 	CHECK_EQUAL(reader.ends, 1);
-	CHECK_EQUAL(receiver.ends, 1);
+	CHECK_EQUAL(sender.ends, 1);
 	CHECK_EQUAL(unseen.ends, 1);
-	CHECK_EQUAL(receiver.result, -ECANCELED);
-	CHECK_EQUAL((receiver.flags & UL_KEEP) != 0, foreign);
+	CHECK_EQUAL(sender.result, -ECANCELED);
+	CHECK_EQUAL((sender.flags & UL_KEEP) != 0, foreign);
 	CHECK_EQUAL(unseen.flags & UL_KEEP, 0);
 	bench->table->destroy(bench->driver);
 	close_pair(sockets);
+	close_pair(full);
 }
 
 static void turn_in_a_thread_that_did_not_begin_it_makes_a_new_ring(struct bench *bench)

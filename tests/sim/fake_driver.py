@@ -75,11 +75,8 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("recycle", None, (pointer, pointer)),
     ("recv", i32, (*_operation, token_pointer)),
     ("take", i32, (pointer, u64, ctypes.POINTER(Vector), u32)),
-    ("recv_into", i32, (*_operation, pointer, u32, i32, token_pointer)),
     ("recv_from", i32, (*_operation, token_pointer)),
-    ("recv_message", i32, (*_operation, pointer, i32, token_pointer)),
     ("send", i32, (*_operation, ctypes.POINTER(Vector), u32, token_pointer)),
-    ("send_to", i32, (*_operation, pointer, u32, pointer, u32, token_pointer)),
     ("accept", i32, (*_operation, ctypes.c_bool, token_pointer)),
     ("connect", i32, (*_operation, pointer, u32, token_pointer)),
     ("poll", i32, (*_operation, u32, token_pointer)),
@@ -238,7 +235,7 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 5
+        self._table.abi = 6
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
         for name, result, parameters in VERBS:

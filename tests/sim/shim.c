@@ -76,16 +76,9 @@ VOID_VERB(recycle, (D, unsigned char *data), (driver, data))
 VERB(int, recv, (OPERATION, TOKEN), (driver, owner, fd, token))
 VERB(int, take, (D, ul_token token, const struct iovec *iov, uint32_t count),
      (driver, token, iov, count))
-VERB(int, recv_into, (OPERATION, void *buffer, uint32_t size, int flags, TOKEN),
-     (driver, owner, fd, buffer, size, flags, token))
 VERB(int, recv_from, (OPERATION, TOKEN), (driver, owner, fd, token))
-VERB(int, recv_message, (OPERATION, struct msghdr *message, int flags, TOKEN),
-     (driver, owner, fd, message, flags, token))
 VERB(int, send, (OPERATION, const struct iovec *iov, uint32_t count, TOKEN),
      (driver, owner, fd, iov, count, token))
-VERB(int, send_to, (OPERATION, const void *data, uint32_t size, const struct sockaddr *address,
-                    uint32_t address_size, TOKEN),
-     (driver, owner, fd, data, size, address, address_size, token))
 VERB(int, accept, (OPERATION, bool shared, TOKEN), (driver, owner, fd, shared, token))
 VERB(int, connect, (OPERATION, const struct sockaddr *address, uint32_t size, TOKEN),
      (driver, owner, fd, address, size, token))
@@ -123,11 +116,11 @@ struct sim *sim_new(const struct ul_table *table)
 		.size = table->size, .abi = table->abi, .name = table->name,
 		.eager_send_bytes = table->eager_send_bytes,
 		OUTER(begin), OUTER(end), OUTER(turn), OUTER(immediate), OUTER(harvest),
-		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(recv_into),
-		OUTER(recv_from), OUTER(recv_message), OUTER(send), OUTER(send_to), OUTER(accept),
-		OUTER(connect), OUTER(poll), OUTER(timeout), OUTER(read), OUTER(write),
-		OUTER(splice), OUTER(submit), OUTER(cancel), OUTER(outcome), OUTER(released),
-		OUTER(close), OUTER(watch), OUTER(shutdown), OUTER(destroy), OUTER(statistics),
+		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(recv_from),
+		OUTER(send), OUTER(accept), OUTER(connect), OUTER(poll), OUTER(timeout),
+		OUTER(read), OUTER(write), OUTER(splice), OUTER(submit), OUTER(cancel),
+		OUTER(outcome), OUTER(released), OUTER(close), OUTER(watch),
+		OUTER(shutdown), OUTER(destroy), OUTER(statistics),
 	};
 	sim->driver.table = &sim->outer;
 	return sim;
