@@ -325,6 +325,9 @@ class TextFile:
             self._serial.leave()
 
     async def _tell(self) -> int:
+        if self.buffer._unsent:
+            # Only the kernel knows where what is appended goes.
+            await self.buffer.flush()
         position = await self.buffer.tell()
         if self._decoder is None or not self._chunks:
             return position

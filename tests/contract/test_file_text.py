@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 
 import pytest
 from harness import run
@@ -200,6 +201,22 @@ def test_calls_run_in_the_order_they_were_made(loop, tmp_path):
         return results
 
     assert run(loop, main()) == [4, 4, 0, "one\n", "two\n"]
+
+
+def test_position_behind_what_was_appended_is_the_end(loop, tmp_path):
+    path = tmp_path / "text"
+    path.write_text("\u6f22\u5b57", encoding="utf-8")
+
+    async def main():
+        async with uring_loop.open(path, "a+", encoding="utf-8") as file:
+            await file.seek(0)
+            await file.write("a")
+            told = await file.tell()
+            await file.seek(0)
+            await file.write("b")
+            return told, await file.seek(0, os.SEEK_CUR), await file.read()
+
+    assert run(loop, main()) == (7, 8, "")
 
 
 # Any order of calls does what io's files do.
