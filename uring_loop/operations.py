@@ -183,6 +183,7 @@ class Watch:
         self._handle: asyncio.Handle | None = asyncio.Handle(callback, (), loop)
         self._token = 0
         self.ready = 0
+        loop._check_closed()
         self._queue()
 
     @property

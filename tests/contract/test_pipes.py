@@ -1022,6 +1022,21 @@ def test_close_after_the_loop_is_closed_closes_the_pipe(make_loop, loop_kind, pi
     assert writer.closed
 
 
+def test_waiting_for_a_pipe_of_a_closed_loop_is_refused(make_loop, pipe):
+    loop = make_loop()
+    reader, writer = pipe
+    one, _ = run(loop, loop.connect_read_pipe(asyncio.Protocol, reader))
+    other, _ = run(loop, loop.connect_write_pipe(asyncio.Protocol, writer))
+    one.pause_reading()
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        one.resume_reading()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        other.write(bytes(1 << 20))
+    with resource_warning("unclosed transport"):
+        del one, other
+
+
 def test_pipes_work_in_a_loop_that_changes_its_thread(make_loop, pipe):
     loop = make_loop()
     reader, writer = pipe
