@@ -197,10 +197,11 @@ class Descriptor:
         await calls().make(request, None, os.close, number)
 
     def drop(self) -> None:
-        """Close it here and now; for what was forgotten."""
-        if self.number >= 0 and self.closes:
-            os.close(self.number)
-        self.number = -1
+        """Close it as soon as nothing is under way, without waiting; for what was forgotten."""
+        number, self.number = self.number, -1
+        if number >= 0 and self.closes:
+            # A call that was abandoned may not have begun, in a queue of the executor's.
+            self.use.when_settled(functools.partial(os.close, number))
 
 
 def _can_seek(number: int) -> bool:

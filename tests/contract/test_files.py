@@ -1,11 +1,13 @@
 """Asynchronous files of bytes: reading, writing, positions, errors, closing."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import io
 import os
 import resource
+import threading
 import warnings
 
 import pytest
@@ -502,6 +504,32 @@ def test_a_forgotten_file_warns_and_is_written_and_closed(loop, tmp_path):
     with resource_warning("unclosed file"):
         run(loop, main())
     assert (tmp_path / "new").read_bytes() == b"kept"
+
+
+def test_a_forgotten_file_is_open_until_its_abandoned_call_has_ended(loop, tmp_path):
+    """Or a thread would write to whoever has got the number of its descriptor."""
+    gate = threading.Event()
+
+    async def abandon_write():
+        file = await uring_loop.open(tmp_path / "new", "wb")
+        blocked = loop.run_in_executor(None, gate.wait)
+        writing = loop.create_task(file.pwrite(b"late", 0))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait([writing])
+        return blocked
+
+    async def main():
+        loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        with resource_warning("unclosed file"):
+            blocked = await abandon_write()
+        with open(tmp_path / "other", "w+b") as other:
+            gate.set()
+            await blocked
+            await loop.run_in_executor(None, os.getpid)
+            return other.read()
+
+    assert run(loop, main()) == b""
 
 
 def test_a_file_outlives_its_loop(make_loop, path):
