@@ -40,6 +40,9 @@ OP_SYMLINKAT = 38
 OP_LINKAT = 39
 OP_FTRUNCATE = 55
 
+# UL_KEEP: the ring was lost, and nobody knows what becomes of the call.
+_UNKNOWN = 1 << 3
+
 Request = tuple[int, int, int, int, int, int]
 
 # Calls that were answered from memory since a caller last let the loop turn, and
@@ -135,7 +138,7 @@ class Serial:
 class _Call:
     """One call under way, on the ring or in a thread."""
 
-    __slots__ = ("_late", "_loop", "_over", "_use", "_value", "abandoned", "waiter")
+    __slots__ = ("_late", "_loop", "_over", "_undone", "_use", "_value", "abandoned", "waiter")
 
     def __init__(
         self,
@@ -143,6 +146,7 @@ class _Call:
         use: Use | None,
         value: Callable[[int], Any] | None,
         late: Callable[[Any], object] | None,
+        undone: Callable[[], object] | None,
     ) -> None:
         self.waiter: asyncio.Future[Any] = loop.create_future()
         self.abandoned = False
@@ -151,6 +155,7 @@ class _Call:
         self._use = use
         self._value = value
         self._late = late
+        self._undone = undone
         if use is not None:
             use.pending += 1
 
@@ -169,6 +174,12 @@ class _Call:
             if not isinstance(result, _Failure):
                 self._late(result)
 
+    def never_began(self) -> None:
+        """Nothing comes of it, for nothing was done."""
+        if self._undone is not None:
+            self._undone()
+        self.ended()
+
     def ended(self) -> None:
         """Nothing more comes of it."""
         self._over = True
@@ -180,6 +191,8 @@ class _Call:
             if result < 0:
                 if not self.waiter.done() and not self._loop.is_closed():
                     self.waiter.set_result(_Failure(result))
+                elif result == -errno.ECANCELED and not flags & _UNKNOWN and self._undone:
+                    self._undone()
             else:
                 self._arrived(result if self._value is None else self._value(result))
         finally:
@@ -238,6 +251,7 @@ class Calls:
         use: Use | None = None,
         value: Callable[[int], Any] | None = None,
         late: Callable[[Any], object] | None = None,
+        undone: Callable[[], object] | None = None,
         names: tuple[Any, ...] = (),
         ready: tuple[int, bool] | None = None,
     ) -> Any:
@@ -248,13 +262,14 @@ class Calls:
         use: counts it while it is under way.
         value: makes the value of the ring's result; by default it is the value.
         late: gets the value when the caller was cancelled, but the call was not.
+        undone: called when the caller was cancelled, and the call was never made.
         names: the paths to tell in an OSError.
         ready: a descriptor and whether it is to be written, when the call waits for others:
             a thread in it could not be cancelled, so it starts only when that is ready.
         """
         loop: Any = self._loop()
         while request is not None and self.has(request[0]):
-            call = _Call(loop, use, value, late)
+            call = _Call(loop, use, value, late, undone)
             token = operations.submit(loop, call.ring_ended, (keep, use, call), request)
             if token < 0:
                 call.ended()
@@ -267,8 +282,7 @@ class Calls:
             except asyncio.CancelledError:
                 call.abandon()
                 if call.abandoned and loop._cancel(token) == 0:
-                    # It never began, and nothing more comes of it.
-                    call.ended()
+                    call.never_began()
                 raise
             if type(result) is not _Failure:
                 return result
@@ -276,7 +290,7 @@ class Calls:
                 raise _os_error(result.result, names)
         if ready is not None:
             await readiness(*ready)
-        call = _Call(loop, use, None, late)
+        call = _Call(loop, use, None, late, None)
         try:
             future = loop.run_in_executor(None, function, *arguments)
         except BaseException:

@@ -194,7 +194,9 @@ class Descriptor:
             return
         number, self.number = self.number, -1
         request = (file_calls.OP_CLOSE, number, 0, 0, 0, 0)
-        await calls().make(request, None, os.close, number)
+        close = functools.partial(os.close, number)
+        # Whoever is cancelled here has nothing left to close it by.
+        await calls().make(request, None, close, undone=close)
 
     def drop(self) -> None:
         """Close it as soon as nothing is under way, without waiting; for what was forgotten."""

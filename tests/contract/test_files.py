@@ -11,12 +11,12 @@ import threading
 import warnings
 
 import pytest
-from harness import resource_warning, run
+from harness import iterations, resource_warning, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uring_loop
-from uring_loop import files
+from uring_loop import file_calls, files
 
 DATA = bytes(range(256)) * 1000
 
@@ -530,6 +530,32 @@ def test_a_forgotten_file_is_open_until_its_abandoned_call_has_ended(loop, tmp_p
             return other.read()
 
     assert run(loop, main()) == b""
+
+
+def test_close_that_is_cancelled_in_a_queue_of_the_kernels_still_closes(loop, tmp_path):
+    """As asyncio.run() cancels all tasks; the fixtures find what is left open."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    async def occupy_a_worker():
+        held, address = file_calls.borrow(os.fsencode(fifo) + b"\0")
+        request = (file_calls.OP_OPENAT, -100, address, 0, 0, os.O_RDONLY)
+        os.close(await file_calls.calls().make(request, held, os.open, fifo, os.O_RDONLY))
+
+    async def main():
+        ours = asyncio.all_tasks()
+        file = await uring_loop.open(tmp_path / "new", "wb")
+        occupied = [loop.create_task(occupy_a_worker()) for _ in range(40)]
+        await iterations(4)
+        closing = loop.create_task(file.close())
+        await iterations(4)
+        for task in asyncio.all_tasks() - {*ours, *occupied}:
+            task.cancel()
+        await iterations(4)
+        with open(fifo, "r+b", buffering=0):
+            await asyncio.wait([closing, *occupied])
+
+    run(loop, main())
 
 
 def test_a_file_outlives_its_loop(make_loop, path):
