@@ -238,7 +238,7 @@ static bool may_repeat(const struct uring_slot *slot)
 	       slot->base.verb != URING_REQUEST;
 }
 
-static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
+static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool forked)
 {
 	bool on_backlog = (slot->base.flags & SLOT_BACKLOG) != 0;
 
@@ -255,6 +255,9 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
 		slot->base.flags |= SLOT_BEGAN;
 		/* One that only polls so far has done nothing. */
 		if (!may_repeat(slot) && (slot->base.flags & SLOT_POLLING) == 0) {
+			/* A worker of the old ring may be at it; a parent's has its own memory. */
+			if (!forked && slot->base.verb != URING_SPLICE)
+				slot->base.flags |= SLOT_UNSAFE;
 			uring_done(uring, slot, -ECANCELED);
 			return;
 		}
@@ -280,7 +283,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot)
 }
 
 /* Every operation that lives and is not about to be told its end. */
-static void start_all(struct uring *uring)
+static void start_all(struct uring *uring, bool forked)
 {
 	uint32_t number;
 
@@ -289,7 +292,7 @@ static void start_all(struct uring *uring)
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
 		if (slot != NULL && slot->base.verb < URING_WAKE)
-			start_in_new_ring(uring, slot);
+			start_in_new_ring(uring, slot, forked);
 	}
 }
 
@@ -385,7 +388,7 @@ int uring_rebuild(struct uring *uring)
 		    uring_has(uring, pool == POOL_DATAGRAM ? UL_FEATURE_MULTISHOT_RECV :
 		                                             UL_FEATURE_BUFFER_RING))
 			ul_pool_register(&uring->pools[pool], &uring->ring);
-	start_all(uring);
+	start_all(uring, forked);
 	return 0;
 }
 

@@ -170,8 +170,11 @@ static void write_under_way_when_the_thread_changes_is_not_repeated(struct bench
 	CHECK_EQUAL(pthread_create(&thread, NULL, drive_for_a_while, bench), 0);
 	CHECK_EQUAL(pthread_join(thread, NULL), 0);
 	/* Kernels before 5.19 answered EAGAIN: then it had not begun, and goes on. */
-	if (writer.ends == 1)
+	if (writer.ends == 1) {
 		CHECK_EQUAL(writer.result, -ECANCELED);
+		/* Nobody but its thread could ask the old ring whether that is over. */
+		CHECK_EQUAL((writer.flags & UL_KEEP) != 0, has(bench, UL_FEATURE_SINGLE_ISSUER));
+	}
 	CHECK_EQUAL(late.ends, 0);
 	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
 	while (read(fds[0], block, sizeof(block)) > 0)
