@@ -8,6 +8,7 @@ positions, buffers or text.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import os
@@ -280,7 +281,12 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
         descriptor, device = adopt(number, writable, True, path)
         if descriptor.at_once and device not in _devices:
             # Asked through a descriptor of its own, for the caller may be cancelled meanwhile.
-            local = await calls().make(None, None, _ask_device, os.dup(number))
+            own = [os.dup(number)]
+            try:
+                local = await calls().make(None, None, _ask_device, own)
+            finally:
+                # The thread has taken it, or never will.
+                _close_all(own)
             _devices[device] = descriptor.local = local
             if local:
                 _local_devices.add(device)
@@ -290,11 +296,21 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
         raise
 
 
-def _ask_device(own: int) -> bool:
+def _ask_device(own: list[int]) -> bool:
     try:
-        return file_is_local(own)
+        number = own.pop()
+    except IndexError:
+        return False  # whoever asked was cancelled before a thread was free
+    try:
+        return file_is_local(number)
     finally:
-        os.close(own)
+        os.close(number)
+
+
+def _close_all(numbers: list[int]) -> None:
+    with contextlib.suppress(IndexError):
+        while True:
+            os.close(numbers.pop())
 
 
 async def _open_fifo(path: Any, flags: int) -> int:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uring_loop
-from uring_loop import file_calls, files
+from uring_loop import file_calls, file_descriptor, files
 
 DATA = bytes(range(256)) * 1000
 
@@ -61,8 +61,6 @@ def test_read_in_pieces_gives_each_byte_once_in_order(loop, path):
 
 def test_read_that_is_not_in_memory_gives_the_same(loop, path, monkeypatch):
     """What RWF_NOWAIT refuses goes to the ring or a thread."""
-    from uring_loop import file_descriptor
-
     monkeypatch.setattr(file_descriptor.Descriptor, "read_now", lambda *_: None)
     monkeypatch.setattr(file_descriptor.Descriptor, "read_into_now", lambda *_: None)
     monkeypatch.setattr(file_descriptor.Descriptor, "close_now", lambda self: self.number < 0)
@@ -554,6 +552,19 @@ def test_close_that_is_cancelled_in_a_queue_of_the_kernels_still_closes(loop, tm
         await iterations(4)
         with open(fifo, "r+b", buffering=0):
             await asyncio.wait([closing, *occupied])
+
+    run(loop, main())
+
+
+def test_open_without_any_thread_leaves_no_descriptor(loop, path, monkeypatch):
+    """On the ring the file is open by then; a thread would only be asked about its device."""
+    monkeypatch.setattr(file_descriptor, "_devices", {})
+    monkeypatch.setattr(file_descriptor, "_local_devices", set())
+
+    async def main():
+        await loop.shutdown_default_executor()
+        with pytest.raises(RuntimeError, match="Executor shutdown has been called"):
+            await uring_loop.open(path, "rb")
 
     run(loop, main())
 
