@@ -302,8 +302,13 @@ static PyObject *loop_close(Loop *self, PyObject *Py_UNUSED(ignored))
 	if (self->closed)
 		Py_RETURN_NONE;
 	/* asyncio has sent this already, inside write(). */
-	if (streams_flush_now(self) < 0)
+	if (streams_flush_now(self) < 0 && !self->closed)
 		PyErr_WriteUnraisable((PyObject *)self);
+	/* A failed send is told to whoever listens, who may have closed the loop meanwhile. */
+	if (self->closed) {
+		PyErr_Clear();
+		Py_RETURN_NONE;
+	}
 	self->closed = true;
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);

@@ -401,13 +401,20 @@ int streams_flush(Loop *loop)
 
 int streams_flush_now(Loop *loop)
 {
-	Stream *self;
+	Stream *self = loop->dirty, *next;
+	int status = 0;
 
-	for (self = loop->dirty; self != NULL; self = self->next_dirty) {
-		if (self->in_flight == 0 && self->state < STREAM_LOST && stream_flush_now(self) < 0)
-			return -1;
+	Py_XINCREF(self);
+	while (self != NULL && status == 0) {
+		if (self->in_flight == 0 && self->state < STREAM_LOST)
+			status = stream_flush_now(self); /* may close the loop, and drop its list */
+		next = self->next_dirty;
+		Py_XINCREF(next);
+		Py_DECREF(self);
+		self = next;
 	}
-	return 0;
+	Py_XDECREF(self);
+	return status;
 }
 
 void streams_forget(Loop *loop)

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import logging
 import socket
+import struct
 import warnings
 
 import pytest
@@ -439,3 +441,40 @@ def test_ending_scheduled_just_before_the_loop_closes_harms_nothing(make_loop, e
         loop.close()
         gc.collect()
     other.close()
+
+
+def test_loop_that_a_log_handler_closes_while_it_closes_is_closed_once(make_loop):
+    """In debug mode the last bytes for a connection that was reset are a line in the log."""
+    loop = make_loop()
+    loop.set_debug(True)
+    logger = logging.getLogger("asyncio")
+
+    class Closer(logging.Handler):
+        def emit(self, record):
+            if "Fatal write error" in record.getMessage():
+                loop.close()
+
+    async def connect():
+        ours, peer = tcp_pair()
+        return (await loop.create_connection(Recorder, sock=ours))[0], peer
+
+    connections = [run(loop, connect()) for _ in range(3)]
+    for transport, peer in connections:
+        transport.write(bytes(HUGE))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+    closer, level = Closer(), logger.level
+    logger.addHandler(closer)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # pytest would keep the transports
+    try:
+        loop.close()
+    finally:
+        logger.removeHandler(closer)
+        logger.setLevel(level)
+        logger.propagate = True
+    assert loop.is_closed()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del connections, transport
+        gc.collect()
