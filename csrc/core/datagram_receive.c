@@ -347,7 +347,8 @@ static int datagram_deliver_kept(Datagram *self)
 		}
 	}
 	if (unlikely(!address_is_known(self->family)) && datagram_take_from_socket(self) < 0)
-		return -1;
+		/* Only a receive is started again in the next run of the loop. */
+		return datagram_receive_ended(self, -1);
 	return datagram_should_arm(self) ? datagram_arm(self) : 0;
 }
 

@@ -329,6 +329,35 @@ def test_addresses_of_a_family_that_only_the_socket_module_knows(loop, loop_kind
     run(loop, main())
 
 
+def test_interrupt_by_what_waited_in_such_a_socket_ends_no_reading(loop, loop_kind):
+    oracle_lacks(loop_kind, sys.version_info < (3, 13), "it takes SOCK_DGRAM only before 3.13")
+
+    class Interrupting(DatagramRecorder):
+        def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
+            if len(self.datagrams) == 1:
+                raise KeyboardInterrupt
+
+    one, other = (socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2) for _ in "12")
+    for sock in (one, other):
+        sock.bind((0, 0))
+    for data in (b"a" * 20, b"b" * 20):
+        other.sendto(data, one.getsockname())
+    protocol = Interrupting()
+
+    async def main():
+        await loop.create_datagram_endpoint(lambda: protocol, sock=one)
+        await protocol.until_count(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(loop, main())
+    run(loop, protocol.until_count(2))
+    assert protocol.payloads == [b"a" * 20, b"b" * 20]
+    protocol.transport.close()
+    run(loop, protocol.until_called("connection_lost"))
+    other.close()
+
+
 # ---- what happens around it ----
 
 
