@@ -255,7 +255,7 @@ def test_exit_code_is_the_child_s(loop, code):
 
 @pytest.mark.parametrize("method", ["terminate", "kill", "send_signal"])
 def test_signal_that_ended_the_child_is_the_negative_code(loop, method):
-    numbers = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL, "send_signal": signal.SIGHUP}
+    numbers = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL, "send_signal": signal.SIGUSR2}
     number = numbers[method]
 
     async def main():
