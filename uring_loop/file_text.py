@@ -325,8 +325,8 @@ class TextFile:
             self._serial.leave()
 
     async def _tell(self) -> int:
-        if self.buffer._unsent:
-            # Only the kernel knows where what is appended goes.
+        if "a" in self.mode:
+            # Only the kernel knows where what was written goes.
             await self.buffer.flush()
         position = await self.buffer.tell()
         if self._decoder is None or not self._chunks:

@@ -271,3 +271,16 @@ def test_any_order_of_calls_does_what_io_does(
 
     run(loop, main())
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_appending_after_a_seek_is_known_to_end_at_the_end(loop, tmp_path):
+    path = tmp_path / "text"
+    path.write_text("é\nöö\n", encoding="utf-8")
+
+    async def main():
+        async with uring_loop.open(path, "a+", encoding="utf-8") as file:
+            await file.seek(0)
+            await file.write("a")
+            return await file.seek(0, io.SEEK_CUR), await file.read(1)
+
+    assert run(loop, main()) == (9, "")
