@@ -45,6 +45,11 @@ _UNKNOWN = 1 << 3
 
 Request = tuple[int, int, int, int, int, int]
 
+# One call of the kernel moves no more than this.
+CALL_BYTES_MAX = 0x7FFFF000
+# As a request's offset: wherever the descriptor is.
+OWN_POSITION = 2**64 - 1
+
 # Calls that were answered from memory since a caller last let the loop turn, and
 # how many there may be: a loop of such calls must not keep others from running.
 _UNITS_MAX = 64
@@ -286,6 +291,9 @@ class Calls:
                 raise
             if type(result) is not _Failure:
                 return result
+            if result.result == -errno.ENOTBLK:
+                # The driver could not cancel it: it waits for others.
+                break
             if result.result != -errno.EINTR:
                 raise _os_error(result.result, names)
         if ready is not None:
@@ -314,6 +322,11 @@ def calls() -> Calls:
     if found is None:
         found = _by_loop[loop] = Calls(loop)
     return found
+
+
+def submit(loop: Any, ended: Callable[[int, int], object], keep: object, request: Request) -> int:
+    """Give the loop's driver a request: a token, or -errno at once."""
+    return operations.submit(loop, ended, keep, request)
 
 
 def borrow(buffer: object) -> tuple[object, int]:

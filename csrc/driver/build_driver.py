@@ -39,9 +39,11 @@ SOURCES = [
     "operations.c",
     "selector.c",
     "selector_files.c",
+    "selector_requests.c",
     "selector_serve.c",
     "selector_turn.c",
     "selector_verbs.c",
+    "workers.c",
 ]
 
 

@@ -22,6 +22,7 @@
 /* Not a constant of the kernel's: enum io_uring_op, for probing. */
 #define UL_OP_SOCKET 45    /* 5.19: multishot accept, POLL_FIRST came with it */
 #define UL_OP_SEND_ZC 47   /* 6.0: multishot receive, SYNC_CANCEL came with it */
+#define UL_OP_FTRUNCATE 55 /* 6.9 */
 
 
 _Static_assert(sizeof(struct io_uring_sqe) == 64, "one cache line each");

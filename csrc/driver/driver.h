@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 6
+#define UL_ABI 7
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -83,8 +83,12 @@ struct ul_statistics {
 
 /*
  * A one-shot operation without a verb of its own (openat, statx, fsync, ...),
- * in the terms of io_uring_enter(2).  -EOPNOTSUPP at once: this driver (the
- * selector), or this kernel, has no such operation.
+ * in the terms of io_uring_enter(2).  What may wait for a disk does so in the
+ * kernel's workers (the ring) or in threads (the selector).
+ *
+ * -EOPNOTSUPP at once: this driver or this kernel has no such operation.
+ * -ENOTBLK as the result: nothing was done, for this one might wait for others
+ * (a pipe, a terminal) as long as they like, and could not be cancelled.
  */
 struct ul_request {
 	uint8_t opcode;          /* IORING_OP_* */

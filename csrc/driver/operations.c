@@ -48,7 +48,8 @@ void ul_operation_queue_remove(struct operation *operation)
 
 void ul_operation_finish(struct selector *selector, struct operation *operation)
 {
-	assert(operation->slot.state == UL_IN_KERNEL);
+	assert(operation->slot.state == UL_IN_KERNEL ||
+	       operation->slot.state == UL_CANCELLING);
 	ul_operation_queue_remove(operation);
 	if (operation->heap_position != 0)
 		ul_deadlines_remove(&selector->deadlines, operation);

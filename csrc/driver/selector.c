@@ -237,16 +237,6 @@ static void selector_recycle(struct ul_driver *driver, unsigned char *data)
 
 /* Ending. */
 
-static int selector_submit(struct ul_driver *driver, void *owner,
-                           const struct ul_request *request, ul_token *token)
-{
-	(void)driver;
-	(void)owner;
-	(void)request;
-	*token = 0;
-	return -EOPNOTSUPP;
-}
-
 static int selector_cancel(struct ul_driver *driver, ul_token token)
 {
 	struct selector *selector = selector_of(driver);
@@ -261,6 +251,8 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 		return -ENOENT;
 	if (operation->slot.state == UL_DONE)
 		return -EINPROGRESS;
+	if (operation->slot.verb == VERB_REQUEST)
+		return ul_selector_request_cancel(selector, operation);
 	was_readable = operation->slot.verb == VERB_RECV && operation->stream.readable;
 	ul_operation_finish(selector, operation);
 	ul_slot_free(&selector->slots, &operation->slot);
@@ -351,6 +343,7 @@ static void selector_shutdown(struct ul_driver *driver)
 	struct selector *selector = selector_of(driver);
 	uint32_t index;
 
+	ul_selector_requests_end(selector);
 	for (index = 0; index < selector->slots.block_count * UL_SLOTS_PER_BLOCK; index++) {
 		struct ul_slot *slot = ul_slot_at(&selector->slots, index);
 
@@ -420,7 +413,7 @@ const struct ul_table ul_selector_table = {
 	.read = ul_selector_read,
 	.write = ul_selector_write,
 	.splice = ul_selector_splice,
-	.submit = selector_submit,
+	.submit = ul_selector_submit,
 	.cancel = selector_cancel,
 	.outcome = selector_outcome,
 	.released = selector_released,

@@ -34,6 +34,7 @@ enum verb {
 	VERB_READ,
 	VERB_WRITE,
 	VERB_SPLICE,
+	VERB_REQUEST,
 };
 
 /* What a receive that did not fill its buffer says about a stream of bytes. */
@@ -61,7 +62,7 @@ struct operation {
 	uint32_t retry_ns;              /* the latest pause of a call tried by the clock */
 	int fd;                         /* whose readiness it waits for, -1 for none */
 	int32_t result;                 /* when DONE */
-	void *copy;                     /* owned: iovecs or an address */
+	void *copy;                     /* owned: iovecs, an address or a job */
 	union {
 		struct {                /* read, write */
 			void *buffer;
@@ -180,6 +181,7 @@ struct selector {
 	struct descriptor_list work;    /* what the last turn found */
 	struct descriptor_list later;   /* ready without an event, next turn */
 	struct operation_queue done;    /* terminal, not harvested */
+	struct ul_workers *workers;     /* owned; NULL before the first request */
 	int epoll_fd;                   /* owned */
 	int wake_fd;                    /* owned eventfd, registered edge-triggered */
 	unsigned epoch;                 /* ul_fork_epoch when epoll_fd was made */
@@ -339,6 +341,19 @@ int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool share
 int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
                         const struct sockaddr *address, uint32_t address_size,
                         ul_token *token);
+
+/* selector_requests.c */
+
+int ul_selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
+                       ul_token *token);
+/* cancel() of one. */
+int ul_selector_request_cancel(struct selector *selector, struct operation *operation);
+/* Let the threads have what was submitted. */
+void ul_selector_requests_flush(struct selector *selector);
+/* Complete what they have done. */
+void ul_selector_requests_take(struct selector *selector);
+/* End all, and the threads: waits for calls that have begun. */
+void ul_selector_requests_end(struct selector *selector);
 
 /* selector_files.c */
 

@@ -196,6 +196,7 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 		if (result != 0)
 			return result;
 	}
+	ul_selector_requests_flush(selector);
 	/*
 	 * With work at hand there is nothing to wait for, and every other turn
 	 * does without asking epoll.  Never two in a row: what becomes ready
@@ -217,6 +218,8 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 	/* The exchange makes visible what was done before the wake() that it sees. */
 	if (atomic_load_explicit(&selector->woken, memory_order_relaxed))
 		atomic_exchange(&selector->woken, false);
+	/* Later than that: whatever ends from here on wakes the next turn. */
+	ul_selector_requests_take(selector);
 	return result < 0 ? result : 0;
 }
 
