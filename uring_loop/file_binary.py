@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from .file_calls import Serial, is_turn_due
+from .file_closing import Closing
 from .file_descriptor import Descriptor
 
 _READ_AHEAD_MIN = 16 * 1024
@@ -56,7 +57,7 @@ class BinaryFile:
         self._read_ahead = buffering if buffering > 1 else _READ_AHEAD_MIN
         self._unsent_max = buffering if buffering > 1 else _UNSENT_MAX
         self._serial = Serial()
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | Closing | None = None
         self._closed = False
         self._position = position
         # Read ahead: the byte at _index is the one at _position.
@@ -361,6 +362,15 @@ class BinaryFile:
                 raise TypeError("a bytes-like object is required, not 'str'")
             with memoryview(data) as view:
                 data = view.tobytes()
+        if (
+            self._buffered
+            and not self._serial.busy
+            and self._unsent_size + len(data) <= self._unsent_max
+        ):
+            # Nothing to wait for.
+            self._check("write")
+            self._accept(data)
+            return len(data)
         await self._enter("write")
         try:
             if not self._buffered:
@@ -427,12 +437,14 @@ class BinaryFile:
 
     async def _flush(self) -> None:
         while self._unsent:
-            if len(self._unsent) > 1:
-                self._unsent = [b"".join(self._unsent)]
-            count = await self._descriptor.write(
-                self._unsent[0], self._write_place(self._unsent_at), late=self._sent
-            )
-            self._sent(count)
+            data, place = self._next_unsent()
+            self._sent(await self._descriptor.write(data, place, late=self._sent))
+
+    def _next_unsent(self) -> tuple[Any, int | None]:
+        """What to write next, and where to."""
+        if len(self._unsent) > 1:
+            self._unsent = [b"".join(self._unsent)]
+        return self._unsent[0], self._write_place(self._unsent_at)
 
     def _sent(self, count: int) -> None:
         """So much of the first chunk has reached the kernel."""
@@ -546,10 +558,16 @@ class BinaryFile:
         if self._closing is None:
             if not self._serial.busy and not self._unsent and self._close_now():
                 return
-            self._closing = asyncio.get_running_loop().create_task(self._close())
-            _closing.add(self._closing)
-            self._closing.add_done_callback(_closing.discard)
+            loop = asyncio.get_running_loop()
+            if not self._serial.busy and self._descriptor.closes_by_requests():
+                self._serial.busy = True
+                self._closing = Closing(self, loop)
+            else:
+                self._closing = self._close_in_task(loop)
         closing = self._closing
+        if type(closing) is Closing:
+            await closing.wait()
+            return
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
@@ -567,6 +585,12 @@ class BinaryFile:
             return False
         self._closed = True
         return True
+
+    def _close_in_task(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        task = loop.create_task(self._close())
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+        return task
 
     async def _close(self) -> None:
         await self._serial.enter()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import file_calls
-from .file_calls import Use, calls, encode_path
+from .file_calls import CALL_BYTES_MAX, OWN_POSITION, Use, calls, encode_path
 
 try:
     from ._core import (
@@ -35,8 +35,6 @@ except ImportError:
     file_open_now = file_close_now = file_is_local = None
     file_read_into_now = file_status_now = _read_now = None
 
-# One call of the kernel moves no more than this.
-CALL_BYTES_MAX = 0x7FFFF000
 _AT_FDCWD = -100
 # RWF_NOWAIT is not for this file, ever.
 _NOT_AT_ONCE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM}
@@ -55,6 +53,7 @@ class Descriptor:
         "closes",
         "local",
         "number",
+        "regular",
         "seekable",
         "size_at_open",
         "use",
@@ -68,9 +67,9 @@ class Descriptor:
         self.size_at_open = size
         self.block_size = block_size if block_size > 1 else 8192
         self.closes = closes
-        regular = stat.S_ISREG(mode)
-        self.seekable = regular or _can_seek(number)
-        self.at_once = regular and _read_now is not None
+        self.regular = stat.S_ISREG(mode)
+        self.seekable = self.regular or _can_seek(number)
+        self.at_once = self.regular and _read_now is not None
         self.written = writable
         # Whether its device answers from this machine's memory.
         self.local = False
@@ -105,7 +104,7 @@ class Descriptor:
         size = min(size, CALL_BYTES_MAX)
         buffer = bytearray(size)
         held, address = file_calls.borrow(buffer)
-        place = 2**64 - 1 if offset is None else offset
+        place = OWN_POSITION if offset is None else offset
         request = (file_calls.OP_READ, self.number, address, place, size, 0)
         while True:
             try:
@@ -134,7 +133,7 @@ class Descriptor:
         """
         size = min(len(data), CALL_BYTES_MAX)
         held, address = file_calls.borrow(data)
-        place = 2**64 - 1 if offset is None else offset
+        place = OWN_POSITION if offset is None else offset
         request = (file_calls.OP_WRITE, self.number, address, place, size, 0)
         while True:
             try:
@@ -184,6 +183,13 @@ class Descriptor:
                 return False
         self.number = -1
         return True
+
+    def closes_by_requests(self) -> bool:
+        """Whether the running loop's driver can write and close it, with nothing in the way."""
+        if not self.closes or not self.regular or self.use.pending:
+            return False
+        made = calls()
+        return made.has(file_calls.OP_WRITE) and made.has(file_calls.OP_CLOSE)
 
     async def close(self) -> None:
         """Close it as soon as nothing is under way; an error of close(2) is raised."""

@@ -1,0 +1,111 @@
+"""How a regular file closes: what is unsent is written, then the descriptor closed.
+
+One request of the driver follows the other, without a task: whoever waits for it
+may be cancelled, and it goes on.  What the driver has no answer to is left to a
+task that closes the file by calls that may be threads'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import file_calls
+from .file_calls import CALL_BYTES_MAX, OWN_POSITION
+
+if TYPE_CHECKING:
+    from .file_binary import BinaryFile
+
+# Not an error of the file: it has to be done in another way.
+_NOT_THIS_WAY = {-errno.EAGAIN, -errno.ENOTBLK, -errno.EOPNOTSUPP, -errno.ENOMEM}
+
+
+class Closing:
+    """One file on its way to being closed; begins at once."""
+
+    __slots__ = ("_error", "_file", "_loop", "_number", "_waiters", "over")
+
+    def __init__(self, file: BinaryFile, loop: Any) -> None:
+        self._file = file
+        self._loop = loop
+        self._number = -1
+        self._error: BaseException | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self.over = False
+        self._go_on()
+
+    async def wait(self) -> None:
+        """Return when it is closed; raise what went wrong."""
+        if not self.over:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+        if self._error is not None:
+            raise self._error
+
+    def _go_on(self) -> None:
+        file = self._file
+        descriptor = file._descriptor
+        if file._unsent and self._error is None:
+            data, place = file._next_unsent()
+            size = min(len(data), CALL_BYTES_MAX)
+            held, address = file_calls.borrow(data)
+            offset = OWN_POSITION if place is None else place
+            request = (file_calls.OP_WRITE, descriptor.number, address, offset, size, 0)
+            if file_calls.submit(self._loop, self._written, (held, data), request) < 0:
+                self._leave_to_task()
+            return
+        self._number = descriptor.number
+        request = (file_calls.OP_CLOSE, self._number, 0, 0, 0, 0)
+        descriptor.number = -1
+        if file_calls.submit(self._loop, self._closed, None, request) < 0:
+            descriptor.number = self._number
+            self._leave_to_task()
+
+    def _written(self, result: int, flags: int) -> None:
+        if self._loop.is_closed():
+            # Whoever lets go of the file writes and closes.
+            if result >= 0:
+                self._file._sent(result)
+            return
+        if result in _NOT_THIS_WAY:
+            self._leave_to_task()
+            return
+        if result >= 0:
+            try:
+                self._file._sent(result)
+            except OSError as exc:
+                self._error = exc
+        elif result != -errno.EINTR:
+            self._error = OSError(-result, os.strerror(-result))
+        self._go_on()
+
+    def _closed(self, result: int, flags: int) -> None:
+        if result == -errno.ECANCELED:
+            # The driver has ended before it came to it.
+            os.close(self._number)
+        elif result < 0 and result != -errno.EINTR and self._error is None:
+            self._error = OSError(-result, os.strerror(-result))
+        self._end()
+
+    def _leave_to_task(self) -> None:
+        file = self._file
+        file._serial.leave()
+        file._close_in_task(self._loop).add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._error = self._error or task.exception()
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._file._closed = True
+        self._file._serial.leave()
+        if self._loop.is_closed():
+            return
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
