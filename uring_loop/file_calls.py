@@ -75,20 +75,21 @@ class Use:
     def __init__(self) -> None:
         self.pending = 0
         self.abandoned = 0
-        self._quiet: list[Callable[[], object]] = []
-        self._settled: list[Callable[[], object]] = []
+        # Few files ever have any.
+        self._quiet: tuple[Callable[[], object], ...] = ()
+        self._settled: tuple[Callable[[], object], ...] = ()
 
     def when_quiet(self, callback: Callable[[], object]) -> None:
         """Call back once, when nothing is left that nobody waits for."""
         if self.abandoned:
-            self._quiet.append(callback)
+            self._quiet += (callback,)
         else:
             callback()
 
     def when_settled(self, callback: Callable[[], object]) -> None:
         """Call back once, when nothing is under way."""
         if self.pending:
-            self._settled.append(callback)
+            self._settled += (callback,)
         else:
             callback()
 
@@ -98,11 +99,11 @@ class Use:
         if abandoned:
             self.abandoned -= 1
         if not self.abandoned and self._quiet:
-            callbacks, self._quiet = self._quiet, []
+            callbacks, self._quiet = self._quiet, ()
             for callback in callbacks:
                 callback()
         if not self.pending and self._settled:
-            callbacks, self._settled = self._settled, []
+            callbacks, self._settled = self._settled, ()
             for callback in callbacks:
                 callback()
 
@@ -114,7 +115,8 @@ class Serial:
 
     def __init__(self) -> None:
         self.busy = False
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        # Few files ever have any.
+        self._waiters: deque[asyncio.Future[None]] | None = None
 
     async def enter(self) -> None:
         """Wait for the caller's turn; leave() ends it."""
@@ -122,6 +124,8 @@ class Serial:
             self.busy = True
             return
         waiter = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = deque()
         self._waiters.append(waiter)
         try:
             await waiter
@@ -275,7 +279,7 @@ class Calls:
         loop: Any = self._loop()
         while request is not None and self.has(request[0]):
             call = _Call(loop, use, value, late, undone)
-            token = operations.submit(loop, call.ring_ended, (keep, use, call), request)
+            token = loop._request(call.ring_ended, (keep, use, call), request)
             if token < 0:
                 call.ended()
                 if token == -errno.EOPNOTSUPP:
@@ -322,11 +326,6 @@ def calls() -> Calls:
     if found is None:
         found = _by_loop[loop] = Calls(loop)
     return found
-
-
-def submit(loop: Any, ended: Callable[[int, int], object], keep: object, request: Request) -> int:
-    """Give the loop's driver a request: a token, or -errno at once."""
-    return operations.submit(loop, ended, keep, request)
 
 
 def borrow(buffer: object) -> tuple[object, int]:

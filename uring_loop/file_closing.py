@@ -54,13 +54,13 @@ class Closing:
             held, address = file_calls.borrow(data)
             offset = OWN_POSITION if place is None else place
             request = (file_calls.OP_WRITE, descriptor.number, address, offset, size, 0)
-            if file_calls.submit(self._loop, self._written, (held, data), request) < 0:
+            if self._loop._request(self._written, (held, data), request) < 0:
                 self._leave_to_task()
             return
         self._number = descriptor.number
         request = (file_calls.OP_CLOSE, self._number, 0, 0, 0, 0)
         descriptor.number = -1
-        if file_calls.submit(self._loop, self._closed, None, request) < 0:
+        if self._loop._request(self._closed, None, request) < 0:
             descriptor.number = self._number
             self._leave_to_task()
 

@@ -120,29 +120,6 @@ def _completed(
         future.set_result(result)
 
 
-def submit(
-    loop: EventLoop,
-    completed: Callable[[int, int], object],
-    keep: object,
-    request: tuple[int, int, int, int, int, int],
-) -> int:
-    """Queue an operation that has no verb of its own: its token, or -errno at once.
-
-    completed: called with result and flags when it has ended.
-    keep: the memory that it borrows, held until then.
-    request: opcode (IORING_OP_*), fd, addr, off, len and flags, as io_uring_enter(2) has them.
-
-    -EOPNOTSUPP at once says that this driver, on this kernel, will never do it.
-    """
-    driver = loop._driver
-    result = driver.lib.ul_request(driver.handle, *request, 0, driver.token)
-    if result != _STARTED:
-        return result if result < 0 else -errno.EOPNOTSUPP
-    token: int = driver.token[0]
-    loop._expect(token, completed, keep)
-    return token
-
-
 def borrow(buffer: object) -> tuple[object, int]:
     """What keeps a buffer where it is, and its address."""
     held = ffi.from_buffer(buffer)

@@ -30,6 +30,45 @@ static PyObject *loop_expect(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(loop_request_doc,
+"_request($self, callback, keep, request, /)\n--\n\n"
+"Queue an operation that has no verb of its own: its token, or -errno at once.\n\n"
+"callback(result, flags): called when it has ended.\n"
+"keep: the memory that it borrows, held until then.\n"
+"request: opcode (IORING_OP_*), fd, addr, off, len and flags, as io_uring_enter(2)\n"
+"has them.  -EOPNOTSUPP at once says that this driver, on this kernel, never does it.");
+
+static PyObject *loop_request(Loop *self, PyObject *args)
+{
+	struct ul_request request = { 0 };
+	PyObject *callback, *keep, *entry, *key;
+	unsigned long long address, address2;
+	ul_token token;
+	int result;
+
+	if (!PyArg_ParseTuple(args, "OO(biKKII):_request", &callback, &keep, &request.opcode,
+	                      &request.fd, &address, &address2, &request.length,
+	                      &request.op_flags))
+		return NULL;
+	if (loop_check_closed(self) < 0)
+		return NULL;
+	request.address = address;
+	request.address2 = address2;
+	entry = PyTuple_Pack(2, callback, keep);
+	if (entry == NULL)
+		return NULL;
+	result = self->table->submit(self->driver, NULL, &request, &token);
+	if (result != -EINPROGRESS) {
+		Py_DECREF(entry);
+		return PyLong_FromLong(result < 0 ? result : -EOPNOTSUPP);
+	}
+	key = PyLong_FromUnsignedLongLong(token);
+	if (key == NULL || PyDict_SetItem(self->operations, key, entry) < 0)
+		Py_CLEAR(key);
+	Py_DECREF(entry);
+	return key;
+}
+
 int operation_completed(Loop *self, const struct ul_completion *completion)
 {
 	PyObject *token = PyLong_FromUnsignedLongLong(completion->token);
@@ -88,6 +127,7 @@ static PyObject *loop_cancel(Loop *self, PyObject *token)
 
 PyMethodDef operation_methods[] = {
 	{"_expect", FASTCALL(loop_expect), METH_FASTCALL, loop_expect_doc},
+	{"_request", (PyCFunction)loop_request, METH_VARARGS, loop_request_doc},
 	{"_cancel", (PyCFunction)loop_cancel, METH_O, NULL},
 	{NULL, NULL, 0, NULL},
 };

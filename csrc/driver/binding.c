@@ -75,20 +75,3 @@ int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out
 	return driver->table->splice(driver, NULL, fd_in, offset_in, fd_out, offset_out, size,
 	                             flags, token);
 }
-
-int ul_request(struct ul_driver *driver, uint8_t opcode, int fd, uint64_t address,
-               uint64_t address2, uint32_t length, uint32_t op_flags,
-               int32_t splice_fd_in, uint64_t *token)
-{
-	const struct ul_request request = {
-		.opcode = opcode,
-		.fd = fd,
-		.address = address,
-		.address2 = address2,
-		.length = length,
-		.op_flags = op_flags,
-		.splice_fd_in = splice_fd_in,
-	};
-
-	return driver->table->submit(driver, NULL, &request, token);
-}

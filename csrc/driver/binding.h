@@ -88,9 +88,6 @@ int ul_write(struct ul_driver *driver, int fd, const void *data, uint32_t size,
              int64_t offset, uint64_t *token);
 int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,
               int64_t offset_out, uint32_t size, uint32_t flags, uint64_t *token);
-int ul_request(struct ul_driver *driver, uint8_t opcode, int fd, uint64_t address,
-               uint64_t address2, uint32_t length, uint32_t op_flags,
-               int32_t splice_fd_in, uint64_t *token);
 
 /*
  * Whether sendfile(2) of this piece of a file would not wait for a disk: 1; or

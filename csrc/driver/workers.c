@@ -66,7 +66,8 @@ static int64_t call_open(const struct ul_request *request)
 	struct stat status;
 	int fd;
 
-	if (fstatat(request->fd, path, &status, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0) == 0 &&
+	if (fstatat(request->fd, path, &status,
+	            flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0) == 0 &&
 	    !waits_for_disk_only(status.st_mode) && !S_ISLNK(status.st_mode))
 		return -ENOTBLK;
 	/* Something else may have taken its name since. */
