@@ -2,12 +2,20 @@
 
     python perf/bench_files.py
     python perf/bench_files.py --count 1000 --size-mib 256 --rounds 3
+    python perf/bench_files.py --rows rewrite_small --directory /mnt/disk
 
 Compares uring_loop.open() on both drivers with aiofiles and anyio (on stock
 asyncio; where they are installed), with asyncio.to_thread(), and with threads
 alone.  Every round runs each of them once, in alternating order, each in a fresh
 process; the ratios are of wall clock time, taken within a round, to aiofiles (to
-threads alone where there is no aiofiles).  Files are in the page cache.
+threads alone where there is no aiofiles).  CPU time is that of the process with all
+its threads and the kernel's workers, for one file, or for all of the large one.
+
+Files are in the page cache, in a temporary directory on a disk or in --directory.
+write_small makes new ones.  rewrite_small, if asked for, truncates and fills those
+that are there: on ext4 that costs the file system several times what is measured.
+Whoever deletes many files on the disk meanwhile disturbs too: ext4 avoids inodes
+that were freed a moment ago, and looks for others at length.
 """
 
 import argparse
@@ -15,6 +23,7 @@ import asyncio
 import concurrent.futures
 import importlib.util
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +39,8 @@ CONTENT = bytes(range(256)) * 16
 # At most so many at once: the limit of open files is lower than their number.
 AT_ONCE = 256
 ROWS = ("read_small", "write_small", "read_large")
+# These are no disks.
+IN_MEMORY = ("tmpfs", "ramfs")
 KINDS = ("uring", "selector", "aiofiles", "anyio", "to_thread", "threads")
 
 
@@ -123,8 +134,13 @@ def functions(kind: str):
     return tuple(map(threaded, (read_whole, write_whole, read_large)))
 
 
-def work(kind: str, row: str, directory: str, count: int) -> float:
-    """Seconds for one row, in this process."""
+def processor_time() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def work(kind: str, row: str, directory: str, count: int) -> tuple[float, float]:
+    """Seconds for one row, in this process: of the clock and of the processor."""
     large = os.path.join(directory, "large")
     if row == "write_small":
         # New ones: writing over a file costs the file system more than what is measured.
@@ -132,24 +148,24 @@ def work(kind: str, row: str, directory: str, count: int) -> float:
     names = paths(directory, count)
     if kind == "threads":
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            begin = time.perf_counter()
+            used, begin = processor_time(), time.perf_counter()
             if row == "read_large":
                 total = pool.submit(read_large, large).result()
             else:
                 function = read_whole if row == "read_small" else write_whole
                 total = sum(pool.map(function, names))
-            seconds = time.perf_counter() - begin
+            seconds = time.perf_counter() - begin, processor_time() - used
     else:
         loop = _loops.create(kind if kind in _loops.OURS else "asyncio")
         read, write, whole = functions(kind)
 
-        async def main() -> tuple[int, float]:
-            begin = time.perf_counter()
+        async def main() -> tuple[int, tuple[float, float]]:
+            used, begin = processor_time(), time.perf_counter()
             if row == "read_large":
                 total = await whole(large)
             else:
                 total = await many(read if row == "read_small" else write, names)
-            return total, time.perf_counter() - begin
+            return total, (time.perf_counter() - begin, processor_time() - used)
 
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             total, seconds = runner.run(main())
@@ -159,13 +175,17 @@ def work(kind: str, row: str, directory: str, count: int) -> float:
     return seconds
 
 
-def take(kind: str, row: str, directory: str, count: int) -> float:
+def take(kind: str, row: str, directory: str, count: int) -> tuple[float, float]:
     """The same in a process of its own."""
+    if row in ("write_small", "rewrite_small"):
+        # What the one before left to be written.
+        os.sync()
     command = [sys.executable, __file__, "--work", kind, row, directory, str(count)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise SystemExit(f"{kind}: {row} failed:\n{result.stderr}")
-    return float(result.stdout)
+    clock, processor = map(float, result.stdout.split())
+    return clock, processor
 
 
 def prepare(directory: str, count: int, mebibytes: int) -> None:
@@ -178,6 +198,23 @@ def prepare(directory: str, count: int, mebibytes: int) -> None:
     os.sync()
 
 
+def file_system(directory: str) -> str:
+    """Its type, as far as the system tells."""
+    found = ("", "")
+    with open("/proc/self/mounts") as mounts:
+        for line in mounts:
+            _, place, kind = line.split()[:3]
+            if os.path.commonpath([place, directory]) == place and len(place) >= len(found[0]):
+                found = place, kind
+    return found[1]
+
+
+def on_a_disk() -> str:
+    """Where temporary files are not in memory, if there is such a place."""
+    places = [os.path.realpath(place) for place in (tempfile.gettempdir(), "/var/tmp", ".")]
+    return next((place for place in places if file_system(place) not in IN_MEMORY), places[0])
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000, help="small files")
@@ -185,7 +222,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--directory", help="where the files are made; a temporary one by default")
+    parser.add_argument("--directory", help="where the files are made; by default on a disk")
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -194,7 +231,7 @@ def main() -> None:
     options = parse()
     if options.work:
         kind, row, directory, count = options.work
-        print(work(kind, row, directory, int(count)))
+        print(*work(kind, row, directory, int(count)))
         return
     kinds = [
         kind
@@ -203,13 +240,18 @@ def main() -> None:
     ]
     against = "aiofiles" if "aiofiles" in kinds else "threads"
     lines = []
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+    place = os.path.realpath(options.directory or on_a_disk())
+    with tempfile.TemporaryDirectory(dir=place) as directory:
         prepare(directory, options.count, options.size_mib)
         for row in options.rows.split(","):
             seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+            used: dict[str, list[float]] = {kind: [] for kind in kinds}
             for number in range(options.rounds):
                 for kind in kinds if number % 2 == 0 else reversed(kinds):
-                    seconds[kind].append(take(kind, row, directory, options.count))
+                    clock, processor = take(kind, row, directory, options.count)
+                    seconds[kind].append(clock)
+                    used[kind].append(processor)
+            unit = 1 if row == "read_large" else options.count
             for kind in kinds:
                 ratios = [
                     other / own
@@ -220,11 +262,13 @@ def main() -> None:
                         row,
                         kind,
                         f"{statistics.median(seconds[kind]):.3f} s",
+                        f"{statistics.median(used[kind]) / unit * 1e6:.0f} us",
                         f"x{statistics.median(ratios):.2f}"
                         f" [{min(ratios):.2f}-{max(ratios):.2f}]",
                     ]
                 )
-    print(_report.table(lines, ["row", "by", "median", f"speed, {against} = 1"]))
+    print(f"{options.count} files of {len(CONTENT)} bytes on {file_system(place)}, medians")
+    print(_report.table(lines, ["row", "by", "clock", "CPU", f"speed, {against} = 1"]))
 
 
 if __name__ == "__main__":
