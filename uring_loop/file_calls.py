@@ -20,10 +20,10 @@ from collections.abc import Callable
 from typing import Any
 
 try:
-    from . import operations
+    from ._core import file_address
 except ImportError:
     # No compiled modules on this platform: threads only.
-    operations = None  # type: ignore[assignment]
+    file_address = None
 
 # linux/io_uring.h
 OP_FSYNC = 3
@@ -317,22 +317,26 @@ class Calls:
 
 
 _by_loop: weakref.WeakKeyDictionary[Any, Calls] = weakref.WeakKeyDictionary()
+# Those that were asked for last: most programs have one loop.
+_latest: Calls | None = None
 
 
 def calls() -> Calls:
     """The calls of the running loop."""
+    global _latest
     loop = asyncio.get_running_loop()
-    found = _by_loop.get(loop)
-    if found is None:
-        found = _by_loop[loop] = Calls(loop)
+    found = _latest
+    if found is None or found._loop() is not loop:
+        found = _by_loop.get(loop)
+        if found is None:
+            found = _by_loop[loop] = Calls(loop)
+        _latest = found
     return found
 
 
 def borrow(buffer: object) -> tuple[object, int]:
-    """What keeps a buffer where it is, and its address for a request."""
-    if operations is None:
-        return None, 0
-    return operations.borrow(buffer)
+    """What keeps a buffer that nobody resizes where it is, and its address for a request."""
+    return buffer, 0 if file_address is None else file_address(buffer)
 
 
 def encode_path(path: Any) -> bytes:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import file_calls
-from .file_calls import CALL_BYTES_MAX, OWN_POSITION, Use, calls, encode_path
+from .file_calls import CALL_BYTES_MAX, OWN_POSITION, Use, calls
 
 try:
     from ._core import (
@@ -240,9 +240,8 @@ def adopt(number: int, writable: bool, closes: bool, path: Any) -> tuple[Descrip
     return descriptor, device
 
 
-async def open_path(path: Any, flags: int, writable: bool) -> Descriptor:
-    """Open a path as open(2) does, with permissions 0o666."""
-    encoded = encode_path(path)
+async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> Descriptor:
+    """Open a path, and as the kernel has it, as open(2) does, with permissions 0o666."""
     fifo = False
     if file_open_now is not None:
         found = file_open_now(encoded, flags, _local_devices)

@@ -15,6 +15,7 @@ For code written for aiofiles or anyio it takes one import:
 
 from __future__ import annotations
 
+import functools
 import io
 import os as _os
 import warnings
@@ -25,6 +26,7 @@ from typing import Any
 from . import file_descriptor
 from . import paths as os
 from .file_binary import BinaryFile
+from .file_calls import encode_path
 from .file_text import TextFile
 
 __all__ = ["BinaryFile", "TextFile", "open", "open_file", "os"]
@@ -72,9 +74,10 @@ def open(
 
     opener: is called in a thread.
     """
+    encoded = b""
     if not isinstance(file, int):
         file = _os.fspath(file)
-        file_descriptor.encode_path(file)
+        encoded = encode_path(file)
         if not closefd:
             raise ValueError("Cannot use closefd=False with file name")
     elif file < 0:
@@ -92,7 +95,7 @@ def open(
             RuntimeWarning,
             stacklevel=2,
         )
-    return Opening(file, mode, flags, buffering, text, newline, closefd, opener)
+    return Opening(file, encoded, mode, flags, buffering, text, newline, closefd, opener)
 
 
 open_file = open
@@ -100,6 +103,7 @@ open_file = open
 
 async def _open(
     file: Any,
+    encoded: bytes,
     mode: str,
     flags: int,
     buffering: int,
@@ -115,7 +119,7 @@ async def _open(
     elif opener is not None:
         descriptor = await file_descriptor.open_with(opener, file, flags, writable)
     else:
-        descriptor = await file_descriptor.open_path(file, flags, writable)
+        descriptor = await file_descriptor.open_path(file, encoded, flags, writable)
     try:
         if "+" in mode and buffering != 0 and not descriptor.seekable:
             raise io.UnsupportedOperation("File or stream is not seekable.")
@@ -137,6 +141,7 @@ async def _open(
     return TextFile(binary, mode, text.encoding, text.errors or "strict", newline, line_buffering)
 
 
+@functools.lru_cache(maxsize=64)
 def _raw_mode(mode: str) -> str:
     """The mode as io's raw files say it: the kind, "b" and whether it does both."""
     kind = next(letter for letter in "xarw" if letter in mode)

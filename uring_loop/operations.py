@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from . import _debug
-from ._driver import ffi
 
 if TYPE_CHECKING:
     from .loop import EventLoop
@@ -118,12 +117,6 @@ def _completed(
         future.set_exception(os_error(result))
     else:
         future.set_result(result)
-
-
-def borrow(buffer: object) -> tuple[object, int]:
-    """What keeps a buffer where it is, and its address."""
-    held = ffi.from_buffer(buffer)
-    return held, int(ffi.cast("uintptr_t", held))
 
 
 async def poll(loop: EventLoop, descriptor: int, events: int) -> int:

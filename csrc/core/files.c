@@ -260,7 +260,24 @@ static PyObject *file_close_now(PyObject *Py_UNUSED(module), PyObject *descripto
 	Py_RETURN_TRUE;
 }
 
+PyDoc_STRVAR(file_address_doc,
+"file_address($module, buffer, /)\n--\n\n"
+"Where the memory of bytes, or of what nobody resizes, is.");
+
+static PyObject *file_address(PyObject *Py_UNUSED(module), PyObject *buffer)
+{
+	Py_buffer view;
+	PyObject *address;
+
+	if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0)
+		return NULL;
+	address = PyLong_FromVoidPtr(view.buf);
+	PyBuffer_Release(&view);
+	return address;
+}
+
 PyMethodDef file_functions[] = {
+	{"file_address", file_address, METH_O, file_address_doc},
 	{"file_open_now", file_open_now, METH_VARARGS, file_open_now_doc},
 	{"file_status_now", file_status_now, METH_O, file_status_now_doc},
 	{"file_is_local", file_is_local, METH_O, file_is_local_doc},
