@@ -596,14 +596,22 @@ class BinaryFile:
         await self._serial.enter()
         try:
             await self._flush()
+        except GeneratorExit:
+            # The loop has gone: letting go of the file writes and closes it.
+            raise
+        except BaseException:
+            await self._close_descriptor()
+            raise
+        await self._close_descriptor()
+
+    async def _close_descriptor(self) -> None:
+        try:
+            if not self._descriptor.closes:
+                self._place_descriptor()
+            await self._descriptor.close()
         finally:
-            try:
-                if not self._descriptor.closes:
-                    self._place_descriptor()
-                await self._descriptor.close()
-            finally:
-                self._closed = True
-                self._leave()
+            self._closed = True
+            self._leave()
 
     async def __aenter__(self) -> Any:
         self._check_open()

@@ -1,9 +1,10 @@
-"""Who makes a file's system call: the kernel's ring, or a thread.
+"""Who makes a file's system call: the loop's driver, or the default executor.
 
 A call names the ring's operation and a function that does the same in a thread.
-The ring is asked first; a driver or a kernel that has no such operation says so
-at once, and from then on that loop uses its default executor for it.  A loop
-that is not ours has no ring to ask.  So this works on any asyncio loop.
+The driver is asked first (its selector has threads for this); one that has no
+such operation says so at once, and from then on that loop uses its default
+executor for it.  What might wait for others it leaves to the executor as well.
+A loop that is not ours has no driver to ask.  So this works on any asyncio loop.
 
 Cancelling a caller asks the kernel to end the operation and does not wait for
 it: what it borrows stays held, and `Use` counts it, until it has really ended.

@@ -3,9 +3,9 @@
     async with uring_loop.open("data.txt") as file:
         async for line in file: ...
 
-On the ring these are submissions; elsewhere, and on any other asyncio loop, the
-default executor's threads.  What is in the kernel's memory already is read at
-once on all of them.
+On the ring these are submissions, on the selector threads of its own make the
+calls; on any other asyncio loop the default executor's do.  What is in the
+kernel's memory already is read at once on all of them.
 
 For code written for aiofiles or anyio it takes one import:
 

@@ -1,7 +1,8 @@
 """What `os` does with paths and descriptors, awaited.
 
 The names, arguments, results and errors are those of `os`.  What the ring has
-an operation for is one; the rest runs in the default executor's threads.
+an operation for is one, and so it is on the selector, which has threads for them;
+the rest runs in the default executor's.
 
 `dir_fd` and its kin are taken where `os` takes them.
 """

@@ -713,3 +713,61 @@ def test_any_order_of_calls_does_what_io_does(loop, tmp_path, mode, buffering, s
 
     run(loop, main())
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_close_that_cannot_write_all_says_so_to_each_caller_and_closes(loop, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        file = await uring_loop.open(path, "wb")
+        number = file.fileno()
+        await file.write(b"x" * 10_000)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            results = await asyncio.gather(file.close(), file.close(), return_exceptions=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [result.errno for result in results] == [errno.EFBIG] * 2
+        assert file.closed
+        await file.close()
+        with pytest.raises(OSError):
+            os.fstat(number)
+
+    run(loop, main())
+    assert path.read_bytes() == b"x" * 4096
+
+
+def test_many_chunks_and_a_close_leave_them_in_order(loop, tmp_path):
+    async def write(number):
+        file = await uring_loop.open(tmp_path / f"{number}", "wb")
+        for part in range(20):
+            await file.write(b"%d," % part)
+        await asyncio.gather(file.close(), file.close())
+
+    async def main():
+        await asyncio.gather(*[write(number) for number in range(100)])
+
+    run(loop, main())
+    expected = b"".join(b"%d," % part for part in range(20))
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {expected}
+
+
+def test_loop_that_ends_while_a_file_closes_loses_nothing(make_loop, tmp_path):
+    path = tmp_path / "file"
+    loop = make_loop()
+
+    async def main():
+        file = await uring_loop.open(path, "wb")
+        await file.write(b"x" * 1000)
+        closing = asyncio.ensure_future(file.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        return file
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        file = run(loop, main())
+        loop.close()
+        file.__del__()
+    assert path.read_bytes() == b"x" * 1000
