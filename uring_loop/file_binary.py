@@ -126,10 +126,10 @@ class BinaryFile:
     async def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer only at the end; all that is left by default."""
         size = -1 if size is None else operator.index(size)
-        if is_turn_due(max(size, 0)):
-            await asyncio.sleep(0)
         await self._enter("read")
         try:
+            if is_turn_due(max(size, 0)):
+                await asyncio.sleep(0)
             if self._buffered or size < 0:
                 return await self._read(size)
             return await self._read_some(size)
@@ -156,10 +156,10 @@ class BinaryFile:
         was cancelled.
         """
         with memoryview(buffer).cast("B") as view:
-            if is_turn_due(len(view)):
-                await asyncio.sleep(0)
             await self._enter("readinto")
             try:
+                if is_turn_due(len(view)):
+                    await asyncio.sleep(0)
                 if self._index == len(self._buffer) and len(view) >= self._read_ahead:
                     await self._flush()
                     count = self._descriptor.read_into_now(view, self._position)
@@ -193,10 +193,10 @@ class BinaryFile:
     async def readline(self, size: int | None = -1, /) -> bytes:
         """Up to the end of the line, `size` bytes at most."""
         size = -1 if size is None else operator.index(size)
-        if is_turn_due(0):
-            await asyncio.sleep(0)
         await self._enter("readline")
         try:
+            if is_turn_due(0):
+                await asyncio.sleep(0)
             return await self._readline(size)
         finally:
             self._leave()

@@ -123,10 +123,10 @@ class TextFile:
     async def readline(self, size: int | None = -1, /) -> str:
         """Up to the end of the line, `size` characters at most."""
         size = -1 if size is None else operator.index(size)
-        if is_turn_due(0):
-            await asyncio.sleep(0)
         await self._enter(reading=True)
         try:
+            if is_turn_due(0):
+                await asyncio.sleep(0)
             return await self._readline(size)
         finally:
             self._serial.leave()

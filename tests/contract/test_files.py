@@ -360,7 +360,13 @@ def test_a_closed_file_refuses_everything(loop, path):
     run(loop, main())
 
 
-def test_calls_that_use_the_position_run_in_the_order_they_were_made(loop, path):
+@pytest.mark.parametrize("before", [0, 62, 63, 64, 65])
+def test_calls_that_use_the_position_run_in_the_order_they_were_made(
+    loop, path, before, monkeypatch
+):
+    # So many calls after which one lets the loop turn first.
+    monkeypatch.setattr(file_calls, "_units", before)
+
     async def main():
         async with uring_loop.open(path, "r+b") as file:
             results = await asyncio.gather(
