@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -71,11 +73,13 @@ def is_turn_due(size: int) -> bool:
 class Use:
     """What is under way on one descriptor, which must stay open until then."""
 
-    __slots__ = ("_quiet", "_settled", "abandoned", "pending")
+    __slots__ = ("_quiet", "_settled", "abandoned", "pending", "threads")
 
     def __init__(self) -> None:
         self.pending = 0
         self.abandoned = 0
+        # Those of the calls that are a thread's; most files never have any.
+        self.threads: tuple[_Call, ...] = ()
         # Few files ever have any.
         self._quiet: tuple[Callable[[], object], ...] = ()
         self._settled: tuple[Callable[[], object], ...] = ()
@@ -93,6 +97,15 @@ class Use:
             self._settled += (callback,)
         else:
             callback()
+
+    def when_settled_anywhere(self, callback: Callable[[], object]) -> None:
+        """The same, also when the loop is closed before its threads' calls report to it.
+
+        For what was forgotten: no call is made any more. Calls back in whatever thread.
+        """
+        self.when_settled(callback)
+        for call in self.threads:
+            call.end_with_thread()
 
     def ended(self, abandoned: bool) -> None:
         """One call has ended."""
@@ -145,10 +158,61 @@ class Serial:
         self.busy = False
 
 
+# A forgotten file's calls end in their threads, and perhaps in the loop as well.  One that may be
+# entered again: a finalizer enters it, too.
+_ending = threading.RLock()
+
+
+class _InThread:
+    """A function for a thread, and whether the thread is through with it."""
+
+    __slots__ = ("_callback", "_function", "_over")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._callback: Callable[[], object] | None = None
+        self._over = False
+
+    def __call__(self) -> Any:
+        try:
+            return self._function()
+        finally:
+            self._end()
+
+    def when_over(self, callback: Callable[[], object]) -> None:
+        """Call back once, from that thread, or now."""
+        with _ending:
+            if not self._over:
+                self._callback = callback
+                return
+        callback()
+
+    def _end(self) -> None:
+        with _ending:
+            self._over = True
+            callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    def __del__(self) -> None:
+        # An executor that was shut down lets go of what it never began.
+        self._end()
+
+
 class _Call:
     """One call under way, on the ring or in a thread."""
 
-    __slots__ = ("_late", "_loop", "_over", "_undone", "_use", "_value", "abandoned", "waiter")
+    __slots__ = (
+        "_late",
+        "_loop",
+        "_over",
+        "_thread",
+        "_undone",
+        "_use",
+        "_value",
+        "abandoned",
+        "waiter",
+    )
 
     def __init__(
         self,
@@ -166,6 +230,7 @@ class _Call:
         self._value = value
         self._late = late
         self._undone = undone
+        self._thread: _InThread | None = None
         if use is not None:
             use.pending += 1
 
@@ -190,10 +255,27 @@ class _Call:
             self._undone()
         self.ended()
 
+    def in_thread(self, function: Callable[[], Any]) -> _InThread:
+        """What the thread is to call."""
+        self._thread = _InThread(function)
+        if self._use is not None:
+            self._use.threads += (self,)
+        return self._thread
+
+    def end_with_thread(self) -> None:
+        """End as soon as the thread is through, without the loop."""
+        if self._thread is not None:
+            self._thread.when_over(self.ended)
+
     def ended(self) -> None:
         """Nothing more comes of it."""
-        self._over = True
+        with _ending:
+            if self._over:
+                return
+            self._over = True
         if self._use is not None:
+            if self._thread is not None:
+                self._use.threads = tuple(c for c in self._use.threads if c is not self)
             self._use.ended(self.abandoned)
 
     def ring_ended(self, result: int, flags: int) -> None:
@@ -305,7 +387,8 @@ class Calls:
             await readiness(*ready)
         call = _Call(loop, use, None, late, None)
         try:
-            future = loop.run_in_executor(None, function, *arguments)
+            function = call.in_thread(functools.partial(function, *arguments))
+            future = loop.run_in_executor(None, function)
         except BaseException:
             call.ended()
             raise

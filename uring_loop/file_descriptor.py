@@ -210,7 +210,7 @@ class Descriptor:
         number, self.number = self.number, -1
         if number >= 0 and self.closes:
             # A call that was abandoned may not have begun, in a queue of the executor's.
-            self.use.when_settled(functools.partial(os.close, number))
+            self.use.when_settled_anywhere(functools.partial(os.close, number))
 
 
 def _can_seek(number: int) -> bool:

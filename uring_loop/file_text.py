@@ -348,7 +348,7 @@ class TextFile:
                 if cookie != 0:
                     raise io.UnsupportedOperation("can't do nonzero end-relative seeks")
                 cookie = await self.buffer.seek(0, os.SEEK_END)
-                self._restart(cookie)
+                self._restart(cookie == 0)
                 if self._decoder is not None:
                     self._decoder.reset()
                 return cookie
@@ -367,7 +367,8 @@ class TextFile:
         rest, feed = divmod(rest, _WORD)
         need_end, skip = divmod(rest, _WORD)
         await self.buffer.seek(position)
-        self._restart(cookie)
+        # As in io, what a decoder had to be fed from the start on counts as the start.
+        self._restart(position == 0 and flags == 0)
         if not self.buffer.readable():
             return
         if cookie == 0:
@@ -385,11 +386,11 @@ class TextFile:
             self._used = skip
             self._chunks = [_Chunk(0, position, flags, data)]
 
-    def _restart(self, position: int) -> None:
+    def _restart(self, at_start: bool) -> None:
         self._forget()
         # The next write makes one that knows where it starts.
         self._encoder = None
-        self._at_start = position == 0
+        self._at_start = at_start
 
     # Closing.
 

@@ -268,6 +268,8 @@ def test_any_order_of_calls_does_what_io_does(
                         expected = outcome_of(getattr(other, name), *arguments)
                         if name != "seek":
                             assert found == expected, (name, arguments)
+                        if expected == (UnicodeDecodeError, None):
+                            return  # where io is then depends on what it had buffered
 
     run(loop, main())
     assert ours.read_bytes() == theirs.read_bytes()
