@@ -39,6 +39,7 @@ __all__ = [
     "TransportSocket",
     "check_ssl_socket",
     "data_refusal",
+    "drops_writes",
     "datagram_sends_empty",
     "extract_stack",
     "format_callback_source",
@@ -101,6 +102,19 @@ def is_debug_mode() -> bool:
 def sendfile_read_size() -> int:
     """What sock_sendfile() reads at a time when it must; looked up at each call: tests set it."""
     return constants.SENDFILE_FALLBACK_READBUFFER_SIZE
+
+
+_TLS_ENDING = (
+    sslproto.SSLProtocolState.FLUSHING,
+    sslproto.SSLProtocolState.SHUTDOWN,
+    sslproto.SSLProtocolState.UNWRAPPED,
+)
+
+
+def drops_writes(transport: Any) -> bool:
+    """Whether a TLS transport drops what is written, because its connection is ending."""
+    protocol = getattr(transport, "_ssl_protocol", None)
+    return getattr(protocol, "_state", None) in _TLS_ENDING
 
 
 def get_running_loop_or_none() -> Any:

@@ -293,6 +293,7 @@ class _FallbackProtocol(asyncio.Protocol):
         self._resume_writing = bool(transport._protocol_paused)
         self._loop = loop
         self._room: asyncio.Future[None] | None = None
+        self._lost: Exception | None = None
         transport.pause_reading()
         transport.set_protocol(self)
         if self._resume_writing:
@@ -300,7 +301,10 @@ class _FallbackProtocol(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the transport has room; ConnectionError when its connection is lost."""
-        if self._transport.is_closing():
+        if self._lost is not None:
+            raise self._lost
+        # A TLS transport whose peer has gone is not closing, says asyncio's.
+        if self._transport.is_closing() or _stdlib.drops_writes(self._transport):
             raise ConnectionError("Connection closed by peer")
         if self._room is not None:
             await self._room
@@ -319,8 +323,9 @@ class _FallbackProtocol(asyncio.Protocol):
         raise RuntimeError("Invalid state: connection should have been established already.")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = exc or ConnectionError("Connection is closed by peer")
         if self._room is not None and not self._room.done():
-            self._room.set_exception(exc or ConnectionError("Connection is closed by peer"))
+            self._room.set_exception(self._lost)
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:

@@ -579,7 +579,9 @@ def test_tls_transport_without_fallback_is_refused(loop, file, contexts):
     run(loop, main())
 
 
-def test_tls_peer_that_is_lost_half_way_is_an_error(loop, huge_file, contexts):
+def test_tls_peer_that_is_lost_half_way_is_an_error(loop, loop_kind, huge_file, contexts):
+    oracle_lacks(loop_kind, True, "now and then it writes the rest into a connection that is gone")
+
     async def main():
         async with over_tls(contexts) as (transport, _, remote):
             task = asyncio.ensure_future(loop.sendfile(transport, huge_file))
