@@ -65,6 +65,7 @@ struct Stream {
 	bool lent;            /* sendfile uses the descriptor: it must stay open */
 	bool readable;        /* the driver waits for our take(); it comes after `kept` */
 	uint32_t losses;      /* writes since the connection was lost */
+	uint32_t take_size;   /* bulk: the largest receive of late; 0 before the first */
 
 	/* Received while reading was paused, in order. */
 	PyObject *kept;       /* owned list of bytes, or NULL */

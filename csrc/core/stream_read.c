@@ -16,11 +16,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #define KEPT_BYTES_MAX (64 * 1024)
-/* The largest receive, and the one that is tried when the socket does not say. */
+/* The largest receive, and the first. */
 #define TAKE_BYTES_MAX (256 * 1024)
+#define TAKE_BYTES_FIRST (64 * 1024)
 
 /* ---- keeping ------------------------------------------------------------------ */
 
@@ -292,60 +292,43 @@ static int stream_took_nothing(Stream *self, int result)
 	return stream_received_end(self, result);
 }
 
-/* How large a bytes object what waits in the socket needs. */
-static Py_ssize_t stream_take_size(Stream *self)
+/*
+ * How large a bytes object the next receive will need, by those before it.  A
+ * wrong guess costs a second data_received(), or a shrunk object; to ask the
+ * socket (FIONREAD) would cost a system call for each receive.
+ */
+static size_t stream_take_size(const Stream *self)
 {
-	int waiting;
-
-	if (ioctl(self->fd, FIONREAD, &waiting) < 0 || waiting <= 0 ||
-	    waiting >= TAKE_BYTES_MAX)
-		return TAKE_BYTES_MAX;
-	/* One more: a receive that does not fill its buffer has drained the socket. */
-	return waiting + 1;
+	return self->take_size != 0 ? self->take_size : TAKE_BYTES_FIRST;
 }
 
-static int stream_take_bytes(Stream *self)
+static void stream_note_taken(Stream *self, size_t taken)
 {
-	const char *message = "Fatal read error on socket transport";
-	Py_ssize_t size = stream_take_size(self);
-	PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
-	struct iovec iov;
-	int result;
+	size_t faded = self->take_size - self->take_size / 8;
 
-	if (unlikely(bytes == NULL))
-		return stream_fatal(self, message);
-	iov = (struct iovec){PyBytes_AS_STRING(bytes), (size_t)size};
-	result = self->loop->table->take(self->loop->driver, self->receive.token, &iov, 1);
-	if (unlikely(result <= 0)) {
-		Py_DECREF(bytes);
-		return stream_took_nothing(self, result);
-	}
-	if (result < size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
-		return stream_fatal(self, message);
-	return stream_deliver_bytes(self, bytes);
+	self->take_size = (uint32_t)(taken > faded ? taken : faded);
 }
 
 /*
- * Receive into the protocol's buffer, and what it does not hold, up to the
- * largest receive, into the loop's: a small buffer costs no call more.
+ * Receive into the memory that the protocol gets, and what it does not hold, up
+ * to the largest receive, into the loop's: little room costs no call more.
  */
-static int stream_take_into(Stream *self, Py_buffer *view, size_t *spilled)
+static int stream_take_into(Stream *self, char *data, size_t size, size_t *spilled)
 {
 	Loop *loop = self->loop;
-	struct iovec iov[2] = {{view->buf, (size_t)view->len}};
+	struct iovec iov[2] = {{data, size}};
 	uint32_t count = 1;
 	int result;
 
 	*spilled = 0;
-	if (view->len >= TAKE_BYTES_MAX) {
+	if (size >= TAKE_BYTES_MAX) {
 		iov[0].iov_len = TAKE_BYTES_MAX;
 	} else if (!loop->spilling) {
 		/* Without memory for it the protocol's has to do. */
 		if (loop->spill == NULL)
 			loop->spill = PyMem_Malloc(TAKE_BYTES_MAX);
 		if (loop->spill != NULL)
-			iov[count++] = (struct iovec){loop->spill,
-			                              TAKE_BYTES_MAX - (size_t)view->len};
+			iov[count++] = (struct iovec){loop->spill, TAKE_BYTES_MAX - size};
 	}
 	result = loop->table->take(loop->driver, self->receive.token, iov, count);
 	if (result > 0 && (size_t)result > iov[0].iov_len) {
@@ -353,6 +336,44 @@ static int stream_take_into(Stream *self, Py_buffer *view, size_t *spilled)
 		return (int)iov[0].iov_len;
 	}
 	return result;
+}
+
+/* Deliver what went into the loop's memory; `status` is that of what came before it. */
+static int stream_deliver_spilled(Stream *self, size_t spilled, int status)
+{
+	Loop *loop = self->loop;
+
+	if (likely(status == 0))
+		return stream_deliver(self, loop->spill, spilled);
+	stream_keep_rest(self, loop->spill, spilled);
+	return status;
+}
+
+static int stream_take_bytes(Stream *self)
+{
+	const char *message = "Fatal read error on socket transport";
+	size_t size = stream_take_size(self), spilled;
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+	Loop *loop = self->loop;
+	int result, status;
+
+	if (unlikely(bytes == NULL))
+		return stream_fatal(self, message);
+	result = stream_take_into(self, PyBytes_AS_STRING(bytes), size, &spilled);
+	if (unlikely(result <= 0)) {
+		Py_DECREF(bytes);
+		return stream_took_nothing(self, result);
+	}
+	stream_note_taken(self, (size_t)result + spilled);
+	if ((size_t)result < size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
+		return stream_fatal(self, message);
+	if (likely(spilled == 0))
+		return stream_deliver_bytes(self, bytes);
+	loop->spilling = true;
+	status = stream_deliver_bytes(self, bytes);
+	status = stream_deliver_spilled(self, spilled, status);
+	loop->spilling = false;
+	return status;
 }
 
 static int stream_take_to_buffer(Stream *self)
@@ -367,7 +388,7 @@ static int stream_take_to_buffer(Stream *self)
 		/* get_buffer() closed the transport. */
 		PyBuffer_Release(&view);
 	} else if (likely(status == 0)) {
-		result = stream_take_into(self, &view, &spilled);
+		result = stream_take_into(self, view.buf, (size_t)view.len, &spilled);
 		PyBuffer_Release(&view);
 		if (unlikely(result <= 0)) {
 			status = stream_took_nothing(self, result);
@@ -376,10 +397,7 @@ static int stream_take_to_buffer(Stream *self)
 		} else {
 			loop->spilling = true;
 			status = stream_buffer_updated(self, protocol, (size_t)result);
-			if (likely(status == 0))
-				status = stream_deliver(self, loop->spill, spilled);
-			else
-				stream_keep_rest(self, loop->spill, spilled);
+			status = stream_deliver_spilled(self, spilled, status);
 			loop->spilling = false;
 		}
 	} else if (status < 0 && self->state == STREAM_OPEN) {

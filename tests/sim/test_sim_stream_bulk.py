@@ -53,14 +53,31 @@ def test_more_than_the_largest_take_arrives_in_several_turns(sim, connected):
     assert protocol.received == bytes(range(256)) * 2048
 
 
-def test_more_than_the_socket_said_arrives_in_the_next_turn(sim, connected):
+def test_more_than_was_guessed_arrives_in_one_turn_and_then_in_one_call(sim, connected):
     _, protocol, wire = connected()
-    wire.peer.send(b"12345")  # what FIONREAD says
-    sim.driver.arrive(wire.fd, b"0123456789")
+    blob = bytes(range(256)) * 400
+    sim.driver.arrive(wire.fd, blob)
     sim.turns(1)
-    assert protocol.received == b"012345"
+    assert protocol.received == blob
+    assert (sim.driver.takes, protocol.calls.count("data_received")) == (1, 2)
+    sim.driver.arrive(wire.fd, blob)
+    sim.turns(1)
+    assert protocol.received == blob * 2
+    assert (sim.driver.takes, protocol.calls.count("data_received")) == (2, 3)
+
+
+def test_pausing_in_the_guessed_part_keeps_the_rest_in_order(sim, connected):
+    _, protocol, wire = connected()
+    blob = bytes(range(256)) * 400
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    sim.driver.arrive(wire.fd, blob)
+    sim.turns(1)
+    assert 0 < len(protocol.received) < len(blob)
+    assert blob.startswith(protocol.received)
+    del protocol.hooks["data_received"]
+    protocol.resume()
     sim.settle()
-    assert protocol.received == b"0123456789"
+    assert protocol.received == blob
 
 
 def test_bulk_larger_than_the_protocols_buffer_arrives_in_one_turn(sim, connected):
