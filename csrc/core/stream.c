@@ -256,14 +256,9 @@ int stream_close(Stream *self)
 	stream_settle_sent(self);
 	if (self->chunk_count > 0 && self->in_flight == 0 && stream_flush_now(self) < 0)
 		return -1;
-	if (self->chunk_count > 0 || self->state != STREAM_CLOSING)
-		return 0;
-	if (self->protocol_paused && !self->loop->closed) {
-		/* It is resumed first, and may still write: SSLProtocol does. */
-		stream_mark_dirty(self);
-		return 0;
-	}
-	return stream_lose(self, Py_None);
+	if (self->chunk_count == 0 && self->state == STREAM_CLOSING)
+		return stream_lose(self, Py_None);
+	return 0;
 }
 
 /* ---- the beginning -------------------------------------------------------------------- */

@@ -116,7 +116,11 @@ static uint32_t stream_gather(Stream *self, struct iovec *iov)
 	return (uint32_t)count;
 }
 
-void stream_mark_dirty(Stream *self)
+/*
+ * See to it in the next turn that what is queued is sent, and that what waits
+ * for an empty queue happens.
+ */
+static void stream_mark_dirty(Stream *self)
 {
 	if (self->is_dirty || self->in_flight > 0 || self->loop->closed)
 		return;
