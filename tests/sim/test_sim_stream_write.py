@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import os
-import random
 import sys
 
 import pytest
@@ -238,30 +237,6 @@ def test_flow_control_method_raising_is_reported_and_the_connection_goes_on(sim,
     sim.loop.contexts.clear()
     assert len(wire.received) == HIGH + 1
     assert not transport.is_closing()
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_send_that_has_ended_is_over_for_who_hears_of_something_else_first(sim, seed):
-    """Its completion lies in the driver, or in the core's batch behind the receive's."""
-
-    class Asking(Recorder):
-        def data_received(self, data):
-            super().data_received(data)
-            sizes.append(self.transport.get_write_buffer_size())
-            self.transport.write(b"second")
-
-    sizes = []
-    transport, _, wire = sim.connect(Asking)
-    sim.driver.random = random.Random(seed)
-    sim.driver.hold_sends = True
-    sim.within(transport.write, b"first")
-    sim.driver.arrive(wire.fd, b"data")
-    sim.driver.sent(wire.fd)
-    sim.turns(2)
-    assert sizes == [0]
-    sim.driver.sent(wire.fd)
-    sim.settle()
-    assert wire.received == b"firstsecond"
 
 
 def test_get_write_buffer_size_that_empties_a_paused_queue_still_resumes(sim):
