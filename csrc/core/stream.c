@@ -226,7 +226,6 @@ int stream_force_close(Stream *self, PyObject *exception)
 
 	if (self->state >= STREAM_LOST)
 		return 0;
-	stream_settle_sent(self);
 	/* asyncio has sent this already, inside write().  A failure has aborted us. */
 	if (self->in_flight == 0 && self->chunk_count > 0) {
 		if (stream_flush_now(self) < 0)
@@ -253,7 +252,6 @@ int stream_close(Stream *self)
 		return 0;
 	self->state = STREAM_CLOSING;
 	stream_stop_reading(self);
-	stream_settle_sent(self);
 	if (self->chunk_count > 0 && self->in_flight == 0 && stream_flush_now(self) < 0)
 		return -1;
 	if (self->chunk_count == 0 && self->state == STREAM_CLOSING)

@@ -148,8 +148,6 @@ PyObject *stream_is_reading(Stream *self, PyObject *ignored);
 int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 /* Offer what is queued to the kernel now, with a plain system call. */
 int stream_flush_now(Stream *self);
-/* A send that has ended, but is not dispatched yet, is over. */
-void stream_settle_sent(Stream *self);
 /* Drop what is queued and not in flight. */
 void stream_drop_queue(Stream *self);
 int stream_maybe_pause_protocol(Stream *self);

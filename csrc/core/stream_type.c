@@ -103,7 +103,6 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 		PyErr_SetString(PyExc_RuntimeError, "Transport is closed");
 		return NULL;
 	}
-	stream_settle_sent(self);
 	if (self->is_dirty && self->in_flight == 0 && self->state < STREAM_LOST &&
 	    stream_flush_now(self) < 0)
 		return NULL;
