@@ -132,6 +132,11 @@ struct sink {
  * False: its terminal completion is still to be dispatched.
  */
 bool sink_cancel(Loop *loop, struct sink *sink);
+/*
+ * What the sink's send has sent, if it has ended: then the sink was dropped, and
+ * is told nothing.  Otherwise < 0.
+ */
+int sink_outcome(Loop *loop, struct sink *sink);
 void sink_hold(Loop *loop, struct sink *sink);
 void sink_drop(struct sink *sink);            /* may free the holder */
 void sink_weaken(struct sink *sink);          /* may free the holder */

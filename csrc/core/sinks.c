@@ -66,6 +66,30 @@ bool sink_cancel(Loop *self, struct sink *sink)
 	return true;
 }
 
+int sink_outcome(Loop *self, struct sink *sink)
+{
+	int result, i;
+
+	/* The driver is in the hands of the thread that runs the loop. */
+	if (self->table == NULL || (self->running && self->thread != PyThread_get_thread_ident()))
+		return -EINPROGRESS;
+	result = self->table->outcome(self->driver, sink->token);
+	for (i = self->batch_next; result < 0 && i < self->batch_count; i++) {
+		struct ul_completion *completion = &self->batch[i];
+
+		if (completion->token != sink->token || completion->flags != 0 ||
+		    completion->result < 0)
+			continue;
+		result = completion->result;
+		self->batch_count--;
+		memmove(completion, completion + 1,
+		        (size_t)(self->batch_count - i) * sizeof(*completion));
+	}
+	if (result >= 0)
+		sink_drop(sink);
+	return result;
+}
+
 void loop_close_fd(Loop *self, int fd)
 {
 	if (self->table == NULL) {

@@ -227,12 +227,10 @@ int stream_force_close(Stream *self, PyObject *exception)
 	if (self->state >= STREAM_LOST)
 		return 0;
 	/* asyncio has sent this already, inside write().  A failure has aborted us. */
-	if (self->in_flight == 0 && self->chunk_count > 0) {
-		if (stream_flush_now(self) < 0)
-			return -1;
-		if (self->state >= STREAM_LOST)
-			return 0;
-	}
+	if (stream_catch_up(self) < 0)
+		return -1;
+	if (self->state >= STREAM_LOST)
+		return 0;
 	Py_INCREF(self);
 	stream_drop_queue(self);
 	stream_stop_reading(self);
@@ -252,11 +250,16 @@ int stream_close(Stream *self)
 		return 0;
 	self->state = STREAM_CLOSING;
 	stream_stop_reading(self);
-	if (self->chunk_count > 0 && self->in_flight == 0 && stream_flush_now(self) < 0)
+	if (stream_catch_up(self) < 0)
 		return -1;
-	if (self->chunk_count == 0 && self->state == STREAM_CLOSING)
-		return stream_lose(self, Py_None);
-	return 0;
+	if (self->chunk_count > 0 || self->state != STREAM_CLOSING)
+		return 0;
+	if (self->protocol_paused && !self->loop->closed) {
+		/* It is resumed first, and may still write: SSLProtocol does. */
+		stream_mark_dirty(self);
+		return 0;
+	}
+	return stream_lose(self, Py_None);
 }
 
 /* ---- the beginning -------------------------------------------------------------------- */

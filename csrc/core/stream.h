@@ -148,6 +148,19 @@ PyObject *stream_is_reading(Stream *self, PyObject *ignored);
 int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 /* Offer what is queued to the kernel now, with a plain system call. */
 int stream_flush_now(Stream *self);
+/*
+ * See to it in the next turn that what is queued is sent, and that what waits
+ * for an empty queue happens.
+ */
+void stream_mark_dirty(Stream *self);
+/*
+ * Make the queue what asyncio's would be, which sends inside write(): a send that
+ * has ended is over, although its completion is not dispatched yet, and what is
+ * left is offered to the kernel now.  Nothing for a paused protocol: asyncio too
+ * has something queued then, and resumes the protocol before the queue counts as
+ * empty.
+ */
+int stream_catch_up(Stream *self);
 /* Drop what is queued and not in flight. */
 void stream_drop_queue(Stream *self);
 int stream_maybe_pause_protocol(Stream *self);

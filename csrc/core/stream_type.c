@@ -103,13 +103,13 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 		PyErr_SetString(PyExc_RuntimeError, "Transport is closed");
 		return NULL;
 	}
-	if (self->is_dirty && self->in_flight == 0 && self->state < STREAM_LOST &&
-	    stream_flush_now(self) < 0)
+	if (stream_catch_up(self) < 0)
 		return NULL;
 	self->empty_waiter = PyObject_CallMethod((PyObject *)self->loop, "create_future", NULL);
 	if (self->empty_waiter == NULL)
 		return NULL;
-	if (self->chunk_count == 0 && stream_settle_empty_waiter(self) < 0)
+	if (self->chunk_count == 0 && !self->protocol_paused &&
+	    stream_settle_empty_waiter(self) < 0)
 		return NULL;
 	return Py_NewRef(self->empty_waiter);
 }

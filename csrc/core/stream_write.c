@@ -8,8 +8,9 @@
  *
  * What asyncio does inside write() can be observed in three places: the size
  * of the write buffer, pause_writing(), and what happens at the end (close,
- * write_eof).  There the queue is first offered to the kernel with a plain
- * sendmsg(2), so that the answers are asyncio's.
+ * write_eof).  There a send that has ended, and is not dispatched yet, counts as
+ * ended, and the queue is first offered to the kernel with a plain sendmsg(2),
+ * so that the answers are asyncio's.
  */
 #include "stream.h"
 
@@ -115,6 +116,37 @@ static uint32_t stream_gather(Stream *self, struct iovec *iov)
 	return (uint32_t)count;
 }
 
+void stream_mark_dirty(Stream *self)
+{
+	if (self->is_dirty || self->in_flight > 0 || self->loop->closed)
+		return;
+	/* The list owns a reference: a write must not be lost with its transport. */
+	Py_INCREF(self);
+	self->is_dirty = true;
+	self->next_dirty = NULL;
+	*self->loop->dirty_tail = self;
+	self->loop->dirty_tail = &self->next_dirty;
+}
+
+/* A send that has ended, but is not dispatched yet, is over. */
+static void stream_settle_sent(Stream *self)
+{
+	int sent;
+
+	if (self->in_flight == 0)
+		return;
+	/* The send's reference goes, and the dirty list's comes. */
+	Py_INCREF(self);
+	sent = sink_outcome(self->loop, &self->send);
+	if (sent >= 0) {
+		self->in_flight = 0;
+		stream_consume(self, (size_t)sent);
+		/* What follows from that follows in the next turn. */
+		stream_mark_dirty(self);
+	}
+	Py_DECREF(self);
+}
+
 /* ---- flow control ---------------------------------------------------------------- */
 
 static int stream_call_protocol(Stream *self, PyObject *method, PyObject *context,
@@ -150,12 +182,10 @@ int stream_maybe_pause_protocol(Stream *self)
 	if (self->queued_bytes <= self->high_water || self->protocol_paused)
 		return 0;
 	/* Nobody pauses for bytes that the kernel would have taken at once. */
-	if (self->in_flight == 0) {
-		if (stream_flush_now(self) < 0)
-			return -1;
-		if (self->queued_bytes <= self->high_water || self->state >= STREAM_LOST)
-			return 0;
-	}
+	if (stream_catch_up(self) < 0)
+		return -1;
+	if (self->queued_bytes <= self->high_water || self->state >= STREAM_LOST)
+		return 0;
 	self->protocol_paused = true;
 	Py_XSETREF(self->write_context, PyContext_CopyCurrent());
 	if (self->write_context == NULL)
@@ -181,22 +211,6 @@ static int stream_maybe_resume_protocol(Stream *self)
 }
 
 /* ---- sending ------------------------------------------------------------------------ */
-
-/*
- * See to it in the next turn that what is queued is sent, and that what waits
- * for an empty queue happens.
- */
-static void stream_mark_dirty(Stream *self)
-{
-	if (self->is_dirty || self->in_flight > 0 || self->loop->closed)
-		return;
-	/* The list owns a reference: a write must not be lost with its transport. */
-	Py_INCREF(self);
-	self->is_dirty = true;
-	self->next_dirty = NULL;
-	*self->loop->dirty_tail = self;
-	self->loop->dirty_tail = &self->next_dirty;
-}
 
 int stream_settle_empty_waiter(Stream *self)
 {
@@ -318,6 +332,14 @@ int stream_flush_now(Stream *self)
 			return 0;
 	}
 	return 0;
+}
+
+int stream_catch_up(Stream *self)
+{
+	if (self->protocol_paused || self->state >= STREAM_LOST)
+		return 0;
+	stream_settle_sent(self);
+	return self->in_flight == 0 ? stream_flush_now(self) : 0;
 }
 
 /* As stream_send_failed(), from where the stream's context is not entered. */
@@ -648,7 +670,7 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 	if (self->state != STREAM_OPEN || self->eof)
 		Py_RETURN_NONE;
 	self->eof = true;
-	if (self->chunk_count > 0 && self->in_flight == 0 && stream_flush_now(self) < 0)
+	if (stream_catch_up(self) < 0)
 		return NULL;
 	if (self->chunk_count == 0 && self->state == STREAM_OPEN && stream_shut_down(self) != 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
@@ -657,8 +679,7 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 
 PyObject *stream_get_write_buffer_size(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (self->is_dirty && self->in_flight == 0 && self->state < STREAM_LOST &&
-	    stream_flush_now(self) < 0)
+	if (stream_catch_up(self) < 0)
 		return NULL;
 	return PyLong_FromSize_t(self->queued_bytes);
 }

@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 8
+#define UL_ABI 9
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -206,6 +206,12 @@ struct ul_table {
 	 * with the result that won the race.  -ENOENT: no such operation.
 	 */
 	int (*cancel)(struct ul_driver *driver, ul_token token);
+	/*
+	 * The bytes that a send in flight has sent, if it has ended already: no
+	 * completion of it follows.  -EINPROGRESS: it has not, or has failed, or
+	 * its completion was harvested.
+	 */
+	int (*outcome)(struct ul_driver *driver, ul_token token);
 	/*
 	 * Whether a cancelled operation names its descriptor no more, although
 	 * its terminal completion may still wait for harvest().

@@ -266,6 +266,14 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	return 0;
 }
 
+/* Sends end in the verb, or in harvest(). */
+static int selector_outcome(struct ul_driver *driver, ul_token token)
+{
+	(void)driver;
+	(void)token;
+	return -EINPROGRESS;
+}
+
 /* What is done here is done with its descriptor. */
 static bool selector_released(struct ul_driver *driver, ul_token token)
 {
@@ -407,6 +415,7 @@ const struct ul_table ul_selector_table = {
 	.splice = ul_selector_splice,
 	.submit = ul_selector_submit,
 	.cancel = selector_cancel,
+	.outcome = selector_outcome,
 	.released = selector_released,
 	.close = selector_close,
 	.watch = selector_watch,

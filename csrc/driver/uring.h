@@ -81,6 +81,8 @@ enum {
 	SLOT_SHARED = 1 << 12,
 	/* On the list of what harvest() accepts from: nothing is in the kernel. */
 	SLOT_ACCEPTING = 1 << 13,
+	/* send: its completion entry has been seen in the queue. */
+	SLOT_SENT = 1 << 14,
 };
 
 #define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE | SLOT_ACCEPTING)
@@ -114,7 +116,7 @@ struct uring_slot {
 	uint8_t slight;              /* SLOT_BULK: little receives in a row */
 	uint8_t pool;                /* recv, recv_from: POOL_* */
 	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
-	int32_t result;              /* SLOT_DONE */
+	int32_t result;              /* SLOT_DONE, SLOT_SENT */
 	int32_t poll_fd;             /* SLOT_POLLING */
 	uint32_t poll_events;
 	struct uring_cold *cold;     /* owned, or NULL */
@@ -277,6 +279,7 @@ struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *
                                uint8_t opcode, int fd);
 int uring_cancel(struct ul_driver *driver, ul_token token);
 bool uring_released(struct ul_driver *driver, ul_token token);
+int uring_outcome(struct ul_driver *driver, ul_token token);
 
 /* Queue the slot's template. */
 static inline void uring_push(struct uring *uring, struct uring_slot *slot)

@@ -273,21 +273,13 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 }
 
 /*
- * Each entry is looked at once, however many operations are asked about.  A
- * cancelled operation never starts again, so its next last entry is its end,
- * and before that was made the kernel had let go of the descriptor.
+ * Look ahead at what is not harvested yet.  Each entry is looked at once, however
+ * many operations are asked about.
  */
-bool uring_released(struct ul_driver *driver, ul_token token)
+static void look_ahead(struct uring *uring)
 {
-	struct uring *uring = uring_of(driver);
 	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
-	struct uring_slot *slot = uring_slot_find(uring, token);
 
-	if (slot == NULL || slot->base.state == UL_DONE)
-		return true;
-	if (uring->forked || !uring->has_ring || slot->base.state != UL_CANCELLING ||
-	    slot->base.flags & SLOT_LISTED)
-		return false;
 	if ((int32_t)(uring->cq_looked - uring->cq_head) < 0)
 		uring->cq_looked = uring->cq_head;
 	for (; uring->cq_looked != tail; uring->cq_looked++) {
@@ -297,8 +289,54 @@ bool uring_released(struct ul_driver *driver, ul_token token)
 		if (cqe->flags & IORING_CQE_F_MORE || cqe->user_data >> TAG_SHIFT != TAG_OPERATION)
 			continue;
 		ended = uring_slot_find(uring, cqe->user_data);
-		if (ended != NULL && ended->base.state == UL_CANCELLING)
+		if (ended == NULL)
+			continue;
+		if (ended->base.state == UL_CANCELLING) {
 			ended->base.flags |= SLOT_RELEASED;
+		} else if (ended->base.verb == URING_SEND && cqe->res >= 0 &&
+		           (ended->base.flags & SLOT_POLLING) == 0) {
+			ended->base.flags |= SLOT_SENT;
+			ended->result = cqe->res;
+		}
 	}
+}
+
+/*
+ * A cancelled operation never starts again, so its next last entry is its end,
+ * and before that was made the kernel had let go of the descriptor.
+ */
+bool uring_released(struct ul_driver *driver, ul_token token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_slot_find(uring, token);
+
+	if (slot == NULL || slot->base.state == UL_DONE)
+		return true;
+	if (uring->forked || !uring->has_ring || slot->base.state != UL_CANCELLING ||
+	    slot->base.flags & SLOT_LISTED)
+		return false;
+	/* An entry that came before the cancel was. */
+	if (slot->base.flags & SLOT_SENT)
+		return true;
+	look_ahead(uring);
 	return (slot->base.flags & SLOT_RELEASED) != 0;
+}
+
+int uring_outcome(struct ul_driver *driver, ul_token token)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = uring_slot_find(uring, token);
+	struct ul_completion end;
+
+	if (slot == NULL || uring->forked || !uring->has_ring ||
+	    slot->base.state != UL_IN_KERNEL || slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
+		return -EINPROGRESS;
+	if ((slot->base.flags & SLOT_SENT) == 0)
+		look_ahead(uring);
+	if ((slot->base.flags & SLOT_SENT) == 0)
+		return -EINPROGRESS;
+	/* Its entry finds a dead generation. */
+	uring_finish(uring, slot, &end, slot->result, 0);
+	uring->statistics.completed++;
+	return end.result;
 }

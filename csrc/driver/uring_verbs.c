@@ -256,6 +256,7 @@ const struct ul_table ul_uring_table = {
 	.splice = uring_splice,
 	.submit = uring_submit,
 	.cancel = uring_cancel,
+	.outcome = uring_outcome,
 	.released = uring_released,
 	.close = uring_close,
 	.watch = uring_watch,

@@ -352,6 +352,80 @@ static void send_cancelled_while_blocked_sends_nothing(struct bench *bench)
 	bench_close(bench);
 }
 
+static void outcome_of_a_send_is_told_once_before_or_by_its_completion(struct bench *bench)
+{
+	struct record sender = { 0 };
+	struct record next = { 0 };
+	struct iovec iov = { "tail", 4 };
+	ul_token token;
+	int result;
+	int sockets[2];
+
+	bench_open(bench);
+	make_pair(sockets);
+	result = bench->table->send(bench->driver, &sender, sockets[0], &iov, 1, &sender.token);
+	if (result == -EINPROGRESS) {
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), -EINPROGRESS);
+		CHECK_EQUAL(bench->table->turn(bench->driver, 0), 0);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), 4);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), -EINPROGRESS);
+		CHECK_EQUAL(bench->table->cancel(bench->driver, sender.token), -ENOENT);
+		/* In the same slot, and not ended by the entry of the other. */
+		token = sender.token;
+		CHECK_EQUAL(bench->table->send(bench->driver, &next, sockets[0], &iov, 1,
+		                               &next.token), -EINPROGRESS);
+		CHECK(next.token != token);
+		bench_harvest(bench);
+		CHECK_EQUAL(sender.completions + next.completions, 0);
+		UNTIL(bench, next.ends == 1);
+		CHECK_EQUAL(next.result, 4);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, next.token), -EINPROGRESS);
+		CHECK_EQUAL(sender.completions, 0);
+		CHECK_EQUAL(drain_socket(sockets[1]), 8);
+	} else {
+		CHECK_EQUAL(result, 4);
+	}
+	fill_socket(sockets[0]);
+	CHECK_EQUAL(bench->table->send(bench->driver, &sender, sockets[0], &iov, 1, &sender.token),
+	            -EINPROGRESS);
+	bench_turn(bench, 0);
+	CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), -EINPROGRESS);
+	bench_cancel(bench, &sender);
+	CHECK_EQUAL(sender.result, -ECANCELED);
+	close_pair(sockets);
+	bench_close(bench);
+}
+
+static void send_cancelled_after_it_has_ended_is_released(struct bench *bench)
+{
+	struct record first = { 0 };
+	struct record second = { 0 };
+	struct iovec iov = { "tail", 4 };
+	int sockets[2];
+	int others[2];
+
+	bench_open(bench);
+	make_pair(sockets);
+	make_pair(others);
+	if (bench->table->send(bench->driver, &first, sockets[0], &iov, 1, &first.token) ==
+	    -EINPROGRESS) {
+		CHECK_EQUAL(bench->table->send(bench->driver, &second, others[0], &iov, 1,
+		                               &second.token), -EINPROGRESS);
+		CHECK_EQUAL(bench->table->turn(bench->driver, 0), 0);
+		/* Looks at both entries. */
+		CHECK_EQUAL(bench->table->outcome(bench->driver, first.token), 4);
+		CHECK_EQUAL(bench->table->cancel(bench->driver, second.token), -EINPROGRESS);
+		CHECK(bench->table->released(bench->driver, second.token));
+		CHECK_EQUAL(bench->table->outcome(bench->driver, second.token), -EINPROGRESS);
+		UNTIL(bench, second.ends == 1);
+		CHECK_EQUAL(second.result, 4);
+		CHECK_EQUAL(first.completions, 0);
+	}
+	close_pair(sockets);
+	close_pair(others);
+	bench_close(bench);
+}
+
 static void send_to_a_closed_peer_fails_without_a_signal(struct bench *bench)
 {
 	struct record sender = { 0 };
@@ -385,6 +459,8 @@ int main(int count, char **arguments)
 		TEST(send_of_many_pieces_arrives_as_one_stream),
 		TEST(send_to_a_full_socket_waits_for_room),
 		TEST(send_cancelled_while_blocked_sends_nothing),
+		TEST(outcome_of_a_send_is_told_once_before_or_by_its_completion),
+		TEST(send_cancelled_after_it_has_ended_is_released),
 		TEST(send_to_a_closed_peer_fails_without_a_signal),
 	};
 

@@ -86,6 +86,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("splice", i32, (pointer, pointer, i32, i64, i32, i64, u32, u32, token_pointer)),
     ("submit", i32, (pointer, pointer, pointer, token_pointer)),
     ("cancel", i32, (pointer, u64)),
+    ("outcome", i32, (pointer, u64)),
     ("released", ctypes.c_bool, (pointer, u64)),
     ("close", i32, (pointer, i32)),
     ("watch", i32, (*_operation, u32, token_pointer)),
@@ -234,7 +235,7 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 8
+        self._table.abi = 9
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
         for name, result, parameters in VERBS:
@@ -639,6 +640,19 @@ class FakeDriver:
             del self.operations[token]
             return 0
         operation.cancelling = True
+        return STARTED
+
+    def _outcome(self, token: int) -> int:
+        operation = self.operations.get(token)
+        if operation is None or operation.verb != "send" or operation.cancelling:
+            return STARTED
+        for queue in (self.found, self.pending):
+            for completion in queue:
+                if completion.operation is operation and completion.result >= 0:
+                    assert not completion.flags
+                    queue.remove(completion)
+                    del self.operations[token]
+                    return completion.result
         return STARTED
 
     def _released(self, token: int) -> bool:

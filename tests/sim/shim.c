@@ -95,6 +95,7 @@ VERB(int, splice, (D, void *owner, int fd_in, int64_t offset_in, int fd_out,
 VERB(int, submit, (D, void *owner, const struct ul_request *request, TOKEN),
      (driver, owner, request, token))
 VERB(int, cancel, (D, ul_token token), (driver, token))
+VERB(int, outcome, (D, ul_token token), (driver, token))
 VERB(bool, released, (D, ul_token token), (driver, token))
 VERB(int, close, (D, int fd), (driver, fd))
 VERB(int, watch, (OPERATION, uint32_t events, TOKEN), (driver, owner, fd, events, token))
@@ -118,7 +119,7 @@ struct sim *sim_new(const struct ul_table *table)
 		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(recv_from),
 		OUTER(send), OUTER(accept), OUTER(connect), OUTER(poll), OUTER(timeout),
 		OUTER(read), OUTER(write), OUTER(splice), OUTER(submit), OUTER(cancel),
-		OUTER(released), OUTER(close), OUTER(watch),
+		OUTER(outcome), OUTER(released), OUTER(close), OUTER(watch),
 		OUTER(shutdown), OUTER(destroy), OUTER(statistics),
 	};
 	sim->driver.table = &sim->outer;

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import random
 import sys
 
 import pytest
@@ -239,8 +240,32 @@ def test_flow_control_method_raising_is_reported_and_the_connection_goes_on(sim,
     assert not transport.is_closing()
 
 
-def test_get_write_buffer_size_that_empties_a_paused_queue_still_resumes(sim):
-    """Asking for the size offers the queue to the kernel; the protocol must hear of it."""
+@pytest.mark.parametrize("seed", range(8))
+def test_send_that_has_ended_is_over_for_who_hears_of_something_else_first(sim, seed):
+    """Its completion lies in the driver, or in the core's batch behind the receive's."""
+
+    class Asking(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            sizes.append(self.transport.get_write_buffer_size())
+            self.transport.write(b"second")
+
+    sizes = []
+    transport, _, wire = sim.connect(Asking)
+    sim.driver.random = random.Random(seed)
+    sim.driver.hold_sends = True
+    sim.within(transport.write, b"first")
+    sim.driver.arrive(wire.fd, b"data")
+    sim.driver.sent(wire.fd)
+    sim.turns(2)
+    assert sizes == [0]
+    sim.driver.sent(wire.fd)
+    sim.settle()
+    assert wire.received == b"firstsecond"
+
+
+def test_paused_queue_is_not_emptied_by_a_size_query_and_the_protocol_resumes(sim):
+    """Who sees an empty queue sees a resumed protocol."""
     transport, protocol, wire = refuse_plain_sends(sim)
     sim.driver.hold_sends = True
     sim.within(transport.write, bytes(HIGH + 1))
@@ -249,14 +274,39 @@ def test_get_write_buffer_size_that_empties_a_paused_queue_still_resumes(sim):
     def ask():
         assert protocol.write_paused
         wire.unblock()
-        assert transport.get_write_buffer_size() == 0
+        assert transport.get_write_buffer_size() == HIGH
 
     # Between the completion, which leaves the rest to the next flush, and that flush.
     sim.turns(1)
     ask()
+    sim.driver.hold_sends = False
     sim.settle()
     assert not protocol.write_paused
+    assert transport.get_write_buffer_size() == 0
     assert len(wire.received) == HIGH + 1
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_close_over_a_send_that_has_ended_resumes_a_paused_protocol_first(sim, seed, short):
+    """As SSLProtocol, which keeps its last words back until it may write."""
+
+    transport, protocol, wire = refuse_plain_sends(sim)
+    transport.set_write_buffer_limits(0)
+    kept_back = [b"kept back"]
+    protocol.hooks["data_received"] = lambda data: protocol.close()
+    protocol.hooks["resume_writing"] = lambda: kept_back and transport.write(kept_back.pop())
+    sim.driver.random = random.Random(seed)
+    sim.driver.hold_sends = True
+    sim.within(transport.write, b"first")
+    assert protocol.write_paused
+    sim.driver.arrive(wire.fd, b"data")
+    while not protocol.is_lost:
+        if sim.driver.find("send", wire.fd) is not None:
+            sim.driver.sent(wire.fd, 1 if short else None)
+        sim.turns(1)
+    assert wire.received == b"firstkept back"
+    assert not protocol.write_paused
 
 
 def test_get_write_buffer_size_that_empties_a_closing_queue_still_loses_connection(sim):
