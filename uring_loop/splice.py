@@ -80,15 +80,7 @@ class SplicingSender(DirectSender):
 
     async def send(self, passage: Passage, position: int, size: int) -> int:
         """As DirectSender's, without waiting for the disk in this thread."""
-        now = time.monotonic()
-        known = passage.known_end - position
-        if known > 0 and now - passage.known_at < _KNOWN_SECONDS:
-            # A socket takes a window in several pieces: no need to ask for each.
-            size = min(size, known)
-        elif self._in_memory(passage, position, size):
-            passage.known_end = position + size
-            passage.known_at = now
-        else:
+        if not self._known_in_memory(passage, position, size):
             try:
                 return await self._send_through_pipe(passage, position, size)
             except _PipeError:
@@ -98,6 +90,23 @@ class SplicingSender(DirectSender):
     def close(self) -> None:
         """Close what is kept for the next time."""
         self._pipes.close()
+
+    def _known_in_memory(self, passage: Passage, position: int, size: int) -> bool:
+        """As _in_memory(); what was found there a moment ago is not asked for again."""
+        now = time.monotonic()
+        start = position
+        if now - passage.known_at < _KNOWN_SECONDS:
+            # A socket takes a window in several pieces. The window is not cut down to what is
+            # known: its end would stay a multiple of itself for every client of the file,
+            # and clients in step on the same pages cost the kernel twice as much.
+            start = max(position, passage.known_end)
+        end = position + size
+        if start < end and not self._in_memory(passage, start, end - start):
+            return False
+        passage.known_end = end
+        if start == position:
+            passage.known_at = now
+        return True
 
     def _in_memory(self, passage: Passage, position: int, size: int) -> bool:
         ask = self._loop._driver.lib.ul_file_in_memory
