@@ -12,15 +12,19 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "perf"
 
+LOAD = ("load.c", "wire.c", "stream.c", "options.c", "load.h", "stream.h", "calls.h")
 SOURCES = {
-    "load": ["load.c", "wire.c", "options.c", "load.h", "calls.h"],
+    "load": [*LOAD],
+    "load_tls": [*LOAD],
     "trace_calls": ["trace_calls.c"],
 }
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra"]
+# Apart, so that nobody needs OpenSSL's headers for the rows without TLS.
+EXTRA_FLAGS = {"load_tls": ["-DWITH_TLS", "-lssl", "-lcrypto"]}
 
 
 class NoCompiler(RuntimeError):
-    """No C compiler was found."""
+    """No C compiler was found, or it misses something."""
 
 
 def program(name: str) -> Path:
@@ -39,6 +43,11 @@ def program(name: str) -> Path:
     # Compiled beside and renamed, so that a second run never starts half a program.
     partial = BUILD / f"{name}.{os.getpid()}"
     units = [str(source) for source in sources if source.suffix == ".c"]
-    subprocess.run([*compiler.split(), *FLAGS, *units, "-o", str(partial)], check=True)
+    command = [*compiler.split(), *FLAGS, *units, "-o", str(partial)]
+    result = subprocess.run(
+        [*command, *EXTRA_FLAGS.get(name, [])], stderr=subprocess.PIPE, text=True, check=False
+    )
+    if result.returncode:
+        raise NoCompiler(f"{name} does not compile: {result.stderr.strip().splitlines()[0]}")
     partial.rename(target)
     return target

@@ -43,6 +43,7 @@ class Row:
     idle: int = 0
     unix: bool = False
     udp: bool = False
+    tls: bool = False
     lines: bool = False
     note: str = ""
 
@@ -104,6 +105,8 @@ class Server:
         command += ["--kind", self.row.kind]
         if self.row.unix:
             command += ["--unix", str(Path(self._directory.name) / "socket")]
+        if self.row.tls:
+            command.append("--tls")
         if server_core is not None:
             command += ["--core", str(server_core)]
         if self._trace is not None:
@@ -174,13 +177,15 @@ class Server:
             "idle": row.idle,
             **changes,
         }
-        command = [str(_build.program("load"))]
+        command = [str(_build.program("load_tls" if row.tls else "load"))]
         if row.unix:
             command += ["--unix", str(self.address["unix"])]
         else:
             command += ["--udp" if row.udp else "--tcp", str(self.address["port"])]
         for name, value in settings.items():
             command += [f"--{name}", str(value)]
+        if row.tls:
+            command.append("--tls")
         if row.lines:
             command.append("--lines")
         if row.idle:

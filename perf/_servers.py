@@ -10,9 +10,11 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 
+import _frameworks
 import _loops
 
 BACKLOG = 4096
@@ -175,10 +177,18 @@ PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "idle": IdleProtocol,
     "file": FileProtocol,
 }
-KINDS = (*PROTOCOLS, "streams", "sockets", "datagrams")
+KINDS = (*PROTOCOLS, "streams", "sockets", "datagrams", *_frameworks.STARTERS)
 
 
-async def start(kind: str, unix: str | None) -> tuple[dict[str, object], object]:
+def tls_context() -> ssl.SSLContext:
+    """A server's, with a certificate that lasts as long as the process."""
+    trustme = _frameworks.find("trustme")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    return context
+
+
+async def start(kind: str, unix: str | None, tls: bool) -> tuple[dict[str, object], object]:
     """Listen. Returns where, and what has to be kept alive meanwhile."""
     loop = asyncio.get_running_loop()
     if kind == "sockets":
@@ -191,6 +201,10 @@ async def start(kind: str, unix: str | None) -> tuple[dict[str, object], object]
             DatagramEchoProtocol, local_addr=("127.0.0.1", 0)
         )
         return {"port": transport.get_extra_info("sockname")[1]}, transport
+    if kind in _frameworks.STARTERS:
+        port, keep = await _frameworks.STARTERS[kind](BACKLOG)
+        return {"port": port}, keep
+    context = tls_context() if tls else None
     server: asyncio.AbstractServer
     if kind == "streams":
         if unix:
@@ -199,12 +213,14 @@ async def start(kind: str, unix: str | None) -> tuple[dict[str, object], object]
             )
         else:
             server = await asyncio.start_server(
-                echo_lines, "127.0.0.1", 0, limit=STREAM_LIMIT, backlog=BACKLOG
+                echo_lines, "127.0.0.1", 0, limit=STREAM_LIMIT, backlog=BACKLOG, ssl=context
             )
     elif unix:
         server = await loop.create_unix_server(PROTOCOLS[kind], unix, backlog=BACKLOG)
     else:
-        server = await loop.create_server(PROTOCOLS[kind], "127.0.0.1", 0, backlog=BACKLOG)
+        server = await loop.create_server(
+            PROTOCOLS[kind], "127.0.0.1", 0, backlog=BACKLOG, ssl=context
+        )
     if unix:
         return {"unix": unix}, server
     return {"port": server.sockets[0].getsockname()[1]}, server
@@ -241,9 +257,13 @@ def statistics(loop: asyncio.AbstractEventLoop) -> dict[str, object]:
     return dict(values)
 
 
-async def serve(kind: str, unix: str | None) -> None:
+async def serve(kind: str, unix: str | None, tls: bool) -> None:
     loop = asyncio.get_running_loop()
-    address, keep = await start(kind, unix)
+    try:
+        address, keep = await start(kind, unix, tls)
+    except _frameworks.Missing as error:
+        say({"error": str(error)})
+        return
     stopped: asyncio.Future[None] = loop.create_future()
     loop.add_reader(0, obey, loop, stopped)
     say({**address, "driver": getattr(loop, "driver", None), "pid": os.getpid()})
@@ -256,6 +276,7 @@ def main() -> None:
     parser.add_argument("--loop", required=True)
     parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--unix", help="listen on this path and not on TCP")
+    parser.add_argument("--tls", action="store_true", help="TLS over TCP")
     parser.add_argument("--core", type=int, help="run on this core only")
     options = parser.parse_args()
     if options.core is not None:
@@ -266,7 +287,7 @@ def main() -> None:
         say({"error": str(error)})
         sys.exit(1)
     asyncio.set_event_loop(loop)
-    job: Awaitable[None] = serve(options.kind, options.unix)
+    job: Awaitable[None] = serve(options.kind, options.unix, options.tls)
     loop.run_until_complete(job)
     # The load has gone already or is about to: nothing here is worth a graceful end.
     sys.stdout.flush()

@@ -34,8 +34,11 @@
 
 enum mode { ECHO, HTTP, CONNECT, IDLE };
 
+struct ssl_st;                          /* OpenSSL's SSL */
+
 struct connection {
 	int fd;
+	struct ssl_st *tls;             /* owned; NULL without TLS */
 	bool waits_for_room;            /* EPOLLOUT is asked for */
 	uint32_t sent;                  /* messages sent in full */
 	uint32_t received;              /* messages received in full */
@@ -51,6 +54,7 @@ struct options {
 	enum mode mode;
 	const char *unix_path;
 	bool datagrams;                 /* UDP and not TCP */
+	bool tls;                       /* over TCP */
 	uint16_t port;
 	uint32_t connections;
 	uint32_t idle;

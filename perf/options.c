@@ -35,6 +35,7 @@ void parse_options(struct options *options, int count, char **arguments)
 		{"messages", required_argument, NULL, 'n'},
 		{"seconds", required_argument, NULL, 'd'},
 		{"warm-up", required_argument, NULL, 'w'},
+		{"tls", no_argument, NULL, 'x'},
 		{"lines", no_argument, NULL, 'l'},
 		{"speak", no_argument, NULL, 'k'},
 		{"core", required_argument, NULL, 'p'},
@@ -65,6 +66,7 @@ void parse_options(struct options *options, int count, char **arguments)
 		case 'n': options->messages = strtoull(optarg, NULL, 10); break;
 		case 'd': options->seconds = atof(optarg); break;
 		case 'w': options->warm_up = atof(optarg); break;
+		case 'x': options->tls = true; break;
 		case 'l': options->lines = true; break;
 		case 'k': options->speak = true; break;
 		case 'p': options->core = atoi(optarg); break;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "load.h"
+#include "stream.h"
 
 void fail(const char *what)
 {
@@ -125,6 +126,7 @@ void open_connection(struct load *load, struct connection *connection)
 	connection->sent_bytes = connection->received_bytes = 0;
 	connection->body_left = connection->head_bytes = 0;
 	connection->waits_for_room = false;
+	stream_open(options, connection);
 	if (load->epoll >= 0 && epoll_ctl(load->epoll, EPOLL_CTL_ADD, connection->fd, &event))
 		fail("epoll_ctl");
 }
@@ -133,7 +135,6 @@ void send_due(struct load *load, struct connection *connection, uint64_t now)
 {
 	const struct options *options = &load->options;
 	struct iovec parts[MAX_IN_FLIGHT];
-	struct msghdr message = {.msg_iov = parts};
 	uint32_t due = options->in_flight - (connection->sent - connection->received), i;
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = connection};
 	bool wants_room = false;
@@ -151,13 +152,7 @@ void send_due(struct load *load, struct connection *connection, uint64_t now)
 		}
 		parts[0].iov_base = (char *)parts[0].iov_base + connection->sent_bytes;
 		parts[0].iov_len -= connection->sent_bytes;
-		if (due == 1) {
-			result = send(connection->fd, parts[0].iov_base, parts[0].iov_len,
-				      MSG_DONTWAIT | MSG_NOSIGNAL);
-		} else {
-			message.msg_iovlen = due;
-			result = sendmsg(connection->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-		}
+		result = stream_send(connection, parts, due);
 		if (result < 0 && errno != EAGAIN) {
 			note_error(load, "send: %s", strerror(errno));
 			return;
@@ -278,7 +273,7 @@ static bool take_response(struct load *load, struct connection *connection, cons
 /* Gone for good: a broken connection is an error, and it is not replaced. */
 static void drop(struct connection *connection)
 {
-	close(connection->fd);
+	stream_close(connection);
 	connection->fd = -1;
 }
 
@@ -288,7 +283,7 @@ static void reconnect(struct load *load, struct connection *connection, uint64_t
 
 	/* A reset leaves no TIME_WAIT behind, so ports never run out. */
 	setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	close(connection->fd);
+	stream_close(connection);
 	open_connection(load, connection);
 	send_due(load, connection, now);
 }
@@ -300,7 +295,7 @@ static bool take_arrived(struct load *load, struct connection *connection, uint6
 	bool good;
 
 	do {
-		size = recv(connection->fd, load->buffer, BUFFER_SIZE, MSG_DONTWAIT);
+		size = stream_receive(connection, load->buffer, BUFFER_SIZE);
 		if (size < 0 && errno == EAGAIN)
 			return true;
 		if (size <= 0) {
@@ -324,7 +319,7 @@ static bool take_arrived(struct load *load, struct connection *connection, uint6
 			return false;
 		}
 		/* Edge-triggered: only a short read says that nothing is left. */
-	} while (size == BUFFER_SIZE);
+	} while (size == BUFFER_SIZE || !stream_short_means_empty(connection));
 	return true;
 }
 
