@@ -1,25 +1,42 @@
-"""asyncio's SSLProtocol, with what it loses or leaves hanging mended.
+"""asyncio's SSLProtocol, with what it loses or leaves hanging mended, and with less to do.
 
     UNWRAPPED -> DO_HANDSHAKE -> WRAPPED -> FLUSHING -> SHUTDOWN -> UNWRAPPED
 
 The state machine is the standard library's.  Each method here takes the place of
-one that goes wrong in a corner, and says in which.
+one that goes wrong in a corner, or costs more than it must, and says which.
 """
 
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._stdlib import SSLProtocol, SSLProtocolState
 
+if TYPE_CHECKING:
+    from .loop import EventLoop
+
 _WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLSyscallError)
+_READS = (SSLProtocolState.WRAPPED, SSLProtocolState.FLUSHING)
+
+# A TLS record's plain text, which is what one read gives at most.  RFC 8446, section 5.1.
+_RECORD_BYTES = 1 << 14
+# What is received at a time.
+_RECEIVE_BYTES = 1 << 18
 
 
 class TLSProtocol(SSLProtocol):
     """TLS between a stream transport and the user's protocol."""
 
     _upgraded = False
+    # asyncio's gives each connection a buffer of this size.
+    max_size = 0
+
+    def __init__(self, loop: EventLoop, *args: Any, **options: Any) -> None:
+        super().__init__(loop, *args, **options)
+        if loop._tls_buffer is None:
+            loop._tls_buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._ssl_buffer_view = loop._tls_buffer
 
     def take_over(self, transport: Any, received: bytes) -> None:
         """Before connection_made(): what an upgraded connection brings along.
@@ -33,6 +50,13 @@ class TLSProtocol(SSLProtocol):
             # The user's protocol was told to pause; it is we who will be told to resume.
             self._ssl_writing_paused = True
             self._app_writing_paused = True
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        """As asyncio's, but one for all connections of a loop.
+
+        What is received into it goes on into the BIO before anything else happens.
+        """
+        return self._ssl_buffer_view
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """As asyncio's, but a loss during the handshake of start_tls() is told to everybody.
@@ -51,6 +75,74 @@ class TLSProtocol(SSLProtocol):
         """As asyncio's, but the transport stays open while what came before waits for a reader."""
         keep_open = super().eof_received()
         return keep_open or self._state is SSLProtocolState.FLUSHING
+
+    def _do_read(self) -> None:
+        """As asyncio's, but goes through what is to be sent only if there is something."""
+        if self._state not in _READS:
+            return
+        try:
+            if not self._app_reading_paused:
+                if self._app_protocol_is_buffer:
+                    self._do_read__buffered()
+                else:
+                    self._do_read__copied()
+                if self._write_backlog:
+                    self._do_write()
+                elif (
+                    self._outgoing.pending
+                    or self._app_writing_paused
+                    or not self._outgoing_high_water
+                ):
+                    self._process_outgoing()
+            self._control_ssl_reading()
+        except Exception as ex:
+            self._fatal_error(ex, "Fatal error on SSL protocol")
+
+    def _do_read__copied(self) -> None:
+        """As asyncio's, but reads no more than there can be, and not once more to be refused."""
+        read = self._sslobj.read
+        incoming = self._incoming
+        chunks = []
+        chunk = None
+        try:
+            while True:
+                # Less than a record may be asked for: then the rest of it is pending.
+                expected = incoming.pending
+                chunk = read(expected if 0 < expected < _RECORD_BYTES else _RECORD_BYTES)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                if not incoming.pending and not self._sslobj.pending():
+                    break
+        except _WANTS_MORE:
+            pass
+        if chunks:
+            self._app_protocol.data_received(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if chunk == b"":
+            # close_notify
+            self._call_eof_received()
+            self._start_shutdown()
+
+    def _do_write(self) -> None:
+        """As asyncio's, but does not copy the rest of the data for each record."""
+        backlog = self._write_backlog
+        write = self._sslobj.write
+        try:
+            while backlog:
+                data = backlog[0]
+                size = len(data)
+                count = write(data)
+                if count < size:
+                    # A view of a bytearray would keep its owner from changing its size.
+                    rest = data if type(data) is bytearray else memoryview(data)
+                    backlog[0] = rest[count:]
+                    self._write_buffer_size -= count
+                else:
+                    backlog.popleft()
+                    self._write_buffer_size -= size
+        except _WANTS_MORE:
+            pass
+        self._process_outgoing()
 
     def _do_read__buffered(self) -> None:
         """As asyncio's, but whole, for buffers of every type and size.
@@ -74,7 +166,7 @@ class TLSProtocol(SSLProtocol):
                     blocked = True
             if filled:
                 self._app_protocol_buffer_updated(filled)
-            if self._state not in (SSLProtocolState.WRAPPED, SSLProtocolState.FLUSHING):
+            if self._state not in _READS:
                 return
             if self._app_reading_paused:
                 break
