@@ -1,8 +1,9 @@
 """Names and addresses: getaddrinfo() and getnameinfo().
 
 Names are looked up in the default executor, because the C library blocks.
-What is numeric already is answered at once by the same C functions, so the
-answers are those of socket.getaddrinfo() to the letter.
+What is numeric already is answered at once, by the same C functions or, in the
+plainest case, without them; the answers are those of socket.getaddrinfo() to the
+letter.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 AddressInfo = tuple[int, int, int, str, Any]
 
 _NUMERIC_NAMES = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+# The socket types of which getaddrinfo() knows the protocol.
+_PROTOCOLS = {
+    socket.SOCK_STREAM: int(socket.IPPROTO_TCP),
+    socket.SOCK_DGRAM: int(socket.IPPROTO_UDP),
+}
 
 
 async def getaddrinfo(
@@ -33,6 +39,10 @@ async def getaddrinfo(
 ) -> list[AddressInfo]:
     """Look up addresses.  Source: asyncio, DNS; socket.getaddrinfo."""
     self._check_closed()
+    if not flags and not self.get_debug():
+        info = _dotted_quad(host, port, family, type, proto)
+        if info is not None:
+            return [info]
     arguments = (host, port, family, type, proto)
     if _looks_numeric(host) and _is_numeric_port(port):
         try:
@@ -66,6 +76,27 @@ async def ensure_resolved(
     if info is not None:
         return [info]
     return await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
+
+def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> AddressInfo | None:
+    """What getaddrinfo() says of an IPv4 address and a port, for one type of sockets."""
+    if (
+        host.__class__ is not str
+        or port.__class__ is not int
+        or not 0 <= port <= 65535
+        or (family != 0 and family != socket.AF_INET)
+        or not isinstance(type, int)
+    ):
+        return None
+    protocol = _PROTOCOLS.get(type)
+    if protocol is None or (proto != 0 and proto != protocol):
+        return None
+    try:
+        # Takes nothing but four numbers without leading zeros: the text is the canonical one.
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
+        return None
+    return socket.AF_INET, socket.SocketKind(type), protocol, "", (host, port)
 
 
 def _looks_numeric(host: Any) -> bool:
