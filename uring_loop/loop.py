@@ -64,8 +64,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             raise
         self._sender = self._driver.make_sender(self)
         self._signals = Signals(self)
-        # What the TLS connections receive into, made for the first of them.
-        self._tls_buffer: memoryview | None = None
+        # Made by receive_buffer.of_loop().
+        self._receive_buffer: memoryview | None = None
         self._transports: dict[int, weakref.ref[Any]] = {}
         self._reader_objects: dict[int, Any] = {}
         self._writer_objects: dict[int, Any] = {}

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _debug, _stdlib
+from . import _debug, _stdlib, receive_buffer
 from ._stdlib import logger
 from .operations import Watch, os_error
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .loop import EventLoop
 
     ProtocolFactory = Callable[[], asyncio.BaseProtocol]
-
-# What one wake-up reads at most; a pipe holds 64 KiB unless told otherwise.
-_READ_SIZE = 256 * 1024
 
 
 async def connect_read_pipe(
@@ -182,7 +179,6 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
     """The reading end of a pipe, or whatever else can be read like one."""
 
     _refusal = "Pipe transport is for pipes/sockets only."
-    max_size = _READ_SIZE
 
     def __init__(
         self,
@@ -195,6 +191,7 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
         super().__init__(extra)
         self._loop = loop
         self._paused = False
+        self._buffer = receive_buffer.of_loop(loop)
         self._reading: Watch | None = None
         self._open(pipe, protocol, waiter)
 
@@ -245,14 +242,15 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
             self._read_failed(os_error(self._reading.ready))
             return
         try:
-            data = os.read(self._fileno, self.max_size)
+            # os.read() would map and unmap memory of this size each time.
+            size = os.readv(self._fileno, (self._buffer,))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
             self._read_failed(exc)
             return
-        if data:
-            self._protocol.data_received(data)
+        if size:
+            self._protocol.data_received(bytes(self._buffer[:size]))
             return
         if self._loop.get_debug():
             logger.info("%r was closed by peer", self)

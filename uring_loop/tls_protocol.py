@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from . import receive_buffer
 from ._stdlib import SSLProtocol, SSLProtocolState
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ _READS = (SSLProtocolState.WRAPPED, SSLProtocolState.FLUSHING)
 
 # A TLS record's plain text, which is what one read gives at most.  RFC 8446, section 5.1.
 _RECORD_BYTES = 1 << 14
-# What is received at a time.
-_RECEIVE_BYTES = 1 << 18
 
 
 class TLSProtocol(SSLProtocol):
@@ -34,9 +33,7 @@ class TLSProtocol(SSLProtocol):
 
     def __init__(self, loop: EventLoop, *args: Any, **options: Any) -> None:
         super().__init__(loop, *args, **options)
-        if loop._tls_buffer is None:
-            loop._tls_buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self._ssl_buffer_view = loop._tls_buffer
+        self._ssl_buffer_view = receive_buffer.of_loop(loop)
 
     def take_over(self, transport: Any, received: bytes) -> None:
         """Before connection_made(): what an upgraded connection brings along.
