@@ -4,7 +4,7 @@ CPython runs signal handlers between bytecodes of the main thread.  A loop that
 sleeps in the kernel runs none, and a signal that comes just before the sleep,
 or that the kernel gives to another thread, does not even interrupt it.  So
 while a loop runs in the main thread, CPython's C handler writes the signal's
-number into a socket (signal.set_wakeup_fd) that the loop waits for.
+number into a pipe (signal.set_wakeup_fd) that the loop waits for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import errno
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import warnings
@@ -33,7 +32,7 @@ _READ_SIZE = 4096
 
 
 def _noop(signum: int, frame: object) -> None:
-    """Its being set makes CPython write the signal's number into the wake-up socket."""
+    """Its being set makes CPython write the signal's number into the wake-up pipe."""
 
 
 class Signals:
@@ -42,8 +41,8 @@ class Signals:
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
         self._handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...], Any]] = {}
-        self._reader: socket.socket | None = None
-        self._writer: socket.socket | None = None
+        # The ends of the pipe, or -1.
+        self._reader = self._writer = -1
         self._watching: operations.Watch | None = None
         self._process = 0
         self._entered = False
@@ -91,7 +90,7 @@ class Signals:
         else:
             for signum in list(self._handlers):
                 self.remove(signum)
-        self._close_sockets()
+        self._close_pipe()
 
     # Handlers.
 
@@ -138,37 +137,33 @@ class Signals:
         self._uninstall_when_unused()
         return True
 
-    # The wake-up socket.
+    # The wake-up pipe.
 
     def _open(self) -> int:
         """The descriptor for set_wakeup_fd(), made when first needed in this process."""
-        if self._writer is None or self._process != os.getpid():
-            # After a fork the old pair is the parent's: our signals are not for it.
-            self._close_sockets()
-            reader, writer = socket.socketpair()
+        if self._writer < 0 or self._process != os.getpid():
+            # After a fork the old pipe is the parent's: our signals are not for it.
+            self._close_pipe()
+            reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                reader.setblocking(False)
-                writer.setblocking(False)
-                self._watching = operations.Watch(
-                    self._loop, reader.fileno(), select.POLLIN, self._readable
-                )
+                self._watching = operations.Watch(self._loop, reader, select.POLLIN, self._readable)
             except BaseException:
-                reader.close()
-                writer.close()
+                os.close(reader)
+                os.close(writer)
                 raise
             self._reader, self._writer = reader, writer
             self._process = os.getpid()
-        return self._writer.fileno()
+        return self._writer
 
-    def _close_sockets(self) -> None:
+    def _close_pipe(self) -> None:
         _current.discard(self)
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        if self._reader is not None and self._writer is not None:
-            self._reader.close()
-            self._writer.close()
-        self._reader = self._writer = None
+        if self._writer >= 0:
+            os.close(self._reader)
+            os.close(self._writer)
+        self._reader = self._writer = -1
 
     def _uninstall_when_unused(self) -> None:
         if not self._handlers and not self._entered:
@@ -178,18 +173,17 @@ class Signals:
         _current.discard(self)
         try:
             previous = signal.set_wakeup_fd(-1)
-            if previous != -1 and (self._writer is None or previous != self._writer.fileno()):
+            if previous not in (-1, self._writer):
                 signal.set_wakeup_fd(previous)
         except (ValueError, OSError) as exc:
             logger.info("set_wakeup_fd(-1) failed: %s", exc)
 
     def _readable(self) -> None:
-        assert self._reader is not None
         assert self._watching is not None
         if self._watching.ready < 0:
             raise operations.os_error(self._watching.ready)
         try:
-            numbers = self._reader.recv(_READ_SIZE)
+            numbers = os.read(self._reader, _READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         for number in numbers:
@@ -213,7 +207,7 @@ def _check_signal(sig: Any) -> None:
         raise ValueError(f"invalid signal number {sig}")
 
 
-# Those whose wake-up socket CPython writes to: one, or none.
+# Those whose wake-up pipe CPython writes to: one, or none.
 _current: weakref.WeakSet[Signals] = weakref.WeakSet()
 
 
