@@ -9,7 +9,7 @@
 
 #include <structmember.h>
 
-#define FREE_LIST_MAX 512
+#define FREE_LIST_MAX 2048
 
 PyTypeObject *HandleType, *TimerHandleType;
 
