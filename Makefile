@@ -8,6 +8,7 @@
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make wheels     the source distribution and a wheel for each of PYTHONS
+#   make arm64      the driver's C tests, compiled for arm64, in emulation
 #   make lint       ruff
 #   make build      only the build
 #   make clean      removes what was built; `make distclean` the environment too
@@ -36,7 +37,7 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build demo test bench asan refleak kernels wheels lint clean distclean
+.PHONY: build demo test bench asan refleak kernels wheels arm64 lint clean distclean
 .DELETE_ON_ERROR:
 
 build: $(built)
@@ -79,6 +80,9 @@ kernels: $(built)
 
 wheels:
 	@scripts/wheels.sh $(PYTHONS)
+
+arm64:
+	@scripts/arm64.sh
 
 lint: $(VENV)/.group-lint
 	@$(run) -m ruff check .
