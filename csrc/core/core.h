@@ -216,6 +216,15 @@ int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssi
 extern PyMethodDef operation_methods[];
 int operation_completed(Loop *loop, const struct ul_completion *completion);
 
+/* ---- fd_arrays.c: arrays indexed by descriptor ----------------------------- */
+
+/*
+ * Room for `fd` in an array of `*capacity` items of `size` bytes, in which it has
+ * none; what is new is zero.  Gives the array, which may have moved and stays the
+ * caller's; NULL with an exception, and the array as it was.
+ */
+void *fd_array_grow(void *items, int *capacity, size_t size, int fd);
+
 /* ---- watchers.c: add_reader and add_writer ------------------------------ */
 
 extern PyMethodDef watcher_methods[];

@@ -15,7 +15,6 @@
 #include "core.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 
 PyTypeObject *SocketWaitType;
@@ -26,7 +25,6 @@ PyTypeObject *SocketWaitType;
 #define RECV_IN_PLACE 2048
 /* From here on sending is worth letting other threads run. */
 #define SEND_WITHOUT_GIL (32 * 1024)
-#define QUEUES_FIRST 64
 
 typedef struct SocketWait {
 	PyObject_HEAD
@@ -119,27 +117,14 @@ static struct socket_queue *queue_of(const Loop *loop, int fd, bool write)
 
 static int queues_reserve(Loop *loop, int fd)
 {
-	int capacity = loop->queue_capacity ? loop->queue_capacity : QUEUES_FIRST;
 	struct socket_queues *queues;
 
 	if (likely(fd < loop->queue_capacity))
 		return 0;
-	/* A number that is no descriptor must not make us allocate for it. */
-	if (fcntl(fd, F_GETFD) < 0) {
-		PyErr_SetFromErrno(PyExc_OSError);
+	queues = fd_array_grow(loop->queues, &loop->queue_capacity, sizeof(*queues), fd);
+	if (queues == NULL)
 		return -1;
-	}
-	while (capacity <= fd)
-		capacity *= 2;
-	queues = PyMem_Realloc(loop->queues, (size_t)capacity * sizeof(*queues));
-	if (queues == NULL) {
-		PyErr_NoMemory();
-		return -1;
-	}
-	memset(queues + loop->queue_capacity, 0,
-	       (size_t)(capacity - loop->queue_capacity) * sizeof(*queues));
 	loop->queues = queues;
-	loop->queue_capacity = capacity;
 	return 0;
 }
 

@@ -7,35 +7,18 @@
  */
 #include "core.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/epoll.h>
-
-#define WATCHERS_FIRST 64
 
 static int watchers_reserve(Loop *self, int fd)
 {
-	int capacity = self->watcher_capacity ? self->watcher_capacity : WATCHERS_FIRST;
 	struct watcher *watchers;
 
 	if (fd < self->watcher_capacity)
 		return 0;
-	/* A number that is no descriptor must not make us allocate for it. */
-	if (fcntl(fd, F_GETFD) < 0) {
-		PyErr_SetFromErrno(PyExc_OSError);
+	watchers = fd_array_grow(self->watchers, &self->watcher_capacity, sizeof(*watchers), fd);
+	if (watchers == NULL)
 		return -1;
-	}
-	while (capacity <= fd)
-		capacity *= 2;
-	watchers = PyMem_Realloc(self->watchers, (size_t)capacity * sizeof(*watchers));
-	if (watchers == NULL) {
-		PyErr_NoMemory();
-		return -1;
-	}
-	memset(watchers + self->watcher_capacity, 0,
-	       (size_t)(capacity - self->watcher_capacity) * sizeof(*watchers));
 	self->watchers = watchers;
-	self->watcher_capacity = capacity;
 	return 0;
 }
 
