@@ -3,7 +3,6 @@
  * descriptor.
  */
 #include "datagram.h"
-#include "stream.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -12,23 +11,11 @@
 
 /* ---- errors ------------------------------------------------------------------------ */
 
-void datagram_log(Datagram *self, const char *message)
-{
-	PyObject *args[2] = {(PyObject *)self, NULL};
-
-	if (likely(!self->loop->debug))
-		return;
-	args[1] = PyUnicode_FromString(message);
-	if (args[1] == NULL || call_and_drop(helpers.transport_event, args, 2) < 0)
-		PyErr_WriteUnraisable((PyObject *)self);
-	Py_XDECREF(args[1]);
-}
-
 /* Calls a helper (loop, transport, protocol, exception, message). */
 static int datagram_call_helper(Datagram *self, PyObject *helper, PyObject *protocol,
                                 PyObject *exception, const char *message)
 {
-	PyObject *args[5] = {(PyObject *)self->loop, (PyObject *)self, protocol, exception,
+	PyObject *args[5] = {(PyObject *)self->base.loop, (PyObject *)self, protocol, exception,
 	                     PyUnicode_FromString(message)};
 	int status = -1;
 
@@ -44,7 +31,7 @@ static int datagram_call_helper(Datagram *self, PyObject *helper, PyObject *prot
 
 int datagram_report(Datagram *self, PyObject *exception, const char *message)
 {
-	if (datagram_call_helper(self, helpers.transport_failed, self->protocol, exception,
+	if (datagram_call_helper(self, helpers.transport_failed, self->base.protocol, exception,
 	                         message) < 0)
 		return -1;
 	return datagram_force_close(self, exception);
@@ -69,7 +56,7 @@ int datagram_protocol_failed(Datagram *self, PyObject *protocol, const char *mes
 	int status;
 
 	/* Ended by the very call that raised: asyncio tells the handler of that too. */
-	if (exception_ends_loop() || self->loop == NULL)
+	if (exception_ends_loop() || self->base.loop == NULL)
 		return -1;
 	exception = PyErr_GetRaisedException();
 	status = datagram_call_helper(self, helpers.protocol_failed, protocol, exception, message);
@@ -81,35 +68,35 @@ int datagram_protocol_failed(Datagram *self, PyObject *protocol, const char *mes
 
 void datagram_join(Datagram *self)
 {
-	Loop *loop = self->loop;
+	Loop *loop = self->base.loop;
 
-	assert(self->state == DATAGRAM_JOINING);
-	if (self->receive.link != NULL || self->send.link != NULL)
+	assert(self->base.state == TRANSPORT_JOINING);
+	if (self->base.receive.link != NULL || self->base.send.link != NULL)
 		return;
-	self->state = DATAGRAM_CLOSED;
-	if (transport_detach_socket(self->sock, self->fd))
-		loop_close_fd(loop, self->fd);
-	self->loop = NULL;
-	Py_CLEAR(self->sock);
+	self->base.state = TRANSPORT_CLOSED;
+	if (transport_detach_socket(self->base.sock, self->base.fd))
+		loop_close_fd(loop, self->base.fd);
+	self->base.loop = NULL;
+	Py_CLEAR(self->base.sock);
 	Py_DECREF(loop);
 }
 
 int datagram_call_connection_lost(Datagram *self, PyObject *exception)
 {
-	PyObject *protocol = Py_XNewRef(self->protocol), *result, *raised = NULL;
+	PyObject *protocol = Py_XNewRef(self->base.protocol), *result, *raised = NULL;
 
-	assert(self->state == DATAGRAM_LOST);
+	assert(self->base.state == TRANSPORT_LOST);
 	Py_INCREF(self);
 	datagram_stop_reading(self);
-	if (self->connected && protocol != NULL) {
+	if (self->base.connected && protocol != NULL) {
 		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
 		if (result == NULL)
 			raised = PyErr_GetRaisedException();
 		Py_XDECREF(result);
 	}
-	self->state = DATAGRAM_JOINING;
-	Py_CLEAR(self->protocol);
-	Py_CLEAR(self->kept);
+	self->base.state = TRANSPORT_JOINING;
+	Py_CLEAR(self->base.protocol);
+	Py_CLEAR(self->base.kept);
 	Py_XDECREF(protocol);
 	datagram_join(self);
 	Py_DECREF(self);
@@ -125,15 +112,15 @@ int datagram_lose(Datagram *self, PyObject *exception)
 	PyObject *method;
 	int status;
 
-	assert(self->state < DATAGRAM_LOST);
-	if (loop_check_closed(self->loop) < 0)
+	assert(self->base.state < TRANSPORT_LOST);
+	if (loop_check_closed(self->base.loop) < 0)
 		return -1;
 	method = PyObject_GetAttr((PyObject *)self, names._call_connection_lost);
 	if (method == NULL)
 		return -1;
-	self->state = DATAGRAM_LOST;
-	self->losses = 1;
-	status = loop_call_soon(self->loop, method, &exception, 1);
+	self->base.state = TRANSPORT_LOST;
+	self->base.losses = 1;
+	status = loop_call_soon(self->base.loop, method, &exception, 1);
 	Py_DECREF(method);
 	return status;
 }
@@ -142,13 +129,13 @@ int datagram_force_close(Datagram *self, PyObject *exception)
 {
 	int status;
 
-	if (self->state >= DATAGRAM_LOST)
+	if (self->base.state >= TRANSPORT_LOST)
 		return 0;
 	Py_INCREF(self);
 	datagram_drop_queue(self);
 	datagram_stop_reading(self);
-	if (self->send.link != NULL && self->loop->table != NULL)
-		sink_cancel(self->loop, &self->send);
+	if (self->base.send.link != NULL && self->base.loop->table != NULL)
+		sink_cancel(self->base.loop, &self->base.send);
 	status = datagram_lose(self, exception);
 	Py_DECREF(self);
 	return status;
@@ -156,9 +143,9 @@ int datagram_force_close(Datagram *self, PyObject *exception)
 
 int datagram_close(Datagram *self)
 {
-	if (self->state != DATAGRAM_OPEN)
+	if (self->base.state != TRANSPORT_OPEN)
 		return 0;
-	self->state = DATAGRAM_CLOSING;
+	self->base.state = TRANSPORT_CLOSING;
 	datagram_stop_reading(self);
 	return self->count == 0 ? datagram_lose(self, Py_None) : 0;
 }
@@ -167,8 +154,8 @@ int datagram_close(Datagram *self)
 
 int datagram_set_protocol(Datagram *self, PyObject *protocol)
 {
-	self->connected = true;
-	Py_XSETREF(self->protocol, Py_NewRef(protocol));
+	self->base.connected = true;
+	Py_XSETREF(self->base.protocol, Py_NewRef(protocol));
 	return 0;
 }
 
@@ -180,7 +167,7 @@ static int datagram_call_soon_method(Datagram *self, PyObject *object, PyObject 
 
 	if (method == NULL)
 		return -1;
-	status = loop_call_soon(self->loop, method, &argument, argument != NULL);
+	status = loop_call_soon(self->base.loop, method, &argument, argument != NULL);
 	Py_DECREF(method);
 	return status;
 }
@@ -189,12 +176,12 @@ static int datagram_schedule_start(Datagram *self, PyObject *waiter)
 {
 	PyObject *args[2] = {waiter, Py_None};
 
-	if (datagram_call_soon_method(self, self->protocol, names.connection_made,
+	if (datagram_call_soon_method(self, self->base.protocol, names.connection_made,
 	                              (PyObject *)self) < 0 ||
 	    datagram_call_soon_method(self, (PyObject *)self, names._start_reading, NULL) < 0)
 		return -1;
 	/* The waiter wakes only when connection_made() has been called. */
-	return waiter == Py_None ? 0 : loop_call_soon(self->loop, helpers.set_result, args, 2);
+	return waiter == Py_None ? 0 : loop_call_soon(self->base.loop, helpers.set_result, args, 2);
 }
 
 /* asyncio: whether the peer's address, as Python has it, is true; an unnamed one is "". */
@@ -213,17 +200,17 @@ static int datagram_take_socket(Datagram *self, PyObject *sock)
 {
 	int ignored;
 
-	self->fd = PyObject_AsFileDescriptor(sock);
-	if (self->fd < 0) {
+	self->base.fd = PyObject_AsFileDescriptor(sock);
+	if (self->base.fd < 0) {
 		if (!PyErr_Occurred())
 			PyErr_SetString(PyExc_ValueError, "the socket is closed");
 		return -1;
 	}
-	self->sock = Py_NewRef(sock);
-	self->family = AF_UNSPEC;
-	self->sockname = transport_read_name(self->fd, getsockname, &self->family);
-	self->peername = transport_read_name(self->fd, getpeername, &ignored);
-	self->has_peer = is_a_name(self->peername);
+	self->base.sock = Py_NewRef(sock);
+	self->base.family = AF_UNSPEC;
+	self->base.sockname = transport_read_name(self->base.fd, getsockname, &self->base.family);
+	self->base.peername = transport_read_name(self->base.fd, getpeername, &ignored);
+	self->has_peer = is_a_name(self->base.peername);
 	return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -239,7 +226,7 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	                                 LoopType, &loop, &sock, &protocol, &address, &waiter,
 	                                 &sends_empty, &header_bytes))
 		return -1;
-	if (self->loop != NULL || self->fd >= 0) {
+	if (self->base.loop != NULL || self->base.fd >= 0) {
 		PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
 		return -1;
 	}
@@ -251,22 +238,22 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	self->sends_empty = sends_empty;
 	self->header_bytes = (size_t)header_bytes;
 	self->address = named ? Py_NewRef(address) : NULL;
-	self->context = PyContext_CopyCurrent();
-	if (self->context == NULL || datagram_set_protocol(self, protocol) < 0 ||
+	self->base.context = PyContext_CopyCurrent();
+	if (self->base.context == NULL || datagram_set_protocol(self, protocol) < 0 ||
 	    datagram_take_socket(self, sock) < 0)
 		goto fail;
-	self->loop = (Loop *)Py_NewRef(loop);
-	self->state = DATAGRAM_OPEN;
+	self->base.loop = (Loop *)Py_NewRef(loop);
+	self->base.state = TRANSPORT_OPEN;
 	if (datagram_schedule_start(self, waiter) == 0)
 		return 0;
 fail:
 	/* The socket stays the caller's. */
 	exception = PyErr_GetRaisedException();
-	self->state = DATAGRAM_CLOSED;
-	self->fd = -1;
-	Py_CLEAR(self->sock);
-	Py_CLEAR(self->protocol);
-	Py_CLEAR(self->loop);
+	self->base.state = TRANSPORT_CLOSED;
+	self->base.fd = -1;
+	Py_CLEAR(self->base.sock);
+	Py_CLEAR(self->base.protocol);
+	Py_CLEAR(self->base.loop);
 	PyErr_SetRaisedException(exception);
 	return -1;
 }
@@ -278,15 +265,15 @@ PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 
 	if (self == NULL)
 		return NULL;
-	self->fd = -1;
+	self->base.fd = -1;
 	/* Until __init__: every method then does nothing. */
-	self->state = DATAGRAM_CLOSED;
-	self->receive.completed = datagram_received;
-	self->receive.holder = (PyObject *)self;
-	self->send.completed = datagram_sent;
-	self->send.holder = (PyObject *)self;
-	self->high_water = WATER_HIGH_BYTES;
-	self->low_water = WATER_HIGH_BYTES / 4;
+	self->base.state = TRANSPORT_CLOSED;
+	self->base.receive.completed = datagram_received;
+	self->base.receive.holder = (PyObject *)self;
+	self->base.send.completed = datagram_sent;
+	self->base.send.holder = (PyObject *)self;
+	self->base.high_water = WATER_HIGH_BYTES;
+	self->base.low_water = WATER_HIGH_BYTES / 4;
 	return (PyObject *)self;
 }
 
@@ -300,7 +287,7 @@ void datagram_abandon(Datagram *self)
 /* The same from another thread, which must leave the driver to the loop's. */
 static int datagram_abandon_later(Datagram *self)
 {
-	Loop *loop = self->loop;
+	Loop *loop = self->base.loop;
 
 	if (datagram_call_soon_method(self, (PyObject *)self, names._abandon, NULL) < 0)
 		return -1;
@@ -312,9 +299,9 @@ static int datagram_abandon_later(Datagram *self)
 void datagram_finalize(Datagram *self)
 {
 	PyObject *exception;
-	Loop *loop = self->loop;
+	Loop *loop = self->base.loop;
 
-	if (loop == NULL || self->state >= DATAGRAM_JOINING)
+	if (loop == NULL || self->base.state >= TRANSPORT_JOINING)
 		return;
 	exception = PyErr_GetRaisedException();
 	if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed transport %R", self) < 0) {
@@ -324,7 +311,7 @@ void datagram_finalize(Datagram *self)
 			PyErr_Clear();
 	}
 	/* Nothing is in flight, or the loop would still refer to us. */
-	self->state = DATAGRAM_JOINING;
+	self->base.state = TRANSPORT_JOINING;
 	if (!loop->running || loop->thread == PyThread_get_thread_ident())
 		datagram_abandon(self);
 	else if (datagram_abandon_later(self) < 0)
@@ -337,14 +324,14 @@ int datagram_traverse(Datagram *self, visitproc visit, void *arg)
 	size_t i;
 
 	Py_VISIT(Py_TYPE(self));
-	Py_VISIT(self->extra);
-	Py_VISIT(self->loop);
-	Py_VISIT(self->protocol);
-	Py_VISIT(self->context);
-	Py_VISIT(self->write_context);
-	Py_VISIT(self->sock);
+	Py_VISIT(self->base.extra);
+	Py_VISIT(self->base.loop);
+	Py_VISIT(self->base.protocol);
+	Py_VISIT(self->base.context);
+	Py_VISIT(self->base.write_context);
+	Py_VISIT(self->base.sock);
 	Py_VISIT(self->address);
-	Py_VISIT(self->kept);
+	Py_VISIT(self->base.kept);
 	for (i = 0; i < self->count; i++)
 		Py_VISIT(self->queue[(self->head + i) & (self->capacity - 1)].address);
 	return 0;
@@ -353,19 +340,19 @@ int datagram_traverse(Datagram *self, visitproc visit, void *arg)
 int datagram_clear(Datagram *self)
 {
 	/* Abandoned in another thread, and the loop was closed before it could hear of it. */
-	if (unlikely(self->state == DATAGRAM_JOINING && self->loop != NULL)) {
+	if (unlikely(self->base.state == TRANSPORT_JOINING && self->base.loop != NULL)) {
 		PyObject *exception = PyErr_GetRaisedException();
 
 		datagram_join(self);
 		PyErr_SetRaisedException(exception);
 	}
-	Py_CLEAR(self->extra);
-	Py_CLEAR(self->protocol);
-	Py_CLEAR(self->context);
-	Py_CLEAR(self->write_context);
-	Py_CLEAR(self->sock);
+	Py_CLEAR(self->base.extra);
+	Py_CLEAR(self->base.protocol);
+	Py_CLEAR(self->base.context);
+	Py_CLEAR(self->base.write_context);
+	Py_CLEAR(self->base.sock);
 	Py_CLEAR(self->address);
-	Py_CLEAR(self->kept);
+	Py_CLEAR(self->base.kept);
 	return 0;
 }
 
@@ -376,15 +363,15 @@ void datagram_dealloc(Datagram *self)
 	if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
 		return;
 	PyObject_GC_UnTrack(self);
-	if (self->weakrefs != NULL)
+	if (self->base.weakrefs != NULL)
 		PyObject_ClearWeakRefs((PyObject *)self);
-	assert(self->receive.link == NULL && self->send.link == NULL);
+	assert(self->base.receive.link == NULL && self->base.send.link == NULL);
 	datagram_clear(self);
 	datagram_drop_queue(self);
 	PyMem_Free(self->queue);
-	Py_CLEAR(self->peername);
-	Py_CLEAR(self->sockname);
-	Py_CLEAR(self->loop);
+	Py_CLEAR(self->base.peername);
+	Py_CLEAR(self->base.sockname);
+	Py_CLEAR(self->base.loop);
 	type->tp_free(self);
 	Py_DECREF(type);
 }

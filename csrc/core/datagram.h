@@ -1,27 +1,11 @@
 /*
  * The datagram transport, shared by datagram.c (life), datagram_receive.c,
  * datagram_send.c and datagram_type.c (what Python sees).
- *
- *     OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
- *
- * OPEN      receives and sends.
- * CLOSING   close() was called; what is queued is still sent.
- * LOST      connection_lost() is scheduled; nothing is queued or delivered.
- * JOINING   connection_lost() was called; operations are still in flight.
- * CLOSED    the descriptor is closed; the loop is forgotten.
  */
 #ifndef UL_DATAGRAM_H
 #define UL_DATAGRAM_H
 
-#include "core.h"
-
-enum datagram_state {
-	DATAGRAM_OPEN,
-	DATAGRAM_CLOSING,
-	DATAGRAM_LOST,
-	DATAGRAM_JOINING,
-	DATAGRAM_CLOSED,
-};
+#include "transport.h"
 
 /* A datagram that the socket had no room for. */
 struct parcel {
@@ -30,36 +14,13 @@ struct parcel {
 };
 
 typedef struct Datagram {
-	PyObject_HEAD
-	PyObject *extra;      /* owned; asyncio.BaseTransport's _extra slot: dict or NULL */
-	Loop *loop;           /* owned; until CLOSED */
-	PyObject *protocol;   /* owned; NULL from JOINING on */
-	PyObject *context;    /* owned; in which the protocol is told of datagrams */
-	PyObject *write_context; /* owned; in which what is queued is sent, or NULL */
-	PyObject *sock;       /* owned; the socket object; NULL when CLOSED */
+	struct transport base; /* write_context: in which what is queued is sent */
 	PyObject *address;    /* owned; of the only peer that sendto() may name, or NULL */
-	PyObject *peername, *sockname; /* owned; struct sockaddr as bytes, or NULL */
-	PyObject *weakrefs;
-	int fd;
-	int family;
-	uint8_t state;        /* enum datagram_state */
-	bool connected;       /* the protocol was set: it hears connection_lost() */
 	bool has_peer;        /* send(2) and not sendto(2): the socket is connected */
 	bool sends_empty;     /* sendto(b"") sends a datagram, as since Python 3.13 */
-	bool paused;          /* pause_reading() was called */
-	bool started;         /* reading was started */
-	bool read_ended;      /* the descriptor is none any more */
-	bool read_cancelled;  /* the receive was asked to end */
-	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
-	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
-	uint32_t losses;      /* asyncio's _conn_lost */
 	uint64_t retry_ns;    /* the last wait for an AF_UNIX peer's queue; 0: none */
 
-	/* Received while reading was paused: (data, address) or an exception. */
-	PyObject *kept;       /* owned list or NULL */
-
-	struct sink receive;
-	struct sink send;     /* waits for room */
+	/* base.kept is a list of (data, address) and exceptions; base.send waits for room. */
 
 	/* What the socket had no room for: a ring buffer. */
 	struct parcel *queue; /* owned array or NULL */
@@ -67,9 +28,6 @@ typedef struct Datagram {
 	size_t head;
 	size_t count;
 	size_t header_bytes;  /* what each adds to queued_bytes beyond its data */
-	size_t queued_bytes;
-	size_t high_water;
-	size_t low_water;
 } Datagram;
 
 /* ---- datagram.c ---- */
@@ -90,8 +48,6 @@ int datagram_call_connection_lost(Datagram *self, PyObject *exception);
 /* Close the descriptor if it is time to. */
 void datagram_join(Datagram *self);
 void datagram_abandon(Datagram *self);
-/* A line in the debug log; only in debug mode. */
-void datagram_log(Datagram *self, const char *message);
 int datagram_set_protocol(Datagram *self, PyObject *protocol);
 PyObject *datagram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs);

@@ -10,7 +10,6 @@
  */
 #include "addresses.h"
 #include "datagram.h"
-#include "stream.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,7 +22,7 @@
 /* Takes both references. */
 static int datagram_deliver(Datagram *self, PyObject *data, PyObject *address)
 {
-	PyObject *args[3] = {Py_NewRef(self->protocol), data, address}, *result;
+	PyObject *args[3] = {Py_NewRef(self->base.protocol), data, address}, *result;
 	int status = 0;
 
 	result = PyObject_VectorcallMethod(names.datagram_received, args, 3, NULL);
@@ -39,8 +38,8 @@ static int datagram_deliver(Datagram *self, PyObject *data, PyObject *address)
 
 int datagram_tell_error(Datagram *self)
 {
-	PyObject *exception = PyErr_GetRaisedException(), *protocol = Py_XNewRef(self->protocol);
-	PyObject *result;
+	PyObject *protocol = Py_XNewRef(self->base.protocol);
+	PyObject *exception = PyErr_GetRaisedException(), *result;
 
 	if (protocol == NULL) {
 		Py_DECREF(exception);
@@ -56,7 +55,7 @@ int datagram_tell_error(Datagram *self)
 /* The same from a callback of the loop: nobody else would hear what it raises. */
 static int datagram_deliver_error(Datagram *self)
 {
-	PyObject *protocol = Py_NewRef(self->protocol);
+	PyObject *protocol = Py_NewRef(self->base.protocol);
 	int status = datagram_tell_error(self);
 
 	if (unlikely(status < 0))
@@ -70,12 +69,12 @@ static int datagram_deliver_error(Datagram *self)
 
 static bool datagram_wants_data(const Datagram *self)
 {
-	return self->state == DATAGRAM_OPEN && !self->paused;
+	return self->base.state == TRANSPORT_OPEN && !self->base.paused;
 }
 
 static bool datagram_has_kept(const Datagram *self)
 {
-	return self->kept != NULL && PyList_GET_SIZE(self->kept) > 0;
+	return self->base.kept != NULL && PyList_GET_SIZE(self->base.kept) > 0;
 }
 
 /* Takes the reference, even on failure; NULL when making it failed. */
@@ -83,8 +82,8 @@ static int datagram_keep(Datagram *self, PyObject *item)
 {
 	int status = -1;
 
-	if (item != NULL && (self->kept != NULL || (self->kept = PyList_New(0)) != NULL))
-		status = PyList_Append(self->kept, item);
+	if (item != NULL && (self->base.kept != NULL || (self->base.kept = PyList_New(0)) != NULL))
+		status = PyList_Append(self->base.kept, item);
 	Py_XDECREF(item);
 	return status;
 }
@@ -95,14 +94,14 @@ static int datagram_schedule_delivery(Datagram *self)
 	PyObject *method;
 	int status;
 
-	if (self->deliver_scheduled)
+	if (self->base.deliver_scheduled)
 		return 0;
 	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
 	if (method == NULL)
 		return -1;
-	status = loop_call_soon(self->loop, method, NULL, 0);
+	status = loop_call_soon(self->base.loop, method, NULL, 0);
 	Py_DECREF(method);
-	self->deliver_scheduled = status == 0;
+	self->base.deliver_scheduled = status == 0;
 	return status;
 }
 
@@ -110,44 +109,46 @@ static int datagram_schedule_delivery(Datagram *self)
 
 static int datagram_arm(Datagram *self)
 {
-	const struct ul_table *table = self->loop->table;
+	struct sink *sink = &self->base.receive;
+	Loop *loop = self->base.loop;
 	ul_token token;
 	int status;
 
-	assert(self->receive.link == NULL);
-	if (unlikely(loop_check_closed(self->loop) < 0))
+	assert(sink->link == NULL);
+	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
-	if (likely(address_is_known(self->family)))
-		status = table->recv_from(self->loop->driver, &self->receive, self->fd, &token);
+	if (likely(address_is_known(self->base.family)))
+		status = loop->table->recv_from(loop->driver, sink, self->base.fd, &token);
 	else
-		status = table->poll(self->loop->driver, &self->receive, self->fd, POLLIN, &token);
+		status = loop->table->poll(loop->driver, sink, self->base.fd, POLLIN, &token);
 	if (likely(status == -EINPROGRESS)) {
-		self->receive.token = token;
-		self->read_cancelled = false;
-		sink_hold(self->loop, &self->receive);
+		sink->token = token;
+		self->base.read_cancelled = false;
+		sink_hold(loop, sink);
 		return 0;
 	}
 	/* Readable already. */
-	if (status >= 0 && !address_is_known(self->family))
+	if (status >= 0 && !address_is_known(self->base.family))
 		return datagram_schedule_delivery(self);
-	self->read_ended = true;
+	self->base.read_ended = true;
 	exception_set_errno(-status);
 	return datagram_fatal(self, "Fatal read error on datagram transport");
 }
 
 static bool datagram_should_arm(const Datagram *self)
 {
-	return self->started && datagram_wants_data(self) && !self->read_ended &&
-	       self->receive.link == NULL && !self->deliver_scheduled &&
+	return self->base.started && datagram_wants_data(self) && !self->base.read_ended &&
+	       self->base.receive.link == NULL && !self->base.deliver_scheduled &&
 	       !datagram_has_kept(self);
 }
 
 void datagram_stop_reading(Datagram *self)
 {
-	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
+	if (self->base.receive.link == NULL || self->base.read_cancelled ||
+	    self->base.loop->table == NULL)
 		return;
-	if (!sink_cancel(self->loop, &self->receive))
-		self->read_cancelled = true;
+	if (!sink_cancel(self->base.loop, &self->base.receive))
+		self->base.read_cancelled = true;
 }
 
 static int datagram_take(Datagram *self, const struct ul_completion *completion)
@@ -156,7 +157,8 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 
 	data = PyBytes_FromStringAndSize((const char *)completion->data, completion->result);
 	if (likely(data != NULL))
-		address = address_new(self->loop, completion->address, completion->address_size);
+		address = address_new(self->base.loop, completion->address,
+		                      completion->address_size);
 	if (unlikely(address == NULL)) {
 		Py_XDECREF(data);
 		return datagram_fatal(self, "Fatal read error on datagram transport");
@@ -168,12 +170,12 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 
 static int datagram_take_error(Datagram *self, int error)
 {
-	if (error == ECANCELED && self->read_cancelled)
+	if (error == ECANCELED && self->base.read_cancelled)
 		return 0;
 	/* Somebody closed the descriptor: there is nothing to be armed again. */
-	self->read_ended = error == EBADF || error == ENOTSOCK;
+	self->base.read_ended = error == EBADF || error == ENOTSOCK;
 	exception_set_errno(error);
-	if (self->paused || datagram_has_kept(self))
+	if (self->base.paused || datagram_has_kept(self))
 		return datagram_keep(self, PyErr_GetRaisedException());
 	return datagram_deliver_error(self);
 }
@@ -186,7 +188,9 @@ static int datagram_take_from_socket(Datagram *self)
 	if (!datagram_wants_data(self))
 		return 0;
 	size = PyLong_FromLong(DATAGRAM_SIZE_MAX);
-	pair = size == NULL ? NULL : PyObject_CallMethodOneArg(self->sock, names.recvfrom, size);
+	pair = NULL;
+	if (size != NULL)
+		pair = PyObject_CallMethodOneArg(self->base.sock, names.recvfrom, size);
 	Py_XDECREF(size);
 	if (pair != NULL && PyArg_ParseTuple(pair, "OO", &data, &address)) {
 		int status = datagram_deliver(self, Py_NewRef(data), Py_NewRef(address));
@@ -209,7 +213,7 @@ static int datagram_handle(Datagram *self, const struct ul_completion *completio
 {
 	if (unlikely(completion->result < 0))
 		return datagram_take_error(self, -completion->result);
-	if (unlikely(!address_is_known(self->family)))
+	if (unlikely(!address_is_known(self->base.family)))
 		return datagram_take_from_socket(self);
 	return datagram_take(self, completion);
 }
@@ -219,10 +223,10 @@ static int datagram_receive_ended(Datagram *self, int status)
 {
 	PyObject *exception;
 
-	if (self->state != DATAGRAM_JOINING && !datagram_should_arm(self))
+	if (self->base.state != TRANSPORT_JOINING && !datagram_should_arm(self))
 		return status;
 	exception = PyErr_GetRaisedException();
-	if (self->state == DATAGRAM_JOINING) {
+	if (self->base.state == TRANSPORT_JOINING) {
 		datagram_join(self);
 	} else if (datagram_arm(self) < 0) {
 		if (exception == NULL)
@@ -235,7 +239,7 @@ static int datagram_receive_ended(Datagram *self, int status)
 
 int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
 {
-	Datagram *self = container_of(sink, Datagram, receive);
+	Datagram *self = container_of(sink, Datagram, base.receive);
 	bool terminal = !(completion->flags & UL_MORE);
 	int status = 0;
 
@@ -243,18 +247,18 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 	Py_INCREF(self);
 	if (unlikely(terminal))
 		sink_drop(sink);
-	if (likely(self->state == DATAGRAM_OPEN && !loop->closed)) {
-		PyObject *context = Py_NewRef(self->context);
+	if (likely(self->base.state == TRANSPORT_OPEN && !loop->closed)) {
+		PyObject *context = Py_NewRef(self->base.context);
 		double start = 0;
 
-		status = stream_enter(context);
+		status = context_enter(context);
 		if (unlikely(loop->debug) && status == 0) {
 			start = loop_time(loop);
 			PyErr_Clear(); /* an overridden time() that fails only spoils this */
 		}
 		if (likely(status == 0)) {
 			status = datagram_handle(self, completion);
-			stream_exit(context);
+			context_exit(context);
 		}
 		Py_DECREF(context);
 		if (unlikely(loop->debug) && status == 0)
@@ -265,7 +269,7 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 	if (unlikely(terminal)) {
 		if (likely(!loop->closed))
 			status = datagram_receive_ended(self, status);
-		else if (self->state == DATAGRAM_JOINING)
+		else if (self->base.state == TRANSPORT_JOINING)
 			datagram_join(self);
 	}
 	Py_DECREF(self);
@@ -282,7 +286,7 @@ PyObject *datagram_is_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
 /* connection_made() was called: from here on datagrams may come. */
 PyObject *datagram_start_reading_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	self->started = true;
+	self->base.started = true;
 	if (datagram_should_arm(self) && datagram_arm(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
@@ -291,9 +295,9 @@ PyObject *datagram_start_reading_method(Datagram *self, PyObject *Py_UNUSED(igno
 PyObject *datagram_pause_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
 	if (datagram_wants_data(self)) {
-		self->paused = true;
+		self->base.paused = true;
 		datagram_stop_reading(self);
-		datagram_log(self, "pauses reading");
+		transport_log(&self->base, "pauses reading");
 	}
 	Py_RETURN_NONE;
 }
@@ -302,14 +306,14 @@ PyObject *datagram_resume_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
 	PyObject *context;
 
-	if (self->state != DATAGRAM_OPEN || !self->paused)
+	if (self->base.state != TRANSPORT_OPEN || !self->base.paused)
 		Py_RETURN_NONE;
 	context = PyContext_CopyCurrent();
 	if (context == NULL)
 		return NULL;
-	Py_XSETREF(self->context, context);
-	self->paused = false;
-	datagram_log(self, "resumes reading");
+	Py_XSETREF(self->base.context, context);
+	self->base.paused = false;
+	transport_log(&self->base, "resumes reading");
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (datagram_has_kept(self) ? datagram_schedule_delivery(self) < 0
 	                            : datagram_should_arm(self) && datagram_arm(self) < 0)
@@ -330,8 +334,8 @@ static int datagram_deliver_item(Datagram *self, PyObject *item)
 static int datagram_deliver_kept(Datagram *self)
 {
 	while (datagram_wants_data(self) && datagram_has_kept(self)) {
-		PyObject *item = Py_NewRef(PyList_GET_ITEM(self->kept, 0));
-		int status = PyList_SetSlice(self->kept, 0, 1, NULL);
+		PyObject *item = Py_NewRef(PyList_GET_ITEM(self->base.kept, 0));
+		int status = PyList_SetSlice(self->base.kept, 0, 1, NULL);
 
 		if (status == 0)
 			status = datagram_deliver_item(self, item);
@@ -340,13 +344,14 @@ static int datagram_deliver_kept(Datagram *self)
 			PyObject *exception = PyErr_GetRaisedException();
 
 			/* The rest waits for the next run of the loop. */
-			if (self->state == DATAGRAM_OPEN && datagram_schedule_delivery(self) < 0)
+			if (self->base.state == TRANSPORT_OPEN &&
+			    datagram_schedule_delivery(self) < 0)
 				PyErr_WriteUnraisable((PyObject *)self);
 			PyErr_SetRaisedException(exception);
 			return -1;
 		}
 	}
-	if (unlikely(!address_is_known(self->family)) && datagram_take_from_socket(self) < 0)
+	if (unlikely(!address_is_known(self->base.family)) && datagram_take_from_socket(self) < 0)
 		/* Only a receive is started again in the next run of the loop. */
 		return datagram_receive_ended(self, -1);
 	return datagram_should_arm(self) ? datagram_arm(self) : 0;
@@ -354,15 +359,15 @@ static int datagram_deliver_kept(Datagram *self)
 
 PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	PyObject *context = Py_XNewRef(self->context);
+	PyObject *context = Py_XNewRef(self->base.context);
 	int status = 0;
 
-	self->deliver_scheduled = false;
-	if (self->state == DATAGRAM_OPEN) {
-		status = stream_enter(context);
+	self->base.deliver_scheduled = false;
+	if (self->base.state == TRANSPORT_OPEN) {
+		status = context_enter(context);
 		if (status == 0) {
 			status = datagram_deliver_kept(self);
-			stream_exit(context);
+			context_exit(context);
 		}
 	}
 	Py_XDECREF(context);

@@ -11,7 +11,6 @@
  */
 #include "addresses.h"
 #include "datagram.h"
-#include "stream.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -67,7 +66,7 @@ static int datagram_push(Datagram *self, PyObject *data, PyObject *address)
 	parcel->data = data;
 	parcel->address = Py_XNewRef(address);
 	self->count++;
-	self->queued_bytes += datagram_cost(self, parcel);
+	self->base.queued_bytes += datagram_cost(self, parcel);
 	return 0;
 }
 
@@ -78,7 +77,7 @@ static struct parcel datagram_pop(Datagram *self)
 
 	self->head = (self->head + 1) & (self->capacity - 1);
 	self->count--;
-	self->queued_bytes -= datagram_cost(self, &parcel);
+	self->base.queued_bytes -= datagram_cost(self, &parcel);
 	return parcel;
 }
 
@@ -101,7 +100,7 @@ void datagram_drop_queue(Datagram *self)
 
 static int datagram_call_protocol(Datagram *self, PyObject *method, const char *message)
 {
-	PyObject *protocol = Py_NewRef(self->protocol);
+	PyObject *protocol = Py_NewRef(self->base.protocol);
 	PyObject *result = PyObject_CallMethodNoArgs(protocol, method);
 	int status = 0;
 
@@ -114,18 +113,18 @@ static int datagram_call_protocol(Datagram *self, PyObject *method, const char *
 
 int datagram_maybe_pause_protocol(Datagram *self)
 {
-	if (self->queued_bytes <= self->high_water || self->protocol_paused)
+	if (self->base.queued_bytes <= self->base.high_water || self->base.protocol_paused)
 		return 0;
-	self->protocol_paused = true;
+	self->base.protocol_paused = true;
 	return datagram_call_protocol(self, names.pause_writing,
 	                              "protocol.pause_writing() failed");
 }
 
 static int datagram_maybe_resume_protocol(Datagram *self)
 {
-	if (!self->protocol_paused || self->queued_bytes > self->low_water)
+	if (!self->base.protocol_paused || self->base.queued_bytes > self->base.low_water)
 		return 0;
-	self->protocol_paused = false;
+	self->base.protocol_paused = false;
 	return datagram_call_protocol(self, names.resume_writing,
 	                              "protocol.resume_writing() failed");
 }
@@ -141,7 +140,7 @@ enum attempt {
 /* By the socket object: its rules, its exceptions. */
 static enum attempt datagram_send_by_socket(Datagram *self, PyObject *data, PyObject *address)
 {
-	PyObject *args[3] = {self->sock, data, address == NULL ? Py_None : address};
+	PyObject *args[3] = {self->base.sock, data, address == NULL ? Py_None : address};
 	PyObject *result = PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
 
 	if (result != NULL) {
@@ -162,7 +161,7 @@ static enum attempt datagram_call_send(Datagram *self, const void *data, size_t 
 	ssize_t sent;
 
 	do {
-		sent = sendto(self->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT,
+		sent = sendto(self->base.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT,
 		              to == NULL ? NULL : &to->any, to == NULL ? 0 : to->size);
 	} while (sent < 0 && errno == EINTR);
 	if (likely(sent >= 0))
@@ -181,9 +180,10 @@ static enum attempt datagram_attempt(Datagram *self, PyObject *data, PyObject *a
 	Py_buffer view;
 
 	if (!self->has_peer) {
-		if (address == NULL || !address_parse(self->loop, self->family, address, &raw))
+		if (address == NULL ||
+		    !address_parse(self->base.loop, self->base.family, address, &raw))
 			return datagram_send_by_socket(self, data, address);
-		if (unlikely(PySys_Audit("socket.sendto", "OO", self->sock, address) < 0))
+		if (unlikely(PySys_Audit("socket.sendto", "OO", self->base.sock, address) < 0))
 			return RAISED;
 		to = &raw;
 	}
@@ -208,7 +208,7 @@ static int datagram_send_failed(Datagram *self)
 /* The same from a callback of the loop: nobody else would hear what a callee raises. */
 static int datagram_queued_send_failed(Datagram *self)
 {
-	PyObject *protocol = Py_NewRef(self->protocol);
+	PyObject *protocol = Py_NewRef(self->base.protocol);
 	int status = datagram_send_failed(self);
 
 	if (unlikely(status < 0))
@@ -222,10 +222,12 @@ static int datagram_queued_send_failed(Datagram *self)
 
 static int datagram_wait_by_clock(Datagram *self, ul_token *token)
 {
+	Loop *loop = self->base.loop;
+
 	self->retry_ns = self->retry_ns == 0 ? RETRY_NS_MIN : self->retry_ns * 2;
 	if (self->retry_ns > RETRY_NS_MAX)
 		self->retry_ns = RETRY_NS_MAX;
-	return self->loop->table->timeout(self->loop->driver, &self->send, self->retry_ns, token);
+	return loop->table->timeout(loop->driver, &self->base.send, self->retry_ns, token);
 }
 
 /*
@@ -234,22 +236,24 @@ static int datagram_wait_by_clock(Datagram *self, ul_token *token)
  */
 static int datagram_wait(Datagram *self)
 {
-	bool by_clock = self->family == AF_UNIX && !self->has_peer;
+	bool by_clock = self->base.family == AF_UNIX && !self->has_peer;
+	Loop *loop = self->base.loop;
 	ul_token token;
 	int status = 0;
 
-	assert(self->count > 0 && self->state < DATAGRAM_LOST && self->send.link == NULL);
-	if (unlikely(loop_check_closed(self->loop) < 0))
+	assert(self->count > 0 && self->base.state < TRANSPORT_LOST);
+	assert(self->base.send.link == NULL);
+	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
 	if (!by_clock)
-		status = self->loop->table->poll(self->loop->driver, &self->send, self->fd,
-		                                 POLLOUT, &token);
+		status = loop->table->poll(loop->driver, &self->base.send, self->base.fd, POLLOUT,
+		                           &token);
 	/* Room already, or so it says: the next try is in another turn all the same. */
 	if (status >= 0)
 		status = datagram_wait_by_clock(self, &token);
 	if (likely(status == -EINPROGRESS)) {
-		self->send.token = token;
-		sink_hold(self->loop, &self->send);
+		self->base.send.token = token;
+		sink_hold(loop, &self->base.send);
 		return 0;
 	}
 	exception_set_errno(-status);
@@ -261,8 +265,8 @@ static int datagram_drain(Datagram *self)
 {
 	int status = 0;
 
-	while (status == 0 && self->count > 0 && self->send.link == NULL &&
-	       self->state < DATAGRAM_LOST) {
+	while (status == 0 && self->count > 0 && self->base.send.link == NULL &&
+	       self->base.state < TRANSPORT_LOST) {
 		struct parcel parcel = *datagram_head(self);
 		enum attempt attempt;
 
@@ -281,7 +285,7 @@ static int datagram_drain(Datagram *self)
 		if (unlikely(attempt == RAISED))
 			status = datagram_queued_send_failed(self);
 	}
-	if (status == 0 && self->state < DATAGRAM_LOST)
+	if (status == 0 && self->base.state < TRANSPORT_LOST)
 		status = datagram_maybe_resume_protocol(self); /* may send, close, abort */
 	return status;
 }
@@ -292,12 +296,12 @@ static int datagram_settle(Datagram *self, int status)
 	PyObject *exception = PyErr_GetRaisedException();
 	int settled = 0;
 
-	if (self->state < DATAGRAM_LOST) {
+	if (self->base.state < TRANSPORT_LOST) {
 		if (self->count > 0) {
-			settled = self->send.link == NULL ? datagram_wait(self) : 0;
+			settled = self->base.send.link == NULL ? datagram_wait(self) : 0;
 		} else {
-			Py_CLEAR(self->write_context);
-			if (self->state == DATAGRAM_CLOSING)
+			Py_CLEAR(self->base.write_context);
+			if (self->base.state == TRANSPORT_CLOSING)
 				settled = datagram_lose(self, Py_None);
 		}
 	}
@@ -312,22 +316,22 @@ static int datagram_settle(Datagram *self, int status)
 int datagram_sent(Loop *loop, struct sink *sink,
                   const struct ul_completion *Py_UNUSED(completion))
 {
-	Datagram *self = container_of(sink, Datagram, send);
+	Datagram *self = container_of(sink, Datagram, base.send);
 	PyObject *context;
 	int status = 0;
 
 	Py_INCREF(self);
 	sink_drop(sink);
-	if (unlikely(self->state >= DATAGRAM_LOST || loop->closed)) {
-		if (self->state == DATAGRAM_JOINING)
+	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
+		if (self->base.state == TRANSPORT_JOINING)
 			datagram_join(self);
 	} else {
 		/* Whatever the wait ended with: the next try has the answer. */
-		context = Py_XNewRef(self->write_context);
-		status = stream_enter(context);
+		context = Py_XNewRef(self->base.write_context);
+		status = context_enter(context);
 		if (status == 0) {
 			status = datagram_settle(self, datagram_drain(self));
-			stream_exit(context);
+			context_exit(context);
 		}
 		Py_XDECREF(context);
 	}
@@ -344,14 +348,14 @@ static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 	if (copy == NULL || datagram_push(self, copy, address) < 0)
 		return -1;
 	if (self->count == 1) {
-		Py_XSETREF(self->write_context, PyContext_CopyCurrent());
-		if (self->write_context == NULL)
+		Py_XSETREF(self->base.write_context, PyContext_CopyCurrent());
+		if (self->base.write_context == NULL)
 			return -1;
-		if (self->send.link == NULL && datagram_wait(self) < 0)
+		if (self->base.send.link == NULL && datagram_wait(self) < 0)
 			return -1;
 	}
 	/* In asyncio one can still try a lost socket; nothing of it waits for room. */
-	return self->state < DATAGRAM_LOST ? datagram_maybe_pause_protocol(self) : 0;
+	return self->base.state < TRANSPORT_LOST ? datagram_maybe_pause_protocol(self) : 0;
 }
 
 static int datagram_check_address(Datagram *self, PyObject *address)
@@ -373,9 +377,9 @@ static int datagram_send(Datagram *self, PyObject *data, PyObject *address)
 		return -1;
 	if (self->address != NULL)
 		address = self->address;
-	if (unlikely(self->state >= DATAGRAM_LOST &&
-	             (self->address != NULL || self->state >= DATAGRAM_JOINING))) {
-		if (self->losses++ >= LOSSES_BEFORE_WARNING)
+	if (unlikely(self->base.state >= TRANSPORT_LOST &&
+	             (self->address != NULL || self->base.state >= TRANSPORT_JOINING))) {
+		if (self->base.losses++ >= LOSSES_BEFORE_WARNING)
 			return call_and_drop(helpers.write_after_loss, NULL, 0);
 		return 0;
 	}
@@ -386,7 +390,7 @@ static int datagram_send(Datagram *self, PyObject *data, PyObject *address)
 			return 0;
 		if (attempt == RAISED)
 			return datagram_send_failed(self);
-		if (self->state >= DATAGRAM_LOST)
+		if (self->base.state >= TRANSPORT_LOST)
 			return 0; /* closed before there can be room */
 	}
 	return datagram_queue(self, data, address);

@@ -37,21 +37,22 @@ static PyObject *datagram_fatal_error_method(Datagram *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "O|s:_fatal_error", &exception, &message))
 		return NULL;
-	if (self->state < DATAGRAM_JOINING && datagram_report(self, exception, message) < 0)
+	if (self->base.state < TRANSPORT_JOINING && datagram_report(self, exception, message) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *datagram_call_connection_lost_method(Datagram *self, PyObject *exception)
 {
-	if (self->state == DATAGRAM_LOST && datagram_call_connection_lost(self, exception) < 0)
+	if (self->base.state == TRANSPORT_LOST &&
+	    datagram_call_connection_lost(self, exception) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *datagram_abandon_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	if (self->state == DATAGRAM_JOINING)
+	if (self->base.state == TRANSPORT_JOINING)
 		datagram_abandon(self);
 	Py_RETURN_NONE;
 }
@@ -65,17 +66,17 @@ static PyObject *datagram_set_protocol_method(Datagram *self, PyObject *protocol
 
 static PyObject *datagram_get_protocol(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
+	return Py_NewRef(self->base.protocol == NULL ? Py_None : self->base.protocol);
 }
 
 static PyObject *datagram_is_closing(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	return PyBool_FromLong(self->state != DATAGRAM_OPEN);
+	return PyBool_FromLong(self->base.state != TRANSPORT_OPEN);
 }
 
 static PyObject *datagram_get_write_buffer_size(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	return PyLong_FromSize_t(self->queued_bytes);
+	return PyLong_FromSize_t(self->base.queued_bytes);
 }
 
 /* The limits are checked in Python. */
@@ -85,9 +86,9 @@ static PyObject *datagram_set_limits(Datagram *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "nn:_set_limits", &high, &low))
 		return NULL;
-	self->high_water = (size_t)high;
-	self->low_water = (size_t)low;
-	if (self->state < DATAGRAM_LOST && datagram_maybe_pause_protocol(self) < 0)
+	self->base.high_water = (size_t)high;
+	self->base.low_water = (size_t)low;
+	if (self->base.state < TRANSPORT_LOST && datagram_maybe_pause_protocol(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -96,7 +97,7 @@ static PyObject *datagram_get_state(Datagram *self, void *Py_UNUSED(closure))
 {
 	static const char *const states[] = {"open", "closing", "lost", "joining", "closed"};
 
-	return PyUnicode_FromString(states[self->state]);
+	return PyUnicode_FromString(states[self->base.state]);
 }
 
 static PyObject *datagram_get_protocol_attribute(Datagram *self, void *Py_UNUSED(closure))
@@ -106,19 +107,19 @@ static PyObject *datagram_get_protocol_attribute(Datagram *self, void *Py_UNUSED
 
 static PyObject *datagram_get_loop(Datagram *self, void *Py_UNUSED(closure))
 {
-	if (self->loop == NULL || self->state >= DATAGRAM_JOINING)
+	if (self->base.loop == NULL || self->base.state >= TRANSPORT_JOINING)
 		Py_RETURN_NONE;
-	return Py_NewRef((PyObject *)self->loop);
+	return Py_NewRef((PyObject *)self->base.loop);
 }
 
 static PyObject *datagram_get_read_polling(Datagram *self, void *Py_UNUSED(closure))
 {
-	return PyBool_FromLong(self->receive.link != NULL && !self->paused);
+	return PyBool_FromLong(self->base.receive.link != NULL && !self->base.paused);
 }
 
 static PyObject *datagram_get_write_polling(Datagram *self, void *Py_UNUSED(closure))
 {
-	return PyBool_FromLong(self->send.link != NULL);
+	return PyBool_FromLong(self->base.send.link != NULL);
 }
 
 PyDoc_STRVAR(datagram_sendto_doc,
@@ -169,18 +170,18 @@ static PyGetSetDef datagram_getters[] = {
 };
 
 static PyMemberDef datagram_members[] = {
-	{"__weaklistoffset__", T_PYSSIZET, offsetof(Datagram, weakrefs), READONLY, NULL},
-	{"_sock", T_OBJECT, offsetof(Datagram, sock), READONLY, NULL},
-	{"_fd", T_INT, offsetof(Datagram, fd), READONLY, NULL},
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(Datagram, base.weakrefs), READONLY, NULL},
+	{"_sock", T_OBJECT, offsetof(Datagram, base.sock), READONLY, NULL},
+	{"_fd", T_INT, offsetof(Datagram, base.fd), READONLY, NULL},
 	{"_address", T_OBJECT, offsetof(Datagram, address), READONLY, NULL},
-	{"_raw_peername", T_OBJECT, offsetof(Datagram, peername), READONLY, NULL},
-	{"_raw_sockname", T_OBJECT, offsetof(Datagram, sockname), READONLY, NULL},
-	{"_high_water", T_PYSSIZET, offsetof(Datagram, high_water), READONLY, NULL},
-	{"_low_water", T_PYSSIZET, offsetof(Datagram, low_water), READONLY, NULL},
-	{"_queued_bytes", T_PYSSIZET, offsetof(Datagram, queued_bytes), READONLY, NULL},
-	{"_conn_lost", T_UINT, offsetof(Datagram, losses), READONLY, NULL},
-	{"_paused", T_BOOL, offsetof(Datagram, paused), READONLY, NULL},
-	{"_protocol_paused", T_BOOL, offsetof(Datagram, protocol_paused), READONLY, NULL},
+	{"_raw_peername", T_OBJECT, offsetof(Datagram, base.peername), READONLY, NULL},
+	{"_raw_sockname", T_OBJECT, offsetof(Datagram, base.sockname), READONLY, NULL},
+	{"_high_water", T_PYSSIZET, offsetof(Datagram, base.high_water), READONLY, NULL},
+	{"_low_water", T_PYSSIZET, offsetof(Datagram, base.low_water), READONLY, NULL},
+	{"_queued_bytes", T_PYSSIZET, offsetof(Datagram, base.queued_bytes), READONLY, NULL},
+	{"_conn_lost", T_UINT, offsetof(Datagram, base.losses), READONLY, NULL},
+	{"_paused", T_BOOL, offsetof(Datagram, base.paused), READONLY, NULL},
+	{"_protocol_paused", T_BOOL, offsetof(Datagram, base.protocol_paused), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };
 
@@ -225,7 +226,7 @@ int datagram_init_types(PyObject *module)
 		return -1;
 	/* Their instances consist of one slot, _extra: ours begin with it. */
 	base = (PyTypeObject *)PyTuple_GET_ITEM(bases, 0);
-	if (base->tp_basicsize != offsetof(Datagram, loop)) {
+	if (base->tp_basicsize != offsetof(Datagram, base.loop)) {
 		Py_DECREF(bases);
 		PyErr_SetString(PyExc_ImportError,
 		                "asyncio.Transport of this Python has an unknown layout");

@@ -2,28 +2,13 @@
  * The stream transport, shared by stream.c (life), stream_read.c,
  * stream_write.c and stream_type.c (what Python sees).
  *
- *     OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
- *
- * OPEN      reads and writes; the end of writing (EOF) may be asked for.
- * CLOSING   close() was called; what is queued is still sent.
- * LOST      connection_lost() is scheduled; nothing is sent or delivered.
- * JOINING   connection_lost() was called; operations are not all harvested.
- * CLOSED    the descriptor is closed; the loop is forgotten.
- *
- * The descriptor is closed in JOINING, as soon as nothing names it any more.
+ * While it is OPEN the end of writing (EOF) may be asked for.  The descriptor is
+ * closed in JOINING, as soon as nothing names it any more.
  */
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
 
-#include "core.h"
-
-enum stream_state {
-	STREAM_OPEN,
-	STREAM_CLOSING,
-	STREAM_LOST,
-	STREAM_JOINING,
-	STREAM_CLOSED,
-};
+#include "transport.h"
 
 /* A piece of what write() was given. */
 struct chunk {
@@ -37,44 +22,19 @@ struct chunk {
 #define STREAM_INLINE_CHUNKS 4
 
 struct Stream {
-	PyObject_HEAD
-	PyObject *extra;      /* owned; asyncio.BaseTransport's _extra slot: dict or NULL */
-	Loop *loop;           /* owned; until CLOSED */
-	PyObject *protocol;   /* owned; NULL from JOINING on */
-	PyObject *context;    /* owned; in which the protocol is told of data */
-	PyObject *write_context; /* owned; in which resume_writing() runs, or NULL */
-	PyObject *server;     /* owned or NULL */
-	PyObject *sock;       /* owned; the socket object, or NULL when only `fd` is known */
+	struct transport base; /* write_context: in which resume_writing() runs */
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
-	PyObject *peername, *sockname; /* owned; struct sockaddr as bytes, or NULL */
-	PyObject *weakrefs;
-	int fd;
-	uint8_t state;        /* enum stream_state */
-	bool connected;       /* the protocol was set: it hears connection_lost() */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
 	bool eof;             /* write_eof() was called */
 	bool eof_sent;        /* and the socket was shut down for it */
-	bool fd_closed;       /* `fd` only tells which it was */
-	bool paused;          /* pause_reading() was called */
-	bool started;         /* reading was started */
-	bool read_ended;      /* the receive stream had its end of file or its error */
-	bool read_cancelled;  /* the receive was asked to end */
-	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
 	bool is_dirty;        /* on the loop's dirty list */
-	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
 	bool lent;            /* sendfile uses the descriptor: it must stay open */
-	bool readable;        /* the driver waits for our take(); it comes after `kept` */
-	uint32_t losses;      /* writes since the connection was lost */
 	uint32_t take_size;   /* bulk: the largest receive of late; 0 before the first */
 
-	/* Received while reading was paused, in order. */
-	PyObject *kept;       /* owned list of bytes, or NULL */
+	/* Of base.kept, a list of bytes: */
 	size_t kept_bytes;
-	bool kept_end;        /* after `kept` comes kept_result */
+	bool kept_end;        /* after it comes kept_result */
 	int kept_result;      /* 0 (end of file) or -errno */
-
-	struct sink receive;
-	struct sink send;
 
 	/* What is to be sent: a ring buffer of chunks. */
 	struct chunk *chunks; /* chunks_inline, or an owned array */
@@ -82,9 +42,6 @@ struct Stream {
 	size_t chunk_head;
 	size_t chunk_count;
 	size_t in_flight;     /* chunks at the head that a send in the kernel names */
-	size_t queued_bytes;
-	size_t high_water;
-	size_t low_water;
 	Stream *next_dirty;
 	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];
 };
@@ -93,17 +50,6 @@ extern PyTypeObject *StreamType;
 
 /* ---- stream.c ---- */
 
-/* Enter `context`, or do nothing for NULL.  0, or -1 with an exception. */
-int stream_enter(PyObject *context);
-void stream_exit(PyObject *context);
-/*
- * Take the descriptor out of the socket object, to close it together with what
- * the driver knows of it.  False when the object has closed it, or must.
- */
-bool transport_detach_socket(PyObject *sock, int fd);
-/* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
-PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
-                              int *family);
 /*
  * The exception that is set came from the socket or the protocol: report it
  * and abort.  -1 when it must end the loop instead.
@@ -119,8 +65,6 @@ int stream_lose(Stream *self, PyObject *exception);
 int stream_call_connection_lost(Stream *self, PyObject *exception);
 /* Close the descriptor if it is time to. */
 void stream_join(Stream *self);
-/* A line in the debug log; only in debug mode. */
-void stream_log(Stream *self, const char *message);
 /* Tell of `exception`, and abort. */
 int stream_report(Stream *self, PyObject *exception, const char *message);
 int stream_set_protocol(Stream *self, PyObject *protocol);

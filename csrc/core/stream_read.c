@@ -29,12 +29,12 @@ static int stream_keep(Stream *self, const char *data, size_t size)
 	PyObject *bytes;
 	int status;
 
-	if (self->kept == NULL && (self->kept = PyList_New(0)) == NULL)
+	if (self->base.kept == NULL && (self->base.kept = PyList_New(0)) == NULL)
 		return -1;
 	bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
 	if (bytes == NULL)
 		return -1;
-	status = PyList_Append(self->kept, bytes);
+	status = PyList_Append(self->base.kept, bytes);
 	Py_DECREF(bytes);
 	if (status == 0)
 		self->kept_bytes += size;
@@ -43,13 +43,13 @@ static int stream_keep(Stream *self, const char *data, size_t size)
 
 static bool stream_has_kept(const Stream *self)
 {
-	return self->kept_end || self->readable ||
-	       (self->kept != NULL && PyList_GET_SIZE(self->kept) > 0);
+	return self->kept_end || self->base.readable ||
+	       (self->base.kept != NULL && PyList_GET_SIZE(self->base.kept) > 0);
 }
 
 static bool stream_wants_data(const Stream *self)
 {
-	return self->state == STREAM_OPEN && !self->paused;
+	return self->base.state == TRANSPORT_OPEN && !self->base.paused;
 }
 
 /* Deliver what is kept in the next turn. */
@@ -58,15 +58,15 @@ static int stream_schedule_delivery(Stream *self)
 	PyObject *method;
 	int status;
 
-	if (self->deliver_scheduled)
+	if (self->base.deliver_scheduled)
 		return 0;
 	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
 	if (method == NULL)
 		return -1;
-	status = loop_call_soon(self->loop, method, NULL, 0);
+	status = loop_call_soon(self->base.loop, method, NULL, 0);
 	Py_DECREF(method);
 	if (status == 0)
-		self->deliver_scheduled = true;
+		self->base.deliver_scheduled = true;
 	return status;
 }
 
@@ -122,7 +122,7 @@ static int stream_buffer_updated(Stream *self, PyObject *protocol, size_t size)
 /* Copies into the protocol's buffer as much as it holds; as stream_get_buffer(). */
 static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size, size_t *taken)
 {
-	PyObject *protocol = Py_NewRef(self->protocol);
+	PyObject *protocol = Py_NewRef(self->base.protocol);
 	Py_buffer view;
 	int status = stream_get_buffer(self, protocol, &view);
 
@@ -141,7 +141,7 @@ static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size,
 /* Takes the reference to `bytes`. */
 static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 {
-	PyObject *args[2] = {Py_NewRef(self->protocol), bytes};
+	PyObject *args[2] = {Py_NewRef(self->base.protocol), bytes};
 	PyObject *result = PyObject_VectorcallMethod(names.data_received, args, 2, NULL);
 
 	Py_DECREF(args[0]);
@@ -157,7 +157,7 @@ static void stream_keep_rest(Stream *self, const char *data, size_t size)
 {
 	PyObject *exception = PyErr_GetRaisedException();
 
-	if (size > 0 && self->state == STREAM_OPEN &&
+	if (size > 0 && self->base.state == TRANSPORT_OPEN &&
 	    (stream_keep(self, data, size) < 0 || stream_schedule_delivery(self) < 0))
 		PyErr_WriteUnraisable((PyObject *)self);
 	PyErr_SetRaisedException(exception);
@@ -173,8 +173,8 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 	size_t taken;
 	int status;
 
-	while (size > 0 && self->state == STREAM_OPEN) {
-		if (self->paused)
+	while (size > 0 && self->base.state == TRANSPORT_OPEN) {
+		if (self->base.paused)
 			return stream_keep(self, data, size);
 		if (likely(!self->buffered)) {
 			bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
@@ -196,10 +196,10 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 
 static int stream_deliver_eof(Stream *self)
 {
-	PyObject *protocol = Py_NewRef(self->protocol), *result;
+	PyObject *protocol = Py_NewRef(self->base.protocol), *result;
 	int keep_open;
 
-	stream_log(self, "received EOF");
+	transport_log(&self->base, "received EOF");
 	result = PyObject_CallMethodNoArgs(protocol, names.eof_received);
 	Py_DECREF(protocol);
 	if (result == NULL)
@@ -214,7 +214,7 @@ static int stream_deliver_eof(Stream *self)
 /* The receive stream ended with `result`: 0 (end of file) or -errno. */
 static int stream_deliver_end(Stream *self, int result)
 {
-	if (self->state != STREAM_OPEN)
+	if (self->base.state != TRANSPORT_OPEN)
 		return 0;
 	if (result == 0)
 		return stream_deliver_eof(self);
@@ -225,31 +225,40 @@ static int stream_deliver_end(Stream *self, int result)
 
 static int stream_arm(Stream *self)
 {
+	Loop *loop = self->base.loop;
 	ul_token token;
 	int status;
 
-	assert(self->receive.link == NULL);
-	if (unlikely(loop_check_closed(self->loop) < 0))
+	assert(self->base.receive.link == NULL);
+	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
-	status = self->loop->table->recv(self->loop->driver, &self->receive, self->fd, &token);
+	status = loop->table->recv(loop->driver, &self->base.receive, self->base.fd, &token);
 	if (likely(status == -EINPROGRESS)) {
-		self->receive.token = token;
-		self->read_cancelled = false;
-		sink_hold(self->loop, &self->receive);
+		self->base.receive.token = token;
+		self->base.read_cancelled = false;
+		sink_hold(loop, &self->base.receive);
 		return 0;
 	}
-	self->read_ended = true;
+	self->base.read_ended = true;
 	return stream_fatal_errno(self, -status, "Fatal read error on socket transport");
+}
+
+/* Whether the stream of what the socket receives is to be started, with nothing kept. */
+static bool stream_should_arm(const Stream *self)
+{
+	return self->base.started && stream_wants_data(self) && !self->base.read_ended &&
+	       self->base.receive.link == NULL;
 }
 
 void stream_stop_reading(Stream *self)
 {
-	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
+	if (self->base.receive.link == NULL || self->base.read_cancelled ||
+	    self->base.loop->table == NULL)
 		return;
-	if (sink_cancel(self->loop, &self->receive))
-		self->readable = false;
+	if (sink_cancel(self->base.loop, &self->base.receive))
+		self->base.readable = false;
 	else
-		self->read_cancelled = true;
+		self->base.read_cancelled = true;
 }
 
 static int stream_received_data(Stream *self, const struct ul_completion *completion)
@@ -259,7 +268,7 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 	int status;
 
 	if (unlikely(!stream_wants_data(self) || stream_has_kept(self))) {
-		if (self->state != STREAM_OPEN)
+		if (self->base.state != TRANSPORT_OPEN)
 			return 0;
 		status = stream_keep(self, data, size);
 		if (self->kept_bytes > KEPT_BYTES_MAX)
@@ -271,10 +280,10 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 
 static int stream_received_end(Stream *self, int result)
 {
-	if (result == -ECANCELED && self->read_cancelled)
+	if (result == -ECANCELED && self->base.read_cancelled)
 		return 0;
-	self->read_ended = true;
-	if (self->state == STREAM_OPEN && (self->paused || stream_has_kept(self))) {
+	self->base.read_ended = true;
+	if (self->base.state == TRANSPORT_OPEN && (self->base.paused || stream_has_kept(self))) {
 		self->kept_end = true;
 		self->kept_result = result;
 		return 0;
@@ -288,7 +297,7 @@ static int stream_took_nothing(Stream *self, int result)
 	/* -ENOENT: reading was stopped meanwhile, perhaps by get_buffer(). */
 	if (result == -EAGAIN || result == -ENOENT)
 		return 0;
-	sink_drop(&self->receive);
+	sink_drop(&self->base.receive);
 	return stream_received_end(self, result);
 }
 
@@ -315,7 +324,7 @@ static void stream_note_taken(Stream *self, size_t taken)
  */
 static int stream_take_into(Stream *self, char *data, size_t size, size_t *spilled)
 {
-	Loop *loop = self->loop;
+	Loop *loop = self->base.loop;
 	struct iovec iov[2] = {{data, size}};
 	uint32_t count = 1;
 	int result;
@@ -330,7 +339,7 @@ static int stream_take_into(Stream *self, char *data, size_t size, size_t *spill
 		if (loop->spill != NULL)
 			iov[count++] = (struct iovec){loop->spill, TAKE_BYTES_MAX - size};
 	}
-	result = loop->table->take(loop->driver, self->receive.token, iov, count);
+	result = loop->table->take(loop->driver, self->base.receive.token, iov, count);
 	if (result > 0 && (size_t)result > iov[0].iov_len) {
 		*spilled = (size_t)result - iov[0].iov_len;
 		return (int)iov[0].iov_len;
@@ -341,7 +350,7 @@ static int stream_take_into(Stream *self, char *data, size_t size, size_t *spill
 /* Deliver what went into the loop's memory; `status` is that of what came before it. */
 static int stream_deliver_spilled(Stream *self, size_t spilled, int status)
 {
-	Loop *loop = self->loop;
+	Loop *loop = self->base.loop;
 
 	if (likely(status == 0))
 		return stream_deliver(self, loop->spill, spilled);
@@ -354,7 +363,7 @@ static int stream_take_bytes(Stream *self)
 	const char *message = "Fatal read error on socket transport";
 	size_t size = stream_take_size(self), spilled;
 	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-	Loop *loop = self->loop;
+	Loop *loop = self->base.loop;
 	int result, status;
 
 	if (unlikely(bytes == NULL))
@@ -378,13 +387,13 @@ static int stream_take_bytes(Stream *self)
 
 static int stream_take_to_buffer(Stream *self)
 {
-	Loop *loop = self->loop;
-	PyObject *protocol = Py_NewRef(self->protocol);
+	Loop *loop = self->base.loop;
+	PyObject *protocol = Py_NewRef(self->base.protocol);
 	Py_buffer view;
 	int status = stream_get_buffer(self, protocol, &view), result;
 	size_t spilled;
 
-	if (unlikely(status == 0 && self->receive.link == NULL)) {
+	if (unlikely(status == 0 && self->base.receive.link == NULL)) {
 		/* get_buffer() closed the transport. */
 		PyBuffer_Release(&view);
 	} else if (likely(status == 0)) {
@@ -400,11 +409,11 @@ static int stream_take_to_buffer(Stream *self)
 			status = stream_deliver_spilled(self, spilled, status);
 			loop->spilling = false;
 		}
-	} else if (status < 0 && self->state == STREAM_OPEN) {
+	} else if (status < 0 && self->base.state == TRANSPORT_OPEN) {
 		PyObject *exception = PyErr_GetRaisedException();
 
 		/* The loop ends for now; what waits in the socket is for its next run. */
-		self->readable = true;
+		self->base.readable = true;
 		if (stream_schedule_delivery(self) < 0)
 			PyErr_WriteUnraisable((PyObject *)self);
 		PyErr_SetRaisedException(exception);
@@ -416,8 +425,8 @@ static int stream_take_to_buffer(Stream *self)
 /* Receive what the driver found.  The caller has entered the context. */
 static int stream_take(Stream *self)
 {
-	assert(self->receive.link != NULL);
-	self->readable = false;
+	assert(self->base.receive.link != NULL);
+	self->base.readable = false;
 	return self->buffered ? stream_take_to_buffer(self) : stream_take_bytes(self);
 }
 
@@ -425,7 +434,7 @@ static int stream_received_readable(Stream *self)
 {
 	if (likely(stream_wants_data(self) && !stream_has_kept(self)))
 		return stream_take(self);
-	self->readable = self->state == STREAM_OPEN;
+	self->base.readable = self->base.state == TRANSPORT_OPEN;
 	return 0;
 }
 
@@ -434,14 +443,14 @@ static int stream_receive_ended(Stream *self, int status)
 {
 	PyObject *exception;
 
-	if (self->state == STREAM_JOINING) {
+	if (self->base.state == TRANSPORT_JOINING) {
 		exception = PyErr_GetRaisedException();
 		stream_join(self);
 		PyErr_SetRaisedException(exception);
 		return status;
 	}
-	if (self->read_ended || !stream_wants_data(self) || stream_has_kept(self) ||
-	    self->receive.link != NULL)
+	if (self->base.read_ended || !stream_wants_data(self) || stream_has_kept(self) ||
+	    self->base.receive.link != NULL)
 		return status;
 	exception = PyErr_GetRaisedException();
 	if (stream_arm(self) < 0) {
@@ -455,7 +464,7 @@ static int stream_receive_ended(Stream *self, int status)
 
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
 {
-	Stream *self = container_of(sink, Stream, receive);
+	Stream *self = container_of(sink, Stream, base.receive);
 	bool terminal = !(completion->flags & UL_MORE);
 	PyObject *context;
 	double start = 0;
@@ -465,12 +474,12 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 	Py_INCREF(self);
 	if (unlikely(terminal)) {
 		sink_drop(sink);
-		self->readable = false;
+		self->base.readable = false;
 	}
 	if (unlikely(loop->closed))
 		goto out_closed;
-	context = Py_NewRef(self->context);
-	status = stream_enter(context);
+	context = Py_NewRef(self->base.context);
+	status = context_enter(context);
 	if (unlikely(loop->debug) && status == 0) {
 		start = loop_time(loop);
 		PyErr_Clear(); /* an overridden time() that fails only spoils the measurement */
@@ -482,7 +491,7 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 			status = terminal ? 0 : stream_received_readable(self);
 		else
 			status = stream_received_end(self, completion->result);
-		stream_exit(context);
+		context_exit(context);
 	}
 	Py_DECREF(context);
 	if (completion->flags & UL_LENT)
@@ -497,7 +506,7 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 out_closed:
 	if (completion->flags & UL_LENT)
 		loop->table->recycle(loop->driver, completion->data);
-	if (self->state == STREAM_JOINING)
+	if (self->base.state == TRANSPORT_JOINING)
 		stream_join(self);
 	Py_DECREF(self);
 	return 0;
@@ -513,9 +522,8 @@ PyObject *stream_is_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 /* connection_made() was called: from here on data may come. */
 PyObject *stream_start_reading_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	self->started = true;
-	if (stream_wants_data(self) && self->receive.link == NULL && !self->read_ended &&
-	    stream_arm(self) < 0)
+	self->base.started = true;
+	if (stream_should_arm(self) && stream_arm(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -523,9 +531,9 @@ PyObject *stream_start_reading_method(Stream *self, PyObject *Py_UNUSED(ignored)
 PyObject *stream_pause_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 {
 	if (stream_wants_data(self)) {
-		self->paused = true;
-		sink_weaken(&self->receive);
-		stream_log(self, "pauses reading");
+		self->base.paused = true;
+		sink_weaken(&self->base.receive);
+		transport_log(&self->base, "pauses reading");
 	}
 	Py_RETURN_NONE;
 }
@@ -534,21 +542,20 @@ PyObject *stream_resume_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 {
 	PyObject *context;
 
-	if (self->state != STREAM_OPEN || !self->paused)
+	if (self->base.state != TRANSPORT_OPEN || !self->base.paused)
 		Py_RETURN_NONE;
 	context = PyContext_CopyCurrent();
 	if (context == NULL)
 		return NULL;
-	Py_XSETREF(self->context, context);
-	self->paused = false;
-	sink_strengthen(&self->receive);
-	stream_log(self, "resumes reading");
+	Py_XSETREF(self->base.context, context);
+	self->base.paused = false;
+	sink_strengthen(&self->base.receive);
+	transport_log(&self->base, "resumes reading");
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (stream_has_kept(self)) {
 		if (stream_schedule_delivery(self) < 0)
 			return NULL;
-	} else if (self->started && self->receive.link == NULL && !self->read_ended &&
-	           stream_arm(self) < 0) {
+	} else if (stream_should_arm(self) && stream_arm(self) < 0) {
 		return NULL;
 	}
 	Py_RETURN_NONE;
@@ -557,12 +564,13 @@ PyObject *stream_resume_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 /* Deliver what was kept, as long as the protocol wants it. */
 static int stream_deliver_kept(Stream *self)
 {
-	while (stream_wants_data(self) && self->kept != NULL && PyList_GET_SIZE(self->kept) > 0) {
-		PyObject *bytes = Py_NewRef(PyList_GET_ITEM(self->kept, 0));
+	while (stream_wants_data(self) && self->base.kept != NULL &&
+	       PyList_GET_SIZE(self->base.kept) > 0) {
+		PyObject *bytes = Py_NewRef(PyList_GET_ITEM(self->base.kept, 0));
 		size_t size = (size_t)PyBytes_GET_SIZE(bytes);
 		int status;
 
-		if (PyList_SetSlice(self->kept, 0, 1, NULL) < 0) {
+		if (PyList_SetSlice(self->base.kept, 0, 1, NULL) < 0) {
 			Py_DECREF(bytes);
 			return -1;
 		}
@@ -570,22 +578,23 @@ static int stream_deliver_kept(Stream *self)
 		if (!self->buffered) {
 			status = stream_deliver_bytes(self, bytes);
 		} else {
-			PyObject *rest = self->kept;
+			PyObject *rest = self->base.kept;
 
 			/* What is not taken goes back in front of the rest. */
-			self->kept = NULL;
+			self->base.kept = NULL;
 			status = stream_deliver(self, PyBytes_AS_STRING(bytes), size);
 			Py_DECREF(bytes);
-			if (self->kept != NULL &&
-			    PyList_SetSlice(rest, 0, 0, self->kept) < 0)
+			if (self->base.kept != NULL &&
+			    PyList_SetSlice(rest, 0, 0, self->base.kept) < 0)
 				status = -1;
-			Py_XSETREF(self->kept, rest);
+			Py_XSETREF(self->base.kept, rest);
 		}
 		if (status < 0) {
 			PyObject *exception = PyErr_GetRaisedException();
 
 			/* The rest, or only a new receive, waits for the next run of the loop. */
-			if (self->state == STREAM_OPEN && stream_schedule_delivery(self) < 0)
+			if (self->base.state == TRANSPORT_OPEN &&
+			    stream_schedule_delivery(self) < 0)
 				PyErr_WriteUnraisable((PyObject *)self);
 			PyErr_SetRaisedException(exception);
 			return -1;
@@ -593,22 +602,20 @@ static int stream_deliver_kept(Stream *self)
 	}
 	if (!stream_wants_data(self))
 		return 0;
-	if (self->readable)
+	if (self->base.readable)
 		return stream_take(self);
 	if (self->kept_end) {
 		self->kept_end = false;
 		return stream_deliver_end(self, self->kept_result);
 	}
-	if (self->started && self->receive.link == NULL && !self->read_ended)
-		return stream_arm(self);
-	return 0;
+	return stream_should_arm(self) ? stream_arm(self) : 0;
 }
 
 /* Called by the loop in a copy of resume_reading()'s context, as a reader would be. */
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	self->deliver_scheduled = false;
-	if (self->state == STREAM_OPEN && stream_deliver_kept(self) < 0)
+	self->base.deliver_scheduled = false;
+	if (self->base.state == TRANSPORT_OPEN && stream_deliver_kept(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

@@ -38,21 +38,21 @@ static PyObject *stream_fatal_error_method(Stream *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "O|s:_fatal_error", &exception, &message))
 		return NULL;
-	if (self->state < STREAM_JOINING && stream_report(self, exception, message) < 0)
+	if (self->base.state < TRANSPORT_JOINING && stream_report(self, exception, message) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *stream_call_connection_lost_method(Stream *self, PyObject *exception)
 {
-	if (self->state == STREAM_LOST && stream_call_connection_lost(self, exception) < 0)
+	if (self->base.state == TRANSPORT_LOST && stream_call_connection_lost(self, exception) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *stream_abandon_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (self->state == STREAM_JOINING)
+	if (self->base.state == TRANSPORT_JOINING)
 		stream_abandon(self);
 	Py_RETURN_NONE;
 }
@@ -66,12 +66,12 @@ static PyObject *stream_set_protocol_method(Stream *self, PyObject *protocol)
 
 static PyObject *stream_get_protocol(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
+	return Py_NewRef(self->base.protocol == NULL ? Py_None : self->base.protocol);
 }
 
 static PyObject *stream_is_closing(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	return PyBool_FromLong(self->state != STREAM_OPEN);
+	return PyBool_FromLong(self->base.state != TRANSPORT_OPEN);
 }
 
 static PyObject *stream_can_write_eof(Stream *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
@@ -86,9 +86,9 @@ static PyObject *stream_set_limits(Stream *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "nn:_set_limits", &high, &low))
 		return NULL;
-	self->high_water = (size_t)high;
-	self->low_water = (size_t)low;
-	if (self->state < STREAM_LOST && stream_maybe_pause_protocol(self) < 0)
+	self->base.high_water = (size_t)high;
+	self->base.low_water = (size_t)low;
+	if (self->base.state < TRANSPORT_LOST && stream_maybe_pause_protocol(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -99,16 +99,17 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 		PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
 		return NULL;
 	}
-	if (self->loop == NULL) {
+	if (self->base.loop == NULL) {
 		PyErr_SetString(PyExc_RuntimeError, "Transport is closed");
 		return NULL;
 	}
 	if (stream_catch_up(self) < 0)
 		return NULL;
-	self->empty_waiter = PyObject_CallMethod((PyObject *)self->loop, "create_future", NULL);
+	self->empty_waiter = PyObject_CallMethodNoArgs((PyObject *)self->base.loop,
+	                                               names.create_future);
 	if (self->empty_waiter == NULL)
 		return NULL;
-	if (self->chunk_count == 0 && !self->protocol_paused &&
+	if (self->chunk_count == 0 && !self->base.protocol_paused &&
 	    stream_settle_empty_waiter(self) < 0)
 		return NULL;
 	return Py_NewRef(self->empty_waiter);
@@ -129,11 +130,11 @@ static PyObject *stream_lend_descriptor(Stream *self, PyObject *Py_UNUSED(ignore
 {
 	PyObject *loss;
 
-	if (self->state >= STREAM_LOST) {
+	if (self->base.state >= TRANSPORT_LOST) {
 		PyErr_SetString(PyExc_ConnectionError, "Connection is closed by peer");
 		return NULL;
 	}
-	loss = PyObject_CallMethod((PyObject *)self->loop, "create_future", NULL);
+	loss = PyObject_CallMethodNoArgs((PyObject *)self->base.loop, names.create_future);
 	if (loss == NULL)
 		return NULL;
 	self->lent = true;
@@ -145,7 +146,7 @@ static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(igno
 {
 	self->lent = false;
 	Py_CLEAR(self->empty_waiter);
-	if (self->state == STREAM_JOINING)
+	if (self->base.state == TRANSPORT_JOINING)
 		stream_join(self);
 	Py_RETURN_NONE;
 }
@@ -153,27 +154,28 @@ static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(igno
 /* The socket object, made when first asked for. */
 static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 {
-	if (self->sock == NULL) {
+	if (self->base.sock == NULL) {
 		PyObject *fd;
 
-		if (self->fd < 0 || self->fd_closed || self->state == STREAM_CLOSED)
+		if (self->base.fd < 0 || self->base.fd_closed ||
+		    self->base.state == TRANSPORT_CLOSED)
 			Py_RETURN_NONE;
-		fd = PyLong_FromLong(self->fd);
+		fd = PyLong_FromLong(self->base.fd);
 		if (fd == NULL)
 			return NULL;
-		self->sock = PyObject_CallOneArg(helpers.make_socket, fd);
+		self->base.sock = PyObject_CallOneArg(helpers.make_socket, fd);
 		Py_DECREF(fd);
-		if (self->sock == NULL)
+		if (self->base.sock == NULL)
 			return NULL;
 	}
-	return Py_NewRef(self->sock);
+	return Py_NewRef(self->base.sock);
 }
 
 static PyObject *stream_get_state(Stream *self, void *Py_UNUSED(closure))
 {
 	static const char *const states[] = {"open", "closing", "lost", "joining", "closed"};
 
-	return PyUnicode_FromString(states[self->state]);
+	return PyUnicode_FromString(states[self->base.state]);
 }
 
 static PyObject *stream_get_protocol_attribute(Stream *self, void *Py_UNUSED(closure))
@@ -183,14 +185,14 @@ static PyObject *stream_get_protocol_attribute(Stream *self, void *Py_UNUSED(clo
 
 static PyObject *stream_get_loop(Stream *self, void *Py_UNUSED(closure))
 {
-	if (self->loop == NULL || self->state >= STREAM_JOINING)
+	if (self->base.loop == NULL || self->base.state >= TRANSPORT_JOINING)
 		Py_RETURN_NONE;
-	return Py_NewRef((PyObject *)self->loop);
+	return Py_NewRef((PyObject *)self->base.loop);
 }
 
 static PyObject *stream_get_read_polling(Stream *self, void *Py_UNUSED(closure))
 {
-	return PyBool_FromLong(self->receive.link != NULL && !self->paused);
+	return PyBool_FromLong(self->base.receive.link != NULL && !self->base.paused);
 }
 
 static PyObject *stream_get_write_polling(Stream *self, void *Py_UNUSED(closure))
@@ -258,17 +260,17 @@ static PyGetSetDef stream_getters[] = {
 };
 
 static PyMemberDef stream_members[] = {
-	{"__weaklistoffset__", T_PYSSIZET, offsetof(Stream, weakrefs), READONLY, NULL},
-	{"_fd", T_INT, offsetof(Stream, fd), READONLY, NULL},
-	{"_raw_peername", T_OBJECT, offsetof(Stream, peername), READONLY, NULL},
-	{"_raw_sockname", T_OBJECT, offsetof(Stream, sockname), READONLY, NULL},
-	{"_high_water", T_PYSSIZET, offsetof(Stream, high_water), READONLY, NULL},
-	{"_low_water", T_PYSSIZET, offsetof(Stream, low_water), READONLY, NULL},
-	{"_queued_bytes", T_PYSSIZET, offsetof(Stream, queued_bytes), READONLY, NULL},
-	{"_conn_lost", T_UINT, offsetof(Stream, losses), READONLY, NULL},
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(Stream, base.weakrefs), READONLY, NULL},
+	{"_fd", T_INT, offsetof(Stream, base.fd), READONLY, NULL},
+	{"_raw_peername", T_OBJECT, offsetof(Stream, base.peername), READONLY, NULL},
+	{"_raw_sockname", T_OBJECT, offsetof(Stream, base.sockname), READONLY, NULL},
+	{"_high_water", T_PYSSIZET, offsetof(Stream, base.high_water), READONLY, NULL},
+	{"_low_water", T_PYSSIZET, offsetof(Stream, base.low_water), READONLY, NULL},
+	{"_queued_bytes", T_PYSSIZET, offsetof(Stream, base.queued_bytes), READONLY, NULL},
+	{"_conn_lost", T_UINT, offsetof(Stream, base.losses), READONLY, NULL},
 	{"_eof", T_BOOL, offsetof(Stream, eof), READONLY, NULL},
-	{"_paused", T_BOOL, offsetof(Stream, paused), READONLY, NULL},
-	{"_protocol_paused", T_BOOL, offsetof(Stream, protocol_paused), READONLY, NULL},
+	{"_paused", T_BOOL, offsetof(Stream, base.paused), READONLY, NULL},
+	{"_protocol_paused", T_BOOL, offsetof(Stream, base.protocol_paused), READONLY, NULL},
 	{"_empty_waiter", T_OBJECT, offsetof(Stream, empty_waiter), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };
@@ -305,7 +307,7 @@ int stream_init_types(PyObject *module)
 	if (base == NULL)
 		return -1;
 	/* asyncio.Transport's instances consist of one slot, _extra: ours begin with it. */
-	if (((PyTypeObject *)base)->tp_basicsize != offsetof(Stream, loop)) {
+	if (((PyTypeObject *)base)->tp_basicsize != offsetof(Stream, base.loop)) {
 		Py_DECREF(base);
 		PyErr_SetString(PyExc_ImportError,
 		                "asyncio.Transport of this Python has an unknown layout");

@@ -57,7 +57,7 @@ static int stream_push(Stream *self, PyObject *owner, const char *data, size_t s
 		return -1;
 	}
 	*stream_chunk(self, self->chunk_count++) = (struct chunk){owner, data, size};
-	self->queued_bytes += size;
+	self->base.queued_bytes += size;
 	return 0;
 }
 
@@ -73,8 +73,8 @@ static void stream_pop(Stream *self)
 /* `sent` bytes at the head of the queue have left. */
 static void stream_consume(Stream *self, size_t sent)
 {
-	assert(sent <= self->queued_bytes);
-	self->queued_bytes -= sent;
+	assert(sent <= self->base.queued_bytes);
+	self->base.queued_bytes -= sent;
 	while (sent > 0) {
 		struct chunk *chunk = stream_chunk(self, 0);
 
@@ -99,7 +99,7 @@ void stream_drop_queue(Stream *self)
 		self->chunk_count--;
 		Py_DECREF(owner);
 	}
-	self->queued_bytes = 0;
+	self->base.queued_bytes = 0;
 }
 
 static uint32_t stream_gather(Stream *self, struct iovec *iov)
@@ -118,14 +118,14 @@ static uint32_t stream_gather(Stream *self, struct iovec *iov)
 
 void stream_mark_dirty(Stream *self)
 {
-	if (self->is_dirty || self->in_flight > 0 || self->loop->closed)
+	if (self->is_dirty || self->in_flight > 0 || self->base.loop->closed)
 		return;
 	/* The list owns a reference: a write must not be lost with its transport. */
 	Py_INCREF(self);
 	self->is_dirty = true;
 	self->next_dirty = NULL;
-	*self->loop->dirty_tail = self;
-	self->loop->dirty_tail = &self->next_dirty;
+	*self->base.loop->dirty_tail = self;
+	self->base.loop->dirty_tail = &self->next_dirty;
 }
 
 /* A send that has ended, but is not dispatched yet, is over. */
@@ -137,7 +137,7 @@ static void stream_settle_sent(Stream *self)
 		return;
 	/* The send's reference goes, and the dirty list's comes. */
 	Py_INCREF(self);
-	sent = sink_outcome(self->loop, &self->send);
+	sent = sink_outcome(self->base.loop, &self->base.send);
 	if (sent >= 0) {
 		self->in_flight = 0;
 		stream_consume(self, (size_t)sent);
@@ -155,17 +155,17 @@ static int stream_call_protocol(Stream *self, PyObject *method, PyObject *contex
 	PyObject *protocol, *result, *args[5];
 	int status;
 
-	if (stream_enter(context) < 0)
+	if (context_enter(context) < 0)
 		return -1;
-	protocol = Py_NewRef(self->protocol);
+	protocol = Py_NewRef(self->base.protocol);
 	result = PyObject_CallMethodNoArgs(protocol, method);
 	Py_XDECREF(result);
-	stream_exit(context);
+	context_exit(context);
 	if (likely(result != NULL) || exception_ends_loop()) {
 		Py_DECREF(protocol);
 		return result != NULL ? 0 : -1;
 	}
-	args[0] = (PyObject *)self->loop;
+	args[0] = (PyObject *)self->base.loop;
 	args[1] = (PyObject *)self;
 	args[2] = protocol;
 	args[3] = PyErr_GetRaisedException();
@@ -179,16 +179,16 @@ static int stream_call_protocol(Stream *self, PyObject *method, PyObject *contex
 
 int stream_maybe_pause_protocol(Stream *self)
 {
-	if (self->queued_bytes <= self->high_water || self->protocol_paused)
+	if (self->base.queued_bytes <= self->base.high_water || self->base.protocol_paused)
 		return 0;
 	/* Nobody pauses for bytes that the kernel would have taken at once. */
 	if (stream_catch_up(self) < 0)
 		return -1;
-	if (self->queued_bytes <= self->high_water || self->state >= STREAM_LOST)
+	if (self->base.queued_bytes <= self->base.high_water || self->base.state >= TRANSPORT_LOST)
 		return 0;
-	self->protocol_paused = true;
-	Py_XSETREF(self->write_context, PyContext_CopyCurrent());
-	if (self->write_context == NULL)
+	self->base.protocol_paused = true;
+	Py_XSETREF(self->base.write_context, PyContext_CopyCurrent());
+	if (self->base.write_context == NULL)
 		return -1;
 	return stream_call_protocol(self, names.pause_writing, NULL,
 	                            "protocol.pause_writing() failed");
@@ -199,11 +199,11 @@ static int stream_maybe_resume_protocol(Stream *self)
 	PyObject *context;
 	int status;
 
-	if (!self->protocol_paused || self->queued_bytes > self->low_water)
+	if (!self->base.protocol_paused || self->base.queued_bytes > self->base.low_water)
 		return 0;
-	self->protocol_paused = false;
-	context = self->write_context;
-	self->write_context = NULL;
+	self->base.protocol_paused = false;
+	context = self->base.write_context;
+	self->base.write_context = NULL;
 	status = stream_call_protocol(self, names.resume_writing, context,
 	                              "protocol.resume_writing() failed");
 	Py_XDECREF(context);
@@ -261,7 +261,7 @@ static int stream_send_failed(Stream *self, int error)
 int stream_shut_down(Stream *self)
 {
 	self->eof_sent = true;
-	return shutdown(self->fd, SHUT_WR) < 0 ? errno : 0;
+	return shutdown(self->base.fd, SHUT_WR) < 0 ? errno : 0;
 }
 
 /* The queue is empty: what was waiting for that happens now. */
@@ -269,14 +269,14 @@ static int stream_drained(Stream *self)
 {
 	int status = 0, error;
 
-	if (likely(self->empty_waiter == NULL && self->state == STREAM_OPEN &&
+	if (likely(self->empty_waiter == NULL && self->base.state == TRANSPORT_OPEN &&
 	           (!self->eof || self->eof_sent)))
 		return 0;
-	if (stream_enter(self->context) < 0)
+	if (context_enter(self->base.context) < 0)
 		return -1;
 	if (self->empty_waiter != NULL && !self->lent)
 		status = stream_settle_empty_waiter(self);
-	if (status == 0 && self->state == STREAM_CLOSING) {
+	if (status == 0 && self->base.state == TRANSPORT_CLOSING) {
 		status = stream_lose(self, Py_None);
 	} else if (status == 0 && self->eof && !self->eof_sent) {
 		error = stream_shut_down(self);
@@ -284,7 +284,7 @@ static int stream_drained(Stream *self)
 			status = stream_fatal_errno(self, error,
 			                            "Fatal write error on socket transport");
 	}
-	stream_exit(self->context);
+	context_exit(self->base.context);
 	return status;
 }
 
@@ -293,7 +293,7 @@ static int stream_settle(Stream *self)
 {
 	int status = stream_maybe_resume_protocol(self); /* may write, close, abort */
 
-	if (self->state >= STREAM_LOST || self->in_flight > 0)
+	if (self->base.state >= TRANSPORT_LOST || self->in_flight > 0)
 		return status;
 	if (unlikely(status < 0)) {
 		/* KeyboardInterrupt: the next run goes on from here. */
@@ -320,7 +320,7 @@ int stream_flush_now(Stream *self)
 		for (i = 0; i < message.msg_iovlen; i++)
 			offered += iov[i].iov_len;
 		do {
-			sent = sendmsg(self->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+			sent = sendmsg(self->base.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		} while (sent < 0 && errno == EINTR);
 		if (sent < 0) {
 			if (errno == EAGAIN)
@@ -336,7 +336,7 @@ int stream_flush_now(Stream *self)
 
 int stream_catch_up(Stream *self)
 {
-	if (self->protocol_paused || self->state >= STREAM_LOST)
+	if (self->base.protocol_paused || self->base.state >= TRANSPORT_LOST)
 		return 0;
 	stream_settle_sent(self);
 	return self->in_flight == 0 ? stream_flush_now(self) : 0;
@@ -345,12 +345,12 @@ int stream_catch_up(Stream *self)
 /* As stream_send_failed(), from where the stream's context is not entered. */
 static int stream_send_failed_outside(Stream *self, int error)
 {
-	PyObject *context = Py_XNewRef(self->context);
-	int status = stream_enter(context);
+	PyObject *context = Py_XNewRef(self->base.context);
+	int status = context_enter(context);
 
 	if (status == 0) {
 		status = stream_send_failed(self, error);
-		stream_exit(context);
+		context_exit(context);
 	}
 	Py_XDECREF(context);
 	return status;
@@ -360,26 +360,27 @@ static int stream_send_failed_outside(Stream *self, int error)
 static int stream_flush(Stream *self)
 {
 	struct iovec iov[STREAM_IOV_MAX];
+	Loop *loop = self->base.loop;
 	ul_token token;
 	int status;
 
-	while (self->chunk_count > 0 && self->in_flight == 0 && self->state < STREAM_LOST) {
+	while (self->chunk_count > 0 && self->in_flight == 0 && self->base.state < TRANSPORT_LOST) {
 		uint32_t count = stream_gather(self, iov);
 
-		status = self->loop->table->send(self->loop->driver, &self->send, self->fd, iov,
-		                                 count, &token);
+		status = loop->table->send(loop->driver, &self->base.send, self->base.fd, iov,
+		                           count, &token);
 		if (likely(status == -EINPROGRESS)) {
-			self->send.token = token;
+			self->base.send.token = token;
 			self->in_flight = count;
-			self->loop->sends++;
-			sink_hold(self->loop, &self->send);
+			loop->sends++;
+			sink_hold(loop, &self->base.send);
 			return 0;
 		}
 		if (unlikely(status < 0))
 			return stream_send_failed_outside(self, -status);
 		stream_consume(self, (size_t)status);
 	}
-	return self->state < STREAM_LOST ? stream_settle(self) : 0;
+	return self->base.state < TRANSPORT_LOST ? stream_settle(self) : 0;
 }
 
 int streams_flush(Loop *loop)
@@ -408,7 +409,7 @@ int streams_flush_now(Loop *loop)
 
 	Py_XINCREF(self);
 	while (self != NULL && status == 0) {
-		if (self->in_flight == 0 && self->state < STREAM_LOST)
+		if (self->in_flight == 0 && self->base.state < TRANSPORT_LOST)
 			status = stream_flush_now(self); /* may close the loop, and drop its list */
 		next = self->next_dirty;
 		Py_XINCREF(next);
@@ -444,7 +445,7 @@ int streams_traverse(Loop *loop, visitproc visit, void *arg)
 
 int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion)
 {
-	Stream *self = container_of(sink, Stream, send);
+	Stream *self = container_of(sink, Stream, base.send);
 	int status = 0;
 
 	Py_INCREF(self);
@@ -457,9 +458,9 @@ int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *compl
 		}
 	}
 	self->in_flight = 0;
-	if (unlikely(self->state >= STREAM_LOST || loop->closed)) {
+	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
 		stream_drop_queue(self);
-		if (self->state == STREAM_JOINING)
+		if (self->base.state == TRANSPORT_JOINING)
 			stream_join(self);
 	} else if (unlikely(completion->result < 0)) {
 		status = stream_send_failed_outside(self, -completion->result);
@@ -490,7 +491,7 @@ static int stream_check_write(Stream *self, const char *method)
 /* A write to a lost connection; asyncio warns from the fifth on. */
 static int stream_count_loss(Stream *self)
 {
-	if (self->losses++ >= LOSSES_BEFORE_WARNING)
+	if (self->base.losses++ >= LOSSES_BEFORE_WARNING)
 		return call_and_drop(helpers.write_after_loss, NULL, 0);
 	return 0;
 }
@@ -513,7 +514,7 @@ static int stream_push_mutable(Stream *self, PyObject *data)
 		ssize_t sent;
 
 		do {
-			sent = send(self->fd, start, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+			sent = send(self->base.fd, start, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 		} while (sent < 0 && errno == EINTR);
 		if (sent > 0) {
 			start += sent;
@@ -545,22 +546,23 @@ static int stream_queue(Stream *self, PyObject *data)
 /* After something was queued. */
 static int stream_queued(Stream *self)
 {
-	if (self->chunk_count == 0 || self->state >= STREAM_LOST)
+	if (self->chunk_count == 0 || self->base.state >= TRANSPORT_LOST)
 		return 0;
 	stream_mark_dirty(self);
-	if (unlikely(!self->loop->running)) {
+	if (unlikely(!self->base.loop->running)) {
 		/* Between two runs of the loop no turn would send it. */
 		if (self->in_flight == 0 && stream_flush_now(self) < 0)
 			return -1;
 		/* What is left would have needed the loop, in asyncio too. */
-		if (self->chunk_count > 0 && self->state < STREAM_LOST &&
-		    loop_check_closed(self->loop) < 0)
+		if (self->chunk_count > 0 && self->base.state < TRANSPORT_LOST &&
+		    loop_check_closed(self->base.loop) < 0)
 			return -1;
-	} else if (unlikely(self->queued_bytes >= self->loop->table->eager_send_bytes) &&
+	} else if (unlikely(self->base.queued_bytes >= self->base.loop->table->eager_send_bytes) &&
 	           self->in_flight == 0 && stream_flush_now(self) < 0) {
 		return -1;
 	}
-	if (unlikely(self->queued_bytes > self->high_water) && self->state < STREAM_LOST)
+	if (unlikely(self->base.queued_bytes > self->base.high_water) &&
+	    self->base.state < TRANSPORT_LOST)
 		return stream_maybe_pause_protocol(self);
 	return 0;
 }
@@ -587,7 +589,7 @@ PyObject *stream_write(Stream *self, PyObject *data)
 		return NULL;
 	if (unlikely(size == 0))
 		Py_RETURN_NONE;
-	if (unlikely(self->state >= STREAM_LOST)) {
+	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
 		if (stream_count_loss(self) < 0)
 			return NULL;
 		Py_RETURN_NONE;
@@ -642,18 +644,18 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 	Py_DECREF(fast);
 	if (views == NULL)
 		return NULL;
-	if (unlikely(self->state >= STREAM_LOST)) {
+	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
 		Py_DECREF(views);
 		if (stream_count_loss(self) < 0)
 			return NULL;
 		Py_RETURN_NONE;
 	}
-	for (i = 0; i < PyTuple_GET_SIZE(views) && self->state < STREAM_LOST; i++) {
+	for (i = 0; i < PyTuple_GET_SIZE(views) && self->base.state < TRANSPORT_LOST; i++) {
 		PyObject *view = PyTuple_GET_ITEM(views, i);
 		Py_ssize_t size = PyObject_Size(view);
 
 		if (size < 0 || (size > 0 && stream_queue(self, view) < 0)) {
-			if (self->chunk_count > 0 && self->state < STREAM_LOST)
+			if (self->chunk_count > 0 && self->base.state < TRANSPORT_LOST)
 				stream_mark_dirty(self);
 			Py_DECREF(views);
 			return NULL;
@@ -667,12 +669,13 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 
 PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (self->state != STREAM_OPEN || self->eof)
+	if (self->base.state != TRANSPORT_OPEN || self->eof)
 		Py_RETURN_NONE;
 	self->eof = true;
 	if (stream_catch_up(self) < 0)
 		return NULL;
-	if (self->chunk_count == 0 && self->state == STREAM_OPEN && stream_shut_down(self) != 0)
+	if (self->chunk_count == 0 && self->base.state == TRANSPORT_OPEN &&
+	    stream_shut_down(self) != 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
 	Py_RETURN_NONE;
 }
@@ -681,5 +684,5 @@ PyObject *stream_get_write_buffer_size(Stream *self, PyObject *Py_UNUSED(ignored
 {
 	if (stream_catch_up(self) < 0)
 		return NULL;
-	return PyLong_FromSize_t(self->queued_bytes);
+	return PyLong_FromSize_t(self->base.queued_bytes);
 }

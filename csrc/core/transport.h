@@ -1,0 +1,77 @@
+/*
+ * What the stream and the datagram transport have in common: a socket, a
+ * protocol, and a life.  They begin with a struct transport.
+ *
+ *     OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
+ *
+ * OPEN      reads and writes.
+ * CLOSING   close() was called; what is queued is still sent.
+ * LOST      connection_lost() is scheduled; nothing is queued or delivered.
+ * JOINING   connection_lost() was called; operations are still in flight.
+ * CLOSED    the descriptor is closed; the loop is forgotten.
+ */
+#ifndef UL_TRANSPORT_H
+#define UL_TRANSPORT_H
+
+#include "core.h"
+
+#include <sys/socket.h>
+
+enum transport_state {
+	TRANSPORT_OPEN,
+	TRANSPORT_CLOSING,
+	TRANSPORT_LOST,
+	TRANSPORT_JOINING,
+	TRANSPORT_CLOSED,
+};
+
+struct transport {
+	PyObject_HEAD
+	PyObject *extra;      /* owned; asyncio.BaseTransport's _extra slot: dict or NULL */
+	Loop *loop;           /* owned; until CLOSED */
+	PyObject *protocol;   /* owned; NULL from JOINING on */
+	PyObject *context;    /* owned; in which the protocol is told of what arrives */
+	PyObject *write_context; /* owned or NULL; each kind says what runs in it */
+	PyObject *server;     /* owned or NULL */
+	PyObject *sock;       /* owned; the socket object, or NULL when only `fd` is known */
+	PyObject *peername, *sockname; /* owned; struct sockaddr as bytes, or NULL */
+	PyObject *weakrefs;
+	int fd;
+	int family;           /* of its addresses */
+	uint8_t state;        /* enum transport_state */
+	bool connected;       /* the protocol was set: it hears connection_lost() */
+	bool fd_closed;       /* `fd` only tells which it was */
+	bool paused;          /* pause_reading() was called */
+	bool started;         /* reading was started */
+	bool read_ended;      /* the receive operation had its end and is not started again */
+	bool read_cancelled;  /* the receive was asked to end */
+	bool readable;        /* stream: the driver waits for our take(); it comes after `kept` */
+	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
+	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
+	uint32_t losses;      /* asyncio's _conn_lost */
+	PyObject *kept;       /* owned list or NULL: what came while reading was paused */
+	struct sink receive;
+	struct sink send;
+	size_t queued_bytes;
+	size_t high_water;
+	size_t low_water;
+};
+
+/* ---- transport.c ---- */
+
+/* Enter `context`, or do nothing for NULL.  0, or -1 with an exception. */
+int context_enter(PyObject *context);
+/* Keeps the exception that may be set. */
+void context_exit(PyObject *context);
+/* A line in the debug log; only in debug mode. */
+void transport_log(struct transport *self, const char *message);
+/*
+ * Take the descriptor out of the socket object, to close it together with what
+ * the driver knows of it.  False when the object has closed it, or must.
+ */
+bool transport_detach_socket(PyObject *sock, int fd);
+/* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
+PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
+                              int *family);
+
+#endif
