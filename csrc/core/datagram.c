@@ -9,155 +9,32 @@
 
 #define WATER_HIGH_BYTES (64 * 1024)
 
-/* ---- errors ------------------------------------------------------------------------ */
-
-/* Calls a helper (loop, transport, protocol, exception, message). */
-static int datagram_call_helper(Datagram *self, PyObject *helper, PyObject *protocol,
-                                PyObject *exception, const char *message)
+static Datagram *datagram_of(struct transport *base)
 {
-	PyObject *args[5] = {(PyObject *)self->base.loop, (PyObject *)self, protocol, exception,
-	                     PyUnicode_FromString(message)};
-	int status = -1;
-
-	if (args[0] == NULL)
-		args[0] = Py_None;
-	if (args[2] == NULL)
-		args[2] = Py_None;
-	if (args[4] != NULL)
-		status = call_and_drop(helper, args, 5);
-	Py_XDECREF(args[4]);
-	return status;
+	return container_of(base, Datagram, base);
 }
 
-int datagram_report(Datagram *self, PyObject *exception, const char *message)
+static int datagram_closing(struct transport *base)
 {
-	if (datagram_call_helper(self, helpers.transport_failed, self->base.protocol, exception,
-	                         message) < 0)
-		return -1;
-	return datagram_force_close(self, exception);
+	return datagram_of(base)->count == 0 ? transport_lose(base, Py_None) : 0;
 }
 
-int datagram_fatal(Datagram *self, const char *message)
+static void datagram_join(struct transport *base)
 {
-	PyObject *exception;
-	int status;
-
-	if (exception_ends_loop())
-		return -1;
-	exception = PyErr_GetRaisedException();
-	status = datagram_report(self, exception, message);
-	Py_DECREF(exception);
-	return status;
+	assert(base->state == TRANSPORT_JOINING);
+	if (base->receive.link == NULL && base->send.link == NULL)
+		transport_end(base);
 }
 
-int datagram_protocol_failed(Datagram *self, PyObject *protocol, const char *message)
-{
-	PyObject *exception;
-	int status;
-
-	/* Ended by the very call that raised: asyncio tells the handler of that too. */
-	if (exception_ends_loop() || self->base.loop == NULL)
-		return -1;
-	exception = PyErr_GetRaisedException();
-	status = datagram_call_helper(self, helpers.protocol_failed, protocol, exception, message);
-	Py_DECREF(exception);
-	return status;
-}
-
-/* ---- the end ------------------------------------------------------------------------ */
-
-void datagram_join(Datagram *self)
-{
-	Loop *loop = self->base.loop;
-
-	assert(self->base.state == TRANSPORT_JOINING);
-	if (self->base.receive.link != NULL || self->base.send.link != NULL)
-		return;
-	self->base.state = TRANSPORT_CLOSED;
-	if (transport_detach_socket(self->base.sock, self->base.fd))
-		loop_close_fd(loop, self->base.fd);
-	self->base.loop = NULL;
-	Py_CLEAR(self->base.sock);
-	Py_DECREF(loop);
-}
-
-int datagram_call_connection_lost(Datagram *self, PyObject *exception)
-{
-	PyObject *protocol = Py_XNewRef(self->base.protocol), *result, *raised = NULL;
-
-	assert(self->base.state == TRANSPORT_LOST);
-	Py_INCREF(self);
-	datagram_stop_reading(self);
-	if (self->base.connected && protocol != NULL) {
-		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
-		if (result == NULL)
-			raised = PyErr_GetRaisedException();
-		Py_XDECREF(result);
-	}
-	self->base.state = TRANSPORT_JOINING;
-	Py_CLEAR(self->base.protocol);
-	Py_CLEAR(self->base.kept);
-	Py_XDECREF(protocol);
-	datagram_join(self);
-	Py_DECREF(self);
-	if (raised != NULL) {
-		PyErr_SetRaisedException(raised);
-		return -1;
-	}
-	return 0;
-}
-
-int datagram_lose(Datagram *self, PyObject *exception)
-{
-	PyObject *method;
-	int status;
-
-	assert(self->base.state < TRANSPORT_LOST);
-	if (loop_check_closed(self->base.loop) < 0)
-		return -1;
-	method = PyObject_GetAttr((PyObject *)self, names._call_connection_lost);
-	if (method == NULL)
-		return -1;
-	self->base.state = TRANSPORT_LOST;
-	self->base.losses = 1;
-	status = loop_call_soon(self->base.loop, method, &exception, 1);
-	Py_DECREF(method);
-	return status;
-}
-
-int datagram_force_close(Datagram *self, PyObject *exception)
-{
-	int status;
-
-	if (self->base.state >= TRANSPORT_LOST)
-		return 0;
-	Py_INCREF(self);
-	datagram_drop_queue(self);
-	datagram_stop_reading(self);
-	if (self->base.send.link != NULL && self->base.loop->table != NULL)
-		sink_cancel(self->base.loop, &self->base.send);
-	status = datagram_lose(self, exception);
-	Py_DECREF(self);
-	return status;
-}
-
-int datagram_close(Datagram *self)
-{
-	if (self->base.state != TRANSPORT_OPEN)
-		return 0;
-	self->base.state = TRANSPORT_CLOSING;
-	datagram_stop_reading(self);
-	return self->count == 0 ? datagram_lose(self, Py_None) : 0;
-}
+static const struct transport_kind datagram_kind = {
+	.set_protocol = transport_set_protocol,
+	.closing = datagram_closing,
+	.maybe_pause_protocol = datagram_maybe_pause_protocol,
+	.drop_queue = datagram_drop_queue,
+	.join = datagram_join,
+};
 
 /* ---- the beginning -------------------------------------------------------------------- */
-
-int datagram_set_protocol(Datagram *self, PyObject *protocol)
-{
-	self->base.connected = true;
-	Py_XSETREF(self->base.protocol, Py_NewRef(protocol));
-	return 0;
-}
 
 static int datagram_call_soon_method(Datagram *self, PyObject *object, PyObject *name,
                                      PyObject *argument)
@@ -239,7 +116,7 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	self->header_bytes = (size_t)header_bytes;
 	self->address = named ? Py_NewRef(address) : NULL;
 	self->base.context = PyContext_CopyCurrent();
-	if (self->base.context == NULL || datagram_set_protocol(self, protocol) < 0 ||
+	if (self->base.context == NULL || transport_set_protocol(&self->base, protocol) < 0 ||
 	    datagram_take_socket(self, sock) < 0)
 		goto fail;
 	self->base.loop = (Loop *)Py_NewRef(loop);
@@ -265,6 +142,7 @@ PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 
 	if (self == NULL)
 		return NULL;
+	self->base.kind = &datagram_kind;
 	self->base.fd = -1;
 	/* Until __init__: every method then does nothing. */
 	self->base.state = TRANSPORT_CLOSED;
@@ -280,8 +158,8 @@ PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 /* Nobody refers to us any more: end what is in flight and close. */
 void datagram_abandon(Datagram *self)
 {
-	datagram_stop_reading(self);
-	datagram_join(self);
+	transport_stop_reading(&self->base);
+	datagram_join(&self->base);
 }
 
 /* The same from another thread, which must leave the driver to the loop's. */
@@ -343,7 +221,7 @@ int datagram_clear(Datagram *self)
 	if (unlikely(self->base.state == TRANSPORT_JOINING && self->base.loop != NULL)) {
 		PyObject *exception = PyErr_GetRaisedException();
 
-		datagram_join(self);
+		datagram_join(&self->base);
 		PyErr_SetRaisedException(exception);
 	}
 	Py_CLEAR(self->base.extra);
@@ -367,7 +245,7 @@ void datagram_dealloc(Datagram *self)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	assert(self->base.receive.link == NULL && self->base.send.link == NULL);
 	datagram_clear(self);
-	datagram_drop_queue(self);
+	datagram_drop_queue(&self->base);
 	PyMem_Free(self->queue);
 	Py_CLEAR(self->base.peername);
 	Py_CLEAR(self->base.sockname);

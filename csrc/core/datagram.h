@@ -32,23 +32,7 @@ typedef struct Datagram {
 
 /* ---- datagram.c ---- */
 
-/* The exception that is set must end the transport: report it and abort; 0 or -1. */
-int datagram_fatal(Datagram *self, const char *message);
-/*
- * Tell the exception handler of what a method of the protocol raised; the
- * transport goes on.  -1 when the exception must end the loop instead.
- */
-int datagram_protocol_failed(Datagram *self, PyObject *protocol, const char *message);
-int datagram_force_close(Datagram *self, PyObject *exception);
-int datagram_report(Datagram *self, PyObject *exception, const char *message);
-int datagram_close(Datagram *self);
-/* Schedule connection_lost(exception). */
-int datagram_lose(Datagram *self, PyObject *exception);
-int datagram_call_connection_lost(Datagram *self, PyObject *exception);
-/* Close the descriptor if it is time to. */
-void datagram_join(Datagram *self);
 void datagram_abandon(Datagram *self);
-int datagram_set_protocol(Datagram *self, PyObject *protocol);
 PyObject *datagram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs);
 void datagram_finalize(Datagram *self);
@@ -59,7 +43,6 @@ int datagram_clear(Datagram *self);
 /* ---- datagram_receive.c ---- */
 
 int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
-void datagram_stop_reading(Datagram *self);
 /* protocol.error_received() with the exception that is set; -1 with what it raised. */
 int datagram_tell_error(Datagram *self);
 PyObject *datagram_start_reading_method(Datagram *self, PyObject *ignored);
@@ -72,8 +55,8 @@ PyObject *datagram_is_reading(Datagram *self, PyObject *ignored);
 
 int datagram_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 /* Drop what is queued. */
-void datagram_drop_queue(Datagram *self);
-int datagram_maybe_pause_protocol(Datagram *self);
+void datagram_drop_queue(struct transport *base);
+int datagram_maybe_pause_protocol(struct transport *base);
 PyObject *datagram_sendto(Datagram *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames);
 

@@ -27,8 +27,8 @@ static int datagram_deliver(Datagram *self, PyObject *data, PyObject *address)
 
 	result = PyObject_VectorcallMethod(names.datagram_received, args, 3, NULL);
 	if (unlikely(result == NULL))
-		status = datagram_protocol_failed(self, args[0],
-		                                  "Exception in callback datagram_received()");
+		status = transport_protocol_failed(&self->base, args[0],
+		                                   "Exception in callback datagram_received()");
 	Py_XDECREF(result);
 	Py_DECREF(data);
 	Py_DECREF(address);
@@ -59,8 +59,8 @@ static int datagram_deliver_error(Datagram *self)
 	int status = datagram_tell_error(self);
 
 	if (unlikely(status < 0))
-		status = datagram_protocol_failed(self, protocol,
-		                                  "Exception in callback error_received()");
+		status = transport_protocol_failed(&self->base, protocol,
+		                                   "Exception in callback error_received()");
 	Py_DECREF(protocol);
 	return status;
 }
@@ -131,8 +131,8 @@ static int datagram_arm(Datagram *self)
 	if (status >= 0 && !address_is_known(self->base.family))
 		return datagram_schedule_delivery(self);
 	self->base.read_ended = true;
-	exception_set_errno(-status);
-	return datagram_fatal(self, "Fatal read error on datagram transport");
+	return transport_fatal_errno(&self->base, -status,
+	                             "Fatal read error on datagram transport");
 }
 
 static bool datagram_should_arm(const Datagram *self)
@@ -140,15 +140,6 @@ static bool datagram_should_arm(const Datagram *self)
 	return self->base.started && datagram_wants_data(self) && !self->base.read_ended &&
 	       self->base.receive.link == NULL && !self->base.deliver_scheduled &&
 	       !datagram_has_kept(self);
-}
-
-void datagram_stop_reading(Datagram *self)
-{
-	if (self->base.receive.link == NULL || self->base.read_cancelled ||
-	    self->base.loop->table == NULL)
-		return;
-	if (!sink_cancel(self->base.loop, &self->base.receive))
-		self->base.read_cancelled = true;
 }
 
 static int datagram_take(Datagram *self, const struct ul_completion *completion)
@@ -161,7 +152,7 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 		                      completion->address_size);
 	if (unlikely(address == NULL)) {
 		Py_XDECREF(data);
-		return datagram_fatal(self, "Fatal read error on datagram transport");
+		return transport_fatal(&self->base, "Fatal read error on datagram transport");
 	}
 	if (likely(datagram_wants_data(self) && !datagram_has_kept(self)))
 		return datagram_deliver(self, data, address);
@@ -206,7 +197,7 @@ static int datagram_take_from_socket(Datagram *self)
 	}
 	if (PyErr_ExceptionMatches(PyExc_OSError))
 		return datagram_deliver_error(self);
-	return datagram_fatal(self, "Fatal read error on datagram transport");
+	return transport_fatal(&self->base, "Fatal read error on datagram transport");
 }
 
 static int datagram_handle(Datagram *self, const struct ul_completion *completion)
@@ -227,7 +218,7 @@ static int datagram_receive_ended(Datagram *self, int status)
 		return status;
 	exception = PyErr_GetRaisedException();
 	if (self->base.state == TRANSPORT_JOINING) {
-		datagram_join(self);
+		transport_join(&self->base);
 	} else if (datagram_arm(self) < 0) {
 		if (exception == NULL)
 			return -1;
@@ -270,7 +261,7 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 		if (likely(!loop->closed))
 			status = datagram_receive_ended(self, status);
 		else if (self->base.state == TRANSPORT_JOINING)
-			datagram_join(self);
+			transport_join(&self->base);
 	}
 	Py_DECREF(self);
 	return status;
@@ -296,7 +287,7 @@ PyObject *datagram_pause_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
 	if (datagram_wants_data(self)) {
 		self->base.paused = true;
-		datagram_stop_reading(self);
+		transport_stop_reading(&self->base);
 		transport_log(&self->base, "pauses reading");
 	}
 	Py_RETURN_NONE;

@@ -87,8 +87,10 @@ static void parcel_release(struct parcel *parcel)
 	Py_XDECREF(parcel->address);
 }
 
-void datagram_drop_queue(Datagram *self)
+void datagram_drop_queue(struct transport *base)
 {
+	Datagram *self = container_of(base, Datagram, base);
+
 	while (self->count > 0) {
 		struct parcel parcel = datagram_pop(self);
 
@@ -98,26 +100,13 @@ void datagram_drop_queue(Datagram *self)
 
 /* ---- flow control ------------------------------------------------------------------------ */
 
-static int datagram_call_protocol(Datagram *self, PyObject *method, const char *message)
+int datagram_maybe_pause_protocol(struct transport *base)
 {
-	PyObject *protocol = Py_NewRef(self->base.protocol);
-	PyObject *result = PyObject_CallMethodNoArgs(protocol, method);
-	int status = 0;
-
-	if (unlikely(result == NULL))
-		status = datagram_protocol_failed(self, protocol, message);
-	Py_XDECREF(result);
-	Py_DECREF(protocol);
-	return status;
-}
-
-int datagram_maybe_pause_protocol(Datagram *self)
-{
-	if (self->base.queued_bytes <= self->base.high_water || self->base.protocol_paused)
+	if (base->queued_bytes <= base->high_water || base->protocol_paused)
 		return 0;
-	self->base.protocol_paused = true;
-	return datagram_call_protocol(self, names.pause_writing,
-	                              "protocol.pause_writing() failed");
+	base->protocol_paused = true;
+	return transport_call_protocol(base, names.pause_writing, NULL,
+	                               "protocol.pause_writing() failed");
 }
 
 static int datagram_maybe_resume_protocol(Datagram *self)
@@ -125,8 +114,8 @@ static int datagram_maybe_resume_protocol(Datagram *self)
 	if (!self->base.protocol_paused || self->base.queued_bytes > self->base.low_water)
 		return 0;
 	self->base.protocol_paused = false;
-	return datagram_call_protocol(self, names.resume_writing,
-	                              "protocol.resume_writing() failed");
+	return transport_call_protocol(&self->base, names.resume_writing, NULL,
+	                               "protocol.resume_writing() failed");
 }
 
 /* ---- one datagram --------------------------------------------------------------------------- */
@@ -202,7 +191,7 @@ static int datagram_send_failed(Datagram *self)
 {
 	if (PyErr_ExceptionMatches(PyExc_OSError))
 		return datagram_tell_error(self);
-	return datagram_fatal(self, "Fatal write error on datagram transport");
+	return transport_fatal(&self->base, "Fatal write error on datagram transport");
 }
 
 /* The same from a callback of the loop: nobody else would hear what a callee raises. */
@@ -212,8 +201,8 @@ static int datagram_queued_send_failed(Datagram *self)
 	int status = datagram_send_failed(self);
 
 	if (unlikely(status < 0))
-		status = datagram_protocol_failed(self, protocol,
-		                                  "Exception in callback error_received()");
+		status = transport_protocol_failed(&self->base, protocol,
+		                                   "Exception in callback error_received()");
 	Py_DECREF(protocol);
 	return status;
 }
@@ -256,8 +245,8 @@ static int datagram_wait(Datagram *self)
 		sink_hold(loop, &self->base.send);
 		return 0;
 	}
-	exception_set_errno(-status);
-	return datagram_fatal(self, "Fatal write error on datagram transport");
+	return transport_fatal_errno(&self->base, -status,
+	                             "Fatal write error on datagram transport");
 }
 
 /* Send what is queued until the socket is full again. */
@@ -302,7 +291,7 @@ static int datagram_settle(Datagram *self, int status)
 		} else {
 			Py_CLEAR(self->base.write_context);
 			if (self->base.state == TRANSPORT_CLOSING)
-				settled = datagram_lose(self, Py_None);
+				settled = transport_lose(&self->base, Py_None);
 		}
 	}
 	if (exception == NULL)
@@ -324,7 +313,7 @@ int datagram_sent(Loop *loop, struct sink *sink,
 	sink_drop(sink);
 	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
 		if (self->base.state == TRANSPORT_JOINING)
-			datagram_join(self);
+			transport_join(&self->base);
 	} else {
 		/* Whatever the wait ended with: the next try has the answer. */
 		context = Py_XNewRef(self->base.write_context);
@@ -355,7 +344,7 @@ static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 			return -1;
 	}
 	/* In asyncio one can still try a lost socket; nothing of it waits for room. */
-	return self->base.state < TRANSPORT_LOST ? datagram_maybe_pause_protocol(self) : 0;
+	return self->base.state < TRANSPORT_LOST ? datagram_maybe_pause_protocol(&self->base) : 0;
 }
 
 static int datagram_check_address(Datagram *self, PyObject *address)

@@ -11,21 +11,21 @@ static PyTypeObject *DatagramType;
 
 static PyObject *datagram_close_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	if (datagram_close(self) < 0)
+	if (transport_close(&self->base) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *datagram_abort_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	if (datagram_force_close(self, Py_None) < 0)
+	if (transport_force_close(&self->base, Py_None) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *datagram_force_close_method(Datagram *self, PyObject *exception)
 {
-	if (datagram_force_close(self, exception) < 0)
+	if (transport_force_close(&self->base, exception) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -37,7 +37,8 @@ static PyObject *datagram_fatal_error_method(Datagram *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "O|s:_fatal_error", &exception, &message))
 		return NULL;
-	if (self->base.state < TRANSPORT_JOINING && datagram_report(self, exception, message) < 0)
+	if (self->base.state < TRANSPORT_JOINING &&
+	    transport_report(&self->base, exception, message) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -45,7 +46,7 @@ static PyObject *datagram_fatal_error_method(Datagram *self, PyObject *args)
 static PyObject *datagram_call_connection_lost_method(Datagram *self, PyObject *exception)
 {
 	if (self->base.state == TRANSPORT_LOST &&
-	    datagram_call_connection_lost(self, exception) < 0)
+	    transport_call_connection_lost(&self->base, exception) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -59,7 +60,7 @@ static PyObject *datagram_abandon_method(Datagram *self, PyObject *Py_UNUSED(ign
 
 static PyObject *datagram_set_protocol_method(Datagram *self, PyObject *protocol)
 {
-	if (datagram_set_protocol(self, protocol) < 0)
+	if (self->base.kind->set_protocol(&self->base, protocol) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -88,7 +89,7 @@ static PyObject *datagram_set_limits(Datagram *self, PyObject *args)
 		return NULL;
 	self->base.high_water = (size_t)high;
 	self->base.low_water = (size_t)low;
-	if (self->base.state < TRANSPORT_LOST && datagram_maybe_pause_protocol(self) < 0)
+	if (self->base.state < TRANSPORT_LOST && datagram_maybe_pause_protocol(&self->base) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -226,7 +227,7 @@ int datagram_init_types(PyObject *module)
 		return -1;
 	/* Their instances consist of one slot, _extra: ours begin with it. */
 	base = (PyTypeObject *)PyTuple_GET_ITEM(bases, 0);
-	if (base->tp_basicsize != offsetof(Datagram, base.loop)) {
+	if (base->tp_basicsize != offsetof(Datagram, base.kind)) {
 		Py_DECREF(bases);
 		PyErr_SetString(PyExc_ImportError,
 		                "asyncio.Transport of this Python has an unknown layout");

@@ -12,60 +12,7 @@
 
 #define WATER_HIGH_BYTES (64 * 1024)
 
-/* ---- errors ------------------------------------------------------------------------ */
-
-int stream_report(Stream *self, PyObject *exception, const char *message)
-{
-	PyObject *args[5] = {(PyObject *)self->base.loop, (PyObject *)self, self->base.protocol,
-	                     exception, PyUnicode_FromString(message)};
-	int status = -1;
-
-	if (args[2] == NULL)
-		args[2] = Py_None;
-	if (args[4] != NULL)
-		status = call_and_drop(helpers.transport_failed, args, 5);
-	Py_XDECREF(args[4]);
-	if (status < 0)
-		return -1;
-	return stream_force_close(self, exception);
-}
-
-int stream_fatal(Stream *self, const char *message)
-{
-	PyObject *exception;
-	int status;
-
-	if (exception_ends_loop())
-		return -1;
-	exception = PyErr_GetRaisedException();
-	status = stream_report(self, exception, message);
-	Py_DECREF(exception);
-	return status;
-}
-
-int stream_fatal_errno(Stream *self, int error, const char *message)
-{
-	PyObject *exception = exception_from_errno(error);
-	int status;
-
-	if (exception == NULL)
-		return -1;
-	status = stream_report(self, exception, message);
-	Py_DECREF(exception);
-	return status;
-}
-
 /* ---- the end ------------------------------------------------------------------------ */
-
-static void stream_close_fd(Stream *self)
-{
-	if (self->base.fd_closed)
-		return;
-	self->base.fd_closed = true;
-	if (self->base.sock == NULL || transport_detach_socket(self->base.sock, self->base.fd))
-		loop_close_fd(self->base.loop, self->base.fd);
-	Py_CLEAR(self->base.sock);
-}
 
 /* Whether what `sink` waits for, if anything, is through with the descriptor. */
 static bool stream_released(Stream *self, const struct sink *sink)
@@ -76,151 +23,62 @@ static bool stream_released(Stream *self, const struct sink *sink)
 	       (table != NULL && table->released(self->base.loop->driver, sink->token));
 }
 
-void stream_join(Stream *self)
+static void stream_join(struct transport *base)
 {
-	Loop *loop = self->base.loop;
+	Stream *self = stream_of(base);
 
-	assert(self->base.state == TRANSPORT_JOINING);
+	assert(base->state == TRANSPORT_JOINING);
 	if (self->lent)
 		return;
-	if (self->base.receive.link != NULL || self->base.send.link != NULL) {
+	if (base->receive.link == NULL && base->send.link == NULL)
+		transport_end(base);
+	else if (stream_released(self, &base->receive) && stream_released(self, &base->send))
 		/* The peer learns of the end now, though we harvest it only later. */
-		if (stream_released(self, &self->base.receive) &&
-		    stream_released(self, &self->base.send))
-			stream_close_fd(self);
+		transport_close_fd(base);
+}
+
+/* Nothing will empty the queue that sendfile waits for. */
+static void stream_lost(struct transport *base)
+{
+	Stream *self = stream_of(base);
+	PyObject *error;
+
+	if (self->empty_waiter == NULL)
 		return;
-	}
-	self->base.state = TRANSPORT_CLOSED;
-	stream_close_fd(self);
-	self->base.loop = NULL;
-	Py_DECREF(loop);
+	error = PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer");
+	if (error == NULL)
+		PyErr_WriteUnraisable((PyObject *)self);
+	else
+		stream_fail_empty_waiter(self, error);
+	Py_XDECREF(error);
 }
 
-static void stream_leave_server(Stream *self)
+static int stream_closing(struct transport *base)
 {
-	PyObject *server = self->base.server, *result;
+	Stream *self = stream_of(base);
 
-	if (server == NULL)
-		return;
-	self->base.server = NULL;
-	result = PyObject_CallMethodOneArg(server, names._detach, (PyObject *)self);
-	if (result == NULL)
-		PyErr_WriteUnraisable(server);
-	Py_XDECREF(result);
-	Py_DECREF(server);
-}
-
-int stream_call_connection_lost(Stream *self, PyObject *exception)
-{
-	PyObject *protocol = Py_XNewRef(self->base.protocol), *result = NULL, *raised = NULL;
-
-	assert(self->base.state == TRANSPORT_LOST);
-	Py_INCREF(self);
-	/* A paused transport is told of its end too, and must outlive its receive. */
-	sink_strengthen(&self->base.receive);
-	stream_stop_reading(self);
-	if (self->base.connected && protocol != NULL) {
-		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
-		if (result == NULL)
-			raised = PyErr_GetRaisedException();
-		Py_XDECREF(result);
-	}
-	self->base.state = TRANSPORT_JOINING;
-	stream_leave_server(self);
-	Py_CLEAR(self->base.protocol);
-	Py_CLEAR(self->base.kept);
-	Py_XDECREF(protocol);
-	if (self->empty_waiter != NULL) {
-		PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
-		                                        "Connection is closed by peer");
-
-		if (error == NULL)
-			PyErr_WriteUnraisable((PyObject *)self);
-		else
-			stream_fail_empty_waiter(self, error);
-		Py_XDECREF(error);
-	}
-	stream_join(self);
-	Py_DECREF(self);
-	if (raised != NULL) {
-		PyErr_SetRaisedException(raised);
+	if (stream_catch_up(base) < 0)
 		return -1;
-	}
-	return 0;
-}
-
-int stream_lose(Stream *self, PyObject *exception)
-{
-	PyObject *method;
-	int status;
-
-	assert(self->base.state < TRANSPORT_LOST);
-	if (loop_check_closed(self->base.loop) < 0)
-		return -1;
-	method = PyObject_GetAttr((PyObject *)self, names._call_connection_lost);
-	if (method == NULL)
-		return -1;
-	self->base.state = TRANSPORT_LOST;
-	self->base.losses = 1;
-	status = loop_call_soon(self->base.loop, method, &exception, 1);
-	Py_DECREF(method);
-	return status;
-}
-
-int stream_force_close(Stream *self, PyObject *exception)
-{
-	int status;
-
-	if (self->base.state >= TRANSPORT_LOST)
+	if (self->chunk_count > 0 || base->state != TRANSPORT_CLOSING)
 		return 0;
-	/* asyncio has sent this already, inside write().  A failure has aborted us. */
-	if (stream_catch_up(self) < 0)
-		return -1;
-	if (self->base.state >= TRANSPORT_LOST)
-		return 0;
-	Py_INCREF(self);
-	stream_drop_queue(self);
-	stream_stop_reading(self);
-	if (self->in_flight > 0 && self->base.loop->table != NULL &&
-	    sink_cancel(self->base.loop, &self->base.send)) {
-		self->in_flight = 0;
-		stream_drop_queue(self);
-	}
-	status = stream_lose(self, exception);
-	Py_DECREF(self);
-	return status;
-}
-
-int stream_close(Stream *self)
-{
-	if (self->base.state != TRANSPORT_OPEN)
-		return 0;
-	self->base.state = TRANSPORT_CLOSING;
-	stream_stop_reading(self);
-	if (stream_catch_up(self) < 0)
-		return -1;
-	if (self->chunk_count > 0 || self->base.state != TRANSPORT_CLOSING)
-		return 0;
-	if (self->base.protocol_paused && !self->base.loop->closed) {
+	if (base->protocol_paused && !base->loop->closed) {
 		/* It is resumed first, and may still write: SSLProtocol does. */
 		stream_mark_dirty(self);
 		return 0;
 	}
-	return stream_lose(self, Py_None);
+	return transport_lose(base, Py_None);
 }
 
 /* ---- the beginning -------------------------------------------------------------------- */
 
-int stream_set_protocol(Stream *self, PyObject *protocol)
+static int stream_set_protocol(struct transport *base, PyObject *protocol)
 {
 	int buffered = PyObject_IsInstance(protocol, helpers.buffered_protocol);
 
 	if (buffered < 0)
 		return -1;
-	self->buffered = buffered;
-	self->base.connected = true;
-	Py_XSETREF(self->base.protocol, Py_NewRef(protocol));
-	return 0;
+	stream_of(base)->buffered = buffered;
+	return transport_set_protocol(base, protocol);
 }
 
 static int stream_call_soon_method(Stream *self, PyObject *object, PyObject *name,
@@ -300,7 +158,7 @@ int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 			return -1;
 	}
 	self->base.context = PyContext_CopyCurrent();
-	if (self->base.context == NULL || stream_set_protocol(self, protocol) < 0 ||
+	if (self->base.context == NULL || stream_set_protocol(&self->base, protocol) < 0 ||
 	    stream_take_socket(self, sock) < 0)
 		goto fail;
 	self->base.loop = (Loop *)Py_NewRef(loop);
@@ -321,7 +179,7 @@ fail:
 	/* The descriptor stays the caller's. */
 	exception = PyErr_GetRaisedException();
 	if (attached)
-		stream_leave_server(self);
+		transport_leave_server(&self->base);
 	self->base.state = TRANSPORT_CLOSED;
 	self->base.fd = -1;
 	Py_CLEAR(self->base.sock);
@@ -332,12 +190,13 @@ fail:
 }
 
 PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
-                            PyObject *Py_UNUSED(kwargs))
+                     PyObject *Py_UNUSED(kwargs))
 {
 	Stream *self = (Stream *)type->tp_alloc(type, 0);
 
 	if (self == NULL)
 		return NULL;
+	self->base.kind = &stream_kind;
 	self->base.fd = -1;
 	/* Until __init__: every method then does nothing. */
 	self->base.state = TRANSPORT_CLOSED;
@@ -352,12 +211,22 @@ PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	return (PyObject *)self;
 }
 
+const struct transport_kind stream_kind = {
+	.set_protocol = stream_set_protocol,
+	.closing = stream_closing,
+	.catch_up = stream_catch_up,
+	.maybe_pause_protocol = stream_maybe_pause_protocol,
+	.drop_queue = stream_drop_queue,
+	.lost = stream_lost,
+	.join = stream_join,
+};
+
 /* Nobody refers to us any more: end what is in flight and close. */
 void stream_abandon(Stream *self)
 {
-	stream_leave_server(self);
-	stream_stop_reading(self);
-	stream_join(self);
+	transport_leave_server(&self->base);
+	transport_stop_reading(&self->base);
+	stream_join(&self->base);
 }
 
 /* The same from another thread, which must leave the driver to the loop's. */
@@ -425,7 +294,7 @@ int stream_clear(Stream *self)
 		PyObject *exception = PyErr_GetRaisedException();
 
 		self->lent = false; /* who borrowed it is garbage too */
-		stream_join(self);
+		stream_join(&self->base);
 		PyErr_SetRaisedException(exception);
 	}
 	Py_CLEAR(self->base.extra);
@@ -450,8 +319,7 @@ void stream_dealloc(Stream *self)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	assert(self->base.receive.link == NULL && self->base.send.link == NULL && !self->is_dirty);
 	stream_clear(self);
-	self->in_flight = 0;
-	stream_drop_queue(self);
+	stream_drop_queue(&self->base);
 	if (self->chunks != self->chunks_inline)
 		PyMem_Free(self->chunks);
 	Py_CLEAR(self->base.peername);

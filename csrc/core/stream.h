@@ -50,24 +50,12 @@ extern PyTypeObject *StreamType;
 
 /* ---- stream.c ---- */
 
-/*
- * The exception that is set came from the socket or the protocol: report it
- * and abort.  -1 when it must end the loop instead.
- */
-int stream_fatal(Stream *self, const char *message);
-int stream_fatal_errno(Stream *self, int error, const char *message);
-/* Abort with `exception` (or Py_None); 0 or -1. */
-int stream_force_close(Stream *self, PyObject *exception);
-int stream_close(Stream *self);
-/* Schedule connection_lost(exception). */
-int stream_lose(Stream *self, PyObject *exception);
-/* connection_lost() now; -1 with what the protocol raised. */
-int stream_call_connection_lost(Stream *self, PyObject *exception);
-/* Close the descriptor if it is time to. */
-void stream_join(Stream *self);
-/* Tell of `exception`, and abort. */
-int stream_report(Stream *self, PyObject *exception, const char *message);
-int stream_set_protocol(Stream *self, PyObject *protocol);
+static inline Stream *stream_of(struct transport *base)
+{
+	return container_of(base, Stream, base);
+}
+
+extern const struct transport_kind stream_kind;
 /* Nobody refers to the transport any more: end what is in flight and close. */
 void stream_abandon(Stream *self);
 PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
@@ -80,7 +68,6 @@ int stream_clear(Stream *self);
 /* ---- stream_read.c ---- */
 
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
-void stream_stop_reading(Stream *self);
 PyObject *stream_start_reading_method(Stream *self, PyObject *ignored);
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
 PyObject *stream_pause_reading(Stream *self, PyObject *ignored);
@@ -104,10 +91,10 @@ void stream_mark_dirty(Stream *self);
  * has something queued then, and resumes the protocol before the queue counts as
  * empty.
  */
-int stream_catch_up(Stream *self);
+int stream_catch_up(struct transport *base);
 /* Drop what is queued and not in flight. */
-void stream_drop_queue(Stream *self);
-int stream_maybe_pause_protocol(Stream *self);
+void stream_drop_queue(struct transport *base);
+int stream_maybe_pause_protocol(struct transport *base);
 /* shutdown(2) for write_eof(): 0 or errno. */
 int stream_shut_down(Stream *self);
 int stream_settle_empty_waiter(Stream *self);

@@ -103,7 +103,7 @@ static int stream_get_buffer(Stream *self, PyObject *protocol, Py_buffer *view)
 		}
 		Py_DECREF(buffer);
 	}
-	return stream_fatal(self, message) < 0 ? -1 : 1;
+	return transport_fatal(&self->base, message) < 0 ? -1 : 1;
 }
 
 static int stream_buffer_updated(Stream *self, PyObject *protocol, size_t size)
@@ -114,7 +114,8 @@ static int stream_buffer_updated(Stream *self, PyObject *protocol, size_t size)
 		result = PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
 	Py_XDECREF(args[1]);
 	if (unlikely(result == NULL))
-		return stream_fatal(self, "Fatal error: protocol.buffer_updated() call failed.");
+		return transport_fatal(&self->base,
+		                       "Fatal error: protocol.buffer_updated() call failed.");
 	Py_DECREF(result);
 	return 0;
 }
@@ -147,7 +148,8 @@ static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 	Py_DECREF(args[0]);
 	Py_DECREF(bytes);
 	if (unlikely(result == NULL))
-		return stream_fatal(self, "Fatal error: protocol.data_received() call failed.");
+		return transport_fatal(&self->base,
+		                       "Fatal error: protocol.data_received() call failed.");
 	Py_DECREF(result);
 	return 0;
 }
@@ -203,12 +205,14 @@ static int stream_deliver_eof(Stream *self)
 	result = PyObject_CallMethodNoArgs(protocol, names.eof_received);
 	Py_DECREF(protocol);
 	if (result == NULL)
-		return stream_fatal(self, "Fatal error: protocol.eof_received() call failed.");
+		return transport_fatal(&self->base,
+		                       "Fatal error: protocol.eof_received() call failed.");
 	keep_open = PyObject_IsTrue(result);
 	Py_DECREF(result);
 	if (keep_open < 0)
-		return stream_fatal(self, "Fatal error: protocol.eof_received() call failed.");
-	return keep_open ? 0 : stream_close(self);
+		return transport_fatal(&self->base,
+		                       "Fatal error: protocol.eof_received() call failed.");
+	return keep_open ? 0 : transport_close(&self->base);
 }
 
 /* The receive stream ended with `result`: 0 (end of file) or -errno. */
@@ -218,7 +222,7 @@ static int stream_deliver_end(Stream *self, int result)
 		return 0;
 	if (result == 0)
 		return stream_deliver_eof(self);
-	return stream_fatal_errno(self, -result, "Fatal read error on socket transport");
+	return transport_fatal_errno(&self->base, -result, "Fatal read error on socket transport");
 }
 
 /* ---- the receive stream ------------------------------------------------------------ */
@@ -240,7 +244,7 @@ static int stream_arm(Stream *self)
 		return 0;
 	}
 	self->base.read_ended = true;
-	return stream_fatal_errno(self, -status, "Fatal read error on socket transport");
+	return transport_fatal_errno(&self->base, -status, "Fatal read error on socket transport");
 }
 
 /* Whether the stream of what the socket receives is to be started, with nothing kept. */
@@ -248,17 +252,6 @@ static bool stream_should_arm(const Stream *self)
 {
 	return self->base.started && stream_wants_data(self) && !self->base.read_ended &&
 	       self->base.receive.link == NULL;
-}
-
-void stream_stop_reading(Stream *self)
-{
-	if (self->base.receive.link == NULL || self->base.read_cancelled ||
-	    self->base.loop->table == NULL)
-		return;
-	if (sink_cancel(self->base.loop, &self->base.receive))
-		self->base.readable = false;
-	else
-		self->base.read_cancelled = true;
 }
 
 static int stream_received_data(Stream *self, const struct ul_completion *completion)
@@ -272,7 +265,7 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 			return 0;
 		status = stream_keep(self, data, size);
 		if (self->kept_bytes > KEPT_BYTES_MAX)
-			stream_stop_reading(self);
+			transport_stop_reading(&self->base);
 		return status;
 	}
 	return stream_deliver(self, data, size);
@@ -367,7 +360,7 @@ static int stream_take_bytes(Stream *self)
 	int result, status;
 
 	if (unlikely(bytes == NULL))
-		return stream_fatal(self, message);
+		return transport_fatal(&self->base, message);
 	result = stream_take_into(self, PyBytes_AS_STRING(bytes), size, &spilled);
 	if (unlikely(result <= 0)) {
 		Py_DECREF(bytes);
@@ -375,7 +368,7 @@ static int stream_take_bytes(Stream *self)
 	}
 	stream_note_taken(self, (size_t)result + spilled);
 	if ((size_t)result < size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
-		return stream_fatal(self, message);
+		return transport_fatal(&self->base, message);
 	if (likely(spilled == 0))
 		return stream_deliver_bytes(self, bytes);
 	loop->spilling = true;
@@ -445,7 +438,7 @@ static int stream_receive_ended(Stream *self, int status)
 
 	if (self->base.state == TRANSPORT_JOINING) {
 		exception = PyErr_GetRaisedException();
-		stream_join(self);
+		transport_join(&self->base);
 		PyErr_SetRaisedException(exception);
 		return status;
 	}
@@ -507,7 +500,7 @@ out_closed:
 	if (completion->flags & UL_LENT)
 		loop->table->recycle(loop->driver, completion->data);
 	if (self->base.state == TRANSPORT_JOINING)
-		stream_join(self);
+		transport_join(&self->base);
 	Py_DECREF(self);
 	return 0;
 }

@@ -11,21 +11,21 @@ PyTypeObject *StreamType;
 
 static PyObject *stream_close_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (stream_close(self) < 0)
+	if (transport_close(&self->base) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *stream_abort_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (stream_force_close(self, Py_None) < 0)
+	if (transport_force_close(&self->base, Py_None) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *stream_force_close_method(Stream *self, PyObject *exception)
 {
-	if (stream_force_close(self, exception) < 0)
+	if (transport_force_close(&self->base, exception) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -38,14 +38,16 @@ static PyObject *stream_fatal_error_method(Stream *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "O|s:_fatal_error", &exception, &message))
 		return NULL;
-	if (self->base.state < TRANSPORT_JOINING && stream_report(self, exception, message) < 0)
+	if (self->base.state < TRANSPORT_JOINING &&
+	    transport_report(&self->base, exception, message) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *stream_call_connection_lost_method(Stream *self, PyObject *exception)
 {
-	if (self->base.state == TRANSPORT_LOST && stream_call_connection_lost(self, exception) < 0)
+	if (self->base.state == TRANSPORT_LOST &&
+	    transport_call_connection_lost(&self->base, exception) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -59,7 +61,7 @@ static PyObject *stream_abandon_method(Stream *self, PyObject *Py_UNUSED(ignored
 
 static PyObject *stream_set_protocol_method(Stream *self, PyObject *protocol)
 {
-	if (stream_set_protocol(self, protocol) < 0)
+	if (self->base.kind->set_protocol(&self->base, protocol) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -88,7 +90,7 @@ static PyObject *stream_set_limits(Stream *self, PyObject *args)
 		return NULL;
 	self->base.high_water = (size_t)high;
 	self->base.low_water = (size_t)low;
-	if (self->base.state < TRANSPORT_LOST && stream_maybe_pause_protocol(self) < 0)
+	if (self->base.state < TRANSPORT_LOST && stream_maybe_pause_protocol(&self->base) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
@@ -103,7 +105,7 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 		PyErr_SetString(PyExc_RuntimeError, "Transport is closed");
 		return NULL;
 	}
-	if (stream_catch_up(self) < 0)
+	if (stream_catch_up(&self->base) < 0)
 		return NULL;
 	self->empty_waiter = PyObject_CallMethodNoArgs((PyObject *)self->base.loop,
 	                                               names.create_future);
@@ -147,7 +149,7 @@ static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(igno
 	self->lent = false;
 	Py_CLEAR(self->empty_waiter);
 	if (self->base.state == TRANSPORT_JOINING)
-		stream_join(self);
+		transport_join(&self->base);
 	Py_RETURN_NONE;
 }
 
@@ -307,7 +309,7 @@ int stream_init_types(PyObject *module)
 	if (base == NULL)
 		return -1;
 	/* asyncio.Transport's instances consist of one slot, _extra: ours begin with it. */
-	if (((PyTypeObject *)base)->tp_basicsize != offsetof(Stream, base.loop)) {
+	if (((PyTypeObject *)base)->tp_basicsize != offsetof(Stream, base.kind)) {
 		Py_DECREF(base);
 		PyErr_SetString(PyExc_ImportError,
 		                "asyncio.Transport of this Python has an unknown layout");

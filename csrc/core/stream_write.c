@@ -88,18 +88,20 @@ static void stream_consume(Stream *self, size_t sent)
 	}
 }
 
-void stream_drop_queue(Stream *self)
+void stream_drop_queue(struct transport *base)
 {
-	size_t keep = self->in_flight;
+	Stream *self = stream_of(base);
 
 	/* Bytes of a send in flight belong to the kernel until it completes. */
-	while (self->chunk_count > keep) {
+	if (base->send.link == NULL)
+		self->in_flight = 0;
+	while (self->chunk_count > self->in_flight) {
 		PyObject *owner = stream_chunk(self, self->chunk_count - 1)->owner;
 
 		self->chunk_count--;
 		Py_DECREF(owner);
 	}
-	self->base.queued_bytes = 0;
+	base->queued_bytes = 0;
 }
 
 static uint32_t stream_gather(Stream *self, struct iovec *iov)
@@ -149,49 +151,21 @@ static void stream_settle_sent(Stream *self)
 
 /* ---- flow control ---------------------------------------------------------------- */
 
-static int stream_call_protocol(Stream *self, PyObject *method, PyObject *context,
-                                const char *message)
+int stream_maybe_pause_protocol(struct transport *base)
 {
-	PyObject *protocol, *result, *args[5];
-	int status;
-
-	if (context_enter(context) < 0)
-		return -1;
-	protocol = Py_NewRef(self->base.protocol);
-	result = PyObject_CallMethodNoArgs(protocol, method);
-	Py_XDECREF(result);
-	context_exit(context);
-	if (likely(result != NULL) || exception_ends_loop()) {
-		Py_DECREF(protocol);
-		return result != NULL ? 0 : -1;
-	}
-	args[0] = (PyObject *)self->base.loop;
-	args[1] = (PyObject *)self;
-	args[2] = protocol;
-	args[3] = PyErr_GetRaisedException();
-	args[4] = PyUnicode_FromString(message);
-	status = args[4] == NULL ? -1 : call_and_drop(helpers.protocol_failed, args, 5);
-	Py_DECREF(args[3]);
-	Py_XDECREF(args[4]);
-	Py_DECREF(protocol);
-	return status;
-}
-
-int stream_maybe_pause_protocol(Stream *self)
-{
-	if (self->base.queued_bytes <= self->base.high_water || self->base.protocol_paused)
+	if (base->queued_bytes <= base->high_water || base->protocol_paused)
 		return 0;
 	/* Nobody pauses for bytes that the kernel would have taken at once. */
-	if (stream_catch_up(self) < 0)
+	if (stream_catch_up(base) < 0)
 		return -1;
-	if (self->base.queued_bytes <= self->base.high_water || self->base.state >= TRANSPORT_LOST)
+	if (base->queued_bytes <= base->high_water || base->state >= TRANSPORT_LOST)
 		return 0;
-	self->base.protocol_paused = true;
-	Py_XSETREF(self->base.write_context, PyContext_CopyCurrent());
-	if (self->base.write_context == NULL)
+	base->protocol_paused = true;
+	Py_XSETREF(base->write_context, PyContext_CopyCurrent());
+	if (base->write_context == NULL)
 		return -1;
-	return stream_call_protocol(self, names.pause_writing, NULL,
-	                            "protocol.pause_writing() failed");
+	return transport_call_protocol(base, names.pause_writing, NULL,
+	                               "protocol.pause_writing() failed");
 }
 
 static int stream_maybe_resume_protocol(Stream *self)
@@ -204,8 +178,8 @@ static int stream_maybe_resume_protocol(Stream *self)
 	self->base.protocol_paused = false;
 	context = self->base.write_context;
 	self->base.write_context = NULL;
-	status = stream_call_protocol(self, names.resume_writing, context,
-	                              "protocol.resume_writing() failed");
+	status = transport_call_protocol(&self->base, names.resume_writing, context,
+	                                 "protocol.resume_writing() failed");
 	Py_XDECREF(context);
 	return status;
 }
@@ -247,7 +221,7 @@ static int stream_send_failed(Stream *self, int error)
 {
 	PyObject *exception;
 
-	stream_drop_queue(self);
+	stream_drop_queue(&self->base);
 	if (self->empty_waiter != NULL) {
 		exception = exception_from_errno(error);
 		if (exception == NULL)
@@ -255,7 +229,7 @@ static int stream_send_failed(Stream *self, int error)
 		stream_fail_empty_waiter(self, exception);
 		Py_DECREF(exception);
 	}
-	return stream_fatal_errno(self, error, "Fatal write error on socket transport");
+	return transport_fatal_errno(&self->base, error, "Fatal write error on socket transport");
 }
 
 int stream_shut_down(Stream *self)
@@ -277,12 +251,12 @@ static int stream_drained(Stream *self)
 	if (self->empty_waiter != NULL && !self->lent)
 		status = stream_settle_empty_waiter(self);
 	if (status == 0 && self->base.state == TRANSPORT_CLOSING) {
-		status = stream_lose(self, Py_None);
+		status = transport_lose(&self->base, Py_None);
 	} else if (status == 0 && self->eof && !self->eof_sent) {
 		error = stream_shut_down(self);
 		if (error != 0)
-			status = stream_fatal_errno(self, error,
-			                            "Fatal write error on socket transport");
+			status = transport_fatal_errno(&self->base, error,
+			                               "Fatal write error on socket transport");
 	}
 	context_exit(self->base.context);
 	return status;
@@ -334,9 +308,11 @@ int stream_flush_now(Stream *self)
 	return 0;
 }
 
-int stream_catch_up(Stream *self)
+int stream_catch_up(struct transport *base)
 {
-	if (self->base.protocol_paused || self->base.state >= TRANSPORT_LOST)
+	Stream *self = stream_of(base);
+
+	if (base->protocol_paused || base->state >= TRANSPORT_LOST)
 		return 0;
 	stream_settle_sent(self);
 	return self->in_flight == 0 ? stream_flush_now(self) : 0;
@@ -459,9 +435,9 @@ int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *compl
 	}
 	self->in_flight = 0;
 	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
-		stream_drop_queue(self);
+		stream_drop_queue(&self->base);
 		if (self->base.state == TRANSPORT_JOINING)
-			stream_join(self);
+			transport_join(&self->base);
 	} else if (unlikely(completion->result < 0)) {
 		status = stream_send_failed_outside(self, -completion->result);
 	} else {
@@ -507,7 +483,7 @@ static int stream_push_mutable(Stream *self, PyObject *data)
 
 	/* Not contiguous: asyncio finds out in send(), and gives up the connection. */
 	if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
-		return stream_fatal(self, "Fatal write error on socket transport");
+		return transport_fatal(&self->base, "Fatal write error on socket transport");
 	start = view.buf;
 	size = (size_t)view.len;
 	if (size > COPY_MAX && self->chunk_count == 0) {
@@ -563,7 +539,7 @@ static int stream_queued(Stream *self)
 	}
 	if (unlikely(self->base.queued_bytes > self->base.high_water) &&
 	    self->base.state < TRANSPORT_LOST)
-		return stream_maybe_pause_protocol(self);
+		return stream_maybe_pause_protocol(&self->base);
 	return 0;
 }
 
@@ -672,7 +648,7 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 	if (self->base.state != TRANSPORT_OPEN || self->eof)
 		Py_RETURN_NONE;
 	self->eof = true;
-	if (stream_catch_up(self) < 0)
+	if (stream_catch_up(&self->base) < 0)
 		return NULL;
 	if (self->chunk_count == 0 && self->base.state == TRANSPORT_OPEN &&
 	    stream_shut_down(self) != 0)
@@ -682,7 +658,7 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 
 PyObject *stream_get_write_buffer_size(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (stream_catch_up(self) < 0)
+	if (stream_catch_up(&self->base) < 0)
 		return NULL;
 	return PyLong_FromSize_t(self->base.queued_bytes);
 }

@@ -40,9 +40,97 @@ void transport_log(struct transport *self, const char *message)
 	Py_XDECREF(args[1]);
 }
 
+/* Calls a helper (loop, transport, protocol, exception, message). */
+static int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
+                                 PyObject *exception, const char *message)
+{
+	PyObject *args[5] = {(PyObject *)self->loop, (PyObject *)self, protocol, exception,
+	                     PyUnicode_FromString(message)};
+	int status = -1;
+
+	if (args[0] == NULL)
+		args[0] = Py_None;
+	if (args[2] == NULL)
+		args[2] = Py_None;
+	if (args[4] != NULL)
+		status = call_and_drop(helper, args, 5);
+	Py_XDECREF(args[4]);
+	return status;
+}
+
+int transport_report(struct transport *self, PyObject *exception, const char *message)
+{
+	if (transport_call_helper(self, helpers.transport_failed, self->protocol, exception,
+	                          message) < 0)
+		return -1;
+	return transport_force_close(self, exception);
+}
+
+int transport_fatal(struct transport *self, const char *message)
+{
+	PyObject *exception;
+	int status;
+
+	if (exception_ends_loop())
+		return -1;
+	exception = PyErr_GetRaisedException();
+	status = transport_report(self, exception, message);
+	Py_DECREF(exception);
+	return status;
+}
+
+int transport_fatal_errno(struct transport *self, int error, const char *message)
+{
+	PyObject *exception = exception_from_errno(error);
+	int status;
+
+	if (exception == NULL)
+		return -1;
+	status = transport_report(self, exception, message);
+	Py_DECREF(exception);
+	return status;
+}
+
+int transport_protocol_failed(struct transport *self, PyObject *protocol, const char *message)
+{
+	PyObject *exception;
+	int status;
+
+	/* Ended by the very call that raised: asyncio tells the handler of that too. */
+	if (exception_ends_loop() || self->loop == NULL)
+		return -1;
+	exception = PyErr_GetRaisedException();
+	status = transport_call_helper(self, helpers.protocol_failed, protocol, exception,
+	                               message);
+	Py_DECREF(exception);
+	return status;
+}
+
+int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
+                            const char *message)
+{
+	PyObject *protocol, *result;
+	int status = 0;
+
+	if (context_enter(context) < 0)
+		return -1;
+	protocol = Py_NewRef(self->protocol);
+	result = PyObject_CallMethodNoArgs(protocol, method);
+	Py_XDECREF(result);
+	context_exit(context);
+	if (unlikely(result == NULL))
+		status = transport_protocol_failed(self, protocol, message);
+	Py_DECREF(protocol);
+	return status;
+}
+
 /* ---- the end ------------------------------------------------------------------------ */
 
-bool transport_detach_socket(PyObject *sock, int fd)
+/*
+ * Take the descriptor out of the socket object.  False when the object has
+ * closed it, or must.
+ */
+static bool transport_detach_socket(PyObject *sock, int fd)
 {
 	PyObject *result = PyObject_CallMethodNoArgs(sock, names.detach);
 	bool ours;
@@ -61,6 +149,131 @@ bool transport_detach_socket(PyObject *sock, int fd)
 	return ours;
 }
 
+void transport_close_fd(struct transport *self)
+{
+	if (self->fd_closed)
+		return;
+	self->fd_closed = true;
+	if (self->sock == NULL || transport_detach_socket(self->sock, self->fd))
+		loop_close_fd(self->loop, self->fd);
+	Py_CLEAR(self->sock);
+}
+
+void transport_end(struct transport *self)
+{
+	Loop *loop = self->loop;
+
+	assert(self->receive.link == NULL && self->send.link == NULL);
+	self->state = TRANSPORT_CLOSED;
+	transport_close_fd(self);
+	self->loop = NULL;
+	Py_DECREF(loop);
+}
+
+void transport_leave_server(struct transport *self)
+{
+	PyObject *server = self->server, *result;
+
+	if (server == NULL)
+		return;
+	self->server = NULL;
+	result = PyObject_CallMethodOneArg(server, names._detach, (PyObject *)self);
+	if (result == NULL)
+		PyErr_WriteUnraisable(server);
+	Py_XDECREF(result);
+	Py_DECREF(server);
+}
+
+void transport_stop_reading(struct transport *self)
+{
+	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
+		return;
+	if (sink_cancel(self->loop, &self->receive))
+		self->readable = false;
+	else
+		self->read_cancelled = true;
+}
+
+int transport_call_connection_lost(struct transport *self, PyObject *exception)
+{
+	PyObject *protocol = Py_XNewRef(self->protocol), *result, *raised = NULL;
+
+	assert(self->state == TRANSPORT_LOST);
+	Py_INCREF(self);
+	/* A paused transport is told of its end too, and must outlive its receive. */
+	sink_strengthen(&self->receive);
+	transport_stop_reading(self);
+	if (self->connected && protocol != NULL) {
+		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
+		if (result == NULL)
+			raised = PyErr_GetRaisedException();
+		Py_XDECREF(result);
+	}
+	self->state = TRANSPORT_JOINING;
+	transport_leave_server(self);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->kept);
+	Py_XDECREF(protocol);
+	if (self->kind->lost != NULL)
+		self->kind->lost(self);
+	transport_join(self);
+	Py_DECREF(self);
+	if (raised != NULL) {
+		PyErr_SetRaisedException(raised);
+		return -1;
+	}
+	return 0;
+}
+
+int transport_lose(struct transport *self, PyObject *exception)
+{
+	PyObject *method;
+	int status;
+
+	assert(self->state < TRANSPORT_LOST);
+	if (loop_check_closed(self->loop) < 0)
+		return -1;
+	method = PyObject_GetAttr((PyObject *)self, names._call_connection_lost);
+	if (method == NULL)
+		return -1;
+	self->state = TRANSPORT_LOST;
+	self->losses = 1;
+	status = loop_call_soon(self->loop, method, &exception, 1);
+	Py_DECREF(method);
+	return status;
+}
+
+int transport_force_close(struct transport *self, PyObject *exception)
+{
+	int status;
+
+	if (self->state >= TRANSPORT_LOST)
+		return 0;
+	/* asyncio has sent this already, inside write().  A failure has aborted us. */
+	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+		return -1;
+	if (self->state >= TRANSPORT_LOST)
+		return 0;
+	Py_INCREF(self);
+	self->kind->drop_queue(self);
+	transport_stop_reading(self);
+	if (self->send.link != NULL && self->loop->table != NULL &&
+	    sink_cancel(self->loop, &self->send))
+		self->kind->drop_queue(self);
+	status = transport_lose(self, exception);
+	Py_DECREF(self);
+	return status;
+}
+
+int transport_close(struct transport *self)
+{
+	if (self->state != TRANSPORT_OPEN)
+		return 0;
+	self->state = TRANSPORT_CLOSING;
+	transport_stop_reading(self);
+	return self->kind->closing(self);
+}
+
 /* ---- the beginning -------------------------------------------------------------------- */
 
 PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
@@ -75,4 +288,11 @@ PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, so
 		size = sizeof(address);
 	*family = address.ss_family;
 	return PyBytes_FromStringAndSize((char *)&address, size);
+}
+
+int transport_set_protocol(struct transport *self, PyObject *protocol)
+{
+	self->connected = true;
+	Py_XSETREF(self->protocol, Py_NewRef(protocol));
+	return 0;
 }

@@ -25,9 +25,28 @@ enum transport_state {
 	TRANSPORT_CLOSED,
 };
 
+struct transport;
+
+/* What a kind of transport does its own way.  `catch_up` and `lost` may be NULL. */
+struct transport_kind {
+	int (*set_protocol)(struct transport *self, PyObject *protocol);
+	/* Reading has ended: lose the connection as soon as nothing is queued. */
+	int (*closing)(struct transport *self);
+	/* See to it that the queue is what asyncio's would be. */
+	int (*catch_up)(struct transport *self);
+	int (*maybe_pause_protocol)(struct transport *self);
+	/* Drop what is queued, but for what a send in flight names. */
+	void (*drop_queue)(struct transport *self);
+	/* connection_lost() was called. */
+	void (*lost)(struct transport *self);
+	/* In JOINING: transport_end(), if it is time to. */
+	void (*join)(struct transport *self);
+};
+
 struct transport {
 	PyObject_HEAD
 	PyObject *extra;      /* owned; asyncio.BaseTransport's _extra slot: dict or NULL */
+	const struct transport_kind *kind; /* static */
 	Loop *loop;           /* owned; until CLOSED */
 	PyObject *protocol;   /* owned; NULL from JOINING on */
 	PyObject *context;    /* owned; in which the protocol is told of what arrives */
@@ -66,10 +85,41 @@ void context_exit(PyObject *context);
 /* A line in the debug log; only in debug mode. */
 void transport_log(struct transport *self, const char *message);
 /*
- * Take the descriptor out of the socket object, to close it together with what
- * the driver knows of it.  False when the object has closed it, or must.
+ * The exception that is set came from the socket or the protocol: report it
+ * and abort.  -1 when it must end the loop instead.
  */
-bool transport_detach_socket(PyObject *sock, int fd);
+int transport_fatal(struct transport *self, const char *message);
+int transport_fatal_errno(struct transport *self, int error, const char *message);
+/* Tell the exception handler of `exception`, and abort. */
+int transport_report(struct transport *self, PyObject *exception, const char *message);
+/*
+ * Tell the exception handler of what a method of the protocol raised; the
+ * transport goes on.  -1 when the exception must end the loop instead.
+ */
+int transport_protocol_failed(struct transport *self, PyObject *protocol, const char *message);
+/* Call the protocol's `method`, in `context` unless that is NULL. */
+int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
+                            const char *message);
+
+int transport_set_protocol(struct transport *self, PyObject *protocol);
+void transport_stop_reading(struct transport *self);
+int transport_close(struct transport *self);
+/* Abort with `exception` (or Py_None); 0 or -1. */
+int transport_force_close(struct transport *self, PyObject *exception);
+/* Schedule connection_lost(exception). */
+int transport_lose(struct transport *self, PyObject *exception);
+/* connection_lost() now; -1 with what the protocol raised. */
+int transport_call_connection_lost(struct transport *self, PyObject *exception);
+void transport_leave_server(struct transport *self);
+/* Close the descriptor, together with what the driver knows of it. */
+void transport_close_fd(struct transport *self);
+/* JOINING -> CLOSED; drops the loop. */
+void transport_end(struct transport *self);
+
+static inline void transport_join(struct transport *self)
+{
+	self->kind->join(self);
+}
 /* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
 PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
                               int *family);
