@@ -32,10 +32,8 @@ typedef struct Datagram {
 
 /* ---- datagram.c ---- */
 
-void datagram_abandon(Datagram *self);
 PyObject *datagram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs);
-void datagram_finalize(Datagram *self);
 void datagram_dealloc(Datagram *self);
 int datagram_traverse(Datagram *self, visitproc visit, void *arg);
 int datagram_clear(Datagram *self);

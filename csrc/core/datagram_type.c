@@ -54,7 +54,7 @@ static PyObject *datagram_call_connection_lost_method(Datagram *self, PyObject *
 static PyObject *datagram_abandon_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
 	if (self->base.state == TRANSPORT_JOINING)
-		datagram_abandon(self);
+		transport_abandon(&self->base);
 	Py_RETURN_NONE;
 }
 
@@ -190,7 +190,7 @@ static PyType_Slot datagram_slots[] = {
 	{Py_tp_doc, "A datagram socket; the hot half of DatagramTransport."},
 	{Py_tp_new, datagram_new},
 	{Py_tp_init, datagram_init},
-	{Py_tp_finalize, datagram_finalize},
+	{Py_tp_finalize, transport_finalize},
 	{Py_tp_dealloc, datagram_dealloc},
 	{Py_tp_traverse, datagram_traverse},
 	{Py_tp_clear, datagram_clear},

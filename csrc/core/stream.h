@@ -55,12 +55,8 @@ static inline Stream *stream_of(struct transport *base)
 	return container_of(base, Stream, base);
 }
 
-extern const struct transport_kind stream_kind;
-/* Nobody refers to the transport any more: end what is in flight and close. */
-void stream_abandon(Stream *self);
 PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int stream_init(Stream *self, PyObject *args, PyObject *kwargs);
-void stream_finalize(Stream *self);
 void stream_dealloc(Stream *self);
 int stream_traverse(Stream *self, visitproc visit, void *arg);
 int stream_clear(Stream *self);

@@ -55,7 +55,7 @@ static PyObject *stream_call_connection_lost_method(Stream *self, PyObject *exce
 static PyObject *stream_abandon_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
 	if (self->base.state == TRANSPORT_JOINING)
-		stream_abandon(self);
+		transport_abandon(&self->base);
 	Py_RETURN_NONE;
 }
 
@@ -281,7 +281,7 @@ static PyType_Slot stream_slots[] = {
 	{Py_tp_doc, "A connected stream socket; the hot half of StreamTransport."},
 	{Py_tp_new, stream_new},
 	{Py_tp_init, stream_init},
-	{Py_tp_finalize, stream_finalize},
+	{Py_tp_finalize, transport_finalize},
 	{Py_tp_dealloc, stream_dealloc},
 	{Py_tp_traverse, stream_traverse},
 	{Py_tp_clear, stream_clear},

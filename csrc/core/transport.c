@@ -4,7 +4,9 @@
  */
 #include "transport.h"
 
-/* ---- contexts and errors --------------------------------------------------------- */
+#define WATER_HIGH_BYTES (64 * 1024)
+
+/* ---- calling what is not ours ------------------------------------------------------ */
 
 int context_enter(PyObject *context)
 {
@@ -124,6 +126,20 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
 	return status;
 }
 
+/* Schedule object.name(argument), or without NULL. */
+static int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
+                               PyObject *argument)
+{
+	PyObject *method = PyObject_GetAttr(object, name);
+	int status;
+
+	if (method == NULL)
+		return -1;
+	status = loop_call_soon(self->loop, method, &argument, argument != NULL);
+	Py_DECREF(method);
+	return status;
+}
+
 /* ---- the end ------------------------------------------------------------------------ */
 
 /*
@@ -227,20 +243,12 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 
 int transport_lose(struct transport *self, PyObject *exception)
 {
-	PyObject *method;
-	int status;
-
 	assert(self->state < TRANSPORT_LOST);
 	if (loop_check_closed(self->loop) < 0)
 		return -1;
-	method = PyObject_GetAttr((PyObject *)self, names._call_connection_lost);
-	if (method == NULL)
-		return -1;
 	self->state = TRANSPORT_LOST;
 	self->losses = 1;
-	status = loop_call_soon(self->loop, method, &exception, 1);
-	Py_DECREF(method);
-	return status;
+	return transport_call_soon(self, (PyObject *)self, names._call_connection_lost, exception);
 }
 
 int transport_force_close(struct transport *self, PyObject *exception)
@@ -276,8 +284,35 @@ int transport_close(struct transport *self)
 
 /* ---- the beginning -------------------------------------------------------------------- */
 
-PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
-                              int *family)
+PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind)
+{
+	struct transport *self = (struct transport *)type->tp_alloc(type, 0);
+
+	if (self == NULL)
+		return NULL;
+	self->kind = kind;
+	self->fd = -1;
+	/* Until __init__: every method then does nothing. */
+	self->state = TRANSPORT_CLOSED;
+	self->receive.completed = kind->received;
+	self->receive.holder = (PyObject *)self;
+	self->send.completed = kind->sent;
+	self->send.holder = (PyObject *)self;
+	self->high_water = WATER_HIGH_BYTES;
+	self->low_water = WATER_HIGH_BYTES / 4;
+	return (PyObject *)self;
+}
+
+int transport_set_protocol(struct transport *self, PyObject *protocol)
+{
+	self->connected = true;
+	Py_XSETREF(self->protocol, Py_NewRef(protocol));
+	return 0;
+}
+
+/* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
+static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
+                           int *family)
 {
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(address);
@@ -290,9 +325,165 @@ PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, so
 	return PyBytes_FromStringAndSize((char *)&address, size);
 }
 
-int transport_set_protocol(struct transport *self, PyObject *protocol)
+static int transport_take_socket(struct transport *self, PyObject *sock)
 {
-	self->connected = true;
-	Py_XSETREF(self->protocol, Py_NewRef(protocol));
+	self->fd = PyObject_AsFileDescriptor(sock);
+	if (self->fd < 0) {
+		if (!PyErr_Occurred())
+			PyErr_SetString(PyExc_ValueError, "the socket is closed");
+		return -1;
+	}
+	Py_XSETREF(self->sock, Py_NewRef(sock));
+	self->family = AF_UNSPEC;
+	/* The addresses are read now: a peer that resets would take its name along. */
+	Py_XSETREF(self->sockname, read_name(self->fd, getsockname, &self->family));
+	Py_XSETREF(self->peername, read_name(self->fd, getpeername, &self->family));
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol)
+{
+	if (self->loop != NULL || self->fd >= 0) {
+		PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
+		return -1;
+	}
+	if (loop_check_closed(loop) < 0)
+		return -1;
+	Py_XSETREF(self->context, PyContext_CopyCurrent());
+	if (self->context == NULL || self->kind->set_protocol(self, protocol) < 0 ||
+	    transport_take_socket(self, sock) < 0) {
+		transport_give_up(self);
+		return -1;
+	}
+	self->loop = (Loop *)Py_NewRef(loop);
+	self->state = TRANSPORT_OPEN;
 	return 0;
+}
+
+void transport_give_up(struct transport *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+
+	transport_leave_server(self);
+	self->state = TRANSPORT_CLOSED;
+	self->fd = -1;
+	Py_CLEAR(self->sock);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->loop);
+	PyErr_SetRaisedException(exception);
+}
+
+int transport_start(struct transport *self, PyObject *waiter)
+{
+	PyObject *args[2] = {waiter, Py_None};
+
+	if (transport_call_soon(self, self->protocol, names.connection_made,
+	                        (PyObject *)self) < 0 ||
+	    transport_call_soon(self, (PyObject *)self, names._start_reading, NULL) < 0)
+		return -1;
+	/* The waiter wakes only when connection_made() has been called. */
+	return waiter == Py_None ? 0 : loop_call_soon(self->loop, helpers.set_result, args, 2);
+}
+
+/* ---- without an end ---------------------------------------------------------------------- */
+
+void transport_abandon(struct transport *self)
+{
+	transport_leave_server(self);
+	transport_stop_reading(self);
+	transport_join(self);
+}
+
+/* The same from another thread, which must leave the driver to the loop's. */
+static int transport_abandon_later(struct transport *self)
+{
+	Loop *loop = self->loop;
+
+	if (transport_call_soon(self, (PyObject *)self, names._abandon, NULL) < 0)
+		return -1;
+	loop->table->wake(loop->driver);
+	return 0;
+}
+
+/* An open transport that nobody refers to: asyncio warns and closes its socket. */
+void transport_finalize(struct transport *self)
+{
+	PyObject *exception;
+	Loop *loop = self->loop;
+
+	if (loop == NULL || self->state >= TRANSPORT_JOINING)
+		return;
+	exception = PyErr_GetRaisedException();
+	if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed transport %R", self) < 0) {
+		if (PyErr_ExceptionMatches(PyExc_Warning))
+			PyErr_WriteUnraisable((PyObject *)self);
+		else
+			PyErr_Clear();
+	}
+	/*
+	 * Nothing is in flight, or the loop would still refer to us, but for the
+	 * receive of a paused stream, which then keeps us until it has ended.
+	 */
+	self->state = TRANSPORT_JOINING;
+	sink_strengthen(&self->receive);
+	if (!loop->running || loop->thread == PyThread_get_thread_ident())
+		transport_abandon(self);
+	else if (transport_abandon_later(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+}
+
+int transport_traverse(struct transport *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->extra);
+	Py_VISIT(self->loop);
+	Py_VISIT(self->protocol);
+	Py_VISIT(self->context);
+	Py_VISIT(self->write_context);
+	Py_VISIT(self->server);
+	Py_VISIT(self->sock);
+	Py_VISIT(self->kept);
+	return 0;
+}
+
+int transport_clear(struct transport *self)
+{
+	/* Abandoned in another thread, and the loop was closed before it could hear of it. */
+	if (unlikely(self->state == TRANSPORT_JOINING && self->loop != NULL)) {
+		PyObject *exception = PyErr_GetRaisedException();
+
+		transport_join(self);
+		PyErr_SetRaisedException(exception);
+	}
+	Py_CLEAR(self->extra);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->context);
+	Py_CLEAR(self->write_context);
+	Py_CLEAR(self->server);
+	Py_CLEAR(self->sock);
+	Py_CLEAR(self->kept);
+	return 0;
+}
+
+int transport_dealloc_begins(struct transport *self)
+{
+	if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
+		return -1;
+	PyObject_GC_UnTrack(self);
+	if (self->weakrefs != NULL)
+		PyObject_ClearWeakRefs((PyObject *)self);
+	assert(self->receive.link == NULL && self->send.link == NULL);
+	return 0;
+}
+
+void transport_dealloc_ends(struct transport *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	Py_CLEAR(self->peername);
+	Py_CLEAR(self->sockname);
+	Py_CLEAR(self->loop);
+	type->tp_free(self);
+	Py_DECREF(type);
 }

@@ -29,6 +29,8 @@ struct transport;
 
 /* What a kind of transport does its own way.  `catch_up` and `lost` may be NULL. */
 struct transport_kind {
+	int (*received)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+	int (*sent)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 	int (*set_protocol)(struct transport *self, PyObject *protocol);
 	/* Reading has ended: lose the connection as soon as nothing is queued. */
 	int (*closing)(struct transport *self);
@@ -120,8 +122,25 @@ static inline void transport_join(struct transport *self)
 {
 	self->kind->join(self);
 }
-/* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
-PyObject *transport_read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
-                              int *family);
+
+PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind);
+/*
+ * __init__() begins: take the loop, the socket (an object, or its descriptor) and
+ * the protocol.  Until transport_start() has succeeded the descriptor stays the
+ * caller's, and transport_give_up() undoes it.
+ */
+int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol);
+/* Schedule connection_made(), the start of reading, and then `waiter`'s result. */
+int transport_start(struct transport *self, PyObject *waiter);
+void transport_give_up(struct transport *self); /* keeps the exception that is set */
+/* Nobody refers to the transport any more: end what is in flight and close. */
+void transport_abandon(struct transport *self);
+
+/* For the slots of the kinds' types. */
+void transport_finalize(struct transport *self);
+int transport_traverse(struct transport *self, visitproc visit, void *arg);
+int transport_clear(struct transport *self);
+int transport_dealloc_begins(struct transport *self); /* -1: it lives on */
+void transport_dealloc_ends(struct transport *self);
 
 #endif
