@@ -246,6 +246,10 @@ extern PyMethodDef file_functions[];  /* of the module */
 
 int listener_init_types(PyObject *module);
 
+/* ---- transport_type.c ------------------------------------------------------- */
+
+int transport_init_types(PyObject *module);  /* before those of the kinds */
+
 /* ---- stream.c ------------------------------------------------------------ */
 
 int stream_init_types(PyObject *module);

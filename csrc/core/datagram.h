@@ -47,7 +47,6 @@ PyObject *datagram_start_reading_method(Datagram *self, PyObject *ignored);
 PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *ignored);
 PyObject *datagram_pause_reading(Datagram *self, PyObject *ignored);
 PyObject *datagram_resume_reading(Datagram *self, PyObject *ignored);
-PyObject *datagram_is_reading(Datagram *self, PyObject *ignored);
 
 /* ---- datagram_send.c ---- */
 

@@ -67,11 +67,6 @@ static int datagram_deliver_error(Datagram *self)
 
 /* ---- keeping, while reading is paused ------------------------------------------------- */
 
-static bool datagram_wants_data(const Datagram *self)
-{
-	return self->base.state == TRANSPORT_OPEN && !self->base.paused;
-}
-
 static bool datagram_has_kept(const Datagram *self)
 {
 	return self->base.kept != NULL && PyList_GET_SIZE(self->base.kept) > 0;
@@ -137,7 +132,7 @@ static int datagram_arm(Datagram *self)
 
 static bool datagram_should_arm(const Datagram *self)
 {
-	return self->base.started && datagram_wants_data(self) && !self->base.read_ended &&
+	return self->base.started && transport_wants_data(&self->base) && !self->base.read_ended &&
 	       self->base.receive.link == NULL && !self->base.deliver_scheduled &&
 	       !datagram_has_kept(self);
 }
@@ -154,7 +149,7 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 		Py_XDECREF(data);
 		return transport_fatal(&self->base, "Fatal read error on datagram transport");
 	}
-	if (likely(datagram_wants_data(self) && !datagram_has_kept(self)))
+	if (likely(transport_wants_data(&self->base) && !datagram_has_kept(self)))
 		return datagram_deliver(self, data, address);
 	return datagram_keep(self, Py_BuildValue("(NN)", data, address));
 }
@@ -176,7 +171,7 @@ static int datagram_take_from_socket(Datagram *self)
 {
 	PyObject *size, *pair, *data, *address;
 
-	if (!datagram_wants_data(self))
+	if (!transport_wants_data(&self->base))
 		return 0;
 	size = PyLong_FromLong(DATAGRAM_SIZE_MAX);
 	pair = NULL;
@@ -269,11 +264,6 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 
 /* ---- pausing ------------------------------------------------------------------------------ */
 
-PyObject *datagram_is_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
-{
-	return PyBool_FromLong(datagram_wants_data(self));
-}
-
 /* connection_made() was called: from here on datagrams may come. */
 PyObject *datagram_start_reading_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
@@ -285,7 +275,7 @@ PyObject *datagram_start_reading_method(Datagram *self, PyObject *Py_UNUSED(igno
 
 PyObject *datagram_pause_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
-	if (datagram_wants_data(self)) {
+	if (transport_wants_data(&self->base)) {
 		self->base.paused = true;
 		transport_stop_reading(&self->base);
 		transport_log(&self->base, "pauses reading");
@@ -324,7 +314,7 @@ static int datagram_deliver_item(Datagram *self, PyObject *item)
 /* Deliver what was kept, as long as the protocol wants it. */
 static int datagram_deliver_kept(Datagram *self)
 {
-	while (datagram_wants_data(self) && datagram_has_kept(self)) {
+	while (transport_wants_data(&self->base) && datagram_has_kept(self)) {
 		PyObject *item = Py_NewRef(PyList_GET_ITEM(self->base.kept, 0));
 		int status = PyList_SetSlice(self->base.kept, 0, 1, NULL);
 

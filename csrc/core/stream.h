@@ -46,8 +46,6 @@ struct Stream {
 	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];
 };
 
-extern PyTypeObject *StreamType;
-
 /* ---- stream.c ---- */
 
 static inline Stream *stream_of(struct transport *base)
@@ -68,7 +66,6 @@ PyObject *stream_start_reading_method(Stream *self, PyObject *ignored);
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
 PyObject *stream_pause_reading(Stream *self, PyObject *ignored);
 PyObject *stream_resume_reading(Stream *self, PyObject *ignored);
-PyObject *stream_is_reading(Stream *self, PyObject *ignored);
 
 /* ---- stream_write.c ---- */
 
@@ -98,6 +95,5 @@ void stream_fail_empty_waiter(Stream *self, PyObject *exception);
 PyObject *stream_write(Stream *self, PyObject *data);
 PyObject *stream_writelines(Stream *self, PyObject *list);
 PyObject *stream_write_eof(Stream *self, PyObject *ignored);
-PyObject *stream_get_write_buffer_size(Stream *self, PyObject *ignored);
 
 #endif

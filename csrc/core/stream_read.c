@@ -47,11 +47,6 @@ static bool stream_has_kept(const Stream *self)
 	       (self->base.kept != NULL && PyList_GET_SIZE(self->base.kept) > 0);
 }
 
-static bool stream_wants_data(const Stream *self)
-{
-	return self->base.state == TRANSPORT_OPEN && !self->base.paused;
-}
-
 /* Deliver what is kept in the next turn. */
 static int stream_schedule_delivery(Stream *self)
 {
@@ -250,7 +245,7 @@ static int stream_arm(Stream *self)
 /* Whether the stream of what the socket receives is to be started, with nothing kept. */
 static bool stream_should_arm(const Stream *self)
 {
-	return self->base.started && stream_wants_data(self) && !self->base.read_ended &&
+	return self->base.started && transport_wants_data(&self->base) && !self->base.read_ended &&
 	       self->base.receive.link == NULL;
 }
 
@@ -260,7 +255,7 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 	size_t size = (size_t)completion->result;
 	int status;
 
-	if (unlikely(!stream_wants_data(self) || stream_has_kept(self))) {
+	if (unlikely(!transport_wants_data(&self->base) || stream_has_kept(self))) {
 		if (self->base.state != TRANSPORT_OPEN)
 			return 0;
 		status = stream_keep(self, data, size);
@@ -425,7 +420,7 @@ static int stream_take(Stream *self)
 
 static int stream_received_readable(Stream *self)
 {
-	if (likely(stream_wants_data(self) && !stream_has_kept(self)))
+	if (likely(transport_wants_data(&self->base) && !stream_has_kept(self)))
 		return stream_take(self);
 	self->base.readable = self->base.state == TRANSPORT_OPEN;
 	return 0;
@@ -442,7 +437,7 @@ static int stream_receive_ended(Stream *self, int status)
 		PyErr_SetRaisedException(exception);
 		return status;
 	}
-	if (self->base.read_ended || !stream_wants_data(self) || stream_has_kept(self) ||
+	if (self->base.read_ended || !transport_wants_data(&self->base) || stream_has_kept(self) ||
 	    self->base.receive.link != NULL)
 		return status;
 	exception = PyErr_GetRaisedException();
@@ -507,11 +502,6 @@ out_closed:
 
 /* ---- pausing ------------------------------------------------------------------------ */
 
-PyObject *stream_is_reading(Stream *self, PyObject *Py_UNUSED(ignored))
-{
-	return PyBool_FromLong(stream_wants_data(self));
-}
-
 /* connection_made() was called: from here on data may come. */
 PyObject *stream_start_reading_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
@@ -523,7 +513,7 @@ PyObject *stream_start_reading_method(Stream *self, PyObject *Py_UNUSED(ignored)
 
 PyObject *stream_pause_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	if (stream_wants_data(self)) {
+	if (transport_wants_data(&self->base)) {
 		self->base.paused = true;
 		sink_weaken(&self->base.receive);
 		transport_log(&self->base, "pauses reading");
@@ -557,7 +547,7 @@ PyObject *stream_resume_reading(Stream *self, PyObject *Py_UNUSED(ignored))
 /* Deliver what was kept, as long as the protocol wants it. */
 static int stream_deliver_kept(Stream *self)
 {
-	while (stream_wants_data(self) && self->base.kept != NULL &&
+	while (transport_wants_data(&self->base) && self->base.kept != NULL &&
 	       PyList_GET_SIZE(self->base.kept) > 0) {
 		PyObject *bytes = Py_NewRef(PyList_GET_ITEM(self->base.kept, 0));
 		size_t size = (size_t)PyBytes_GET_SIZE(bytes);
@@ -593,7 +583,7 @@ static int stream_deliver_kept(Stream *self)
 			return -1;
 		}
 	}
-	if (!stream_wants_data(self))
+	if (!transport_wants_data(&self->base))
 		return 0;
 	if (self->base.readable)
 		return stream_take(self);

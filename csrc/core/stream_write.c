@@ -655,10 +655,3 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 		return PyErr_SetFromErrno(PyExc_OSError);
 	Py_RETURN_NONE;
 }
-
-PyObject *stream_get_write_buffer_size(Stream *self, PyObject *Py_UNUSED(ignored))
-{
-	if (stream_catch_up(&self->base) < 0)
-		return NULL;
-	return PyLong_FromSize_t(self->base.queued_bytes);
-}

@@ -104,6 +104,11 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
                             const char *message);
 
 int transport_set_protocol(struct transport *self, PyObject *protocol);
+static inline bool transport_wants_data(const struct transport *self)
+{
+	return self->state == TRANSPORT_OPEN && !self->paused;
+}
+
 void transport_stop_reading(struct transport *self);
 int transport_close(struct transport *self);
 /* Abort with `exception` (or Py_None); 0 or -1. */
@@ -142,5 +147,10 @@ int transport_traverse(struct transport *self, visitproc visit, void *arg);
 int transport_clear(struct transport *self);
 int transport_dealloc_begins(struct transport *self); /* -1: it lives on */
 void transport_dealloc_ends(struct transport *self);
+
+/* ---- transport_type.c ---- */
+
+/* The base class of both kinds. */
+extern PyTypeObject *TransportType;
 
 #endif
