@@ -40,13 +40,12 @@ int datagram_clear(Datagram *self);
 
 /* ---- datagram_receive.c ---- */
 
+int datagram_arm(struct transport *base);
+bool datagram_has_kept(const struct transport *base);
 int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 /* protocol.error_received() with the exception that is set; -1 with what it raised. */
 int datagram_tell_error(Datagram *self);
-PyObject *datagram_start_reading_method(Datagram *self, PyObject *ignored);
 PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *ignored);
-PyObject *datagram_pause_reading(Datagram *self, PyObject *ignored);
-PyObject *datagram_resume_reading(Datagram *self, PyObject *ignored);
 
 /* ---- datagram_send.c ---- */
 

@@ -65,76 +65,40 @@ static int datagram_deliver_error(Datagram *self)
 	return status;
 }
 
-/* ---- keeping, while reading is paused ------------------------------------------------- */
-
-static bool datagram_has_kept(const Datagram *self)
-{
-	return self->base.kept != NULL && PyList_GET_SIZE(self->base.kept) > 0;
-}
-
-/* Takes the reference, even on failure; NULL when making it failed. */
-static int datagram_keep(Datagram *self, PyObject *item)
-{
-	int status = -1;
-
-	if (item != NULL && (self->base.kept != NULL || (self->base.kept = PyList_New(0)) != NULL))
-		status = PyList_Append(self->base.kept, item);
-	Py_XDECREF(item);
-	return status;
-}
-
-/* Deliver what is kept in the next turn. */
-static int datagram_schedule_delivery(Datagram *self)
-{
-	PyObject *method;
-	int status;
-
-	if (self->base.deliver_scheduled)
-		return 0;
-	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
-	if (method == NULL)
-		return -1;
-	status = loop_call_soon(self->base.loop, method, NULL, 0);
-	Py_DECREF(method);
-	self->base.deliver_scheduled = status == 0;
-	return status;
-}
-
 /* ---- the stream of datagrams ------------------------------------------------------------ */
 
-static int datagram_arm(Datagram *self)
+bool datagram_has_kept(const struct transport *base)
 {
-	struct sink *sink = &self->base.receive;
-	Loop *loop = self->base.loop;
+	return base->kept != NULL && PyList_GET_SIZE(base->kept) > 0;
+}
+
+int datagram_arm(struct transport *base)
+{
+	Loop *loop = base->loop;
 	ul_token token;
 	int status;
 
-	assert(sink->link == NULL);
+	assert(base->receive.link == NULL);
+	if (base->deliver_scheduled)
+		return 0; /* it comes back here */
 	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
-	if (likely(address_is_known(self->base.family)))
-		status = loop->table->recv_from(loop->driver, sink, self->base.fd, &token);
+	if (likely(address_is_known(base->family)))
+		status = loop->table->recv_from(loop->driver, &base->receive, base->fd, &token);
 	else
-		status = loop->table->poll(loop->driver, sink, self->base.fd, POLLIN, &token);
+		status = loop->table->poll(loop->driver, &base->receive, base->fd, POLLIN,
+		                           &token);
 	if (likely(status == -EINPROGRESS)) {
-		sink->token = token;
-		self->base.read_cancelled = false;
-		sink_hold(loop, sink);
+		base->receive.token = token;
+		base->read_cancelled = false;
+		sink_hold(loop, &base->receive);
 		return 0;
 	}
 	/* Readable already. */
-	if (status >= 0 && !address_is_known(self->base.family))
-		return datagram_schedule_delivery(self);
-	self->base.read_ended = true;
-	return transport_fatal_errno(&self->base, -status,
-	                             "Fatal read error on datagram transport");
-}
-
-static bool datagram_should_arm(const Datagram *self)
-{
-	return self->base.started && transport_wants_data(&self->base) && !self->base.read_ended &&
-	       self->base.receive.link == NULL && !self->base.deliver_scheduled &&
-	       !datagram_has_kept(self);
+	if (status >= 0 && !address_is_known(base->family))
+		return transport_schedule_delivery(base);
+	base->read_ended = true;
+	return transport_fatal_errno(base, -status, "Fatal read error on datagram transport");
 }
 
 static int datagram_take(Datagram *self, const struct ul_completion *completion)
@@ -149,9 +113,9 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 		Py_XDECREF(data);
 		return transport_fatal(&self->base, "Fatal read error on datagram transport");
 	}
-	if (likely(transport_wants_data(&self->base) && !datagram_has_kept(self)))
+	if (likely(transport_wants_data(&self->base) && !datagram_has_kept(&self->base)))
 		return datagram_deliver(self, data, address);
-	return datagram_keep(self, Py_BuildValue("(NN)", data, address));
+	return transport_keep(&self->base, Py_BuildValue("(NN)", data, address));
 }
 
 static int datagram_take_error(Datagram *self, int error)
@@ -161,8 +125,8 @@ static int datagram_take_error(Datagram *self, int error)
 	/* Somebody closed the descriptor: there is nothing to be armed again. */
 	self->base.read_ended = error == EBADF || error == ENOTSOCK;
 	exception_set_errno(error);
-	if (self->base.paused || datagram_has_kept(self))
-		return datagram_keep(self, PyErr_GetRaisedException());
+	if (self->base.paused || datagram_has_kept(&self->base))
+		return transport_keep(&self->base, PyErr_GetRaisedException());
 	return datagram_deliver_error(self);
 }
 
@@ -204,25 +168,6 @@ static int datagram_handle(Datagram *self, const struct ul_completion *completio
 	return datagram_take(self, completion);
 }
 
-/* The receive operation is over: close, or start another.  Keeps a failing status. */
-static int datagram_receive_ended(Datagram *self, int status)
-{
-	PyObject *exception;
-
-	if (self->base.state != TRANSPORT_JOINING && !datagram_should_arm(self))
-		return status;
-	exception = PyErr_GetRaisedException();
-	if (self->base.state == TRANSPORT_JOINING) {
-		transport_join(&self->base);
-	} else if (datagram_arm(self) < 0) {
-		if (exception == NULL)
-			return -1;
-		PyErr_WriteUnraisable((PyObject *)self);
-	}
-	PyErr_SetRaisedException(exception);
-	return status;
-}
-
 int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
 {
 	Datagram *self = container_of(sink, Datagram, base.receive);
@@ -254,7 +199,7 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 		loop->table->recycle(loop->driver, completion->data);
 	if (unlikely(terminal)) {
 		if (likely(!loop->closed))
-			status = datagram_receive_ended(self, status);
+			status = transport_receive_ended(&self->base, status);
 		else if (self->base.state == TRANSPORT_JOINING)
 			transport_join(&self->base);
 	}
@@ -262,45 +207,7 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 	return status;
 }
 
-/* ---- pausing ------------------------------------------------------------------------------ */
-
-/* connection_made() was called: from here on datagrams may come. */
-PyObject *datagram_start_reading_method(Datagram *self, PyObject *Py_UNUSED(ignored))
-{
-	self->base.started = true;
-	if (datagram_should_arm(self) && datagram_arm(self) < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
-
-PyObject *datagram_pause_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
-{
-	if (transport_wants_data(&self->base)) {
-		self->base.paused = true;
-		transport_stop_reading(&self->base);
-		transport_log(&self->base, "pauses reading");
-	}
-	Py_RETURN_NONE;
-}
-
-PyObject *datagram_resume_reading(Datagram *self, PyObject *Py_UNUSED(ignored))
-{
-	PyObject *context;
-
-	if (self->base.state != TRANSPORT_OPEN || !self->base.paused)
-		Py_RETURN_NONE;
-	context = PyContext_CopyCurrent();
-	if (context == NULL)
-		return NULL;
-	Py_XSETREF(self->base.context, context);
-	self->base.paused = false;
-	transport_log(&self->base, "resumes reading");
-	/* asyncio never calls the protocol from inside resume_reading(). */
-	if (datagram_has_kept(self) ? datagram_schedule_delivery(self) < 0
-	                            : datagram_should_arm(self) && datagram_arm(self) < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
+/* ---- delivering what was kept --------------------------------------------------------- */
 
 static int datagram_deliver_item(Datagram *self, PyObject *item)
 {
@@ -314,28 +221,20 @@ static int datagram_deliver_item(Datagram *self, PyObject *item)
 /* Deliver what was kept, as long as the protocol wants it. */
 static int datagram_deliver_kept(Datagram *self)
 {
-	while (transport_wants_data(&self->base) && datagram_has_kept(self)) {
-		PyObject *item = Py_NewRef(PyList_GET_ITEM(self->base.kept, 0));
-		int status = PyList_SetSlice(self->base.kept, 0, 1, NULL);
+	while (transport_wants_data(&self->base) && datagram_has_kept(&self->base)) {
+		PyObject *item = transport_take_kept(&self->base);
+		int status = item == NULL ? -1 : datagram_deliver_item(self, item);
 
-		if (status == 0)
-			status = datagram_deliver_item(self, item);
-		Py_DECREF(item);
+		Py_XDECREF(item);
 		if (unlikely(status < 0)) {
-			PyObject *exception = PyErr_GetRaisedException();
-
-			/* The rest waits for the next run of the loop. */
-			if (self->base.state == TRANSPORT_OPEN &&
-			    datagram_schedule_delivery(self) < 0)
-				PyErr_WriteUnraisable((PyObject *)self);
-			PyErr_SetRaisedException(exception);
+			transport_deliver_later(&self->base);
 			return -1;
 		}
 	}
 	if (unlikely(!address_is_known(self->base.family)) && datagram_take_from_socket(self) < 0)
 		/* Only a receive is started again in the next run of the loop. */
-		return datagram_receive_ended(self, -1);
-	return datagram_should_arm(self) ? datagram_arm(self) : 0;
+		return transport_receive_ended(&self->base, -1);
+	return transport_receive(&self->base);
 }
 
 PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *Py_UNUSED(ignored))

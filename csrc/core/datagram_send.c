@@ -15,8 +15,6 @@
 #include <errno.h>
 #include <poll.h>
 
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-#define LOSSES_BEFORE_WARNING 5
 #define QUEUE_CAPACITY_MIN 16
 /* Nothing tells when the queue of an AF_UNIX peer has room: ask again, ever less often. */
 #define RETRY_NS_MIN UINT64_C(100000)
@@ -367,11 +365,8 @@ static int datagram_send(Datagram *self, PyObject *data, PyObject *address)
 	if (self->address != NULL)
 		address = self->address;
 	if (unlikely(self->base.state >= TRANSPORT_LOST &&
-	             (self->address != NULL || self->base.state >= TRANSPORT_JOINING))) {
-		if (self->base.losses++ >= LOSSES_BEFORE_WARNING)
-			return call_and_drop(helpers.write_after_loss, NULL, 0);
-		return 0;
-	}
+	             (self->address != NULL || self->base.state >= TRANSPORT_JOINING)))
+		return transport_count_loss(&self->base);
 	if (likely(self->count == 0)) {
 		enum attempt attempt = datagram_attempt(self, data, address);
 

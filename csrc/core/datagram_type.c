@@ -19,11 +19,6 @@ PyDoc_STRVAR(datagram_sendto_doc,
 
 static PyMethodDef datagram_methods[] = {
 	{"sendto", FASTCALL(datagram_sendto), METH_FASTCALL | METH_KEYWORDS, datagram_sendto_doc},
-	{"pause_reading", (PyCFunction)datagram_pause_reading, METH_NOARGS,
-	 "pause_reading()\n--\n\nNo datagram_received() until resume_reading()."},
-	{"resume_reading", (PyCFunction)datagram_resume_reading, METH_NOARGS,
-	 "resume_reading()\n--\n\nGo on after pause_reading()."},
-	{"_start_reading", (PyCFunction)datagram_start_reading_method, METH_NOARGS, NULL},
 	{"_deliver_kept", (PyCFunction)datagram_deliver_kept_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -61,11 +61,11 @@ int stream_clear(Stream *self);
 
 /* ---- stream_read.c ---- */
 
+int stream_arm(struct transport *base);
+bool stream_has_kept(const struct transport *base);
+void stream_pause(struct transport *base);
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
-PyObject *stream_start_reading_method(Stream *self, PyObject *ignored);
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
-PyObject *stream_pause_reading(Stream *self, PyObject *ignored);
-PyObject *stream_resume_reading(Stream *self, PyObject *ignored);
 
 /* ---- stream_write.c ---- */
 

@@ -26,43 +26,16 @@
 
 static int stream_keep(Stream *self, const char *data, size_t size)
 {
-	PyObject *bytes;
-	int status;
-
-	if (self->base.kept == NULL && (self->base.kept = PyList_New(0)) == NULL)
+	if (transport_keep(&self->base, PyBytes_FromStringAndSize(data, (Py_ssize_t)size)) < 0)
 		return -1;
-	bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
-	if (bytes == NULL)
-		return -1;
-	status = PyList_Append(self->base.kept, bytes);
-	Py_DECREF(bytes);
-	if (status == 0)
-		self->kept_bytes += size;
-	return status;
+	self->kept_bytes += size;
+	return 0;
 }
 
-static bool stream_has_kept(const Stream *self)
+bool stream_has_kept(const struct transport *base)
 {
-	return self->kept_end || self->base.readable ||
-	       (self->base.kept != NULL && PyList_GET_SIZE(self->base.kept) > 0);
-}
-
-/* Deliver what is kept in the next turn. */
-static int stream_schedule_delivery(Stream *self)
-{
-	PyObject *method;
-	int status;
-
-	if (self->base.deliver_scheduled)
-		return 0;
-	method = PyObject_GetAttr((PyObject *)self, names._deliver_kept);
-	if (method == NULL)
-		return -1;
-	status = loop_call_soon(self->base.loop, method, NULL, 0);
-	Py_DECREF(method);
-	if (status == 0)
-		self->base.deliver_scheduled = true;
-	return status;
+	return container_of(base, const Stream, base)->kept_end || base->readable ||
+	       (base->kept != NULL && PyList_GET_SIZE(base->kept) > 0);
 }
 
 /* ---- delivering ------------------------------------------------------------------ */
@@ -155,7 +128,7 @@ static void stream_keep_rest(Stream *self, const char *data, size_t size)
 	PyObject *exception = PyErr_GetRaisedException();
 
 	if (size > 0 && self->base.state == TRANSPORT_OPEN &&
-	    (stream_keep(self, data, size) < 0 || stream_schedule_delivery(self) < 0))
+	    (stream_keep(self, data, size) < 0 || transport_schedule_delivery(&self->base) < 0))
 		PyErr_WriteUnraisable((PyObject *)self);
 	PyErr_SetRaisedException(exception);
 }
@@ -222,31 +195,30 @@ static int stream_deliver_end(Stream *self, int result)
 
 /* ---- the receive stream ------------------------------------------------------------ */
 
-static int stream_arm(Stream *self)
+int stream_arm(struct transport *base)
 {
-	Loop *loop = self->base.loop;
+	Loop *loop = base->loop;
 	ul_token token;
 	int status;
 
-	assert(self->base.receive.link == NULL);
+	assert(base->receive.link == NULL);
 	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
-	status = loop->table->recv(loop->driver, &self->base.receive, self->base.fd, &token);
+	status = loop->table->recv(loop->driver, &base->receive, base->fd, &token);
 	if (likely(status == -EINPROGRESS)) {
-		self->base.receive.token = token;
-		self->base.read_cancelled = false;
-		sink_hold(loop, &self->base.receive);
+		base->receive.token = token;
+		base->read_cancelled = false;
+		sink_hold(loop, &base->receive);
 		return 0;
 	}
-	self->base.read_ended = true;
-	return transport_fatal_errno(&self->base, -status, "Fatal read error on socket transport");
+	base->read_ended = true;
+	return transport_fatal_errno(base, -status, "Fatal read error on socket transport");
 }
 
-/* Whether the stream of what the socket receives is to be started, with nothing kept. */
-static bool stream_should_arm(const Stream *self)
+/* What still arrives is kept; a paused transport to which nobody refers is garbage. */
+void stream_pause(struct transport *base)
 {
-	return self->base.started && transport_wants_data(&self->base) && !self->base.read_ended &&
-	       self->base.receive.link == NULL;
+	sink_weaken(&base->receive);
 }
 
 static int stream_received_data(Stream *self, const struct ul_completion *completion)
@@ -255,7 +227,7 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 	size_t size = (size_t)completion->result;
 	int status;
 
-	if (unlikely(!transport_wants_data(&self->base) || stream_has_kept(self))) {
+	if (unlikely(!transport_wants_data(&self->base) || stream_has_kept(&self->base))) {
 		if (self->base.state != TRANSPORT_OPEN)
 			return 0;
 		status = stream_keep(self, data, size);
@@ -271,7 +243,8 @@ static int stream_received_end(Stream *self, int result)
 	if (result == -ECANCELED && self->base.read_cancelled)
 		return 0;
 	self->base.read_ended = true;
-	if (self->base.state == TRANSPORT_OPEN && (self->base.paused || stream_has_kept(self))) {
+	if (self->base.state == TRANSPORT_OPEN &&
+	    (self->base.paused || stream_has_kept(&self->base))) {
 		self->kept_end = true;
 		self->kept_result = result;
 		return 0;
@@ -398,13 +371,9 @@ static int stream_take_to_buffer(Stream *self)
 			loop->spilling = false;
 		}
 	} else if (status < 0 && self->base.state == TRANSPORT_OPEN) {
-		PyObject *exception = PyErr_GetRaisedException();
-
-		/* The loop ends for now; what waits in the socket is for its next run. */
+		/* What waits in the socket is for the loop's next run. */
 		self->base.readable = true;
-		if (stream_schedule_delivery(self) < 0)
-			PyErr_WriteUnraisable((PyObject *)self);
-		PyErr_SetRaisedException(exception);
+		transport_deliver_later(&self->base);
 	}
 	Py_DECREF(protocol);
 	return status < 0 ? -1 : 0;
@@ -420,34 +389,10 @@ static int stream_take(Stream *self)
 
 static int stream_received_readable(Stream *self)
 {
-	if (likely(transport_wants_data(&self->base) && !stream_has_kept(self)))
+	if (likely(transport_wants_data(&self->base) && !stream_has_kept(&self->base)))
 		return stream_take(self);
 	self->base.readable = self->base.state == TRANSPORT_OPEN;
 	return 0;
-}
-
-/* The receive operation is over: close, or start another.  Keeps a failing status. */
-static int stream_receive_ended(Stream *self, int status)
-{
-	PyObject *exception;
-
-	if (self->base.state == TRANSPORT_JOINING) {
-		exception = PyErr_GetRaisedException();
-		transport_join(&self->base);
-		PyErr_SetRaisedException(exception);
-		return status;
-	}
-	if (self->base.read_ended || !transport_wants_data(&self->base) || stream_has_kept(self) ||
-	    self->base.receive.link != NULL)
-		return status;
-	exception = PyErr_GetRaisedException();
-	if (stream_arm(self) < 0) {
-		if (exception == NULL)
-			return -1;
-		PyErr_WriteUnraisable((PyObject *)self);
-	}
-	PyErr_SetRaisedException(exception);
-	return status;
 }
 
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
@@ -485,7 +430,7 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 	if (completion->flags & UL_LENT)
 		loop->table->recycle(loop->driver, completion->data);
 	if (unlikely(terminal))
-		status = stream_receive_ended(self, status);
+		status = transport_receive_ended(&self->base, status);
 	if (unlikely(loop->debug) && status == 0)
 		status = loop_report_slow(loop, (PyObject *)self, start);
 	Py_DECREF(self);
@@ -500,63 +445,20 @@ out_closed:
 	return 0;
 }
 
-/* ---- pausing ------------------------------------------------------------------------ */
-
-/* connection_made() was called: from here on data may come. */
-PyObject *stream_start_reading_method(Stream *self, PyObject *Py_UNUSED(ignored))
-{
-	self->base.started = true;
-	if (stream_should_arm(self) && stream_arm(self) < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
-
-PyObject *stream_pause_reading(Stream *self, PyObject *Py_UNUSED(ignored))
-{
-	if (transport_wants_data(&self->base)) {
-		self->base.paused = true;
-		sink_weaken(&self->base.receive);
-		transport_log(&self->base, "pauses reading");
-	}
-	Py_RETURN_NONE;
-}
-
-PyObject *stream_resume_reading(Stream *self, PyObject *Py_UNUSED(ignored))
-{
-	PyObject *context;
-
-	if (self->base.state != TRANSPORT_OPEN || !self->base.paused)
-		Py_RETURN_NONE;
-	context = PyContext_CopyCurrent();
-	if (context == NULL)
-		return NULL;
-	Py_XSETREF(self->base.context, context);
-	self->base.paused = false;
-	sink_strengthen(&self->base.receive);
-	transport_log(&self->base, "resumes reading");
-	/* asyncio never calls the protocol from inside resume_reading(). */
-	if (stream_has_kept(self)) {
-		if (stream_schedule_delivery(self) < 0)
-			return NULL;
-	} else if (stream_should_arm(self) && stream_arm(self) < 0) {
-		return NULL;
-	}
-	Py_RETURN_NONE;
-}
+/* ---- delivering what was kept --------------------------------------------------------- */
 
 /* Deliver what was kept, as long as the protocol wants it. */
 static int stream_deliver_kept(Stream *self)
 {
 	while (transport_wants_data(&self->base) && self->base.kept != NULL &&
 	       PyList_GET_SIZE(self->base.kept) > 0) {
-		PyObject *bytes = Py_NewRef(PyList_GET_ITEM(self->base.kept, 0));
-		size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+		PyObject *bytes = transport_take_kept(&self->base);
+		size_t size;
 		int status;
 
-		if (PyList_SetSlice(self->base.kept, 0, 1, NULL) < 0) {
-			Py_DECREF(bytes);
+		if (bytes == NULL)
 			return -1;
-		}
+		size = (size_t)PyBytes_GET_SIZE(bytes);
 		self->kept_bytes -= size;
 		if (!self->buffered) {
 			status = stream_deliver_bytes(self, bytes);
@@ -573,13 +475,7 @@ static int stream_deliver_kept(Stream *self)
 			Py_XSETREF(self->base.kept, rest);
 		}
 		if (status < 0) {
-			PyObject *exception = PyErr_GetRaisedException();
-
-			/* The rest, or only a new receive, waits for the next run of the loop. */
-			if (self->base.state == TRANSPORT_OPEN &&
-			    stream_schedule_delivery(self) < 0)
-				PyErr_WriteUnraisable((PyObject *)self);
-			PyErr_SetRaisedException(exception);
+			transport_deliver_later(&self->base);
 			return -1;
 		}
 	}
@@ -591,7 +487,7 @@ static int stream_deliver_kept(Stream *self)
 		self->kept_end = false;
 		return stream_deliver_end(self, self->kept_result);
 	}
-	return stream_should_arm(self) ? stream_arm(self) : 0;
+	return transport_receive(&self->base);
 }
 
 /* Called by the loop in a copy of resume_reading()'s context, as a reader would be. */

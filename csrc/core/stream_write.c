@@ -18,8 +18,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-#define LOSSES_BEFORE_WARNING 5
 /* Above this a mutable buffer is offered to the kernel before it is copied. */
 #define COPY_MAX (16 * 1024)
 
@@ -464,14 +462,6 @@ static int stream_check_write(Stream *self, const char *method)
 	return 1;
 }
 
-/* A write to a lost connection; asyncio warns from the fifth on. */
-static int stream_count_loss(Stream *self)
-{
-	if (self->base.losses++ >= LOSSES_BEFORE_WARNING)
-		return call_and_drop(helpers.write_after_loss, NULL, 0);
-	return 0;
-}
-
 /* Queue a buffer that its owner may change after write() returns. */
 static int stream_push_mutable(Stream *self, PyObject *data)
 {
@@ -566,7 +556,7 @@ PyObject *stream_write(Stream *self, PyObject *data)
 	if (unlikely(size == 0))
 		Py_RETURN_NONE;
 	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
-		if (stream_count_loss(self) < 0)
+		if (transport_count_loss(&self->base) < 0)
 			return NULL;
 		Py_RETURN_NONE;
 	}
@@ -622,7 +612,7 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 		return NULL;
 	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
 		Py_DECREF(views);
-		if (stream_count_loss(self) < 0)
+		if (transport_count_loss(&self->base) < 0)
 			return NULL;
 		Py_RETURN_NONE;
 	}

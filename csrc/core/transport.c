@@ -4,6 +4,8 @@
  */
 #include "transport.h"
 
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
+#define LOSSES_BEFORE_WARNING 5
 #define WATER_HIGH_BYTES (64 * 1024)
 
 /* ---- calling what is not ours ------------------------------------------------------ */
@@ -126,9 +128,8 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
 	return status;
 }
 
-/* Schedule object.name(argument), or without NULL. */
-static int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
-                               PyObject *argument)
+int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
+                        PyObject *argument)
 {
 	PyObject *method = PyObject_GetAttr(object, name);
 	int status;
@@ -198,16 +199,6 @@ void transport_leave_server(struct transport *self)
 		PyErr_WriteUnraisable(server);
 	Py_XDECREF(result);
 	Py_DECREF(server);
-}
-
-void transport_stop_reading(struct transport *self)
-{
-	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
-		return;
-	if (sink_cancel(self->loop, &self->receive))
-		self->readable = false;
-	else
-		self->read_cancelled = true;
 }
 
 int transport_call_connection_lost(struct transport *self, PyObject *exception)
@@ -280,6 +271,13 @@ int transport_close(struct transport *self)
 	self->state = TRANSPORT_CLOSING;
 	transport_stop_reading(self);
 	return self->kind->closing(self);
+}
+
+int transport_count_loss(struct transport *self)
+{
+	if (self->losses++ >= LOSSES_BEFORE_WARNING)
+		return call_and_drop(helpers.write_after_loss, NULL, 0);
+	return 0;
 }
 
 /* ---- the beginning -------------------------------------------------------------------- */

@@ -32,6 +32,11 @@ struct transport_kind {
 	int (*received)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 	int (*sent)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 	int (*set_protocol)(struct transport *self, PyObject *protocol);
+	/* Start the receive operation, of which there is none. */
+	int (*arm)(struct transport *self);
+	/* Something comes before what is received next. */
+	bool (*has_kept)(const struct transport *self);
+	void (*pause)(struct transport *self);
 	/* Reading has ended: lose the connection as soon as nothing is queued. */
 	int (*closing)(struct transport *self);
 	/* See to it that the queue is what asyncio's would be. */
@@ -102,14 +107,11 @@ int transport_protocol_failed(struct transport *self, PyObject *protocol, const 
 /* Call the protocol's `method`, in `context` unless that is NULL. */
 int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
                             const char *message);
+/* Schedule object.name(argument), or object.name() for NULL. */
+int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
+                        PyObject *argument);
 
 int transport_set_protocol(struct transport *self, PyObject *protocol);
-static inline bool transport_wants_data(const struct transport *self)
-{
-	return self->state == TRANSPORT_OPEN && !self->paused;
-}
-
-void transport_stop_reading(struct transport *self);
 int transport_close(struct transport *self);
 /* Abort with `exception` (or Py_None); 0 or -1. */
 int transport_force_close(struct transport *self, PyObject *exception);
@@ -117,6 +119,8 @@ int transport_force_close(struct transport *self, PyObject *exception);
 int transport_lose(struct transport *self, PyObject *exception);
 /* connection_lost() now; -1 with what the protocol raised. */
 int transport_call_connection_lost(struct transport *self, PyObject *exception);
+/* A write to a lost connection; asyncio warns from the fifth on. */
+int transport_count_loss(struct transport *self);
 void transport_leave_server(struct transport *self);
 /* Close the descriptor, together with what the driver knows of it. */
 void transport_close_fd(struct transport *self);
@@ -147,6 +151,34 @@ int transport_traverse(struct transport *self, visitproc visit, void *arg);
 int transport_clear(struct transport *self);
 int transport_dealloc_begins(struct transport *self); /* -1: it lives on */
 void transport_dealloc_ends(struct transport *self);
+
+/* ---- transport_read.c ---- */
+
+static inline bool transport_wants_data(const struct transport *self)
+{
+	return self->state == TRANSPORT_OPEN && !self->paused;
+}
+
+/* Start to receive, if it is time to. */
+int transport_receive(struct transport *self);
+/* The receive operation is over: close, or start another.  Keeps a failing status. */
+int transport_receive_ended(struct transport *self, int status);
+void transport_stop_reading(struct transport *self);
+/* Append to `kept`; takes the reference, even on failure; NULL when making it failed. */
+int transport_keep(struct transport *self, PyObject *item);
+/* The first of what is kept, no longer kept: gives the reference, or NULL with an exception. */
+PyObject *transport_take_kept(struct transport *self);
+/* Deliver what is kept in the next turn. */
+int transport_schedule_delivery(struct transport *self);
+/*
+ * The loop ends for now, by the exception that is set, which stays so: what is
+ * kept, or only a new receive, waits for its next run.
+ */
+void transport_deliver_later(struct transport *self);
+PyObject *transport_is_reading(struct transport *self, PyObject *ignored);
+PyObject *transport_start_reading(struct transport *self, PyObject *ignored);
+PyObject *transport_pause_reading(struct transport *self, PyObject *ignored);
+PyObject *transport_resume_reading(struct transport *self, PyObject *ignored);
 
 /* ---- transport_type.c ---- */
 

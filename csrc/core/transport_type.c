@@ -74,11 +74,6 @@ static PyObject *transport_is_closing(struct transport *self, PyObject *Py_UNUSE
 	return PyBool_FromLong(self->state != TRANSPORT_OPEN);
 }
 
-static PyObject *transport_is_reading(struct transport *self, PyObject *Py_UNUSED(ignored))
-{
-	return PyBool_FromLong(transport_wants_data(self));
-}
-
 static PyObject *transport_get_write_buffer_size(struct transport *self,
                                                  PyObject *Py_UNUSED(ignored))
 {
@@ -134,6 +129,10 @@ static PyObject *transport_get_write_polling(struct transport *self, void *Py_UN
 static PyMethodDef transport_methods[] = {
 	{"get_write_buffer_size", (PyCFunction)transport_get_write_buffer_size, METH_NOARGS,
 	 "get_write_buffer_size()\n--\n\nBytes that the kernel has not accepted yet."},
+	{"pause_reading", (PyCFunction)transport_pause_reading, METH_NOARGS,
+	 "pause_reading()\n--\n\nNothing for the protocol until resume_reading()."},
+	{"resume_reading", (PyCFunction)transport_resume_reading, METH_NOARGS,
+	 "resume_reading()\n--\n\nGo on after pause_reading()."},
 	{"is_reading", (PyCFunction)transport_is_reading, METH_NOARGS,
 	 "is_reading()\n--\n\nWhether the protocol may get data."},
 	{"close", (PyCFunction)transport_close_method, METH_NOARGS,
@@ -151,6 +150,7 @@ static PyMethodDef transport_methods[] = {
 	{"_call_connection_lost", (PyCFunction)transport_call_connection_lost_method, METH_O,
 	 NULL},
 	{"_abandon", (PyCFunction)transport_abandon_method, METH_NOARGS, NULL},
+	{"_start_reading", (PyCFunction)transport_start_reading, METH_NOARGS, NULL},
 	{"_set_limits", (PyCFunction)transport_set_limits, METH_VARARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

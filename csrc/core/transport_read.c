@@ -1,0 +1,127 @@
+/*
+ * What both transports do about reading: starting and stopping to receive,
+ * pausing, and keeping what comes meanwhile.
+ */
+#include "transport.h"
+
+/* ---- receiving --------------------------------------------------------------------- */
+
+int transport_receive(struct transport *self)
+{
+	if (!self->started || !transport_wants_data(self) || self->read_ended ||
+	    self->receive.link != NULL || self->kind->has_kept(self))
+		return 0;
+	return self->kind->arm(self);
+}
+
+int transport_receive_ended(struct transport *self, int status)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+
+	if (self->state == TRANSPORT_JOINING) {
+		transport_join(self);
+	} else if (transport_receive(self) < 0) {
+		if (exception == NULL)
+			return -1;
+		PyErr_WriteUnraisable((PyObject *)self);
+	}
+	PyErr_SetRaisedException(exception);
+	return status;
+}
+
+void transport_stop_reading(struct transport *self)
+{
+	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
+		return;
+	if (sink_cancel(self->loop, &self->receive))
+		self->readable = false;
+	else
+		self->read_cancelled = true;
+}
+
+/* ---- keeping, while reading is paused ---------------------------------------------- */
+
+int transport_keep(struct transport *self, PyObject *item)
+{
+	int status = -1;
+
+	if (item != NULL && (self->kept != NULL || (self->kept = PyList_New(0)) != NULL))
+		status = PyList_Append(self->kept, item);
+	Py_XDECREF(item);
+	return status;
+}
+
+PyObject *transport_take_kept(struct transport *self)
+{
+	PyObject *item = Py_NewRef(PyList_GET_ITEM(self->kept, 0));
+
+	if (PyList_SetSlice(self->kept, 0, 1, NULL) < 0)
+		Py_CLEAR(item);
+	return item;
+}
+
+int transport_schedule_delivery(struct transport *self)
+{
+	int status;
+
+	if (self->deliver_scheduled)
+		return 0;
+	status = transport_call_soon(self, (PyObject *)self, names._deliver_kept, NULL);
+	self->deliver_scheduled = status == 0;
+	return status;
+}
+
+void transport_deliver_later(struct transport *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+
+	if (self->state == TRANSPORT_OPEN && transport_schedule_delivery(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+}
+
+/* ---- what is called from Python ---------------------------------------------------- */
+
+PyObject *transport_is_reading(struct transport *self, PyObject *Py_UNUSED(ignored))
+{
+	return PyBool_FromLong(transport_wants_data(self));
+}
+
+/* connection_made() was called: from here on data may come. */
+PyObject *transport_start_reading(struct transport *self, PyObject *Py_UNUSED(ignored))
+{
+	self->started = true;
+	if (transport_receive(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+PyObject *transport_pause_reading(struct transport *self, PyObject *Py_UNUSED(ignored))
+{
+	if (transport_wants_data(self)) {
+		self->paused = true;
+		self->kind->pause(self);
+		transport_log(self, "pauses reading");
+	}
+	Py_RETURN_NONE;
+}
+
+PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(ignored))
+{
+	PyObject *context;
+
+	if (self->state != TRANSPORT_OPEN || !self->paused)
+		Py_RETURN_NONE;
+	context = PyContext_CopyCurrent();
+	if (context == NULL)
+		return NULL;
+	Py_XSETREF(self->context, context);
+	self->paused = false;
+	sink_strengthen(&self->receive);
+	transport_log(self, "resumes reading");
+	/* asyncio never calls the protocol from inside resume_reading(). */
+	if (self->kind->has_kept(self) ? transport_schedule_delivery(self) < 0
+	                               : transport_receive(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
