@@ -7,10 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static Datagram *datagram_of(struct transport *base)
-{
-	return container_of(base, Datagram, base);
-}
+/* ---- the end ------------------------------------------------------------------------ */
 
 static int datagram_closing(struct transport *base)
 {

@@ -32,6 +32,11 @@ typedef struct Datagram {
 
 /* ---- datagram.c ---- */
 
+static inline Datagram *datagram_of(struct transport *base)
+{
+	return container_of(base, Datagram, base);
+}
+
 PyObject *datagram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs);
 void datagram_dealloc(Datagram *self);

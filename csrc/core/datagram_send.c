@@ -87,7 +87,7 @@ static void parcel_release(struct parcel *parcel)
 
 void datagram_drop_queue(struct transport *base)
 {
-	Datagram *self = container_of(base, Datagram, base);
+	Datagram *self = datagram_of(base);
 
 	while (self->count > 0) {
 		struct parcel parcel = datagram_pop(self);

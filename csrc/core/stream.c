@@ -4,11 +4,9 @@
  */
 #include "stream.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* ---- the end ------------------------------------------------------------------------ */
 

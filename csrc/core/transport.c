@@ -4,6 +4,8 @@
  */
 #include "transport.h"
 
+#include <sys/socket.h>
+
 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 #define LOSSES_BEFORE_WARNING 5
 #define WATER_HIGH_BYTES (64 * 1024)
@@ -325,6 +327,8 @@ static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, sockl
 
 static int transport_take_socket(struct transport *self, PyObject *sock)
 {
+	int ignored;
+
 	self->fd = PyObject_AsFileDescriptor(sock);
 	if (self->fd < 0) {
 		if (!PyErr_Occurred())
@@ -335,7 +339,7 @@ static int transport_take_socket(struct transport *self, PyObject *sock)
 	self->family = AF_UNSPEC;
 	/* The addresses are read now: a peer that resets would take its name along. */
 	Py_XSETREF(self->sockname, read_name(self->fd, getsockname, &self->family));
-	Py_XSETREF(self->peername, read_name(self->fd, getpeername, &self->family));
+	Py_XSETREF(self->peername, read_name(self->fd, getpeername, &ignored));
 	return PyErr_Occurred() ? -1 : 0;
 }
 

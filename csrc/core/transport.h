@@ -15,8 +15,6 @@
 
 #include "core.h"
 
-#include <sys/socket.h>
-
 enum transport_state {
 	TRANSPORT_OPEN,
 	TRANSPORT_CLOSING,
