@@ -80,7 +80,7 @@ class Driver:
         self.lib = lib
         self.name: str = ffi.string(lib.ul_name(handle)).decode()
         self.token = ffi.new("uint64_t[1]")
-        self._statistics = ffi.new("uint64_t[32]")
+        self._statistics = ffi.new("uint64_t[]", len(_statistics_names()))
 
     @property
     def address(self) -> int:
@@ -98,16 +98,21 @@ class Driver:
         bits = lib.ul_features(self.handle) if self.handle is not None else 0
         return tuple(name for bit, name in enumerate(_feature_names()) if bits >> bit & 1)
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> dict[str, Any]:
         """Its counters since it was made, and `in_flight`, which is a gauge."""
         if self.handle is None:
             return {}
         values = self._statistics
-        count = lib.ul_statistics(self.handle, values, len(values))
-        return {
-            ffi.string(lib.ul_statistics_name(index)).decode(): values[index]
-            for index in range(min(count, len(values)))
-        }
+        lib.ul_statistics(self.handle, values, len(values))
+        found: dict[str, Any] = {}
+        for (group, name), value in zip(_statistics_names(), values, strict=True):
+            if group is None:
+                found[name] = value
+            else:
+                members = found.setdefault(group, {})
+                if value != 0:
+                    members[name] = value
+        return found
 
     def make_sender(self, loop: EventLoop) -> DirectSender:
         """What sends files for `loop`: on the ring, a splice waits for the disk elsewhere."""
@@ -231,6 +236,18 @@ def _feature_names() -> tuple[str, ...]:
     names: list[str] = []
     while (name := lib.ul_feature_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+@cache
+def _statistics_names() -> tuple[tuple[str | None, str], ...]:
+    """Group and name of each counter; most are in no group."""
+    names: list[tuple[str | None, str]] = []
+    while (name := lib.ul_statistics_name(len(names))) != ffi.NULL:
+        group = lib.ul_statistics_group(len(names))
+        names.append(
+            (None if group == ffi.NULL else ffi.string(group).decode(), ffi.string(name).decode())
+        )
     return tuple(names)
 
 

@@ -103,8 +103,26 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         """The names of the kernel features that the ring uses; none on the selector."""
         return self._driver.features
 
-    def statistics(self) -> dict[str, int]:
-        """The driver's counters; none once the loop is closed."""
+    def statistics(self) -> dict[str, Any]:
+        """The driver's counters since the loop was made; none once it is closed.
+
+        turns: of the loop.
+        waits: turns that went to sleep until something happened.
+        enters: system calls of the turns; fewer than turns where one had nothing to ask.
+        wakes: system calls that ended a sleep, from another thread or a signal.
+        submitted, completed: operations handed over, and their completions.  A stream
+            (receiving, accepting) is one operation with many completions.
+        submissions: what was queued for the kernel, by the name of its IORING_OP_*
+            opcode; on the selector, the operations that are the same call.
+        batches: how many turns brought so many completions, up to the last turn; each
+            key is a number or a range, as in {"0": 3, "1": 20, "2-3": 7}.
+        rearmed: operations that had to be started again.
+        buffers_exhausted: receives that had to wait for a free buffer.
+        cq_overflows: turns that found more completions than the queue holds; none is
+            lost, the kernel keeps them.
+        rebuilt: rings (epoll sets) made anew, after a fork or in another thread.
+        in_flight: operations that have not ended yet.  This one also goes down.
+        """
         return self._driver.statistics()
 
     def report(self) -> dict[str, Any]:

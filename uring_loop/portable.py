@@ -32,7 +32,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         """The kernel features that a ring would use; none here."""
         return ()
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> dict[str, Any]:
         """The driver's counters; there are none here."""
         return {}
 

@@ -1,6 +1,7 @@
 /* The functions of binding.h: the verbs without an owner, for Python. */
 #include "options.h"
 
+#include <stddef.h>
 #include <string.h>
 
 void ul_destroy(struct ul_driver *driver)
@@ -18,14 +19,32 @@ uintptr_t ul_table_address(struct ul_driver *driver)
 	return (uintptr_t)driver->table;
 }
 
+/* In the order of struct ul_statistics. */
 static const char *const statistics_names[] = {
-	"turns", "enters", "submitted", "completed", "wakes",
-	"rearmed", "starved", "overflowed", "rebuilt", "in_flight",
+	"turns", "waits", "enters", "submitted", "completed", "wakes", "rearmed",
+	"buffers_exhausted", "cq_overflows", "rebuilt", "in_flight",
+	/* batches */
+	"0", "1", "2-3", "4-7", "8-15", "16-31", "32-63", "64-127", "128-255", "256-511",
+	"512-1023", "1024-2047", "2048-4095", "4096+",
+	/* submissions: enum io_uring_op */
+	"nop", "readv", "writev", "fsync", "read_fixed", "write_fixed", "poll_add",
+	"poll_remove", "sync_file_range", "sendmsg", "recvmsg", "timeout", "timeout_remove",
+	"accept", "async_cancel", "link_timeout", "connect", "fallocate", "openat", "close",
+	"files_update", "statx", "read", "write", "fadvise", "madvise", "send", "recv",
+	"openat2", "epoll_ctl", "splice", "provide_buffers", "remove_buffers", "tee",
+	"shutdown", "renameat", "unlinkat", "mkdirat", "symlinkat", "linkat", "msg_ring",
+	"fsetxattr", "setxattr", "fgetxattr", "getxattr", "socket", "uring_cmd", "send_zc",
+	"sendmsg_zc", "read_multishot", "waitid", "futex_wait", "futex_wake", "futex_waitv",
+	"fixed_fd_install", "ftruncate", "bind", "listen", "recv_zc", "epoll_wait",
+	"readv_fixed", "writev_fixed", "pipe",
 };
 
 #define STATISTICS_COUNT (sizeof(struct ul_statistics) / sizeof(uint64_t))
+#define FIRST(array) (offsetof(struct ul_statistics, array) / sizeof(uint64_t))
 _Static_assert(sizeof(statistics_names) / sizeof(char *) == STATISTICS_COUNT,
                "one name for each counter");
+_Static_assert(FIRST(batches) + UL_BATCHES == FIRST(submissions) &&
+               FIRST(submissions) + UL_OPCODES == STATISTICS_COUNT, "groups come last");
 
 uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capacity)
 {
@@ -39,6 +58,13 @@ uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capa
 const char *ul_statistics_name(uint32_t index)
 {
 	return index < STATISTICS_COUNT ? statistics_names[index] : NULL;
+}
+
+const char *ul_statistics_group(uint32_t index)
+{
+	if (index < FIRST(batches) || index >= STATISTICS_COUNT)
+		return NULL;
+	return index < FIRST(submissions) ? "batches" : "submissions";
 }
 
 int ul_connect(struct ul_driver *driver, int fd, const void *address,

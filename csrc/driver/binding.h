@@ -77,6 +77,8 @@ const char *ul_feature_name(uint32_t bit);
 /* Fill `values`; how many there are.  Names in the same order, NULL behind the last. */
 uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capacity);
 const char *ul_statistics_name(uint32_t index);
+/* "batches" or "submissions" where the name is one of many; else NULL. */
+const char *ul_statistics_group(uint32_t index);
 
 int ul_connect(struct ul_driver *driver, int fd, const void *address,
                uint32_t address_size, uint64_t *token);

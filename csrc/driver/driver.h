@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 9
+#define UL_ABI 10
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -67,18 +67,33 @@ struct ul_completion {
 	uint32_t address_size;
 };
 
-/* Counters since the driver was made; see ul_statistics in binding.h. */
+/* Turns by how many completions they brought: 0, 1, 2-3, 4-7, ..., 4096 and more. */
+#define UL_BATCHES 14
+/* IORING_OP_* that may be submitted: up to PIPE (Linux 6.16). */
+#define UL_OPCODES 63
+
+/*
+ * Counters since the driver was made, nothing but uint64_t; their names for
+ * people are in binding.c, what they mean is told by EventLoop.statistics().
+ */
 struct ul_statistics {
 	uint64_t turns;          /* turn() calls */
+	uint64_t waits;          /* turns that asked the kernel to sleep */
 	uint64_t enters;         /* system calls that submitted, waited or polled */
 	uint64_t submitted;      /* operations handed to the kernel */
 	uint64_t completed;      /* completions harvested */
 	uint64_t wakes;          /* wake() calls that had to make a system call */
 	uint64_t rearmed;        /* multishot operations armed again */
-	uint64_t starved;        /* receives that found no free buffer (ENOBUFS) */
-	uint64_t overflowed;     /* turns that found the completion queue overflowed */
+	uint64_t buffers_exhausted; /* receives that found no free buffer (ENOBUFS) */
+	uint64_t cq_overflows;   /* turns that found the completion queue overflowed */
 	uint64_t rebuilt;        /* rings made anew after a fork or a change of thread */
 	uint64_t in_flight;      /* operations not terminal yet (a gauge) */
+	uint64_t batches[UL_BATCHES];
+	/*
+	 * Entries of the submission queue, by opcode.  On the selector, which
+	 * makes the calls itself: operations, by the opcode of the same call.
+	 */
+	uint64_t submissions[UL_OPCODES];
 };
 
 /*

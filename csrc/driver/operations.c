@@ -66,13 +66,30 @@ void ul_operation_complete(struct selector *selector, struct operation *operatio
 	ul_operation_queue_append(&selector->done, operation);
 }
 
+/* A request says its own, and a send with several pieces. */
+static const uint8_t opcodes[] = {
+	[VERB_RECV] = IORING_OP_RECV,
+	[VERB_RECV_FROM] = IORING_OP_RECVMSG,
+	[VERB_SEND] = IORING_OP_SEND,
+	[VERB_ACCEPT] = IORING_OP_ACCEPT,
+	[VERB_CONNECT] = IORING_OP_CONNECT,
+	[VERB_POLL] = IORING_OP_POLL_ADD,
+	[VERB_TIMEOUT] = IORING_OP_TIMEOUT,
+	[VERB_READ] = IORING_OP_READ,
+	[VERB_WRITE] = IORING_OP_WRITE,
+	[VERB_SPLICE] = IORING_OP_SPLICE,
+	[VERB_REQUEST] = IORING_OP_NOP,
+};
+
 struct operation *ul_operation_take(struct selector *selector, enum verb verb, void *owner)
 {
 	struct operation *operation =
 		(struct operation *)ul_slot_take(&selector->slots, (uint8_t)verb, owner);
 
-	if (operation != NULL)
+	if (operation != NULL) {
 		operation->fd = -1;
+		operation->opcode = opcodes[verb];
+	}
 	return operation;
 }
 
@@ -93,6 +110,7 @@ int ul_operation_started(struct selector *selector, struct operation *operation,
 	operation->slot.state = UL_IN_KERNEL;
 	*token = ul_slot_token(&operation->slot);
 	selector->statistics.submitted++;
+	selector->statistics.submissions[operation->opcode]++;
 	return -EINPROGRESS;
 }
 

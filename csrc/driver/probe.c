@@ -31,7 +31,7 @@ static struct {
 	pthread_once_t once;
 	int kernel;              /* KERNEL(), 0 when unreadable */
 	uint32_t last_opcode;
-	bool has_opcode[256];
+	bool has_opcode[256];    /* of UL_OPCODES */
 	int probe_error;         /* of IORING_REGISTER_PROBE */
 	int buffer_ring_error;
 	int registered_fd_error;
@@ -89,7 +89,8 @@ static void find_facts(void)
 	if (kernel_facts.probe_error != 0)
 		goto out;
 	kernel_facts.probe_error = io_uring_register_probe(&ring, probe, 256);
-	for (opcode = 0; kernel_facts.probe_error == 0 && opcode < probe->ops_len; opcode++)
+	for (opcode = 0; kernel_facts.probe_error == 0 && opcode < probe->ops_len &&
+	     opcode < UL_OPCODES; opcode++)
 		kernel_facts.has_opcode[opcode] =
 			(probe->ops[opcode].flags & IO_URING_OP_SUPPORTED) != 0;
 	kernel_facts.last_opcode = probe->last_op;

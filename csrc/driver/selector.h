@@ -18,10 +18,12 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "compat.h"
 #include "driver.h"
 #include "lender.h"
 #include "options.h"
 #include "slots.h"
+#include "statistics.h"
 
 enum verb {
 	VERB_RECV = 1,
@@ -62,6 +64,7 @@ struct operation {
 	uint32_t retry_ns;              /* the latest pause of a call tried by the clock */
 	int fd;                         /* whose readiness it waits for, -1 for none */
 	int32_t result;                 /* when DONE */
+	uint8_t opcode;                 /* IORING_OP_* of the same call, to be counted */
 	void *copy;                     /* owned: iovecs, an address or a job */
 	union {
 		struct {                /* read, write */
@@ -175,6 +178,7 @@ struct selector {
 	struct ul_lender lender;
 	struct deadlines deadlines;
 	struct ul_statistics statistics;
+	uint64_t batch_before;          /* statistics.completed when the turn began */
 	struct descriptor **blocks;     /* owned; by descriptor, blocks never move */
 	uint32_t block_count;
 	uint32_t generation;            /* of the latest registration */
@@ -284,9 +288,10 @@ static inline bool descriptor_is_streaming(const struct descriptor *descriptor)
 }
 
 /* The call was all it took: passes `result` on. */
-static inline int operation_done_at_once(struct selector *selector, int result)
+static inline int operation_done_at_once(struct selector *selector, uint8_t opcode, int result)
 {
 	selector->statistics.submitted++;
+	selector->statistics.submissions[opcode]++;
 	return result;
 }
 

@@ -68,7 +68,7 @@ int ul_selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t eve
 	if (ready & POLLNVAL)
 		return -EBADF;
 	if (ready != 0)
-		return operation_done_at_once(selector, (int)ready);
+		return operation_done_at_once(selector, IORING_OP_POLL_ADD, (int)ready);
 	operation = ul_operation_take(selector, VERB_POLL, owner);
 	if (operation == NULL)
 		return -ENOMEM;
@@ -111,7 +111,7 @@ int ul_selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer
 		int result = call_read(fd, buffer, size, offset);
 
 		if (result != -EAGAIN)
-			return operation_done_at_once(selector, result);
+			return operation_done_at_once(selector, IORING_OP_READ, result);
 	}
 	operation = ul_operation_take(selector, VERB_READ, owner);
 	if (operation == NULL)
@@ -133,7 +133,7 @@ int ul_selector_write(struct ul_driver *driver, void *owner, int fd, const void 
 		int result = call_write(fd, data, size, offset);
 
 		if (result != -EAGAIN)
-			return operation_done_at_once(selector, result);
+			return operation_done_at_once(selector, IORING_OP_WRITE, result);
 	}
 	operation = ul_operation_take(selector, VERB_WRITE, owner);
 	if (operation == NULL)
@@ -194,7 +194,7 @@ int ul_selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t
 	*token = 0;
 	result = call_splice(fd_in, offset_in, fd_out, offset_out, size, flags);
 	if (result != -EAGAIN)
-		return operation_done_at_once(selector, result);
+		return operation_done_at_once(selector, IORING_OP_SPLICE, result);
 	operation = ul_operation_take(selector, VERB_SPLICE, owner);
 	if (operation == NULL)
 		return -ENOMEM;

@@ -68,6 +68,7 @@ int ul_selector_submit(struct ul_driver *driver, void *owner, const struct ul_re
 	job->owner = operation;
 	job->request = *request;
 	operation->copy = job;
+	operation->opcode = request->opcode;
 	ul_workers_add(workers, job);
 	return ul_operation_started(selector, operation, token);
 }

@@ -122,7 +122,7 @@ static enum served serve_recv(struct selector *selector, struct descriptor *desc
 	}
 	iov.iov_base = ul_lender_take(&selector->lender);
 	if (iov.iov_base == NULL) {
-		selector->statistics.starved++;
+		selector->statistics.buffers_exhausted++;
 		return AGAIN;
 	}
 	completion->result = stream_receive(selector, descriptor, operation, &iov, 1, &again);
@@ -185,7 +185,7 @@ static enum served serve_recv_from(struct selector *selector, struct descriptor 
 		return AGAIN;
 	iov.iov_base = ul_lender_take(&selector->lender);
 	if (iov.iov_base == NULL) {
-		selector->statistics.starved++;
+		selector->statistics.buffers_exhausted++;
 		return AGAIN;
 	}
 	message.msg_name = ul_lender_sender(&selector->lender, iov.iov_base);

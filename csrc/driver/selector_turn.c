@@ -174,6 +174,8 @@ static int selector_wait(struct selector *selector, struct epoll_event *events,
 		atomic_store(&selector->sleeping, true);
 		if (atomic_load(&selector->woken))
 			timeout_ns = 0;
+		else
+			selector->statistics.waits++;
 	}
 	result = epoll_wait_ns(selector, events, timeout_ns);
 	if (result < 0)
@@ -190,7 +192,7 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 	int result = 0;
 	int index;
 
-	selector->statistics.turns++;
+	ul_statistics_turn(&selector->statistics, &selector->batch_before);
 	if (belongs_to_parent(selector) || selector->stale) {
 		result = ul_selector_rebuild(selector);
 		if (result != 0)

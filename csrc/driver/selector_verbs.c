@@ -33,6 +33,11 @@ static int call_send(int fd, const struct iovec *iov, uint32_t count)
 	return result < 0 ? -errno : (int)result;
 }
 
+static uint8_t send_opcode(uint32_t count)
+{
+	return count == 1 ? IORING_OP_SEND : IORING_OP_SENDMSG;
+}
+
 static bool is_unix(int fd)
 {
 	int domain = 0;
@@ -145,12 +150,13 @@ int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct
 
 		if (result != -EAGAIN) {
 			send_noticed(descriptor, iov, count, result);
-			return operation_done_at_once(selector, result);
+			return operation_done_at_once(selector, send_opcode(count), result);
 		}
 	}
 	operation = ul_operation_take(selector, VERB_SEND, owner);
 	if (operation == NULL)
 		return -ENOMEM;
+	operation->opcode = send_opcode(count);
 	operation->send.count = count;
 	operation->send.iov = operation->send.inline_iov;
 	if (count > IOVECS_INLINE) {
@@ -193,7 +199,7 @@ int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
 	/* EINTR: it goes on without us.  EAGAIN: the queue of an AF_UNIX listener is full. */
 	if (result != -EINPROGRESS && result != -EALREADY && result != -EINTR &&
 	    !(result == -EAGAIN && address->sa_family == AF_UNIX))
-		return operation_done_at_once(selector, result);
+		return operation_done_at_once(selector, IORING_OP_CONNECT, result);
 	operation = ul_operation_take(selector, VERB_CONNECT, owner);
 	if (operation == NULL)
 		return -ENOMEM;

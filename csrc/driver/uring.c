@@ -68,9 +68,7 @@ static void arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
 	if (uring_sq_room(uring) < 2)
 		return;
 	if (uring->turn_armed) {
-		sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
-		memset(sqe, 0, sizeof(*sqe));
-		sqe->opcode = IORING_OP_TIMEOUT_REMOVE;
+		sqe = uring_next_sqe(uring, IORING_OP_TIMEOUT_REMOVE);
 		sqe->fd = -1;
 		sqe->addr = TAGGED(TAG_TURN_TIMEOUT, uring->turn_sequence);
 		sqe->user_data = TAGGED(TAG_IGNORED, 0);
@@ -80,9 +78,7 @@ static void arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
 	uring->turn_deadline_ns = deadline_ns;
 	uring->turn_timespec.tv_sec = timeout_ns / 1000000000;
 	uring->turn_timespec.tv_nsec = timeout_ns % 1000000000;
-	sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
-	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = IORING_OP_TIMEOUT;
+	sqe = uring_next_sqe(uring, IORING_OP_TIMEOUT);
 	sqe->fd = -1;
 	sqe->addr = (uintptr_t)&uring->turn_timespec;
 	sqe->len = 1;
@@ -114,10 +110,12 @@ static int sleep_in_kernel(struct uring *uring, int64_t timeout_ns)
 	int result;
 
 	atomic_store(&uring->sleeping, 1);
-	if (atomic_load(&uring->woken))
+	if (atomic_load(&uring->woken)) {
 		result = uring_flush(uring, IORING_ENTER_GETEVENTS);
-	else
+	} else {
+		uring->statistics.waits++;
 		result = enter_and_wait(uring, timeout_ns);
+	}
 	atomic_store_explicit(&uring->sleeping, 0, memory_order_release);
 	return result;
 }
@@ -193,7 +191,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 	int looks;
 	int result = 0;
 
-	uring->statistics.turns++;
+	ul_statistics_turn(&uring->statistics, &uring->batch_before);
 	if (unlikely(uring->sq_limit == 0)) {
 		if (uring->closed)
 			return 0;
@@ -230,7 +228,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 	 */
 	flags = kernel_flags(uring);
 	if (unlikely(flags & IORING_SQ_CQ_OVERFLOW))
-		uring->statistics.overflowed++;
+		uring->statistics.cq_overflows++;
 	for (looks = 0; looks < MORE_LOOKS && flags & IORING_SQ_TASKRUN; looks++) {
 		if (enter(uring, 0, 0, IORING_ENTER_GETEVENTS, NULL, _NSIG / 8) < 0)
 			break;

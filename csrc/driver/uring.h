@@ -28,6 +28,7 @@
 #include "options.h"
 #include "probe.h"
 #include "slots.h"
+#include "statistics.h"
 #include "watches.h"
 
 #define likely(condition) __builtin_expect(!!(condition), 1)
@@ -186,6 +187,7 @@ struct uring {
 	struct ul_pool pools[POOLS];
 	struct ul_slots slots;
 	struct ul_statistics statistics;
+	uint64_t batch_before;       /* statistics.completed when the turn began */
 	uint64_t features;           /* UL_FEATURE_* */
 	struct uring_cold *cold_free;
 
@@ -264,6 +266,8 @@ void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_s
 void uring_list_drop(struct uring *uring, struct uring_slot *slot);
 void uring_push_slow(struct uring *uring, struct uring_slot *slot);
 void uring_push_cancel(struct uring *uring, struct uring_slot *slot);
+/* An entry to fill in; there is room. */
+struct io_uring_sqe *uring_next_sqe(struct uring *uring, uint8_t opcode);
 /* Poll `fd` first, then start the template again. */
 void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint32_t events);
 /* Move what waits in lists of ours to the submission queue, as far as it goes. */
@@ -295,6 +299,7 @@ static inline void uring_push(struct uring *uring, struct uring_slot *slot)
 	slot->sq_position = tail;
 	memcpy(&uring->sqes[tail & uring->sq_mask], &slot->sqe, sizeof(slot->sqe));
 	uring->sq_tail = tail + 1;
+	uring->statistics.submissions[slot->sqe.opcode]++;
 }
 
 /* The same, for an operation that the kernel has answered before. */

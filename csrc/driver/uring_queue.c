@@ -124,19 +124,20 @@ void uring_push_slow(struct uring *uring, struct uring_slot *slot)
 	uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
 }
 
-static struct io_uring_sqe *next_sqe(struct uring *uring)
+struct io_uring_sqe *uring_next_sqe(struct uring *uring, uint8_t opcode)
 {
 	struct io_uring_sqe *sqe = &uring->sqes[uring->sq_tail++ & uring->sq_mask];
 
+	uring->statistics.submissions[opcode]++;
 	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = opcode;
 	return sqe;
 }
 
 static void fill_cancel(struct uring *uring, struct uring_slot *slot)
 {
-	struct io_uring_sqe *sqe = next_sqe(uring);
+	struct io_uring_sqe *sqe = uring_next_sqe(uring, IORING_OP_ASYNC_CANCEL);
 
-	sqe->opcode = IORING_OP_ASYNC_CANCEL;
 	sqe->fd = -1;
 	sqe->addr = ul_slot_token(&slot->base);
 	sqe->user_data = TAGGED(TAG_CANCEL, ul_slot_token(&slot->base));
@@ -151,8 +152,7 @@ static void fill_poll(struct uring *uring, struct uring_slot *slot)
 
 	slot->sq_position = uring->sq_tail;
 	slot->base.state = UL_IN_KERNEL;
-	sqe = next_sqe(uring);
-	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe = uring_next_sqe(uring, IORING_OP_POLL_ADD);
 	sqe->fd = slot->poll_fd;
 	uring_poll_events(sqe, slot->poll_events);
 	sqe->user_data = ul_slot_token(&slot->base);
@@ -226,6 +226,8 @@ void uring_withdraw(struct uring *uring, struct uring_slot *slot)
 	}
 	assert(uring_unsubmitted(uring, slot));
 	sqe = &uring->sqes[slot->sq_position & uring->sq_mask];
+	uring->statistics.submissions[sqe->opcode]--;
+	uring->statistics.submissions[IORING_OP_NOP]++;
 	memset(sqe, 0, sizeof(*sqe));
 	sqe->opcode = IORING_OP_NOP;
 	sqe->fd = -1;

@@ -68,7 +68,7 @@ static uint16_t poll_first_bit(const struct uring *uring, bool poll_first)
 /* The slot needs a buffer of its own, and there is none: wait for one. */
 static void starve(struct uring *uring, struct uring_slot *slot)
 {
-	uring->statistics.starved++;
+	uring->statistics.buffers_exhausted++;
 	slot->base.state = UL_QUEUED;
 	slot->base.flags |= SLOT_BEGAN;
 	uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);

@@ -6,10 +6,12 @@
  */
 #include <poll.h>
 #include <pthread.h>
+#include <linux/io_uring.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
 #include "driver_fixture.h"
+#include "statistics.h"
 
 /* --- Watches -------------------------------------------------------------- */
 
@@ -456,6 +458,69 @@ static void token_of_an_ended_operation_names_nothing(struct bench *bench)
 	bench_close(bench);
 }
 
+static void statistics_count_what_was_done(struct bench *bench)
+{
+	const struct ul_statistics *statistics;
+	struct record poller = { 0 };
+	struct record timer = { 0 };
+	uint64_t turns = 0;
+	uint64_t waits;
+	int sockets[2];
+
+	bench_open(bench);
+	make_pair(sockets);
+	bench_quiet(bench);
+	statistics = bench->table->statistics(bench->driver);
+	CHECK_EQUAL(statistics->submissions[IORING_OP_CONNECT], 0);
+	waits = statistics->waits;
+	CHECK_EQUAL(bench_turn(bench, 0), 0);
+	CHECK_EQUAL(statistics->waits, waits);
+	for (int round = 1; round <= 20; round++) {
+		started(&poller, bench->table->poll(bench->driver, &poller, sockets[0], POLLIN,
+		                                    &poller.token));
+		bench_turn(bench, 0);
+		bench_cancel(bench, &poller);
+		CHECK(statistics->submissions[IORING_OP_POLL_ADD] >= (uint64_t)round);
+	}
+	started(&timer, bench->table->timeout(bench->driver, &timer, 2 * MILLISECOND_NS,
+	                                      &timer.token));
+	UNTIL(bench, timer.ends == 1);
+	CHECK(statistics->submissions[IORING_OP_TIMEOUT] >= 1);
+	CHECK(statistics->waits > waits);
+	CHECK(statistics->waits <= statistics->enters);
+	/* A batch counts when the next turn begins. */
+	bench_turn(bench, 0);
+	for (int index = 0; index < UL_BATCHES; index++)
+		turns += statistics->batches[index];
+	CHECK_EQUAL(turns, statistics->turns);
+	CHECK(statistics->batches[0] > 0);
+	CHECK(statistics->batches[1] > 0);
+	CHECK_EQUAL(statistics->batches[UL_BATCHES - 1], 0);
+	close_pair(sockets);
+	bench_close(bench);
+}
+
+static void batches_are_counted_by_powers_of_two(struct bench *bench)
+{
+	static const struct {
+		uint64_t completed;
+		int index;
+	} cases[] = { { 0, 0 }, { 1, 1 }, { 2, 2 }, { 3, 2 }, { 4, 3 }, { 4095, 12 },
+	              { 4096, 13 }, { 100000, 13 } };
+	size_t number;
+
+	(void)bench;
+	for (number = 0; number < sizeof(cases) / sizeof(cases[0]); number++) {
+		struct ul_statistics statistics = { .completed = 7 + cases[number].completed };
+		uint64_t before = 7;
+
+		ul_statistics_turn(&statistics, &before);
+		CHECK_EQUAL(statistics.batches[cases[number].index], 1);
+		CHECK_EQUAL(before, statistics.completed);
+		CHECK_EQUAL(statistics.turns, 1);
+	}
+}
+
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
@@ -471,6 +536,8 @@ int main(int count, char **arguments)
 		TEST(shutdown_ends_every_operation_once),
 		TEST(shutdown_of_an_unused_driver_is_quiet),
 		TEST(token_of_an_ended_operation_names_nothing),
+		TEST(statistics_count_what_was_done),
+		TEST(batches_are_counted_by_powers_of_two),
 	};
 
 	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), arguments, count);

@@ -47,7 +47,10 @@ static void cancel_before_submission_ends_without_a_word(struct bench *bench)
 	make_tcp_pair(sockets);
 	CHECK_EQUAL(bench->table->send(bench->driver, &sender, sockets[0], &iov, 1, &sender.token),
 	            -EINPROGRESS);
+	CHECK_EQUAL(bench->table->statistics(bench->driver)->submissions[IORING_OP_SEND], 1);
 	CHECK_EQUAL(bench->table->cancel(bench->driver, sender.token), 0);
+	CHECK_EQUAL(bench->table->statistics(bench->driver)->submissions[IORING_OP_SEND], 0);
+	CHECK_EQUAL(bench->table->statistics(bench->driver)->submissions[IORING_OP_NOP], 1);
 	/* The descriptor is free to be closed at once. */
 	CHECK_EQUAL(bench->table->close(bench->driver, sockets[0]), 0);
 	bench_quiet(bench);
@@ -133,7 +136,7 @@ static void completion_queue_overflow_loses_nothing(struct bench *bench)
 		record_free(&readers[index]);
 	}
 	if (has(bench, UL_FEATURE_MULTISHOT_RECV))
-		CHECK(bench->table->statistics(bench->driver)->overflowed > 0);
+		CHECK(bench->table->statistics(bench->driver)->cq_overflows > 0);
 	bench_close(bench);
 }
 
