@@ -38,6 +38,7 @@ _CURES = {
     errno.EPERM: features.PERMIT,
     errno.EACCES: features.PERMIT,
     errno.ENOSYS: "it takes Linux 5.7 or newer, built with io_uring, and no filter that hides it",
+    errno.EBADE: "a kernel in which it is mended",
     errno.EINVAL: "it takes Linux 5.7 or newer",
     errno.ENOMEM: "raise RLIMIT_MEMLOCK (ulimit -l), to which kernels before 5.12 charge a ring",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
@@ -193,10 +194,20 @@ def ring_report(disabled: int | None = None) -> RingReport:
         None,
         None,
         {
-            name: features.describe(name, used[name], abs(probe.feature_errors[bit]), missing)
+            name: features.describe(
+                name,
+                used[name],
+                abs(probe.feature_errors[bit]),
+                missing,
+                _string(lib.ul_known_bug(1 << bit)),
+            )
             for bit, name in enumerate(names)
         },
     )
+
+
+def _string(text: Any) -> str | None:
+    return None if text == ffi.NULL else ffi.string(text).decode()
 
 
 def _open(kind: int, disabled: int) -> tuple[Any, int, str]:
@@ -244,10 +255,7 @@ def _statistics_names() -> tuple[tuple[str | None, str], ...]:
     """Group and name of each counter; most are in no group."""
     names: list[tuple[str | None, str]] = []
     while (name := lib.ul_statistics_name(len(names))) != ffi.NULL:
-        group = lib.ul_statistics_group(len(names))
-        names.append(
-            (None if group == ffi.NULL else ffi.string(group).decode(), ffi.string(name).decode())
-        )
+        names.append((_string(lib.ul_statistics_group(len(names))), ffi.string(name).decode()))
     return tuple(names)
 
 

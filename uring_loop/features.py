@@ -58,12 +58,19 @@ class Feature:
     cure: str | None = None
 
 
-def describe(name: str, used: bool, error: int, missing: frozenset[str] = frozenset()) -> Feature:
+def describe(
+    name: str,
+    used: bool,
+    error: int,
+    missing: frozenset[str] = frozenset(),
+    bug: str | None = None,
+) -> Feature:
     """What there is to say about a feature.
 
     used: whether the ring has it in use.
     error: the errno for which it has not.
     missing: the names of all features that are not in use.
+    bug: where it is told what is wrong with it in this kernel.
     """
     since, purpose = _ABOUT.get(name, ("", ""))
     if used:
@@ -75,7 +82,7 @@ def describe(name: str, used: bool, error: int, missing: frozenset[str] = frozen
     elif _NEEDS.get(name) in missing:
         why, cure = f"it needs {_NEEDS[name]}, which is not in use", None
     elif error == errno.EBADE:
-        why = f"known to be broken in Linux {os.uname().release}"
+        why = f"known to be broken in Linux {os.uname().release} ({bug})"
         cure = "a kernel in which it is mended"
     elif error in (errno.EPERM, errno.EACCES):
         why, cure = f"refused ({errno.errorcode[error]})", PERMIT

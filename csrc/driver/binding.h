@@ -73,6 +73,8 @@ int ul_probe(struct ul_probe *result, uint64_t disable);
 uint64_t ul_features(struct ul_driver *driver);
 /* "ext_arg" for bit 0 and so on; NULL behind the last. */
 const char *ul_feature_name(uint32_t bit);
+/* Where it is told what is wrong with UL_FEATURE_* (0: with the ring) in this kernel; or NULL. */
+const char *ul_known_bug(uint64_t feature);
 
 /* Fill `values`; how many there are.  Names in the same order, NULL behind the last. */
 uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capacity);

@@ -24,6 +24,7 @@ SOURCES = [
     "watches.c",
     # The ring.
     "buffers.c",
+    "kernels.c",
     "probe.c",
     "uring.c",
     "uring_leave.c",

@@ -9,17 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
+#include "kernels.h"
+
 #define ENTRIES_MIN 64
-#define KERNEL(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
 
 static const char *const feature_names[UL_FEATURE_COUNT] = {
 	"ext_arg", "single_issuer", "defer_taskrun", "coop_taskrun", "registered_fd",
 	"no_iowait", "poll_first", "cqe_skip", "multishot_poll", "multishot_accept",
 	"multishot_recv", "multishot_unix", "buffer_ring", "sync_cancel",
 };
+
+const char *ul_known_bug(uint64_t feature)
+{
+	const struct ul_kernel_bug *bug = ul_kernel_bug_of(ul_kernel_running(), feature,
+	                                                   UINT64_MAX);
+
+	return bug != NULL ? bug->source : NULL;
+}
 
 const char *ul_feature_name(uint32_t bit)
 {
@@ -29,24 +37,12 @@ const char *ul_feature_name(uint32_t bit)
 /* What one process finds once; the same for every ring. */
 static struct {
 	pthread_once_t once;
-	int kernel;              /* KERNEL(), 0 when unreadable */
 	uint32_t last_opcode;
 	bool has_opcode[256];    /* of UL_OPCODES */
 	int probe_error;         /* of IORING_REGISTER_PROBE */
 	int buffer_ring_error;
 	int registered_fd_error;
 } kernel_facts = { .once = PTHREAD_ONCE_INIT };
-
-static void read_version(void)
-{
-	struct utsname name;
-	int major;
-	int minor;
-	int patch = 0;
-
-	if (uname(&name) == 0 && sscanf(name.release, "%d.%d.%d", &major, &minor, &patch) >= 2)
-		kernel_facts.kernel = KERNEL(major, minor, patch < 1000 ? patch : 999);
-}
 
 static int try_buffer_ring(struct io_uring *ring)
 {
@@ -75,7 +71,6 @@ static void find_facts(void)
 	int opcode;
 	int result;
 
-	read_version();
 	kernel_facts.buffer_ring_error = kernel_facts.registered_fd_error = -ENOMEM;
 	kernel_facts.probe_error = -ENOMEM;
 	if (probe == NULL)
@@ -108,27 +103,6 @@ bool ul_has_opcode(uint8_t opcode)
 	return kernel_facts.has_opcode[opcode];
 }
 
-static bool kernel_between(int first, int behind)
-{
-	return kernel_facts.kernel >= first && kernel_facts.kernel < behind;
-}
-
-/* Versions on which a feature is there and does not work. */
-static uint64_t known_bugs(uint64_t features)
-{
-	uint64_t bugs = 0;
-
-	/* Multishot accept could report a descriptor that is none (liburing #1062). */
-	if (features & UL_FEATURE_DEFER_TASKRUN &&
-	    (kernel_between(KERNEL(6, 6, 0), KERNEL(6, 6, 17)) ||
-	     kernel_between(KERNEL(6, 7, 0), KERNEL(6, 8, 0))))
-		bugs |= UL_FEATURE_MULTISHOT_ACCEPT;
-	/* Multishot receive could miss the end of a Unix stream (CVE-2026-23473). */
-	if (kernel_between(KERNEL(6, 17, 0), KERNEL(7, 0, 0)))
-		bugs |= UL_FEATURE_MULTISHOT_UNIX;
-	return bugs;
-}
-
 static uint64_t find_features(const struct io_uring_params *params)
 {
 	const uint64_t since_5_19 = UL_FEATURE_POLL_FIRST | UL_FEATURE_MULTISHOT_ACCEPT;
@@ -159,7 +133,7 @@ static uint64_t find_features(const struct io_uring_params *params)
 		features |= UL_FEATURE_BUFFER_RING;
 	if (kernel_facts.registered_fd_error == 0)
 		features |= UL_FEATURE_REGISTERED_FD;
-	return features & ~known_bugs(features);
+	return features & ~ul_kernel_bugs(ul_kernel_running(), features);
 }
 
 /* What depends on something that is not there is not there. */
@@ -200,6 +174,8 @@ int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint6
 	size_t rung = 0;
 	int result = -EINVAL;
 
+	if (ul_kernel_bug_of(ul_kernel_running(), 0, 0) != NULL)
+		return -EBADE;
 	if (entries == 0)
 		entries = 1;
 	while (rung < rungs) {
@@ -366,6 +342,9 @@ static void explain(int error, char *reason, size_t size)
 	else if (error == -EOPNOTSUPP)
 		snprintf(reason, size,
 			         "io_uring of this kernel is too old (Linux 5.7 is the first)");
+	else if (error == -EBADE)
+		snprintf(reason, size, "io_uring of this kernel is known to be broken (%s)",
+		         ul_known_bug(0));
 	else if (error == -ENOMEM)
 		snprintf(reason, size, "not enough locked memory for io_uring (ulimit -l)");
 	else
@@ -381,7 +360,7 @@ static int32_t feature_error(uint64_t feature, uint64_t disable)
 		return -kernel_facts.buffer_ring_error;
 	if (feature == UL_FEATURE_REGISTERED_FD && kernel_facts.registered_fd_error != 0)
 		return -kernel_facts.registered_fd_error;
-	if (known_bugs(UL_FEATURE_DEFER_TASKRUN) & feature)
+	if (ul_kernel_bug_of(ul_kernel_running(), feature, UINT64_MAX) != NULL)
 		return EBADE;
 	return kernel_facts.probe_error != 0 ? -kernel_facts.probe_error : EINVAL;
 }

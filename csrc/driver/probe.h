@@ -1,9 +1,6 @@
 /*
- * What this kernel offers, found by trying, and the errno where it does not.
- *
- * Kernels are not judged by their version, with one exception: a short list of
- * versions with known bugs, on which a feature that would work by halves is
- * not used.
+ * What this kernel offers, found by trying, and the errno where it does not;
+ * EBADE where kernels.h says that it does not work.
  */
 #ifndef UL_PROBE_H
 #define UL_PROBE_H

@@ -1,0 +1,88 @@
+/* Known-broken kernels: which version is running, and what is not used there. */
+#include "kernels.h"
+
+#include "check.h"
+
+#define DEFER UL_FEATURE_DEFER_TASKRUN
+#define ALL ((UINT64_C(1) << UL_FEATURE_COUNT) - 1)
+
+static void version_is_that_of_the_source(void)
+{
+	static const struct {
+		int number;
+		const char *release;
+		const char *version;
+		const char *signature;
+	} cases[] = {
+		{ UL_KERNEL(6, 18, 44), "6.18.44-fc-v595", "#1 SMP PREEMPT_DYNAMIC", NULL },
+		{ UL_KERNEL(6, 12, 0), "6.12", "#1 SMP", NULL },
+		{ UL_KERNEL(6, 8, 0), "6.8.0-rc3", "#1 SMP", NULL },
+		{ UL_KERNEL(5, 14, 0), "5.14.0-503.11.1.el9_5.x86_64", "#1 SMP", NULL },
+		/* Its release names no patch level. */
+		{ UL_KERNEL(6, 1, 27), "6.1.0-9-amd64",
+		  "#1 SMP PREEMPT_DYNAMIC Debian 6.1.27-1 (2023-05-08)", NULL },
+		{ UL_KERNEL(5, 15, 74), "5.15.0-58-generic", "#64-Ubuntu SMP",
+		  "Ubuntu 5.15.0-58.64-generic 5.15.74\n" },
+		{ UL_KERNEL(6, 6, 9), "6.6.9-custom", "#1 SMP built on Debian GNU/Linux", NULL },
+		{ UL_KERNEL(6, 6, 9), "6.6.9", "#1 SMP", "nothing of the kind" },
+		{ UL_KERNEL(4, 14, 999), "4.14.1234", "#1 SMP", NULL },
+		{ 0, "", "", NULL },
+		{ 0, "unknown", "", "" },
+	};
+	size_t index;
+
+	for (index = 0; index < sizeof(cases) / sizeof(cases[0]); index++)
+		CHECK_EQUAL(ul_kernel_number(cases[index].release, cases[index].version,
+		                             cases[index].signature), cases[index].number);
+}
+
+/* The first and the last version of each, and their neighbours. */
+static void broken_features_are_denied_where_they_are_broken(void)
+{
+	static const struct {
+		const char *release;
+		bool ring;
+		uint64_t denied;
+	} cases[] = {
+		{ "5.10.46", true, 0 },
+		{ "5.15.69", true, 0 },
+		{ "5.15.70", false, 0 },
+		{ "5.15.89", false, 0 },
+		{ "5.15.90", true, 0 },
+		{ "6.1.6", true, 0 },
+		{ "6.1.7", true, UL_FEATURE_MULTISHOT_RECV },
+		{ "6.1.8", true, UL_FEATURE_MULTISHOT_RECV },
+		{ "6.1.9", true, 0 },
+		{ "6.5.13", true, 0 },
+		{ "6.6.0", true, UL_FEATURE_MULTISHOT_ACCEPT },
+		{ "6.6.17", true, UL_FEATURE_MULTISHOT_ACCEPT },
+		{ "6.6.18", true, 0 },
+		{ "6.7.0", true, UL_FEATURE_MULTISHOT_ACCEPT },
+		{ "6.7.12", true, UL_FEATURE_MULTISHOT_ACCEPT },
+		{ "6.8.0", true, 0 },
+		{ "6.12.43", true, 0 },
+		{ "6.16.12", true, 0 },
+		{ "6.17.0", true, UL_FEATURE_MULTISHOT_UNIX },
+		{ "6.19.3", true, UL_FEATURE_MULTISHOT_UNIX },
+		{ "7.0.0", true, 0 },
+		{ "", true, 0 },
+	};
+	size_t index;
+
+	for (index = 0; index < sizeof(cases) / sizeof(cases[0]); index++) {
+		int kernel = ul_kernel_number(cases[index].release, "", NULL);
+
+		CHECK_EQUAL(ul_kernel_bug_of(kernel, 0, 0) == NULL, cases[index].ring);
+		CHECK_EQUAL(ul_kernel_bugs(kernel, ALL), cases[index].denied);
+		/* Not broken on a ring that is not deferred. */
+		CHECK_EQUAL(ul_kernel_bugs(kernel, ALL & ~(uint64_t)DEFER),
+		            cases[index].denied & ~(uint64_t)UL_FEATURE_MULTISHOT_ACCEPT);
+	}
+}
+
+int main(void)
+{
+	version_is_that_of_the_source();
+	broken_features_are_denied_where_they_are_broken();
+	return 0;
+}
