@@ -42,6 +42,13 @@ def test_doctor_with_the_selector_forced_exits_with_1_and_says_who_forced_it():
     assert "chosen by URING_LOOP_DRIVER=selector" in done.stdout
 
 
+def test_doctor_with_the_selector_forced_makes_no_ring_call():
+    done = run_doctor(
+        "doctor", prelude=f"{REFUSE_RING}\nkill_ring()", URING_LOOP_DRIVER="selector"
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @needs_ring
 def test_doctor_under_a_filter_exits_with_1_and_names_cause_and_cure():
     done = run_doctor("doctor", prelude=f"{REFUSE_RING}\nrefuse_ring(1)")

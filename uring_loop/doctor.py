@@ -58,6 +58,11 @@ def describe(facts: dict[str, Any]) -> str:
             lines.append(f"  Cure: {facts['cure']}")
     elif facts["driver"] == "selector":
         lines.append("  The ring was not asked for; unset URING_LOOP_DRIVER to try it.")
+    ring = facts["ring"]
+    if ring is not None:
+        lines.append(f"  Ring: {ring['sq_entries']} submissions, {ring['cq_entries']} completions")
+        if ring["reason"] is not None:
+            lines += [f"  Less than wanted: {ring['reason']}", f"  Cure: {ring['cure']}"]
     if "limits" in facts:
         limits = facts["limits"]
         lines += [

@@ -40,10 +40,28 @@ _CURES = {
     errno.ENOSYS: "it takes Linux 5.7 or newer, built with io_uring, and no filter that hides it",
     errno.EBADE: "a kernel in which it is mended",
     errno.EINVAL: "it takes Linux 5.7 or newer",
-    errno.ENOMEM: "raise RLIMIT_MEMLOCK (ulimit -l), to which kernels before 5.12 charge a ring",
+    errno.ENOMEM: features.ROOM,
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise fs.file-max",
 }
+
+
+# For want of what another loop may find again: no answer for the whole process.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+# io_uring_setup(2) gives no more, whatever was asked for.
+_ENTRIES_MAX = (32768, 65536)
+
+
+@dataclass(frozen=True, slots=True)
+class RingSize:
+    """How many entries the ring's queues have."""
+
+    sq_entries: int
+    cq_entries: int
+    reason: str | None
+    """Why it is not as large as was asked for; None when it is."""
+    cure: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +117,25 @@ class Driver:
         bits = lib.ul_features(self.handle) if self.handle is not None else 0
         return tuple(name for bit, name in enumerate(_feature_names()) if bits >> bit & 1)
 
+    @property
+    def size(self) -> RingSize | None:
+        """How large the ring is; None on the selector."""
+        sizes = ffi.new("uint32_t[4]")
+        if self.handle is not None:
+            lib.ul_ring_size(self.handle, sizes)
+        entries, wanted = tuple(sizes[0:2]), tuple(sizes[2:4])
+        if not entries[0]:
+            return None
+        limits = zip(wanted, _ENTRIES_MAX, strict=True)
+        if all(have >= min(limit) for have, limit in zip(entries, limits, strict=True)):
+            return RingSize(*entries, None, None)
+        return RingSize(
+            *entries,
+            f"a ring of {entries[0]} and {entries[1]} entries instead of {wanted[0]} and"
+            f" {wanted[1]}: there was no memory for a larger one (ENOMEM)",
+            features.ROOM,
+        )
+
     def statistics(self) -> dict[str, Any]:
         """Its counters since it was made, and `in_flight`, which is a gauge."""
         if self.handle is None:
@@ -142,11 +179,15 @@ def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Drive
         if ring.reason is None:
             handle, number, phrase = _open(lib.UL_KIND_URING, disabled)
             if handle is not None:
-                return Driver(handle, chosen_by, ring)
+                driver = Driver(handle, chosen_by, ring)
+                size = driver.size
+                if size is not None and size.reason is not None:
+                    _note(f"{size.reason}; {size.cure}")
+                return driver
             ring = RingReport(*_explain(number, phrase))
         if choice == "uring":
             raise RuntimeError(f"the uring driver cannot run: {ring.explanation}")
-        _note_fallback(ring.explanation)
+        _note(f"using the selector driver: {ring.explanation}")
     handle, number, phrase = _open(lib.UL_KIND_SELECTOR, 0)
     if handle is None:
         raise OSError(number, phrase or os.strerror(number))
@@ -169,28 +210,43 @@ def _choice(choice: str | None) -> tuple[str, str]:
     return choice, "auto" if choice == "auto" else "URING_LOOP_DRIVER"
 
 
-@cache
+_reports: dict[int, RingReport] = {}
+
+
 def ring_report(disabled: int | None = None) -> RingReport:
     """Try a ring, once per process, and tell what came of it.
 
+    Once more for the next loop if only a limit was in the way.
     disabled: the features to do without, as a mask; by default URING_LOOP_DISABLE's.
     """
     if disabled is None:
-        return ring_report(_disabled_features())
+        disabled = _disabled_features()
+    if disabled not in _reports:
+        report, lasts = _try_ring(disabled)
+        if not lasts:
+            return report
+        _reports[disabled] = report
+    return _reports[disabled]
+
+
+def _try_ring(disabled: int) -> tuple[RingReport, bool]:
+    """What came of it, and whether that will be so for every loop of this process."""
     if _ring_disabled() == 2:
         # Nobody may have one: do not even ask.
-        return RingReport(
+        report = RingReport(
             "io_uring is disabled (kernel.io_uring_disabled=2)",
             "enable it with sysctl kernel.io_uring_disabled=0",
         )
+        return report, True
     probe = ffi.new("struct ul_probe *")
     lib.ul_probe(probe, disabled)
     if probe.error != 0:
-        return RingReport(*_explain(probe.error, ffi.string(probe.reason).decode()))
+        report = RingReport(*_explain(probe.error, ffi.string(probe.reason).decode()))
+        return report, abs(probe.error) not in _SHORTAGES
     names = _feature_names()
     used = {name: bool(probe.features >> bit & 1) for bit, name in enumerate(names)}
     missing = frozenset(name for name in names if not used[name])
-    return RingReport(
+    report = RingReport(
         None,
         None,
         {
@@ -204,6 +260,7 @@ def ring_report(disabled: int | None = None) -> RingReport:
             for bit, name in enumerate(names)
         },
     )
+    return report, not any(abs(error) in _SHORTAGES for error in probe.feature_errors)
 
 
 def _string(text: Any) -> str | None:
@@ -299,6 +356,6 @@ def _words(text: str) -> list[str]:
 
 
 @cache
-def _note_fallback(reason: str) -> None:
-    """Say once per process, for each reason, that there is no ring."""
-    _logger.warning("using the selector driver: %s", reason)
+def _note(line: str) -> None:
+    """Say once per process that there is no ring, or less of one than was asked for."""
+    _logger.warning(line)

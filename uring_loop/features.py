@@ -17,6 +17,11 @@ PERMIT = (
     " seccomp profile or the security module's policy"
 )
 
+ROOM = (
+    "raise RLIMIT_MEMLOCK (ulimit -l), to which kernels before 5.12 charge a ring,"
+    " or the container's memory limit"
+)
+
 # Feature -> the first Linux that has it, and what it is good for.
 _ABOUT = {
     "ext_arg": ("5.11", "a turn's deadline goes with its one system call"),
@@ -87,7 +92,7 @@ def describe(
     elif error in (errno.EPERM, errno.EACCES):
         why, cure = f"refused ({errno.errorcode[error]})", PERMIT
     elif error == errno.ENOMEM:
-        why, cure = "no memory for it (ENOMEM)", "raise RLIMIT_MEMLOCK (ulimit -l)"
+        why, cure = "no memory for it (ENOMEM)", ROOM
     else:
         why, cure = f"not in Linux {os.uname().release}", f"Linux {since} or newer"
     return Feature(False, since, purpose, why, cure)

@@ -45,17 +45,21 @@ def of_driver(driver: Driver) -> dict[str, Any]:
     chosen_by: "auto", "URING_LOOP_DRIVER" or "argument".
     reason, cure: why there is no ring, and what would help; None with a ring, or
         when nobody asked for one.
+    ring: entries of the submission and the completion queue, and if these are fewer
+        than was asked for, why and what would help; None without a ring.
     features: for each kernel feature whether it is used, since which Linux there
         is one, what it is good for, and if not used, why and what would help.
     """
     ring = driver.ring
     features = {} if ring is None else ring.features
     in_use = driver.features
+    size = driver.size
     return {
         "driver": driver.name,
         "chosen_by": driver.chosen_by,
         "reason": None if ring is None else ring.reason,
         "cure": None if ring is None else ring.cure,
+        "ring": None if size is None else asdict(size),
         "features": {
             name: {**asdict(feature), "used": name in in_use} for name, feature in features.items()
         },
@@ -77,6 +81,7 @@ def without_a_kernel(driver: str, reason: str) -> dict[str, Any]:
         "chosen_by": "auto",
         "reason": reason,
         "cure": None,
+        "ring": None,
         "features": {},
     }
 

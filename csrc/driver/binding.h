@@ -71,6 +71,11 @@ uintptr_t ul_table_address(struct ul_driver *driver);
 int ul_probe(struct ul_probe *result, uint64_t disable);
 /* UL_FEATURE_* that `driver` uses (0: the selector). */
 uint64_t ul_features(struct ul_driver *driver);
+/*
+ * How large the ring is: entries of the submission and the completion queue, and
+ * how many of each were asked for.  Four zeros on the selector.
+ */
+void ul_ring_size(struct ul_driver *driver, uint32_t sizes[4]);
 /* "ext_arg" for bit 0 and so on; NULL behind the last. */
 const char *ul_feature_name(uint32_t bit);
 /* Where it is told what is wrong with UL_FEATURE_* (0: with the ring) in this kernel; or NULL. */

@@ -38,8 +38,10 @@ static int open_uring(const struct ul_options *options, struct ul_driver **drive
 		}
 	}
 	result = ul_uring_open(options, driver);
-	if (result != 0)
-		fail(failure, -result, strerror(-result));
+	if (result != 0) {
+		failure->error = -result;
+		ul_explain(result, failure->reason, sizeof(failure->reason));
+	}
 	return result;
 }
 

@@ -13,7 +13,8 @@
 
 #include "kernels.h"
 
-#define ENTRIES_MIN 64
+/* The smallest submission queue that is worth having a ring for. */
+#define ENTRIES_MIN 16
 
 static const char *const feature_names[UL_FEATURE_COUNT] = {
 	"ext_arg", "single_issuer", "defer_taskrun", "coop_taskrun", "registered_fd",
@@ -36,13 +37,20 @@ const char *ul_feature_name(uint32_t bit)
 
 /* What one process finds once; the same for every ring. */
 static struct {
-	pthread_once_t once;
+	pthread_mutex_t mutex;
+	bool found;
 	uint32_t last_opcode;
 	bool has_opcode[256];    /* of UL_OPCODES */
 	int probe_error;         /* of IORING_REGISTER_PROBE */
 	int buffer_ring_error;
 	int registered_fd_error;
-} kernel_facts = { .once = PTHREAD_ONCE_INIT };
+} kernel_facts = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+/* For want of something that may be there later: says nothing about the kernel. */
+static bool is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
 
 static int try_buffer_ring(struct io_uring *ring)
 {
@@ -62,7 +70,8 @@ static int try_buffer_ring(struct io_uring *ring)
 	return result;
 }
 
-static void find_facts(void)
+/* 0, or a shortage for which nothing can be found out now. */
+static int find_facts(void)
 {
 	size_t size = sizeof(struct io_uring_probe) + 256 * sizeof(struct io_uring_probe_op);
 	struct io_uring_params params = { 0 };
@@ -74,7 +83,7 @@ static void find_facts(void)
 	kernel_facts.buffer_ring_error = kernel_facts.registered_fd_error = -ENOMEM;
 	kernel_facts.probe_error = -ENOMEM;
 	if (probe == NULL)
-		return;
+		return -ENOMEM;
 	/*
 	 * A plain ring: registering is nobody's privilege there.  And an idle
 	 * one: up to 5.18 a register call, even one that the kernel does not
@@ -96,6 +105,22 @@ static void find_facts(void)
 	io_uring_queue_exit(&ring);
 out:
 	free(probe);
+	return is_shortage(kernel_facts.probe_error) ? kernel_facts.probe_error : 0;
+}
+
+/* Once per process, but for what was found short of something. */
+static int know_facts(void)
+{
+	int result = 0;
+
+	pthread_mutex_lock(&kernel_facts.mutex);
+	if (!kernel_facts.found) {
+		result = find_facts();
+		kernel_facts.found = result == 0 && !is_shortage(kernel_facts.buffer_ring_error) &&
+		                     !is_shortage(kernel_facts.registered_fd_error);
+	}
+	pthread_mutex_unlock(&kernel_facts.mutex);
+	return result;
 }
 
 bool ul_has_opcode(uint8_t opcode)
@@ -192,7 +217,7 @@ int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint6
 		if (result == -EINVAL) {
 			rung++;
 		} else if (result == -ENOMEM && entries > ENTRIES_MIN) {
-			/* Locked memory is limited before 5.12. */
+			/* Locked memory is limited before 5.12, a container's always. */
 			entries /= 2;
 			cq_entries /= 2;
 		} else {
@@ -206,7 +231,11 @@ int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint6
 		io_uring_queue_exit(ring);
 		return -EOPNOTSUPP;
 	}
-	pthread_once(&kernel_facts.once, find_facts);
+	result = know_facts();
+	if (result != 0) {
+		io_uring_queue_exit(ring);
+		return result;
+	}
 	*features = consistent(find_features(params) & ~disable);
 	return 0;
 }
@@ -327,7 +356,7 @@ static int disabled_sysctl(void)
 	return value;
 }
 
-static void explain(int error, char *reason, size_t size)
+void ul_explain(int error, char *reason, size_t size)
 {
 	int disabled = disabled_sysctl();
 
@@ -346,7 +375,7 @@ static void explain(int error, char *reason, size_t size)
 		snprintf(reason, size, "io_uring of this kernel is known to be broken (%s)",
 		         ul_known_bug(0));
 	else if (error == -ENOMEM)
-		snprintf(reason, size, "not enough locked memory for io_uring (ulimit -l)");
+		snprintf(reason, size, "no memory for a ring, not even for a small one");
 	else
 		snprintf(reason, size, "io_uring_setup failed: %s", strerror(-error));
 }
@@ -377,7 +406,7 @@ int ul_try_ring(struct ul_probe *result, uint64_t disable)
 	error = ul_setup(&ring, 2, 4, disable, &params, &features);
 	if (error != 0) {
 		result->error = -error;
-		explain(error, result->reason, sizeof(result->reason));
+		ul_explain(error, result->reason, sizeof(result->reason));
 		return error;
 	}
 	io_uring_queue_exit(&ring);

@@ -6,6 +6,7 @@
 #define UL_PROBE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "compat.h"
@@ -21,6 +22,9 @@ int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint6
 
 /* Make a ring and use it: send, receive, cancel.  0 or -errno, told in `result`. */
 int ul_try_ring(struct ul_probe *result, uint64_t disable);
+
+/* Why there is no ring, for people: `error` is -errno of ul_setup(). */
+void ul_explain(int error, char *reason, size_t size);
 
 /* Whether the kernel knows IORING_OP_`opcode`; after ul_setup(). */
 bool ul_has_opcode(uint8_t opcode);

@@ -269,3 +269,16 @@ uint64_t ul_features(struct ul_driver *driver)
 {
 	return driver->table == &ul_uring_table ? uring_of(driver)->features : 0;
 }
+
+void ul_ring_size(struct ul_driver *driver, uint32_t sizes[4])
+{
+	struct uring *uring = uring_of(driver);
+
+	memset(sizes, 0, 4 * sizeof(*sizes));
+	if (driver->table != &ul_uring_table)
+		return;
+	sizes[0] = uring->params.sq_entries;
+	sizes[1] = uring->params.cq_entries;
+	sizes[2] = uring->options.sq_entries;
+	sizes[3] = uring->options.cq_entries;
+}
