@@ -56,13 +56,27 @@ def run(
         return runner.run(main)
 
 
+def _find_event_loop() -> Any:
+    """Ours, or where its compiled modules are not there, asyncio's."""
+    if sys.platform == "linux":
+        try:
+            from . import _core  # noqa: F401
+        except ImportError as exc:
+            # A module that is there and cannot be loaded is an error to be seen.
+            if exc.name != __name__:
+                raise
+        else:
+            from .loop import EventLoop
+
+            return EventLoop
+    from . import portable
+
+    return portable.EventLoop
+
+
 def __getattr__(name: str) -> Any:
     if name == "EventLoop":
-        if sys.platform == "linux":
-            from .loop import EventLoop
-        else:
-            from .portable import EventLoop
-        value: Any = EventLoop
+        value: Any = _find_event_loop()
     elif name == "open":
         from .files import open as value
     elif name in ("files", "paths"):

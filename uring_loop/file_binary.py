@@ -23,7 +23,7 @@ from typing import Any
 
 from .file_calls import Serial, is_turn_due
 from .file_closing import Closing
-from .file_descriptor import Descriptor
+from .file_descriptor import Descriptor, pwrite
 
 _READ_AHEAD_MIN = 16 * 1024
 _READ_AHEAD_MAX = 256 * 1024
@@ -644,7 +644,7 @@ class BinaryFile:
             if place is None:
                 self._sent(os.write(self._descriptor.number, data))
             else:
-                self._sent(os.pwrite(self._descriptor.number, data, place))
+                self._sent(pwrite(self._descriptor.number, data, place))
 
     # One call after another.
 

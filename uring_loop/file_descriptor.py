@@ -44,6 +44,30 @@ _devices: dict[int, bool] = {}
 _local_devices: set[int] = set()
 
 
+if hasattr(os, "pread"):
+    pread, pwrite = os.pread, os.pwrite
+else:
+    # Windows: the position is moved and moved back, and nobody else may move it meanwhile.
+    _position = threading.Lock()
+
+    def _at(function: Callable[[int, Any], Any], number: int, argument: Any, offset: int) -> Any:
+        with _position:
+            before = os.lseek(number, 0, os.SEEK_CUR)
+            try:
+                os.lseek(number, offset, os.SEEK_SET)
+                return function(number, argument)
+            finally:
+                os.lseek(number, before, os.SEEK_SET)
+
+    def pread(number: int, size: int, offset: int) -> bytes:
+        """os.pread()."""
+        return _at(os.read, number, size, offset)
+
+    def pwrite(number: int, data: Any, offset: int) -> int:
+        """os.pwrite()."""
+        return _at(os.write, number, data, offset)
+
+
 class Descriptor:
     """An open descriptor and what is known of it."""
 
@@ -112,7 +136,7 @@ class Descriptor:
                     request,
                     held,
                     *((os.read, self.number, size) if offset is None
-                      else (os.pread, self.number, size, offset)),
+                      else (pread, self.number, size, offset)),
                     use=self.use,
                     value=lambda count: bytes(memoryview(buffer)[:count]),
                     late=late,
@@ -141,7 +165,7 @@ class Descriptor:
                     request,
                     (held, data),
                     *((os.write, self.number, data) if offset is None
-                      else (os.pwrite, self.number, data, offset)),
+                      else (pwrite, self.number, data, offset)),
                     use=self.use,
                     late=late,
                     ready=None if self.seekable else (self.number, True),

@@ -330,10 +330,17 @@ async def fallocate(fd: Any, offset: int, length: int) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     # The ring takes the length where others have an address.
     request = (file_calls.OP_FALLOCATE, number, length, offset, 0, 0)
-    await calls().make(request, fd, os.posix_fallocate, number, offset, length)
+    await calls().make(request, fd, _posix_fallocate, number, offset, length)
 
 
 posix_fallocate = fallocate
+
+
+def _no_fallocate(fd: int, offset: int, length: int) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+_posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
 
 
 def _number(fd: Any) -> int:
@@ -361,6 +368,11 @@ def _threaded(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _no_statvfs(path: Any) -> Any:
+    """Windows has none."""
+    raise NotImplementedError("statvfs() is not available on this platform")
+
+
 access = _threaded(os.access)
 getcwd = _threaded(os.getcwd)
 listdir = _threaded(os.listdir)
@@ -369,7 +381,7 @@ readlink = _threaded(os.readlink)
 removedirs = _threaded(os.removedirs)
 renames = _threaded(os.renames)
 scandir = _threaded(os.scandir)
-statvfs = _threaded(os.statvfs)
+statvfs = _threaded(getattr(os, "statvfs", _no_statvfs))
 truncate = _threaded(os.truncate)
 utime = _threaded(os.utime)
 

@@ -1,8 +1,9 @@
-"""Where there is no Linux kernel: the standard library's selector loop.
+"""The event loop where there is no io_uring: asyncio's own, with what ours has in addition.
 
-The same name and the same `driver` attribute, so that a program which runs on
-io_uring in production also starts on a developer's machine.  Nothing is faster
-here, and nothing pretends to be.
+Off Linux, under another Python than CPython, or with nothing compiled.  The same
+name, arguments and additional methods, and files by threads, so that a program
+which runs on io_uring in production also starts on a developer's machine.
+Nothing is faster here, and nothing pretends to be.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from . import report
@@ -18,9 +20,48 @@ from . import report
 _logger = logging.getLogger("uring_loop")
 _noted = False
 
+# What asyncio.new_event_loop() makes on this platform.
+_Base: Any = asyncio.ProactorEventLoop if sys.platform == "win32" else asyncio.SelectorEventLoop
 
-class EventLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop on this platform."""
+
+def _reason() -> tuple[str, str | None]:
+    """Why the loop is asyncio's, and what would help."""
+    if sys.platform != "linux":
+        return f"{sys.platform} has no io_uring", None
+    if sys.implementation.name != "cpython":
+        return f"uring_loop is not made for {sys.implementation.name}", "run it with CPython"
+    return (
+        "the compiled modules are missing",
+        "install a wheel, or the source where there are a C compiler and liburing",
+    )
+
+
+class EventLoop(_Base):  # type: ignore[misc]
+    """asyncio's own loop on this platform.
+
+    driver, disable: as on Linux, but for a driver there is only "auto", or "selector"
+    where that is the same; the kernel features that the ring shall do without are
+    not in use anyway.
+    """
+
+    def __init__(self, driver: str | None = None, disable: Iterable[str] = ()) -> None:
+        source = "driver"
+        if driver is None:
+            source, driver = "URING_LOOP_DRIVER", os.environ.get("URING_LOOP_DRIVER") or "auto"
+        reason, cure = _reason()
+        if driver == "uring":
+            explanation = f"{reason}; {cure}" if cure else reason
+            raise RuntimeError(f"the uring driver cannot run: {explanation}")
+        if driver not in ("auto", "selector"):
+            raise ValueError(f"{source} must be 'uring', 'selector' or 'auto', not {driver!r}")
+        super().__init__()
+        global _noted
+        if not _noted:
+            _noted = True
+            # Off Linux there is nothing to be done about it.
+            level = logging.INFO if cure is None else logging.WARNING
+            explanation = f"{reason}; {cure}" if cure else reason
+            _logger.log(level, "using asyncio's event loop: %s", explanation)
 
     @property
     def driver(self) -> str:
@@ -33,23 +74,9 @@ class EventLoop(asyncio.SelectorEventLoop):
         return ()
 
     def statistics(self) -> dict[str, Any]:
-        """The driver's counters; there are none here."""
+        """The driver's counters; asyncio counts nothing."""
         return {}
 
     def report(self) -> dict[str, Any]:
-        """What the loop runs on and why."""
-        return report.without_a_kernel(self.driver, f"{sys.platform} has no io_uring")
-
-    def __init__(self) -> None:
-        choice = os.environ.get("URING_LOOP_DRIVER") or "auto"
-        if choice == "uring":
-            raise RuntimeError(f"the uring driver cannot run: {sys.platform} has no io_uring")
-        if choice not in ("auto", "selector"):
-            raise ValueError(
-                f"URING_LOOP_DRIVER must be 'uring', 'selector' or 'auto', not {choice!r}"
-            )
-        super().__init__()
-        global _noted
-        if not _noted:
-            _noted = True
-            _logger.info("no io_uring on %s; using asyncio's selector event loop", sys.platform)
+        """What the loop runs on and why: as on Linux, without what only Linux has."""
+        return report.without_a_ring(self.driver, *_reason())

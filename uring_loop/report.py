@@ -71,7 +71,7 @@ def of_loop(driver: Driver) -> dict[str, Any]:
     return {**system(), **of_driver(driver)}
 
 
-def without_a_kernel(driver: str, reason: str) -> dict[str, Any]:
+def without_a_ring(driver: str, reason: str, cure: str | None) -> dict[str, Any]:
     """The same where there is no Linux, or where nothing is compiled."""
     return {
         "uring_loop": __version__,
@@ -80,7 +80,7 @@ def without_a_kernel(driver: str, reason: str) -> dict[str, Any]:
         "driver": driver,
         "chosen_by": "auto",
         "reason": reason,
-        "cure": None,
+        "cure": cure,
         "ring": None,
         "features": {},
     }
