@@ -354,6 +354,7 @@ int uring_begin(struct ul_driver *driver);
 void uring_end(struct ul_driver *driver);
 void uring_destroy(struct ul_driver *driver);
 int uring_pool_prepare(struct uring *uring, unsigned pool);
+bool uring_pool_wants_ring(const struct uring *uring, unsigned pool);
 uint64_t uring_now_ns(void);
 int uring_ring_open(struct uring *uring);
 int uring_ring_enable(struct uring *uring);

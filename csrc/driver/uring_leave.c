@@ -384,9 +384,7 @@ int uring_rebuild(struct uring *uring)
 	uring->forked = false;
 	uring->statistics.rebuilt++;
 	for (pool = 0; pool < POOLS; pool++)
-		if (uring->pools[pool].base != NULL &&
-		    uring_has(uring, pool == POOL_DATAGRAM ? UL_FEATURE_MULTISHOT_RECV :
-		                                             UL_FEATURE_BUFFER_RING))
+		if (uring->pools[pool].base != NULL && uring_pool_wants_ring(uring, pool))
 			ul_pool_register(&uring->pools[pool], &uring->ring);
 	start_all(uring, forked);
 	return 0;

@@ -4,7 +4,7 @@
  * A stream is one slot that starts itself again until its owner cancels it or
  * the descriptor ends it.  Four forms, the first that the kernel has:
  *
- *     multishot from the buffer ring     6.0
+ *     multishot from the buffer ring     6.0, datagrams 6.1
  *     one-shot from the buffer ring      5.19, and sockets multishot is not for
  *     poll, then one-shot with a buffer of the slot's own: an idle connection
  *     holds no buffer

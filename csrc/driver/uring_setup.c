@@ -156,18 +156,29 @@ bool uring_may_enter(const struct uring *uring)
 	        (uring->params.flags & IORING_SETUP_SINGLE_ISSUER) == 0);
 }
 
+/*
+ * Without DEFER_TASKRUN a receive in the kernel goes on whenever the thread leaves a
+ * system call, and takes a datagram socket's error from the send that would have been
+ * told it.  A poll takes nothing; then the receive comes after it, with its own buffer.
+ */
+bool uring_pool_wants_ring(const struct uring *uring, unsigned pool)
+{
+	if (pool != POOL_DATAGRAM)
+		return uring_has(uring, UL_FEATURE_BUFFER_RING);
+	return uring_has(uring, UL_FEATURE_MULTISHOT_RECV) &&
+	       uring_has(uring, UL_FEATURE_DEFER_TASKRUN);
+}
+
 /* A pool is mapped, and handed to the ring, when it is first needed. */
 int uring_pool_prepare(struct uring *uring, unsigned pool)
 {
-	bool wants_ring = uring_has(uring, pool == POOL_DATAGRAM ? UL_FEATURE_MULTISHOT_RECV :
-	                                                           UL_FEATURE_BUFFER_RING);
 	int result;
 
 	if (likely(uring->pools[pool].base != NULL))
 		return 0;
 	result = ul_pool_open(&uring->pools[pool]);
 	/* Without a ring of buffers, receives bring their own. */
-	if (result == 0 && wants_ring && uring->has_ring &&
+	if (result == 0 && uring_pool_wants_ring(uring, pool) && uring->has_ring &&
 	    (!uring->enabled || uring_may_enter(uring)))
 		ul_pool_register(&uring->pools[pool], &uring->ring);
 	return result;
