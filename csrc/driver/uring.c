@@ -54,20 +54,21 @@ int uring_flush(struct uring *uring, unsigned flags)
 /*
  * Without IORING_ENTER_EXT_ARG (5.11) the end of the wait is an entry of its
  * own.  One that is still armed and ends no later is good enough: a turn may
- * end early.
+ * end early.  False: there is no room for it, and nothing would end the wait.
  */
-static void arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
+static bool arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
 {
 	int64_t deadline_ns = (int64_t)uring_now_ns() + timeout_ns;
 	struct io_uring_sqe *sqe;
 
 	if (uring->turn_armed && uring->turn_deadline_ns <= deadline_ns)
-		return;
+		return true;
 	if (uring_sq_room(uring) < 2)
 		uring_flush(uring, 0);
-	if (uring_sq_room(uring) < 2)
-		return;
-	if (uring->turn_armed) {
+	if (uring_sq_room(uring) == 0)
+		return false;
+	/* In a queue of one entry it stays, and ends a later turn early. */
+	if (uring->turn_armed && uring_sq_room(uring) >= 2) {
 		sqe = uring_next_sqe(uring, IORING_OP_TIMEOUT_REMOVE);
 		sqe->fd = -1;
 		sqe->addr = TAGGED(TAG_TURN_TIMEOUT, uring->turn_sequence);
@@ -83,6 +84,7 @@ static void arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
 	sqe->addr = (uintptr_t)&uring->turn_timespec;
 	sqe->len = 1;
 	sqe->user_data = TAGGED(TAG_TURN_TIMEOUT, uring->turn_sequence);
+	return true;
 }
 
 /* Submit and sleep until there is an entry, or for `timeout_ns`. */
@@ -92,9 +94,10 @@ static int enter_and_wait(struct uring *uring, int64_t timeout_ns)
 	struct io_uring_getevents_arg argument = { .sigmask_sz = _NSIG / 8 };
 	unsigned flags = IORING_ENTER_GETEVENTS;
 
-	if (timeout_ns > 0 && !uring_has(uring, UL_FEATURE_EXT_ARG))
-		arm_turn_timeout(uring, timeout_ns);
-	else if (timeout_ns > 0) {
+	if (timeout_ns > 0 && !uring_has(uring, UL_FEATURE_EXT_ARG)) {
+		if (!arm_turn_timeout(uring, timeout_ns))
+			return uring_flush(uring, flags);
+	} else if (timeout_ns > 0) {
 		timespec.tv_sec = timeout_ns / 1000000000;
 		timespec.tv_nsec = timeout_ns % 1000000000;
 		argument.ts = (uintptr_t)&timespec;
@@ -155,7 +158,7 @@ static void use_registered_fd(struct uring *uring)
 /* Registering costs two calls per run; this many calls pay for them. */
 #define ENTERS_TO_REGISTER 32
 
-/* All that is not in every turn; whether there is something to harvest at once. */
+/* All that is not in every turn; whether there is a reason not to sleep. */
 static bool prepare(struct uring *uring)
 {
 	unsigned pool;
@@ -179,8 +182,10 @@ static bool prepare(struct uring *uring)
 	    (uring->enter_flags & IORING_ENTER_REGISTERED_RING) == 0)
 		use_registered_fd(uring);
 	uring->done_ready = uring->done.count;
-	return uring->done_ready != 0 || uring->kept_next != uring->kept_count ||
-	       uring->watches_fired || uring->accepting.count != 0;
+	/* What is still on the backlog must not wait for the end of a sleep. */
+	return uring->done_ready != 0 || uring->backlog.count != 0 ||
+	       uring->kept_next != uring->kept_count || uring->watches_fired ||
+	       uring->accepting.count != 0;
 }
 
 int uring_turn(struct ul_driver *driver, int64_t timeout_ns)

@@ -161,6 +161,25 @@ static void overflow_at_the_end_of_a_run_is_there_in_the_next(struct bench *benc
 	bench_close(bench);
 }
 
+static void queue_of_one_entry_ends_each_turn_at_its_deadline(struct bench *bench)
+{
+	struct record timer = { 0 };
+
+	bench->options.sq_entries = 1;
+	bench->options.cq_entries = 4;
+	bench_open(bench);
+	for (int round = 1; round <= 3; round++) {
+		/* Leaves the end of a long turn armed, which the short one may not wait for. */
+		CHECK_EQUAL(bench->table->timeout(bench->driver, &timer, MILLISECOND_NS,
+		                                  &timer.token), -EINPROGRESS);
+		while (timer.ends != round)
+			bench_turn(bench, 3600000 * MILLISECOND_NS);
+		CHECK_EQUAL(bench->table->turn(bench->driver, 10 * MILLISECOND_NS), 0);
+		bench_harvest(bench);
+	}
+	bench_close(bench);
+}
+
 static void turn_with_nothing_to_do_makes_no_system_call(struct bench *bench)
 {
 	struct record reader = { 0 };
@@ -389,6 +408,7 @@ int main(int count, char **arguments)
 		TEST(tiny_submission_queue_takes_everything_in_order),
 		TEST(completion_queue_overflow_loses_nothing),
 		TEST(overflow_at_the_end_of_a_run_is_there_in_the_next),
+		TEST(queue_of_one_entry_ends_each_turn_at_its_deadline),
 		TEST(turn_with_nothing_to_do_makes_no_system_call),
 		TEST(registered_descriptor_serves_long_runs),
 		TEST(one_shot_answered_with_eagain_is_done_again),
