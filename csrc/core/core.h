@@ -133,10 +133,10 @@ struct sink {
  */
 bool sink_cancel(Loop *loop, struct sink *sink);
 /*
- * What the sink's send has sent, if it has ended: then the sink was dropped, and
- * is told nothing.  Otherwise < 0.
+ * What the sink's send has sent, if it has ended; with `take` the sink was then
+ * dropped, and is told nothing.  Otherwise < 0.
  */
-int sink_outcome(Loop *loop, struct sink *sink);
+int sink_outcome(Loop *loop, struct sink *sink, bool take);
 void sink_hold(Loop *loop, struct sink *sink);
 void sink_drop(struct sink *sink);            /* may free the holder */
 void sink_weaken(struct sink *sink);          /* may free the holder */

@@ -66,14 +66,14 @@ bool sink_cancel(Loop *self, struct sink *sink)
 	return true;
 }
 
-int sink_outcome(Loop *self, struct sink *sink)
+int sink_outcome(Loop *self, struct sink *sink, bool take)
 {
 	int result, i;
 
 	/* The driver is in the hands of the thread that runs the loop. */
 	if (self->table == NULL || (self->running && self->thread != PyThread_get_thread_ident()))
 		return -EINPROGRESS;
-	result = self->table->outcome(self->driver, sink->token);
+	result = self->table->outcome(self->driver, sink->token, take);
 	for (i = self->batch_next; result < 0 && i < self->batch_count; i++) {
 		struct ul_completion *completion = &self->batch[i];
 
@@ -81,11 +81,13 @@ int sink_outcome(Loop *self, struct sink *sink)
 		    completion->result < 0)
 			continue;
 		result = completion->result;
+		if (!take)
+			break;
 		self->batch_count--;
 		memmove(completion, completion + 1,
 		        (size_t)(self->batch_count - i) * sizeof(*completion));
 	}
-	if (result >= 0)
+	if (result >= 0 && take)
 		sink_drop(sink);
 	return result;
 }

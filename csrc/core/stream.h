@@ -85,6 +85,8 @@ void stream_mark_dirty(Stream *self);
  * empty.
  */
 int stream_catch_up(struct transport *base);
+/* What is queued and has not left, or -1 with an exception. */
+Py_ssize_t stream_backlog(struct transport *base);
 /* Drop what is queued and not in flight. */
 void stream_drop_queue(struct transport *base);
 int stream_maybe_pause_protocol(struct transport *base);

@@ -137,7 +137,7 @@ static void stream_settle_sent(Stream *self)
 		return;
 	/* The send's reference goes, and the dirty list's comes. */
 	Py_INCREF(self);
-	sent = sink_outcome(self->base.loop, &self->base.send);
+	sent = sink_outcome(self->base.loop, &self->base.send, true);
 	if (sent >= 0) {
 		self->in_flight = 0;
 		stream_consume(self, (size_t)sent);
@@ -644,4 +644,21 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 	    stream_shut_down(self) != 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
 	Py_RETURN_NONE;
+}
+
+Py_ssize_t stream_backlog(struct transport *base)
+{
+	Stream *self = container_of(base, Stream, base);
+	int sent = 0;
+
+	if (stream_catch_up(base) < 0)
+		return -1;
+	/*
+	 * Of a paused protocol's the completion stays, for resume_writing() comes with
+	 * it.  But the peer may have these bytes: they are nobody's backlog any more.
+	 */
+	if (base->protocol_paused && self->in_flight > 0 && base->state < TRANSPORT_LOST)
+		sent = sink_outcome(base->loop, &base->send, false);
+	assert(sent < 0 || (size_t)sent <= base->queued_bytes);
+	return (Py_ssize_t)base->queued_bytes - (sent > 0 ? sent : 0);
 }

@@ -25,7 +25,7 @@ enum transport_state {
 
 struct transport;
 
-/* What a kind of transport does its own way.  `catch_up` and `lost` may be NULL. */
+/* What a kind of transport does its own way.  `catch_up`, `backlog`, `lost` may be NULL. */
 struct transport_kind {
 	int (*received)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 	int (*sent)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
@@ -39,6 +39,8 @@ struct transport_kind {
 	int (*closing)(struct transport *self);
 	/* See to it that the queue is what asyncio's would be. */
 	int (*catch_up)(struct transport *self);
+	/* Bytes that are queued and have not left, or -1 with an exception. */
+	Py_ssize_t (*backlog)(struct transport *self);
 	int (*maybe_pause_protocol)(struct transport *self);
 	/* Drop what is queued, but for what a send in flight names. */
 	void (*drop_queue)(struct transport *self);

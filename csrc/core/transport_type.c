@@ -77,9 +77,10 @@ static PyObject *transport_is_closing(struct transport *self, PyObject *Py_UNUSE
 static PyObject *transport_get_write_buffer_size(struct transport *self,
                                                  PyObject *Py_UNUSED(ignored))
 {
-	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
-		return NULL;
-	return PyLong_FromSize_t(self->queued_bytes);
+	Py_ssize_t size = self->kind->backlog != NULL ? self->kind->backlog(self)
+	                                              : (Py_ssize_t)self->queued_bytes;
+
+	return size < 0 ? NULL : PyLong_FromSsize_t(size);
 }
 
 /* The limits are checked in transports.py. */

@@ -222,11 +222,11 @@ struct ul_table {
 	 */
 	int (*cancel)(struct ul_driver *driver, ul_token token);
 	/*
-	 * The bytes that a send in flight has sent, if it has ended already: no
-	 * completion of it follows.  -EINPROGRESS: it has not, or has failed, or
-	 * its completion was harvested.
+	 * The bytes that a send in flight has sent, if it has ended already; with
+	 * `take` no completion of it follows.  -EINPROGRESS: it has not, or has
+	 * failed, or its completion was harvested.
 	 */
-	int (*outcome)(struct ul_driver *driver, ul_token token);
+	int (*outcome)(struct ul_driver *driver, ul_token token, bool take);
 	/*
 	 * Whether a cancelled operation names its descriptor no more, although
 	 * its terminal completion may still wait for harvest().

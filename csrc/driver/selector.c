@@ -267,10 +267,11 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 }
 
 /* Sends end in the verb, or in harvest(). */
-static int selector_outcome(struct ul_driver *driver, ul_token token)
+static int selector_outcome(struct ul_driver *driver, ul_token token, bool take)
 {
 	(void)driver;
 	(void)token;
+	(void)take;
 	return -EINPROGRESS;
 }
 

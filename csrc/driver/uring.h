@@ -283,7 +283,7 @@ struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *
                                uint8_t opcode, int fd);
 int uring_cancel(struct ul_driver *driver, ul_token token);
 bool uring_released(struct ul_driver *driver, ul_token token);
-int uring_outcome(struct ul_driver *driver, ul_token token);
+int uring_outcome(struct ul_driver *driver, ul_token token, bool take);
 
 /* Queue the slot's template. */
 static inline void uring_push(struct uring *uring, struct uring_slot *slot)

@@ -324,7 +324,7 @@ bool uring_released(struct ul_driver *driver, ul_token token)
 	return (slot->base.flags & SLOT_RELEASED) != 0;
 }
 
-int uring_outcome(struct ul_driver *driver, ul_token token)
+int uring_outcome(struct ul_driver *driver, ul_token token, bool take)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_slot_find(uring, token);
@@ -337,6 +337,8 @@ int uring_outcome(struct ul_driver *driver, ul_token token)
 		look_ahead(uring);
 	if ((slot->base.flags & SLOT_SENT) == 0)
 		return -EINPROGRESS;
+	if (!take)
+		return slot->result;
 	/* Its entry finds a dead generation. */
 	uring_finish(uring, slot, &end, slot->result, 0);
 	uring->statistics.completed++;

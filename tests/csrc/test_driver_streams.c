@@ -365,10 +365,13 @@ static void outcome_of_a_send_is_told_once_before_or_by_its_completion(struct be
 	make_pair(sockets);
 	result = bench->table->send(bench->driver, &sender, sockets[0], &iov, 1, &sender.token);
 	if (result == -EINPROGRESS) {
-		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), -EINPROGRESS);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token, true), -EINPROGRESS);
 		CHECK_EQUAL(bench->table->turn(bench->driver, 0), 0);
-		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), 4);
-		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), -EINPROGRESS);
+		/* Asked without being taken, it is still owed. */
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token, false), 4);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token, false), 4);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token, true), 4);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token, true), -EINPROGRESS);
 		CHECK_EQUAL(bench->table->cancel(bench->driver, sender.token), -ENOENT);
 		/* In the same slot, and not ended by the entry of the other. */
 		token = sender.token;
@@ -379,7 +382,7 @@ static void outcome_of_a_send_is_told_once_before_or_by_its_completion(struct be
 		CHECK_EQUAL(sender.completions + next.completions, 0);
 		UNTIL(bench, next.ends == 1);
 		CHECK_EQUAL(next.result, 4);
-		CHECK_EQUAL(bench->table->outcome(bench->driver, next.token), -EINPROGRESS);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, next.token, true), -EINPROGRESS);
 		CHECK_EQUAL(sender.completions, 0);
 		CHECK_EQUAL(drain_socket(sockets[1]), 8);
 	} else {
@@ -389,7 +392,7 @@ static void outcome_of_a_send_is_told_once_before_or_by_its_completion(struct be
 	CHECK_EQUAL(bench->table->send(bench->driver, &sender, sockets[0], &iov, 1, &sender.token),
 	            -EINPROGRESS);
 	bench_turn(bench, 0);
-	CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token), -EINPROGRESS);
+	CHECK_EQUAL(bench->table->outcome(bench->driver, sender.token, true), -EINPROGRESS);
 	bench_cancel(bench, &sender);
 	CHECK_EQUAL(sender.result, -ECANCELED);
 	close_pair(sockets);
@@ -413,10 +416,10 @@ static void send_cancelled_after_it_has_ended_is_released(struct bench *bench)
 		                               &second.token), -EINPROGRESS);
 		CHECK_EQUAL(bench->table->turn(bench->driver, 0), 0);
 		/* Looks at both entries. */
-		CHECK_EQUAL(bench->table->outcome(bench->driver, first.token), 4);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, first.token, true), 4);
 		CHECK_EQUAL(bench->table->cancel(bench->driver, second.token), -EINPROGRESS);
 		CHECK(bench->table->released(bench->driver, second.token));
-		CHECK_EQUAL(bench->table->outcome(bench->driver, second.token), -EINPROGRESS);
+		CHECK_EQUAL(bench->table->outcome(bench->driver, second.token, true), -EINPROGRESS);
 		UNTIL(bench, second.ends == 1);
 		CHECK_EQUAL(second.result, 4);
 		CHECK_EQUAL(first.completions, 0);

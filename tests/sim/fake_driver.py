@@ -86,7 +86,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("splice", i32, (pointer, pointer, i32, i64, i32, i64, u32, u32, token_pointer)),
     ("submit", i32, (pointer, pointer, pointer, token_pointer)),
     ("cancel", i32, (pointer, u64)),
-    ("outcome", i32, (pointer, u64)),
+    ("outcome", i32, (pointer, u64, ctypes.c_bool)),
     ("released", ctypes.c_bool, (pointer, u64)),
     ("close", i32, (pointer, i32)),
     ("watch", i32, (*_operation, u32, token_pointer)),
@@ -642,7 +642,7 @@ class FakeDriver:
         operation.cancelling = True
         return STARTED
 
-    def _outcome(self, token: int) -> int:
+    def _outcome(self, token: int, take: bool) -> int:
         operation = self.operations.get(token)
         if operation is None or operation.verb != "send" or operation.cancelling:
             return STARTED
@@ -650,8 +650,9 @@ class FakeDriver:
             for completion in queue:
                 if completion.operation is operation and completion.result >= 0:
                     assert not completion.flags
-                    queue.remove(completion)
-                    del self.operations[token]
+                    if take:
+                        queue.remove(completion)
+                        del self.operations[token]
                     return completion.result
         return STARTED
 

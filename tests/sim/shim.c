@@ -95,7 +95,7 @@ VERB(int, splice, (D, void *owner, int fd_in, int64_t offset_in, int fd_out,
 VERB(int, submit, (D, void *owner, const struct ul_request *request, TOKEN),
      (driver, owner, request, token))
 VERB(int, cancel, (D, ul_token token), (driver, token))
-VERB(int, outcome, (D, ul_token token), (driver, token))
+VERB(int, outcome, (D, ul_token token, bool take), (driver, token, take))
 VERB(bool, released, (D, ul_token token), (driver, token))
 VERB(int, close, (D, int fd), (driver, fd))
 VERB(int, watch, (OPERATION, uint32_t events, TOKEN), (driver, owner, fd, events, token))
