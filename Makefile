@@ -7,6 +7,7 @@
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
+#   make masks      the contract tests without each kernel feature, and on a tiny ring   MASKS=tiny
 #   make wheels     the source distribution and a wheel for each of PYTHONS
 #   make arm64      the driver's C tests, compiled for arm64, in emulation
 #   make lint       ruff
@@ -22,6 +23,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 KERNELS ?=
+MASKS ?=
 PYTHONS ?=
 DEBUG ?=
 
@@ -37,7 +39,7 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build demo test bench asan refleak kernels wheels arm64 lint clean distclean
+.PHONY: build demo test bench asan refleak kernels masks wheels arm64 lint clean distclean
 .DELETE_ON_ERROR:
 
 build: $(built)
@@ -77,6 +79,9 @@ refleak: $(built)
 
 kernels: $(built)
 	@$(run) tests/kernels/run.py $(KERNELS)
+
+masks: $(built)
+	@$(run) scripts/masks.py $(MASKS) -- $(PYTEST_ARGS)
 
 wheels:
 	@scripts/wheels.sh $(PYTHONS)

@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 10
+#define UL_ABI 11
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
