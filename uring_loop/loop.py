@@ -42,8 +42,18 @@ from .signals import Signals
 _debug.install_helpers()
 
 _Task = asyncio.Task
-# Since 3.14 a task factory gets the name too, instead of a call of set_name().
-_FACTORY_NAMES_TASKS = sys.version_info >= (3, 14)
+# Since 3.14 a task factory gets every keyword that was given, the name too, as it was given.
+_FACTORY_GETS_ALL = sys.version_info >= (3, 14)
+
+
+class _NotGiven:
+    """In place of a keyword that was not given, which is not the same as None."""
+
+    def __repr__(self) -> str:
+        return "not given"
+
+
+_NOT_GIVEN = _NotGiven() if _FACTORY_GETS_ALL else None
 
 
 class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
@@ -221,14 +231,19 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self,
         coro: Coroutine[Any, Any, Any],
         *,
-        name: str | None = None,
-        context: Any = None,
+        name: Any = _NOT_GIVEN,
+        context: Any = _NOT_GIVEN,
         **options: Any,
     ) -> asyncio.Task[Any]:
         """Schedule a coroutine; options are those of the running Python's Task."""
         self._check_closed()
         if self._task_factory is not None:
             return self._make_task(coro, name, context, options)
+        # A dictionary of all keywords would cost more than these two questions.
+        if name is _NOT_GIVEN:
+            name = None
+        if context is _NOT_GIVEN:
+            context = None
         if options:
             task = _Task(coro, loop=self, name=name, context=context, **options)
         else:
@@ -237,14 +252,18 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             del task._source_traceback[-1]
         return task
 
-    def _make_task(self, coro: Any, name: str | None, context: Any, options: dict[str, Any]) -> Any:
-        # Factories of old take neither a context nor options: pass only what was given.
+    def _make_task(self, coro: Any, name: Any, context: Any, options: dict[str, Any]) -> Any:
+        if _FACTORY_GETS_ALL:
+            if name is not _NOT_GIVEN:
+                options["name"] = name
+            if context is not _NOT_GIVEN:
+                options["context"] = context
+            return self._task_factory(self, coro, **options)
+        # Factories of old take neither a context nor options: pass only what is asked for.
         if context is not None:
             options["context"] = context
-        if _FACTORY_NAMES_TASKS and name is not None:
-            options["name"] = name
         task = self._task_factory(self, coro, **options)
-        if not _FACTORY_NAMES_TASKS and name is not None:
+        if name is not None:
             task.set_name(name)
         return task
 

@@ -150,6 +150,36 @@ def test_task_factory_gets_the_context_asked_for(loop):
     assert seen[0] is context
 
 
+@pytest.mark.parametrize(
+    "given", [{}, {"name": None}, {"context": None}, {"name": None, "context": None}, {"name": "x"}]
+)
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="asyncio of this Python chooses what it passes to a factory"
+)
+def test_task_factory_gets_the_keywords_that_were_given_and_no_others(loop, given):
+    seen = []
+
+    def factory(loop, coroutine, **options):
+        seen.append(options)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    loop.run_until_complete(loop.create_task(coroutine_of_this_test(), **given))
+    assert seen[0] == given
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="asyncio of this Python passes on whatever was given"
+)
+def test_task_factory_without_options_is_enough_for_keywords_that_are_none(loop):
+    def factory(loop, coroutine):
+        return asyncio.Task(coroutine, loop=loop)
+
+    loop.set_task_factory(factory)
+    task = loop.create_task(coroutine_of_this_test(), name=None, context=None)
+    assert loop.run_until_complete(task) == "result"
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio of this Python has no eager tasks")
 def test_eager_task_factory_runs_the_coroutine_before_create_task_returns(loop):
     loop.set_task_factory(asyncio.eager_task_factory)
