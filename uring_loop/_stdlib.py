@@ -38,6 +38,7 @@ __all__ = [
     "SSLProtocolState",
     "TransportSocket",
     "check_ssl_socket",
+    "closes_given_socket",
     "data_refusal",
     "drops_writes",
     "datagram_sends_empty",
@@ -160,6 +161,32 @@ def data_refusal() -> str:
     except AttributeError:
         pass
     return "data argument must be a bytes, bytearray, or memoryview object, not "
+
+
+class _Untouchable:
+    """Stands for a socket that fails at the first touch, and notes whether it is closed."""
+
+    closed = False
+
+    def setblocking(self, flag: bool) -> None:
+        raise BlockingIOError
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def closes_given_socket() -> bool:
+    """Whether the running Python closes the socket it was given, if no transport is made of it.
+
+    That changed between patch releases of 3.14.
+    """
+    sock = _Untouchable()
+    opening = base_events.BaseEventLoop._create_connection_transport(None, sock, None, None, None)
+    try:
+        opening.send(None)
+    except BlockingIOError:
+        pass
+    return sock.closed
 
 
 def datagram_sends_empty() -> bool:

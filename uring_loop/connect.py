@@ -7,6 +7,7 @@ Source: asyncio, Opening network connections.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import socket
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import readiness, resolve, tls
 from ._stdlib import (
     check_ssl_socket,
+    closes_given_socket,
     interleave_addresses,
     logger,
     staggered_race,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
     ProtocolFactory = Callable[[], asyncio.BaseProtocol]
     Connected = tuple[asyncio.Transport, asyncio.BaseProtocol]
+
+_CLOSES_GIVEN_SOCKET = closes_given_socket()
 
 
 async def create_connection(
@@ -208,11 +212,15 @@ async def _open_transport(
 ) -> Connected:
     """Protocol and transport for a connected socket, when they are ready for use.
 
-    ours: nobody else knows the socket, so it is closed if there will be no transport.
+    ours: nobody else knows the socket, so it is closed if there will be no transport; since
+    Python 3.14 so is one that was given.
     """
+    to_close = ours
     try:
         sock.setblocking(False)
         readiness.check_descriptor_free(loop, sock.fileno(), sock)
+        # Not earlier: what another transport uses is not for us to close.
+        to_close = ours or _CLOSES_GIVEN_SOCKET
         protocol = protocol_factory()
         waiter = loop.create_future()
         transport: asyncio.Transport
@@ -232,7 +240,7 @@ async def _open_transport(
             transport = StreamTransport(loop, sock, protocol, waiter)
             readiness.note_transport(loop, sock.fileno(), transport)
     except BaseException:
-        if ours:
+        if to_close:
             sock.close()
         raise
     try:
@@ -339,7 +347,9 @@ async def _connect_one(
         if isinstance(exc, OSError):
             errors.append(exc)
         if sock is not None:
-            sock.close()
+            # A failure to close what nobody has used must not hide the other one.
+            with contextlib.suppress(OSError):
+                sock.close()
         raise
 
 

@@ -78,6 +78,9 @@ def substitute(module_name):
             module.logger = Delegate(base_events, "logger")
     for module in (connect, datagrams, resolve, server):
         module.socket = Delegate(base_events, "socket")
+    connect.staggered_race = lambda *args, **options: asyncio.staggered.staggered_race(
+        *args, **options
+    )
 
 
 def cases(suite):

@@ -92,6 +92,8 @@ EXCLUDED = {
             "BaseEventLoopWithSelectorTests.test_accept_connection_retry",
         ],
         MOCK_SOCKET: [
+            "BaseEventLoopTests.test_create_connection_happy_eyeballs@3.15",
+            "BaseEventLoopTests.test_create_connection_happy_eyeballs_ipv4_only@3.15",
             "BaseEventLoopWithSelectorTests.test_create_connection_ip_addr",
             "BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope",
             "BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",

@@ -9,6 +9,8 @@ import sys
 import pytest
 from harness import Peer, Recorder, closed_port, iterations, oracle_lacks, run, serving
 
+from uring_loop._stdlib import closes_given_socket
+
 
 async def connected(loop, *arguments, **options):
     """Connect, check that bytes go both ways, close; the transport's sockname and peername."""
