@@ -17,13 +17,13 @@ import io
 import operator
 import os
 import warnings
-from collections.abc import AsyncIterator, Iterable
-from types import TracebackType
+from collections.abc import Iterable
 from typing import Any
 
 from .file_calls import Serial, is_turn_due
 from .file_closing import Closing
 from .file_descriptor import Descriptor, pwrite
+from .file_lines import LineFile
 
 _READ_AHEAD_MIN = 16 * 1024
 _READ_AHEAD_MAX = 256 * 1024
@@ -35,7 +35,7 @@ _GROWTH_MIN = 64 * 1024
 _closing: set[asyncio.Task[None]] = set()
 
 
-class BinaryFile:
+class BinaryFile(LineFile[bytes]):
     """An asynchronous file opened in binary mode; made by uring_loop.open()."""
 
     def __init__(
@@ -200,27 +200,6 @@ class BinaryFile:
             return await self._readline(size)
         finally:
             self._leave()
-
-    async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """The lines that are left, or as many as it takes to pass `hint` bytes."""
-        lines = []
-        size = 0
-        async for line in self:
-            lines.append(line)
-            size += len(line)
-            if hint is not None and 0 < hint < size:
-                break
-        return lines
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        self._check_open()
-        return self
-
-    async def __anext__(self) -> bytes:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
 
     async def pread(self, size: int, offset: int) -> bytes:
         """Up to `size` bytes at `offset`; the position neither matters nor moves.
@@ -612,18 +591,6 @@ class BinaryFile:
         finally:
             self._closed = True
             self._leave()
-
-    async def __aenter__(self) -> Any:
-        self._check_open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         descriptor = getattr(self, "_descriptor", None)

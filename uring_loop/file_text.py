@@ -11,12 +11,12 @@ import codecs
 import io
 import operator
 import os
-from collections.abc import AsyncIterator, Iterable
-from types import TracebackType
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .file_binary import BinaryFile
 from .file_calls import Serial, is_turn_due
+from .file_lines import LineFile
 
 _CHUNK = 8192
 _WORD = 2**64
@@ -31,7 +31,7 @@ class _Chunk(NamedTuple):
     data: bytes  # with what the decoder had kept of those before
 
 
-class TextFile:
+class TextFile(LineFile[str]):
     """An asynchronous file opened in text mode; made by uring_loop.open()."""
 
     def __init__(
@@ -130,27 +130,6 @@ class TextFile:
             return await self._readline(size)
         finally:
             self._serial.leave()
-
-    async def readlines(self, hint: int | None = -1, /) -> list[str]:
-        """The lines that are left, or as many as it takes to pass `hint` characters."""
-        lines = []
-        size = 0
-        async for line in self:
-            lines.append(line)
-            size += len(line)
-            if hint is not None and 0 < hint < size:
-                break
-        return lines
-
-    def __aiter__(self) -> AsyncIterator[str]:
-        self.buffer._check_open()
-        return self
-
-    async def __anext__(self) -> str:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
 
     async def _read_all(self) -> str:
         decoder = self._get_decoder()
@@ -407,19 +386,10 @@ class TextFile:
 
     aclose = close
 
-    async def __aenter__(self) -> TextFile:
-        self.buffer._check_open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     # One call after another.
+
+    def _check_open(self) -> None:
+        self.buffer._check_open()
 
     async def _enter(self, reading: bool | None) -> None:
         self.buffer._check_open()

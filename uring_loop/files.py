@@ -20,7 +20,6 @@ import io
 import os as _os
 import warnings
 from collections.abc import Callable, Generator
-from types import TracebackType
 from typing import Any
 
 from . import file_descriptor
@@ -50,12 +49,7 @@ class Opening:
         self._file = await _open(*self._arguments)
         return self._file
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         if self._file is not None:
             await self._file.close()
 
