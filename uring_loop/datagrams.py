@@ -9,14 +9,12 @@ Source: asyncio, loop.create_datagram_endpoint.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _core, _stdlib, readiness, resolve
+from . import _core, _stdlib, readiness, resolve, unix_files
 from ._stdlib import logger
 from .transports import SocketTransport
 
@@ -160,7 +158,7 @@ async def _find_candidates(
             if address is not None and not isinstance(address, str):
                 raise TypeError("string is expected")
         if local_addr:
-            _remove_stale(local_addr)
+            unix_files.remove_stale(local_addr)
         return [(family, proto, local_addr, remote_addr)]
 
     found: dict[tuple[int, int], list[Any]] = {}
@@ -185,20 +183,6 @@ async def _find_candidates(
     if not candidates:
         raise ValueError("can not get address information")
     return candidates
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket that an earlier process has left at `path`, if there is one."""
-    if path[0] == "\0":
-        return
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-    except OSError as exc:
-        # The directory may allow no more than to make a socket.
-        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)
 
 
 async def _open_socket(

@@ -16,13 +16,12 @@ import errno
 import itertools
 import os
 import socket
-import stat
 import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import readiness, resolve, tls
+from . import readiness, resolve, tls, unix_files
 from ._core import Listener
 from ._stdlib import (
     ACCEPT_RETRY_DELAY,
@@ -464,7 +463,7 @@ async def create_unix_server(
     elif sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
 
-    socket_file = _socket_file(sock) if cleanup_socket else None
+    socket_file = unix_files.find(sock) if cleanup_socket else None
     sock.setblocking(False)
     server = Server(
         self,
@@ -566,15 +565,7 @@ def _bind_all(
 def _bind_unix(path: str | bytes) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if not _is_abstract(path):
-            try:
-                if stat.S_ISSOCK(os.stat(path).st_mode):
-                    os.remove(path)
-            except FileNotFoundError:
-                pass
-            except OSError as exc:
-                # The directory may allow to make a socket only.
-                logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)
+        unix_files.remove_stale(path)
         sock.bind(path)
     except OSError as exc:
         sock.close()
@@ -585,19 +576,3 @@ def _bind_unix(path: str | bytes) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _is_abstract(path: str | bytes) -> bool:
-    """Whether unix(7) keeps the name out of the file system."""
-    return path[0] in (0, "\x00")
-
-
-def _socket_file(sock: socket.socket) -> tuple[str | bytes, int] | None:
-    """The path and inode that a bound UNIX socket has in the file system."""
-    path = sock.getsockname()
-    if not path or _is_abstract(path):
-        return None
-    try:
-        return path, os.stat(path).st_ino
-    except FileNotFoundError:
-        return None
