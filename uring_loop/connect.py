@@ -24,6 +24,7 @@ from ._stdlib import (
     staggered_race,
 )
 from .streams import StreamTransport
+from .transports import until_made
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -243,11 +244,7 @@ async def _open_transport(
         if to_close:
             sock.close()
         raise
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        raise
+    await until_made(transport, waiter)
     return transport, protocol
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, _stdlib, readiness, resolve, unix_files
 from ._stdlib import logger
-from .transports import SocketTransport
+from .transports import SocketTransport, until_made
 
 if TYPE_CHECKING:
     from .loop import EventLoop
@@ -137,11 +137,7 @@ async def create_datagram_endpoint(
                 transport,
                 protocol,
             )
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        raise
+    await until_made(transport, waiter)
     return transport, protocol
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import _debug, _stdlib, receive_buffer
 from ._stdlib import logger
 from .operations import Watch, os_error
+from .transports import until_made
 
 if TYPE_CHECKING:
     from .loop import EventLoop
@@ -49,11 +50,7 @@ async def _connect(
     protocol = protocol_factory()
     waiter = loop.create_future()
     transport = kind(loop, pipe, protocol, waiter)
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        raise
+    await until_made(transport, waiter)
     if loop.get_debug():
         logger.debug(
             "%s pipe %r connected: (%r, %r)", direction, pipe.fileno(), transport, protocol

@@ -1,16 +1,26 @@
-"""What every transport on a socket has in common, of the half that runs per connection.
+"""What transports have in common, of the half that runs per connection.
 
-Names, repr and limits, over the attributes that the C types share. Knows
-neither verbs nor drivers.
+How they begin; and, of those on a socket, names, repr and limits, over the
+attributes that the C types share. Knows neither verbs nor drivers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 from . import _stdlib, addresses
+
+
+async def until_made(transport: asyncio.BaseTransport, waiter: asyncio.Future[None]) -> None:
+    """Wait until connection_made() has been called; who gives up closes the transport."""
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        raise
 
 
 class SocketTransport:
