@@ -17,7 +17,7 @@ import io
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _stdlib, operations, readiness, splice
@@ -237,22 +237,11 @@ async def _fall_back_on_sendall(
 ) -> int:
     if offset:
         file.seek(offset)
-    total = 0
-    try:
-        while True:
-            size = _stdlib.sendfile_read_size()
-            if count:
-                size = min(size, count - total)
-            if size <= 0:
-                return total
-            data = await _read(loop, file, size)
-            if not data:
-                return total
-            await loop.sock_sendall(sock, data)
-            total += len(data)
-    finally:
-        if total > 0 and hasattr(file, "seek"):
-            file.seek(offset + total)
+
+    async def send(data: memoryview) -> None:
+        await loop.sock_sendall(sock, data)
+
+    return await _read_and_send(loop, file, offset, count, _stdlib.sendfile_read_size(), send)
 
 
 async def _fall_back_on_write(
@@ -260,25 +249,41 @@ async def _fall_back_on_write(
 ) -> int:
     if offset:
         file.seek(offset)
-    total = 0
     protocol = _FallbackProtocol(loop, transport)
+
+    async def send(data: memoryview) -> None:
+        await protocol.drain()
+        transport.write(data)
+
+    try:
+        return await _read_and_send(loop, file, offset, count, _FALLBACK_READ_BYTES, send)
+    finally:
+        protocol.restore()
+
+
+async def _read_and_send(
+    loop: EventLoop,
+    file: Any,
+    offset: int,
+    count: int | None,
+    read_bytes: int,
+    send: Callable[[memoryview], Awaitable[None]],
+) -> int:
+    """Send piece by piece a file that stands at `offset`; afterwards it stands behind the last."""
+    total = 0
     try:
         while True:
-            size = _FALLBACK_READ_BYTES
-            if count:
-                size = min(size, count - total)
+            size = min(read_bytes, count - total) if count else read_bytes
             if size <= 0:
                 return total
             data = await _read(loop, file, size)
             if not data:
                 return total
-            await protocol.drain()
-            transport.write(data)
+            await send(data)
             total += len(data)
     finally:
         if total > 0 and hasattr(file, "seek"):
             file.seek(offset + total)
-        protocol.restore()
 
 
 class _FallbackProtocol(asyncio.Protocol):
