@@ -228,11 +228,13 @@ def tcp_pair():
 def small_buffers(*socks):
     """Kernel buffers small enough that a MiB always blocks.
 
-    Smaller than a loopback segment (64 KiB) a receive buffer must not be: kernels before 6.12 or so
-    then pass on a segment for each of their probes, five in a second.
+    Smaller than a loopback segment (64 KiB) neither must be, or TCP waits for a timer each time: to
+    acknowledge the one segment that the send buffer (twice what is asked for) has room for, 40 ms;
+    and kernels before 6.12 or so pass on a segment into too small a receive buffer by a probe, five
+    in a second.
     """
     for sock in socks:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 
 
