@@ -16,6 +16,7 @@ from harness import (
     PAIRS,
     Recorder,
     attached,
+    fifty_at_once,
     iterations,
     oracle_lacks,
     run,
@@ -113,7 +114,7 @@ EDGES = st.sampled_from([0, 1, 4095, 4096, 65536, (1 << 20) - 1, 1 << 20, (1 << 
 
 @BOTH
 @settings(
-    max_examples=12,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -504,20 +505,7 @@ def test_file_that_grows_meanwhile_is_sent_to_its_new_end(loop, tmp_path):
 
 
 def test_fifty_at_once_each_get_their_own_file(loop, tmp_path):
-    contents = [random.Random(number).randbytes(200_000 + number) for number in range(50)]
-    for number, content in enumerate(contents):
-        (tmp_path / str(number)).write_bytes(content)
-
-    async def one(number):
-        with open(tmp_path / str(number), "rb") as file:
-            result, received = await sent_by_transport(file, small=number % 2 == 0)
-            assert result == file.tell() == len(contents[number])
-        assert received == contents[number]
-
-    async def main():
-        await asyncio.gather(*map(one, range(50)))
-
-    run(loop, main())
+    run(loop, fifty_at_once(tmp_path, sent_by_transport))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import select
 import socket
 
 import pytest
-from harness import Recorder, attached, iterations, run, small_buffers, tcp_pair
+from harness import Recorder, attached, fifty_at_once, iterations, run, small_buffers, tcp_pair
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -153,20 +153,7 @@ def test_fifty_share_few_pipes_and_get_their_own_bytes(ours, tmp_path, taken, mo
     monkeypatch.setattr(splice, "PIPES", pipes)
     ours._sender.close()
     ours._sender = cold_sender(ours)
-    contents = [random.Random(number).randbytes(150_000 + number) for number in range(50)]
-    for number, content in enumerate(contents):
-        (tmp_path / str(number)).write_bytes(content)
-
-    async def one(number):
-        with open(tmp_path / str(number), "rb") as opened:
-            result, received = await sent(opened, small=number % 2 == 0)
-            assert result == opened.tell() == len(contents[number])
-        assert received == contents[number]
-
-    async def main():
-        await asyncio.gather(*map(one, range(50)))
-
-    run(ours, main())
+    run(ours, fifty_at_once(tmp_path, sent))
     assert len(ours._sender._pipes._idle) <= pipes
 
 
