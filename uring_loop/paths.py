@@ -10,6 +10,7 @@ the rest runs in the default executor's.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import struct
 from collections.abc import Callable
@@ -179,20 +180,13 @@ async def rename(
     src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
 ) -> None:
     """os.rename()."""
-    paths = _Paths(src, dst)
-    request = (
+    await _of_two_paths(
         file_calls.OP_RENAMEAT,
+        (src, dst),
         _directory(src_dir_fd),
-        paths.addresses[0],
-        paths.addresses[1],
-        _directory(dst_dir_fd) & _U32,
+        _directory(dst_dir_fd),
         0,
-    )
-    await calls().make(
-        request,
-        paths.held,
         lambda: os.rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd),
-        names=(src, dst),
     )
 
 
@@ -208,7 +202,7 @@ async def replace(
 
 async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
     """os.unlink()."""
-    await _unlinkat(path, dir_fd, 0, os.unlink)
+    await _of_one_path(file_calls.OP_UNLINKAT, path, dir_fd, 0, 0, os.unlink)
 
 
 remove = unlink
@@ -216,30 +210,22 @@ remove = unlink
 
 async def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
     """os.rmdir()."""
-    await _unlinkat(path, dir_fd, _AT_REMOVEDIR, os.rmdir)
-
-
-async def _unlinkat(path: Any, dir_fd: int | None, flags: int, function: Any) -> None:
-    paths = _Paths(path)
-    request = (
-        file_calls.OP_UNLINKAT,
-        _directory(dir_fd),
-        paths.addresses[0],
-        0,
-        0,
-        flags,
-    )
-    await calls().make(
-        request, paths.held, lambda: function(path, dir_fd=dir_fd), names=(path,)
-    )
+    await _of_one_path(file_calls.OP_UNLINKAT, path, dir_fd, 0, _AT_REMOVEDIR, os.rmdir)
 
 
 async def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
     """os.mkdir()."""
+    make = functools.partial(os.mkdir, mode=mode)
+    await _of_one_path(file_calls.OP_MKDIRAT, path, dir_fd, mode, 0, make)
+
+
+async def _of_one_path(
+    operation: int, path: Any, dir_fd: int | None, mode: int, flags: int, function: Any
+) -> None:
     paths = _Paths(path)
-    request = (file_calls.OP_MKDIRAT, _directory(dir_fd), paths.addresses[0], 0, mode, 0)
+    request = (operation, _directory(dir_fd), paths.addresses[0], 0, mode, flags)
     await calls().make(
-        request, paths.held, lambda: os.mkdir(path, mode, dir_fd=dir_fd), names=(path,)
+        request, paths.held, lambda: function(path, dir_fd=dir_fd), names=(path,)
     )
 
 
@@ -252,22 +238,18 @@ async def link(
     follow_symlinks: bool = True,
 ) -> None:
     """os.link()."""
-    paths = _Paths(src, dst)
     options = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd}
     if not follow_symlinks:
         options["follow_symlinks"] = False
     # As os does: link(2), which follows nothing, unless the call is for more than that.
     plain = src_dir_fd is None and dst_dir_fd is None and follow_symlinks
-    request = (
+    await _of_two_paths(
         file_calls.OP_LINKAT,
+        (src, dst),
         _directory(src_dir_fd),
-        paths.addresses[0],
-        paths.addresses[1],
-        _directory(dst_dir_fd) & _U32,
+        _directory(dst_dir_fd),
         0 if plain or not follow_symlinks else _AT_SYMLINK_FOLLOW,
-    )
-    await calls().make(
-        request, paths.held, lambda: os.link(src, dst, **options), names=(src, dst)
+        lambda: os.link(src, dst, **options),
     )
 
 
@@ -275,21 +257,27 @@ async def symlink(
     src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None
 ) -> None:
     """os.symlink()."""
-    paths = _Paths(src, dst)
-    request = (
+    await _of_two_paths(
         file_calls.OP_SYMLINKAT,
+        (src, dst),
         _directory(dir_fd),
-        paths.addresses[0],
-        paths.addresses[1],
         0,
         0,
-    )
-    await calls().make(
-        request,
-        paths.held,
         lambda: os.symlink(src, dst, target_is_directory, dir_fd=dir_fd),
-        names=(src, dst),
     )
+
+
+async def _of_two_paths(
+    operation: int,
+    names: tuple[Any, Any],
+    directory: int,
+    other_directory: int,
+    flags: int,
+    function: Callable[[], None],
+) -> None:
+    paths = _Paths(*names)
+    request = (operation, directory, *paths.addresses, other_directory & _U32, flags)
+    await calls().make(request, paths.held, function, names=names)
 
 
 # Open descriptors.
