@@ -4,46 +4,27 @@ import asyncio
 import contextlib
 import socket
 
-from harness import Condition, iterations
+from harness import NotingWriting, iterations
 
 LOCAL = ("127.0.0.1", 0)
 # More than any socket buffer of a test holds.
 BURST = 2000
 
 
-class DatagramRecorder(asyncio.DatagramProtocol):
+class DatagramRecorder(NotingWriting, asyncio.DatagramProtocol):
     """Notes every call; `datagrams` are (data, address), `errors` what error_received() got."""
 
     def __init__(self):
-        self.calls = []
+        super().__init__()
         self.datagrams = []
         self.errors = []
-        self.lost = None
-        self.transport = None
-        self.pauses = 0
-        self.resumes = 0
-        self._condition = Condition()
-
-    def _note(self, name):
-        self.calls.append(name)
-        self._condition.changed()
-
-    async def until(self, predicate):
-        await self._condition.until(predicate)
 
     async def until_count(self, count):
         await self.until(lambda: len(self.datagrams) >= count)
 
-    async def until_called(self, name):
-        await self.until(lambda: name in self.calls)
-
     @property
     def payloads(self):
         return [data for data, _ in self.datagrams]
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self._note("connection_made")
 
     def datagram_received(self, data, addr):
         assert type(data) is bytes
@@ -53,18 +34,6 @@ class DatagramRecorder(asyncio.DatagramProtocol):
     def error_received(self, exc):
         self.errors.append(exc)
         self._note("error_received")
-
-    def connection_lost(self, exc):
-        self.lost = exc
-        self._note("connection_lost")
-
-    def pause_writing(self):
-        self.pauses += 1
-        self._note("pause_writing")
-
-    def resume_writing(self):
-        self.resumes += 1
-        self._note("resume_writing")
 
 
 @contextlib.asynccontextmanager

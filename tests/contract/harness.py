@@ -55,17 +55,12 @@ class Condition:
             self._waiters.remove(entry)
 
 
-class Recorder(asyncio.Protocol):
-    """Notes every call; `calls` in order, `data` joined."""
+class Noting:
+    """What recording protocols share: `calls` in order, and waiting for them."""
 
-    def __init__(self, keep_open=False):
+    def __init__(self):
         self.calls = []
-        self.data = bytearray()
         self.transport = None
-        self.lost = None
-        self.keep_open = keep_open
-        self.pauses = 0
-        self.resumes = 0
         self._condition = Condition()
 
     def _note(self, name):
@@ -77,6 +72,41 @@ class Recorder(asyncio.Protocol):
 
     async def until_called(self, name):
         await self.until(lambda: name in self.calls)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self._note("connection_made")
+
+
+class NotingWriting(Noting):
+    """The same, of a protocol that is paused and resumed, and lost for a reason."""
+
+    def __init__(self):
+        super().__init__()
+        self.lost = None
+        self.pauses = 0
+        self.resumes = 0
+
+    def connection_lost(self, exc):
+        self.lost = exc
+        self._note("connection_lost")
+
+    def pause_writing(self):
+        self.pauses += 1
+        self._note("pause_writing")
+
+    def resume_writing(self):
+        self.resumes += 1
+        self._note("resume_writing")
+
+
+class Recorder(NotingWriting, asyncio.Protocol):
+    """Notes every call; `calls` in order, `data` joined."""
+
+    def __init__(self, keep_open=False):
+        super().__init__()
+        self.data = bytearray()
+        self.keep_open = keep_open
 
     async def until_size(self, size):
         await self.until(lambda: len(self.data) >= size)
@@ -93,10 +123,6 @@ class Recorder(asyncio.Protocol):
                 short.append(name)
         return short
 
-    def connection_made(self, transport):
-        self.transport = transport
-        self._note("connection_made")
-
     def data_received(self, data):
         assert type(data) is bytes
         assert data
@@ -106,18 +132,6 @@ class Recorder(asyncio.Protocol):
     def eof_received(self):
         self._note("eof_received")
         return self.keep_open
-
-    def connection_lost(self, exc):
-        self.lost = exc
-        self._note("connection_lost")
-
-    def pause_writing(self):
-        self.pauses += 1
-        self._note("pause_writing")
-
-    def resume_writing(self):
-        self.resumes += 1
-        self._note("resume_writing")
 
 
 class BufferedRecorder(Recorder, asyncio.BufferedProtocol):

@@ -12,7 +12,7 @@ import sys
 import threading
 
 import pytest
-from harness import Condition, iterations, oracle_lacks, resource_warning, run
+from harness import Noting, iterations, oracle_lacks, resource_warning, run
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
@@ -35,29 +35,13 @@ def no_zombie_left():
         assert left is None, f"a child was not reaped: {left}"
 
 
-class Child(asyncio.SubprocessProtocol):
+class Child(Noting, asyncio.SubprocessProtocol):
     """Notes every call; `output` by descriptor."""
 
     def __init__(self):
-        self.calls = []
+        super().__init__()
         self.output = {1: b"", 2: b""}
         self.lost = {}
-        self.transport = None
-        self._condition = Condition()
-
-    def _note(self, name):
-        self.calls.append(name)
-        self._condition.changed()
-
-    async def until(self, predicate):
-        await self._condition.until(predicate)
-
-    async def until_called(self, name):
-        await self.until(lambda: name in self.calls)
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self._note("connection_made")
 
     def pipe_data_received(self, fd, data):
         self.output[fd] += data
