@@ -331,6 +331,20 @@ def closed_port():
         return sock.getsockname()[1]
 
 
+def never_answering():
+    """A listener whose backlog is full, so that a further connect waits for ever."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    fillers = []
+    for _ in range(2):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(listener.getsockname())
+        fillers.append(sock)
+    return listener, fillers
+
+
 def oracle_lacks(loop_kind, condition, sentence):
     """Skip on stock asyncio of a Python where it lacks, or breaks, what ours must do."""
     if loop_kind == "asyncio" and condition:

@@ -7,7 +7,16 @@ import socket
 import sys
 
 import pytest
-from harness import Peer, Recorder, closed_port, iterations, oracle_lacks, run, serving
+from harness import (
+    Peer,
+    Recorder,
+    closed_port,
+    iterations,
+    never_answering,
+    oracle_lacks,
+    run,
+    serving,
+)
 
 from uring_loop._stdlib import closes_given_socket
 
@@ -221,20 +230,6 @@ def test_create_connection_resolver_finding_nothing_raises(loop):
             await loop.create_connection(Recorder, "some.name", 1)
 
     run(loop, main())
-
-
-def never_answering():
-    """A listener whose backlog is full, so that a further connect waits for ever."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
-    fillers = []
-    for _ in range(2):
-        sock = socket.socket()
-        sock.setblocking(False)
-        sock.connect_ex(listener.getsockname())
-        fillers.append(sock)
-    return listener, fillers
 
 
 def test_happy_eyeballs_dead_first_address_uses_the_second(loop):

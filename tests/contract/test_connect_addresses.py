@@ -8,7 +8,17 @@ import socket
 import sys
 
 import pytest
-from harness import Echo, Peer, Recorder, closed_port, iterations, oracle_lacks, run, serving
+from harness import (
+    Echo,
+    Peer,
+    Recorder,
+    closed_port,
+    iterations,
+    never_answering,
+    oracle_lacks,
+    run,
+    serving,
+)
 
 
 def answer_with(loop, addresses, local=()):
@@ -27,20 +37,6 @@ def answer_with(loop, addresses, local=()):
         ]
 
     loop.getaddrinfo = getaddrinfo
-
-
-def never_answering():
-    """A listener whose backlog is full, so that a further connect waits for ever."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
-    fillers = []
-    for _ in range(2):
-        sock = socket.socket()
-        sock.setblocking(False)
-        sock.connect_ex(listener.getsockname())
-        fillers.append(sock)
-    return listener, fillers
 
 
 async def ended(transport, protocol):
