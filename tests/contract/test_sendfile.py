@@ -11,7 +11,6 @@ import ssl
 import sys
 
 import pytest
-import trustme
 from harness import (
     PAIRS,
     Recorder,
@@ -508,29 +507,18 @@ def test_fifty_at_once_each_get_their_own_file(loop, tmp_path):
     run(loop, fifty_at_once(tmp_path, sent_by_transport))
 
 
-@pytest.fixture(scope="module")
-def contexts():
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
 @contextlib.asynccontextmanager
-async def over_tls(contexts):
+async def over_tls(certificates):
     """(transport, protocol) of a client and its server's protocol, connected by TLS."""
     loop = asyncio.get_running_loop()
-    server_context, client_context = contexts
     one, other = tcp_pair()
     small_buffers(one, other)
     remote = Recorder()
     accepted = asyncio.ensure_future(
-        loop.connect_accepted_socket(lambda: remote, other, ssl=server_context)
+        loop.connect_accepted_socket(lambda: remote, other, ssl=certificates.server())
     )
     transport, protocol = await loop.create_connection(
-        Recorder, sock=one, ssl=client_context, server_hostname="localhost"
+        Recorder, sock=one, ssl=certificates.client(), server_hostname="localhost"
     )
     remote_transport, _ = await accepted
     try:
@@ -543,9 +531,9 @@ async def over_tls(contexts):
         await iterations(3)
 
 
-def test_tls_transport_sends_by_reading(loop, file, contexts):
+def test_tls_transport_sends_by_reading(loop, file, certificates):
     async def main():
-        async with over_tls(contexts) as (transport, protocol, remote):
+        async with over_tls(certificates) as (transport, protocol, remote):
             transport.write(b"before")
             assert await loop.sendfile(transport, file, 5, 1_000_000) == 1_000_000
             assert transport.get_protocol() is protocol
@@ -558,20 +546,20 @@ def test_tls_transport_sends_by_reading(loop, file, contexts):
     run(loop, main())
 
 
-def test_tls_transport_without_fallback_is_refused(loop, file, contexts):
+def test_tls_transport_without_fallback_is_refused(loop, file, certificates):
     async def main():
-        async with over_tls(contexts) as (transport, _, _):
+        async with over_tls(certificates) as (transport, _, _):
             with pytest.raises(RuntimeError, match="^fallback is disabled and native sendfile is"):
                 await loop.sendfile(transport, file, fallback=False)
 
     run(loop, main())
 
 
-def test_tls_peer_that_is_lost_half_way_is_an_error(loop, loop_kind, huge_file, contexts):
+def test_tls_peer_that_is_lost_half_way_is_an_error(loop, loop_kind, huge_file, certificates):
     oracle_lacks(loop_kind, True, "now and then it writes the rest into a connection that is gone")
 
     async def main():
-        async with over_tls(contexts) as (transport, _, remote):
+        async with over_tls(certificates) as (transport, _, remote):
             task = asyncio.ensure_future(loop.sendfile(transport, huge_file))
             await remote.until_size(100_000)
             remote.transport.abort()

@@ -17,15 +17,7 @@ from harness import (
     small_buffers,
     tcp_pair,
 )
-
-tls_peer = pytest.importorskip("tls_peer", reason="trustme, which makes certificates, is missing")
-NAME, TlsPeer = tls_peer.NAME, tls_peer.TlsPeer
-VERSIONS, SIDES = tls_peer.VERSIONS, tls_peer.SIDES
-
-
-@pytest.fixture(params=SIDES)
-def server_side(request):
-    return SIDES[request.param]
+from tls_peer import NAME, TlsPeer
 
 
 def ends(certificates, server_side, version=None):
@@ -36,7 +28,6 @@ def ends(certificates, server_side, version=None):
     return client, {"server_hostname": NAME}, server
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
 def test_start_tls_after_plain_talk_goes_on_encrypted(

@@ -17,21 +17,7 @@ from harness import (
     run,
     serving,
 )
-
-tls_peer = pytest.importorskip("tls_peer", reason="trustme, which makes certificates, is missing")
-NAME, TlsPeer, tls_attached = tls_peer.NAME, tls_peer.TlsPeer, tls_peer.tls_attached
-
-VERSIONS, SIDES, echoed = tls_peer.VERSIONS, tls_peer.SIDES, tls_peer.echoed
-
-
-@pytest.fixture(params=VERSIONS, ids=lambda version: version.name)
-def version(request):
-    return request.param
-
-
-@pytest.fixture(params=SIDES)
-def server_side(request):
-    return SIDES[request.param]
+from tls_peer import NAME, echoed, tls_attached
 
 
 async def closed(server):
@@ -282,8 +268,8 @@ def test_tls_authority_unknown_raises(loop, certificates):
 def test_tls_no_version_in_common_raises(loop, certificates):
     refused(
         loop,
-        certificates.client(VERSIONS[0]),
-        certificates.server(VERSIONS[1]),
+        certificates.client(ssl.TLSVersion.TLSv1_2),
+        certificates.server(ssl.TLSVersion.TLSv1_3),
         (ssl.SSLError, ConnectionResetError),
     )
 

@@ -17,20 +17,7 @@ from harness import (
     serving,
     tcp_pair,
 )
-
-tls_peer = pytest.importorskip("tls_peer", reason="trustme, which makes certificates, is missing")
-NAME, TlsPeer, tls_attached = tls_peer.NAME, tls_peer.TlsPeer, tls_peer.tls_attached
-SIDES, VERSIONS, echoed = tls_peer.SIDES, tls_peer.VERSIONS, tls_peer.echoed
-
-
-@pytest.fixture(params=SIDES)
-def server_side(request):
-    return SIDES[request.param]
-
-
-@pytest.fixture(params=VERSIONS, ids=lambda version: version.name)
-def version(request):
-    return request.param
+from tls_peer import NAME, TlsPeer, echoed, tls_attached
 
 
 @pytest.fixture(params=["close", "reset"])
