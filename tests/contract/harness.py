@@ -165,7 +165,26 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-class Peer:
+class Receiving:
+    """What both kinds of peer do with what recv() gives, which is b"" at the end."""
+
+    async def recv_exactly(self, size):
+        parts = bytearray()
+        while len(parts) < size:
+            part = await self.recv(size - len(parts))
+            assert part, f"the end after {len(parts)} of {size} bytes"
+            parts += part
+        return bytes(parts)
+
+    async def recv_all(self):
+        """Everything up to the end."""
+        parts = bytearray()
+        while part := await self.recv():
+            parts += part
+        return bytes(parts)
+
+
+class Peer(Receiving):
     """The other end of a connection under test, as a plain socket.
 
     Reads and writes by readiness on the loop under test, so that the loop keeps
@@ -196,21 +215,6 @@ class Peer:
                 return self.sock.recv(size)
             except BlockingIOError:
                 await self.readable()
-
-    async def recv_exactly(self, size):
-        parts = bytearray()
-        while len(parts) < size:
-            part = await self.recv(size - len(parts))
-            assert part, f"end of stream after {len(parts)} of {size} bytes"
-            parts += part
-        return bytes(parts)
-
-    async def recv_all(self):
-        """Everything up to the end of the stream."""
-        parts = bytearray()
-        while part := await self.recv():
-            parts += part
-        return bytes(parts)
 
     async def send_all(self, data):
         loop = asyncio.get_running_loop()

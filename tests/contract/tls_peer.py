@@ -9,7 +9,7 @@ import contextlib
 import ssl
 
 import pytest
-from harness import Peer, Recorder, iterations, small_buffers, tcp_pair
+from harness import Peer, Receiving, Recorder, iterations, small_buffers, tcp_pair
 
 # Skips whatever module, or fixture, imports this one.
 trustme = pytest.importorskip("trustme", reason="trustme, which makes certificates, is missing")
@@ -60,7 +60,7 @@ def _of_version(context, version):
     return context
 
 
-class TlsPeer:
+class TlsPeer(Receiving):
     """The other end of a TLS connection under test, over a harness.Peer."""
 
     def __init__(self, sock, context, *, server_side=False):
@@ -114,21 +114,6 @@ class TlsPeer:
             return await self._drive(self.ssl.read, size)
         except ssl.SSLZeroReturnError:
             return b""
-
-    async def recv_exactly(self, size):
-        parts = bytearray()
-        while len(parts) < size:
-            part = await self.recv(size - len(parts))
-            assert part, f"close_notify after {len(parts)} of {size} bytes"
-            parts += part
-        return bytes(parts)
-
-    async def recv_all(self):
-        """Everything up to close_notify."""
-        parts = bytearray()
-        while part := await self.recv():
-            parts += part
-        return bytes(parts)
 
     async def notify(self):
         """Send close_notify, without waiting for the other's."""
