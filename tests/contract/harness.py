@@ -7,7 +7,6 @@ Nothing here sleeps to get an order: events and real readiness decide.
 import asyncio
 import contextlib
 import gc
-import random
 import socket
 import struct
 import warnings
@@ -308,24 +307,6 @@ async def serving(factory, **options):
             transport.abort()
         await server.wait_closed()
         await iterations(3)
-
-
-async def fifty_at_once(tmp_path, send):
-    """Fifty files of their own, each sent over a pair that holds half of it or over an ample one.
-
-    send: a coroutine function of an open file and `small`; gives (result, what arrived).
-    """
-    contents = [random.Random(number).randbytes(400_000 + number) for number in range(50)]
-    for number, content in enumerate(contents):
-        (tmp_path / str(number)).write_bytes(content)
-
-    async def one(number):
-        with open(tmp_path / str(number), "rb") as file:
-            result, received = await send(file, small=number % 2 == 0)
-            assert result == file.tell() == len(contents[number])
-        assert received == contents[number]
-
-    await asyncio.gather(*map(one, range(50)))
 
 
 def closed_port():

@@ -11,11 +11,11 @@ import ssl
 import sys
 
 import pytest
+from file_sending import fifty_at_once, receive_all, sent_by_socket, sockets
 from harness import (
     PAIRS,
     Recorder,
     attached,
-    fifty_at_once,
     iterations,
     oracle_lacks,
     run,
@@ -48,35 +48,6 @@ def huge_file(tmp_path):
     with open(tmp_path / "huge", "w+b") as opened:
         opened.truncate(HUGE)
         yield opened
-
-
-@contextlib.contextmanager
-def sockets(pair=tcp_pair, small=False):
-    one, other = pair()
-    if small:
-        small_buffers(one, other)
-    for sock in (one, other):
-        sock.setblocking(False)
-    with one, other:
-        yield one, other
-
-
-async def receive_all(sock):
-    loop = asyncio.get_running_loop()
-    parts = bytearray()
-    while part := await loop.sock_recv(sock, 1 << 16):
-        parts += part
-    return bytes(parts)
-
-
-async def sent_by_socket(file, *arguments, pair=tcp_pair, small=False, **options):
-    """(result, what arrived) of one sock_sendfile()."""
-    loop = asyncio.get_running_loop()
-    with sockets(pair, small) as (sock, peer):
-        received = asyncio.ensure_future(receive_all(peer))
-        result = await loop.sock_sendfile(sock, file, *arguments, **options)
-        sock.close()
-        return result, await received
 
 
 async def sent_by_transport(file, *arguments, pair=tcp_pair, small=False, **options):

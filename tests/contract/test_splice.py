@@ -1,14 +1,14 @@
 """A file's way to a socket through a pipe: nothing lost, nothing doubled, no pipe used twice."""
 
 import asyncio
-import contextlib
 import os
 import random
 import select
 import socket
 
 import pytest
-from harness import Recorder, attached, fifty_at_once, iterations, run, small_buffers, tcp_pair
+from file_sending import fifty_at_once, sent_by_socket, sockets
+from harness import Recorder, attached, iterations, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -56,34 +56,6 @@ def taken(monkeypatch):
     return made
 
 
-async def receive_all(sock):
-    loop = asyncio.get_running_loop()
-    parts = bytearray()
-    while part := await loop.sock_recv(sock, 1 << 16):
-        parts += part
-    return bytes(parts)
-
-
-@contextlib.contextmanager
-def sockets(small=False):
-    one, other = tcp_pair()
-    if small:
-        small_buffers(one, other)
-    for sock in (one, other):
-        sock.setblocking(False)
-    with one, other:
-        yield one, other
-
-
-async def sent(file, *arguments, small=False):
-    loop = asyncio.get_running_loop()
-    with sockets(small) as (sock, peer):
-        received = asyncio.ensure_future(receive_all(peer))
-        result = await loop.sock_sendfile(sock, file, *arguments)
-        sock.close()
-        return result, await received
-
-
 @settings(
     max_examples=25,
     deadline=None,
@@ -105,7 +77,7 @@ def test_any_part_by_any_mix_of_ways_arrives_exactly(
     ours._sender.close()
     ours._sender = cold_sender(ours, answers)
     try:
-        result, received = run(ours, sent(file, offset, count, small=small))
+        result, received = run(ours, sent_by_socket(file, offset, count, small=small))
     finally:
         splice.PIPE_BYTES = previous
     expected = CONTENT[offset:] if count is None else CONTENT[offset : offset + count]
@@ -117,13 +89,13 @@ def test_any_part_by_any_mix_of_ways_arrives_exactly(
 
 def test_pipe_that_was_emptied_is_used_again(ours, file, taken):
     for _ in range(3):
-        assert run(ours, sent(file, 0, 10_000))[1] == CONTENT[:10_000]
+        assert run(ours, sent_by_socket(file, 0, 10_000))[1] == CONTENT[:10_000]
     assert len(taken) == 1
     assert ours._sender._pipes._idle == taken
 
 
 def test_pipe_whose_socket_was_full_is_never_used_again(ours, file, taken):
-    assert run(ours, sent(file, small=True))[1] == CONTENT
+    assert run(ours, sent_by_socket(file, small=True))[1] == CONTENT
     assert len(taken) > 2
     for pipe in ours._sender._pipes._idle:
         assert select.select([pipe.reading], [], [], 0)[0] == []
@@ -139,7 +111,7 @@ def test_no_pipe_is_held_while_a_socket_is_full(ours, file, taken, monkeypatch):
             slow = asyncio.ensure_future(ours.sendfile(transport, file))
             await peer.readable()
             with open(file.name, "rb") as other:
-                assert (await sent(other))[1] == CONTENT
+                assert (await sent_by_socket(other))[1] == CONTENT
             assert not slow.done()
             received = asyncio.ensure_future(peer.recv_exactly(len(CONTENT)))
             assert await slow == len(CONTENT)
@@ -153,7 +125,7 @@ def test_fifty_share_few_pipes_and_get_their_own_bytes(ours, tmp_path, taken, mo
     monkeypatch.setattr(splice, "PIPES", pipes)
     ours._sender.close()
     ours._sender = cold_sender(ours)
-    run(ours, fifty_at_once(tmp_path, sent))
+    run(ours, fifty_at_once(tmp_path, sent_by_socket))
     assert len(ours._sender._pipes._idle) <= pipes
 
 
@@ -192,7 +164,7 @@ def test_cancelled_while_it_waits_for_a_pipe_leaves_the_turn_to_the_next(ours, f
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
                 assert file.tell() == 0
-        assert (await sent(file))[1] == CONTENT
+        assert (await sent_by_socket(file))[1] == CONTENT
 
     run(ours, main())
 
@@ -244,12 +216,12 @@ def test_no_descriptors_left_for_a_pipe_sends_all_the_same(ours, file, monkeypat
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "pipe2", refuse)
-    assert run(ours, sent(file))[1] == CONTENT
+    assert run(ours, sent_by_socket(file))[1] == CONTENT
 
 
 def test_pipes_that_may_not_grow_send_all_the_same(ours, file, monkeypatch):
     monkeypatch.setattr(splice.fcntl, "F_SETPIPE_SZ", -1)
-    assert run(ours, sent(file, small=True))[1] == CONTENT
+    assert run(ours, sent_by_socket(file, small=True))[1] == CONTENT
 
 
 def test_splice_that_fails_leaves_it_to_sendfile(ours, file, taken, monkeypatch):
@@ -257,7 +229,7 @@ def test_splice_that_fails_leaves_it_to_sendfile(ours, file, taken, monkeypatch)
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(operations, "run_to_end", fail)
-    assert run(ours, sent(file))[1] == CONTENT
+    assert run(ours, sent_by_socket(file))[1] == CONTENT
     assert ours._sender._pipes._idle == []
 
 
@@ -279,7 +251,7 @@ def test_file_that_shrinks_before_it_is_read_ends_early(ours, tmp_path):
 
 
 def test_closing_the_loop_closes_its_pipes(ours, file, taken):
-    run(ours, sent(file, 0, 1000))
+    run(ours, sent_by_socket(file, 0, 1000))
     descriptor = taken[0].reading
     ours.run_until_complete(ours.shutdown_default_executor())
     ours.close()
@@ -400,12 +372,12 @@ def test_hole_in_what_is_in_memory_is_found(in_memory, file):
 
 def test_cold_file_goes_through_a_pipe_and_a_warm_one_does_not(loop, in_memory, file, taken):
     on_disk(file, in_memory)
-    result, received = run(loop, sent(file))
+    result, received = run(loop, sent_by_socket(file))
     assert (result, received) == (len(CONTENT), CONTENT)
     assert taken
     taken.clear()
     loop._sender.close()
-    assert run(loop, sent(file, small=True))[1] == CONTENT
+    assert run(loop, sent_by_socket(file, small=True))[1] == CONTENT
     assert not taken
 
 
@@ -414,7 +386,7 @@ def test_echo_beside_a_cold_file_is_answered(loop, in_memory, file):
 
     async def main():
         async with attached(Recorder()) as (transport, protocol, peer):
-            sending = asyncio.ensure_future(sent(file))
+            sending = asyncio.ensure_future(sent_by_socket(file))
             for number in range(1, 20):
                 await peer.send_all(b"x")
                 await protocol.until_size(number)
