@@ -94,11 +94,11 @@ async def exercise():
 """
 
 
-def child(text, **environment):
-    """(output, log) of a Python program with these variables set."""
+def run_python(program, **environment):
+    """A Python program that has ended, with these variables set, and no other of ours."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("URING_LOOP_")}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(text)],
+        [sys.executable, "-W", "error", "-c", program],
         env={**variables, **environment},
         capture_output=True,
         text=True,
@@ -106,6 +106,12 @@ def child(text, **environment):
     )
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
+    return done
+
+
+def child(text, **environment):
+    """(output, log) of a Python program that must succeed."""
+    done = run_python(textwrap.dedent(text), **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.strip()
 

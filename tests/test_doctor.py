@@ -5,26 +5,15 @@ import os
 import subprocess
 import sys
 
-import pytest
-from test_choice import REFUSE_RING, needs_ring
+from test_choice import REFUSE_RING, needs_ring, run_python
 
 import uring_loop
 from uring_loop import doctor, selftest
 
 
 def run_doctor(*arguments, prelude="", **environment):
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("URING_LOOP_")}
-    program = f"{prelude}\nfrom uring_loop.doctor import main\nsys.exit(main({list(arguments)!r}))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "import sys\n" + program],
-        env={**variables, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    if done.returncode == 77:
-        pytest.skip(done.stdout.strip())
-    return done
+    call = f"from uring_loop.doctor import main\nsys.exit(main({list(arguments)!r}))"
+    return run_python(f"import sys\n{prelude}\n{call}", **environment)
 
 
 @needs_ring
