@@ -20,6 +20,17 @@ from harness import (
 from tls_peer import NAME, echoed, tls_attached
 
 
+async def speak_no_tls(address):
+    """Be a client that is dropped."""
+    plain = Peer(socket.create_connection(address))
+    await plain.send_all(b"GET / HTTP/1.0\r\n\r\n")
+    try:
+        await plain.recv_all()
+    except ConnectionResetError:
+        pass
+    plain.close()
+
+
 async def closed(server):
     server.close()
     await iterations(5)
@@ -301,13 +312,7 @@ def test_tls_client_that_speaks_no_tls_is_dropped_and_the_server_serves_on(loop,
             return made[-1]
 
         async with serving(factory, ssl=certificates.server()) as (_, address):
-            plain = Peer(socket.create_connection(address))
-            await plain.send_all(b"GET / HTTP/1.0\r\n\r\n")
-            try:
-                await plain.recv_all()
-            except ConnectionResetError:
-                pass
-            plain.close()
+            await speak_no_tls(address)
             assert not hasattr(made[0], "transport")
             await echoed(
                 loop.create_connection(
@@ -502,13 +507,7 @@ def test_tls_debug_mode_reports_a_handshake_that_failed_at_the_server(loop, cert
 
     async def main():
         async with serving(Echo, ssl=certificates.server()) as (_, address):
-            plain = Peer(socket.create_connection(address))
-            await plain.send_all(b"GET / HTTP/1.0\r\n\r\n")
-            try:
-                await plain.recv_all()
-            except ConnectionResetError:
-                pass
-            plain.close()
+            await speak_no_tls(address)
             while not errors:
                 await asyncio.sleep(0)
 
