@@ -316,6 +316,24 @@ def closed_port():
         return sock.getsockname()[1]
 
 
+def answer_with(loop, addresses, local=()):
+    """Make the loop's resolver answer with these, in order; `local` for the name "local"."""
+
+    async def getaddrinfo(host, port, **options):
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, number),
+            )
+            for address, number in (local if host == "local" else addresses)
+        ]
+
+    loop.getaddrinfo = getaddrinfo
+
+
 def never_answering():
     """A listener whose backlog is full, so that a further connect waits for ever."""
     listener = socket.socket()

@@ -10,6 +10,7 @@ import pytest
 from harness import (
     Peer,
     Recorder,
+    answer_with,
     closed_port,
     iterations,
     never_answering,
@@ -146,24 +147,6 @@ def test_create_connection_refused_raises_and_makes_no_protocol(loop):
     run(loop, main())
 
 
-def answer_with(loop, *addresses):
-    """Make the loop's resolver answer with these addresses, in order."""
-
-    async def getaddrinfo(host, port, **options):
-        return [
-            (
-                socket.AF_INET6 if ":" in address else socket.AF_INET,
-                socket.SOCK_STREAM,
-                socket.IPPROTO_TCP,
-                "",
-                (address, number),
-            )
-            for address, number in addresses
-        ]
-
-    loop.getaddrinfo = getaddrinfo
-
-
 def test_create_connection_refused_error_is_in_no_reference_cycle(loop):
     """Its traceback shows frames; were it in their lists, only the collector would free them."""
 
@@ -181,7 +164,7 @@ def test_create_connection_refused_error_is_in_no_reference_cycle(loop):
 def test_create_connection_first_address_refused_uses_the_second(loop):
     async def main():
         async with serving(EchoServer) as (_, address):
-            answer_with(loop, ("127.0.0.1", closed_port()), address)
+            answer_with(loop, [("127.0.0.1", closed_port()), address])
             _, peername = await connected(loop, "some.name", 1)
             assert peername == address
 
@@ -191,7 +174,7 @@ def test_create_connection_first_address_refused_uses_the_second(loop):
 def test_create_connection_all_addresses_refused_raises_one_error_for_all(loop):
     async def main():
         ports = closed_port(), closed_port()
-        answer_with(loop, ("127.0.0.1", ports[0]), ("127.0.0.2", ports[1]))
+        answer_with(loop, [("127.0.0.1", ports[0]), ("127.0.0.2", ports[1])])
         with pytest.raises(OSError, match="^Multiple exceptions: ") as got:
             await loop.create_connection(Recorder, "some.name", 1)
         assert str(ports[0]) in str(got.value)
@@ -203,7 +186,7 @@ def test_create_connection_all_addresses_refused_raises_one_error_for_all(loop):
 def test_create_connection_same_error_twice_raises_it_once(loop):
     async def main():
         port = closed_port()
-        answer_with(loop, ("127.0.0.1", port), ("127.0.0.1", port))
+        answer_with(loop, [("127.0.0.1", port), ("127.0.0.1", port)])
         with pytest.raises(ConnectionRefusedError):
             await loop.create_connection(Recorder, "some.name", 1)
 
@@ -214,7 +197,7 @@ def test_create_connection_all_errors_raises_a_group(loop, loop_kind):
     oracle_lacks(loop_kind, sys.version_info < (3, 12), "create_connection has no all_errors")
 
     async def main():
-        answer_with(loop, ("127.0.0.1", closed_port()), ("127.0.0.2", closed_port()))
+        answer_with(loop, [("127.0.0.1", closed_port()), ("127.0.0.2", closed_port())])
         with pytest.raises(ExceptionGroup, match="create_connection failed") as got:
             await loop.create_connection(Recorder, "some.name", 1, all_errors=True)
         types = [type(error) for error in got.value.exceptions]
@@ -225,7 +208,7 @@ def test_create_connection_all_errors_raises_a_group(loop, loop_kind):
 
 def test_create_connection_resolver_finding_nothing_raises(loop):
     async def main():
-        answer_with(loop)
+        answer_with(loop, [])
         with pytest.raises(OSError, match=r"^getaddrinfo\(\) returned empty list$"):
             await loop.create_connection(Recorder, "some.name", 1)
 
@@ -236,7 +219,7 @@ def test_happy_eyeballs_dead_first_address_uses_the_second(loop):
     async def main():
         listener, fillers = never_answering()
         async with serving(EchoServer) as (_, address):
-            answer_with(loop, listener.getsockname(), address)
+            answer_with(loop, [listener.getsockname(), address])
             _, peername = await connected(loop, "some.name", 1, happy_eyeballs_delay=0.005)
             assert peername == address
         for sock in (listener, *fillers):
@@ -248,7 +231,7 @@ def test_happy_eyeballs_dead_first_address_uses_the_second(loop):
 def test_happy_eyeballs_refused_first_address_does_not_wait_for_the_delay(loop):
     async def main():
         async with serving(EchoServer) as (_, address):
-            answer_with(loop, ("127.0.0.1", closed_port()), address)
+            answer_with(loop, [("127.0.0.1", closed_port()), address])
             start = loop.time()
             await connected(loop, "some.name", 1, happy_eyeballs_delay=20)
             assert loop.time() - start < 10
@@ -258,7 +241,7 @@ def test_happy_eyeballs_refused_first_address_does_not_wait_for_the_delay(loop):
 
 def test_happy_eyeballs_all_refused_raises(loop):
     async def main():
-        answer_with(loop, ("127.0.0.1", closed_port()), ("127.0.0.2", closed_port()))
+        answer_with(loop, [("127.0.0.1", closed_port()), ("127.0.0.2", closed_port())])
         with pytest.raises(OSError, match="Multiple exceptions"):
             await loop.create_connection(Recorder, "some.name", 1, happy_eyeballs_delay=0.005)
 
@@ -268,7 +251,7 @@ def test_happy_eyeballs_all_refused_raises(loop):
 def test_happy_eyeballs_interleaves_the_families(loop):
     async def main():
         port = closed_port()
-        answer_with(loop, ("::1", port), ("::1", port), ("127.0.0.1", port), ("127.0.0.2", port))
+        answer_with(loop, [("::1", port), ("::1", port), ("127.0.0.1", port), ("127.0.0.2", port)])
         with pytest.raises(OSError) as got:
             await loop.create_connection(Recorder, "some.name", 1, happy_eyeballs_delay=20)
         tried = [part for part in str(got.value).split("'") if part[:1] in (":", "1")]

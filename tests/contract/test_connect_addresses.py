@@ -12,6 +12,7 @@ from harness import (
     Echo,
     Peer,
     Recorder,
+    answer_with,
     closed_port,
     iterations,
     never_answering,
@@ -19,24 +20,6 @@ from harness import (
     run,
     serving,
 )
-
-
-def answer_with(loop, addresses, local=()):
-    """Make the loop's resolver answer with these, in order; `local` for the name "local"."""
-
-    async def getaddrinfo(host, port, **options):
-        return [
-            (
-                socket.AF_INET6 if ":" in address else socket.AF_INET,
-                socket.SOCK_STREAM,
-                socket.IPPROTO_TCP,
-                "",
-                (address, number),
-            )
-            for address, number in (local if host == "local" else addresses)
-        ]
-
-    loop.getaddrinfo = getaddrinfo
 
 
 async def ended(transport, protocol):
