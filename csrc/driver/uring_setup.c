@@ -55,6 +55,9 @@ static void forget_ring(struct uring *uring)
 	uring->cq_head = uring->cq_end = uring->cq_looked = 0;
 	uring->turn_armed = false;
 	uring->watches_armed = false;
+	/* Its poll has gone with the ring, and a set without watches is not polled again. */
+	if (uring->watches_slot != NULL)
+		uring->watches_slot->base.state = UL_QUEUED;
 }
 
 /* In the child of a fork: see fork.h. */

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import threading
 
@@ -230,6 +231,28 @@ def test_server_and_watch_and_timer_go_on_in_another_thread(loop):
     in_thread(run, loop, stop())
     one.close()
     other.close()
+
+
+def test_loop_whose_last_watch_was_removed_in_another_thread_closes_without_waiting(make_loop):
+    loop = make_loop()
+    one, other = socket.socketpair()
+
+    async def begin():
+        loop.add_reader(one, pytest.fail)
+        await iterations(2)
+
+    async def end():
+        loop.remove_reader(one)
+
+    in_thread(run, loop, begin())
+    in_thread(run, loop, end())
+    run(loop, iterations(2))
+    one.close()
+    other.close()
+    slept = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    loop.close()
+    # Not again and again, for a poll that went with the old thread's ring.
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - slept < 100
 
 
 def test_server_accepts_right_after_the_loop_changed_threads(loop):
