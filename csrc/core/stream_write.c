@@ -648,7 +648,7 @@ PyObject *stream_write_eof(Stream *self, PyObject *Py_UNUSED(ignored))
 
 Py_ssize_t stream_backlog(struct transport *base)
 {
-	Stream *self = container_of(base, Stream, base);
+	Stream *self = stream_of(base);
 	int sent = 0;
 
 	if (stream_catch_up(base) < 0)

@@ -19,8 +19,6 @@ from harness import (
     serving,
 )
 
-from uring_loop._stdlib import closes_given_socket
-
 
 async def connected(loop, *arguments, **options):
     """Connect, check that bytes go both ways, close; the transport's sockname and peername."""
