@@ -83,7 +83,8 @@ def test_messages_are_counted_as_sends_and_their_connection_by_its_calls(ours):
     calls = gained(after["submissions"], before["submissions"])
     assert calls["connect"] == 1
     assert calls["accept"] >= 1
-    assert calls["send"] + calls.get("sendmsg", 0) == 40
+    # A send that found no room is counted again.
+    assert calls["send"] + calls.get("sendmsg", 0) >= 40
     assert calls["recv"] >= 2
     # Twenty there, twenty back, the connection on both sides.
     assert after["completed"] - before["completed"] >= 42
