@@ -30,7 +30,7 @@ async def _timers() -> None:
     before = loop.time()
     order: list[int] = []
     for milliseconds in (3, 1, 2):
-        loop.call_later(milliseconds / 1000, order.append, milliseconds)
+        loop.call_at(before + milliseconds / 1000, order.append, milliseconds)
     await asyncio.sleep(0.005)
     if order != [1, 2, 3]:
         raise CheckFailed(f"timers of 1, 2 and 3 ms came in the order {order}")
