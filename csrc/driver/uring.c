@@ -49,6 +49,14 @@ int uring_flush(struct uring *uring, unsigned flags)
 	return enter(uring, uring->sq_tail - uring->sq_head, 0, flags, NULL, _NSIG / 8);
 }
 
+void uring_hand_over(struct uring *uring)
+{
+	uring_settle(uring);
+	/* More than the queue holds goes in several loads. */
+	while (uring->backlog.count != 0 && uring_flush(uring, 0) > 0)
+		uring_settle(uring);
+}
+
 /* --- Waiting -------------------------------------------------------------- */
 
 /*
@@ -171,12 +179,8 @@ static bool prepare(struct uring *uring)
 		uring->watches_slot->sqe.fd = uring->watches.epoll_fd;
 		uring_push(uring, uring->watches_slot);
 	}
-	if (unlikely(uring->starved.count + uring->backlog.count != 0)) {
-		uring_settle(uring);
-		/* More than the queue holds goes in several loads. */
-		while (uring->backlog.count != 0 && uring_flush(uring, 0) > 0)
-			uring_settle(uring);
-	}
+	if (unlikely(uring->starved.count + uring->backlog.count != 0))
+		uring_hand_over(uring);
 	if (unlikely(uring->run_enters == ENTERS_TO_REGISTER) &&
 	    uring_has(uring, UL_FEATURE_REGISTERED_FD) &&
 	    (uring->enter_flags & IORING_ENTER_REGISTERED_RING) == 0)

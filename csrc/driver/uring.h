@@ -339,6 +339,8 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 void uring_wake(struct ul_driver *driver);
 /* Submit the queue without waiting; io_uring_enter's result. */
 int uring_flush(struct uring *uring, unsigned flags);
+/* uring_settle(), and what the queue has no room for goes to the kernel at once. */
+void uring_hand_over(struct uring *uring);
 /* The terminal completion of `slot`, which is free afterwards.  1. */
 int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
                  int result, uint32_t flags);

@@ -120,8 +120,11 @@ void uring_park_accepts(struct uring *uring)
 			    slot->base.flags & (SLOT_POLLING | SLOT_LISTED))
 				continue;
 			armed++;
-			if (looks == 0 && slot->base.state == UL_IN_KERNEL)
-				uring_push_cancel(uring, slot);
+			if (looks != 0 || slot->base.state != UL_IN_KERNEL)
+				continue;
+			if (uring_sq_room(uring) == 0)
+				uring_flush(uring, 0);
+			uring_push_cancel(uring, slot);
 		}
 		if (armed != 0 && (uring_flush(uring, IORING_ENTER_GETEVENTS) < 0 ||
 		                   uring_read_queue(uring, uring_keep) != 0))
@@ -200,8 +203,11 @@ static void cancel_everything(struct uring *uring)
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
-		if (slot == NULL || !in_kernel(slot) || slot->base.flags & SLOT_LISTED)
+		if (slot == NULL || !in_kernel(slot))
 			continue;
+		/* A cancel on the backlog, from where nothing is submitted any more. */
+		if (slot->base.flags & SLOT_LISTED)
+			uring_list_drop(uring, slot);
 		if (uring_sq_room(uring) == 0)
 			uring_flush(uring, 0);
 		uring_push_cancel(uring, slot);
@@ -287,6 +293,11 @@ static void start_all(struct uring *uring, bool forked)
 {
 	uint32_t number;
 
+	/* What of the driver's own was still on the way to the old ring. */
+	if (uring->wake_slot->base.flags & SLOT_LISTED)
+		uring_list_drop(uring, uring->wake_slot);
+	if (uring->watches_slot->base.flags & SLOT_LISTED)
+		uring_list_drop(uring, uring->watches_slot);
 	uring_wake_push(uring);
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);

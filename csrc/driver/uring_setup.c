@@ -297,6 +297,8 @@ void uring_end(struct ul_driver *driver)
 	if (!uring->has_ring)
 		return;
 	/* What was written last leaves now, and not with the next run. */
+	if (uring->backlog.count != 0)
+		uring_hand_over(uring);
 	if (uring->sq_tail != uring->sq_head)
 		uring_flush(uring, 0);
 	uring_park_accepts(uring);
