@@ -89,6 +89,8 @@ static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 	data = ul_pool_data(pool, (uint32_t)slot->buffer);
 	slot->sqe.flags = 0;
 	slot->sqe.ioprio = 0;
+	/* Nothing after all: the buffer comes back, and is not held until there is. */
+	slot->sqe.msg_flags = MSG_DONTWAIT;
 	if (slot->base.verb == URING_RECV) {
 		slot->sqe.addr = (uintptr_t)data;
 		slot->sqe.len = pool->size;
@@ -121,6 +123,7 @@ static void receive_start(struct uring *uring, struct uring_slot *slot, bool pol
 		return;
 	}
 	slot->sqe.flags = IOSQE_BUFFER_SELECT;
+	slot->sqe.msg_flags = 0;
 	slot->sqe.buf_group = pool->group;
 	slot->sqe.ioprio = poll_first_bit(uring, poll_first);
 	if (slot->base.verb == URING_RECV_FROM) {
