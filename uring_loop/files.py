@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import io
 import os as _os
+import sys
 import warnings
 from collections.abc import Callable, Generator
 from typing import Any
@@ -139,6 +140,6 @@ async def _open(
 def _raw_mode(mode: str) -> str:
     """The mode as io's raw files say it: the kind, "b" and whether it does both."""
     kind = next(letter for letter in "xarw" if letter in mode)
-    if kind == "w" and "+" in mode:
+    if kind == "w" and "+" in mode and sys.version_info < (3, 15):
         kind = "r"
     return kind + ("b+" if "+" in mode else "b")

@@ -55,6 +55,9 @@ _AT_REMOVEDIR = 0x200
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_SYMLINK_FOLLOW = 0x400
 _AT_EMPTY_PATH = 0x1000
+# Until 3.14 os.link() follows only when the call is for more than link(2), which follows nothing.
+# It is written in its signature, whose default depends on the system since.
+_LINK_FOLLOWS = "os.name" in (os.link.__text_signature__ or "")
 _STATX_BASIC_STATS = 0x7FF
 
 # struct statx, linux/stat.h: up to the device numbers.
@@ -241,8 +244,7 @@ async def link(
     options = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd}
     if not follow_symlinks:
         options["follow_symlinks"] = False
-    # As os does: link(2), which follows nothing, unless the call is for more than that.
-    plain = src_dir_fd is None and dst_dir_fd is None and follow_symlinks
+    plain = src_dir_fd is None and dst_dir_fd is None and not _LINK_FOLLOWS
     await _of_two_paths(
         file_calls.OP_LINKAT,
         (src, dst),
