@@ -252,10 +252,11 @@ def test_signal_that_ended_the_child_is_the_negative_code(loop, method):
 
 def test_signal_reaches_the_handler_of_a_child(loop):
     code = (
-        "import signal, sys\n"
+        "import signal, sys, time\n"
         "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(42))\n"
         "print('ready', flush=True)\n"
-        "signal.pause()\n"
+        # Not pause(): the signal may come right before it.
+        "while True: time.sleep(0.01)\n"
     )
 
     async def main():
