@@ -217,6 +217,9 @@ class SubprocessTransport(_stdlib.SubprocessTransport):
         except PermissionError:
             # It runs as somebody else by now.  (Python before 3.13 lets this out.)
             pass
+        if self._loop is not None and self._loop.is_closed():
+            # Python since 3.14 leaves the pipes of a closed loop open; ours can be closed.
+            self.close_pipes()
 
     def send_signal(self, signal: int) -> None:
         """Send a signal, unless the process is known to have ended.
