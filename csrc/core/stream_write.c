@@ -592,6 +592,12 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 		return NULL;
 	if (empty)
 		Py_RETURN_NONE;
+	/* Nobody looks at what is dropped anyway. */
+	if (unlikely(self->state >= STREAM_LOST)) {
+		if (stream_count_loss(self) < 0)
+			return NULL;
+		Py_RETURN_NONE;
+	}
 	/* A list of our own: a subclass or a generator may run code. */
 	fast = PySequence_Tuple(list);
 	if (fast == NULL)
