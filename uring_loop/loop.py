@@ -16,6 +16,7 @@ import sys
 import threading
 import warnings
 import weakref
+from asyncio import tasks
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -41,7 +42,6 @@ from .signals import Signals
 
 _debug.install_helpers()
 
-_Task = asyncio.Task
 # Since 3.14 a task factory gets every keyword that was given, the name too, as it was given.
 _FACTORY_GETS_ALL = sys.version_info >= (3, 14)
 
@@ -245,9 +245,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         if context is _NOT_GIVEN:
             context = None
         if options:
-            task = _Task(coro, loop=self, name=name, context=context, **options)
+            task = tasks.Task(coro, loop=self, name=name, context=context, **options)
         else:
-            task = _Task(coro, loop=self, name=name, context=context)
+            task = tasks.Task(coro, loop=self, name=name, context=context)
         if task._source_traceback:
             del task._source_traceback[-1]
         return task
