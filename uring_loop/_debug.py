@@ -23,7 +23,7 @@ def extract_stack() -> Any:
 
 def handle_repr(handle: Any) -> str:
     """`<Handle f() created at file:line>`, as asyncio writes it."""
-    parts = [type(handle).__name__]
+    parts = [handle.__class__.__name__]
     if handle._cancelled:
         parts.append("cancelled")
     if isinstance(handle, asyncio.TimerHandle):
@@ -118,6 +118,7 @@ def install_helpers() -> None:
     """Give the core what it needs from Python. Called once, when the loop is imported."""
     _core.set_helpers(
         handle_class=asyncio.Handle,
+        threadsafe_handle_class=_stdlib.ThreadSafeHandle,
         timer_handle_class=asyncio.TimerHandle,
         future_class=asyncio.Future,
         buffered_protocol=asyncio.BufferedProtocol,

@@ -36,6 +36,7 @@ __all__ = [
     "SSLProtocol",
     "SubprocessTransport",
     "SSLProtocolState",
+    "ThreadSafeHandle",
     "TransportSocket",
     "check_ssl_socket",
     "closes_given_socket",
@@ -69,6 +70,8 @@ LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
 SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 
+# Since 3.14 what call_soon_threadsafe() returns is a class of its own.
+ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
 FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
 SubprocessTransport = base_subprocess.BaseSubprocessTransport

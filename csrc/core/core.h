@@ -54,6 +54,8 @@ struct Handle {
 	bool running;         /* its callback is on the C stack */
 	bool reusable;        /* has room for HANDLE_INLINE_ARGS: may go to the free list */
 	bool in_repr;         /* cancel() asks for the repr it leaves behind */
+	bool threadsafe;      /* other threads that cancel it wait while it runs */
+	bool guarded;         /* such a one, and it runs */
 	PyObject *scratch;    /* vectorcall may use args[-1] */
 	PyObject *args[];     /* owned */
 };
@@ -66,6 +68,9 @@ extern PyTypeObject *HandleType, *TimerHandleType;
  */
 Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *context);
+/* For call_soon_threadsafe(): other threads that cancel it wait while it runs, from 3.14 on. */
+Handle *threadsafe_handle_new(Loop *loop, PyObject *callback, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *context);
 Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *context);
 /*
@@ -178,6 +183,7 @@ struct Loop {
 	PyObject *transports;         /* owned: descriptor -> weak reference; Python's to fill */
 	PyObject *operations;         /* owned dict: token -> (callback, keep) */
 	PyObject *current_handle;     /* owned; debug mode: what runs now */
+	struct handle_waiter *waiters; /* threads that wait for a callback; on their stacks */
 	uint64_t turn;
 	uint64_t timer_sequence;
 	uint32_t sends;               /* started since the last wait */
@@ -275,6 +281,7 @@ void addresses_release(Loop *loop);
  */
 struct helpers {
 	PyObject *handle_class;        /* asyncio.Handle */
+	PyObject *threadsafe_handle_class; /* of call_soon_threadsafe(); before 3.14 the same */
 	PyObject *timer_handle_class;  /* asyncio.TimerHandle */
 	PyObject *future_class;        /* asyncio.Future */
 	PyObject *buffered_protocol;   /* asyncio.BufferedProtocol */

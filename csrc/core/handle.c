@@ -70,6 +70,8 @@ static Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback,
 	handle->cancelled = false;
 	handle->running = false;
 	handle->in_repr = false;
+	handle->threadsafe = false;
+	handle->guarded = false;
 	for (i = 0; i < nargs; i++)
 		handle->args[i] = Py_NewRef(args[i]);
 	PyObject_GC_Track(handle);
@@ -80,6 +82,16 @@ Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssi
                    PyObject *context)
 {
 	return handle_make(HandleType, loop, callback, args, nargs, context);
+}
+
+Handle *threadsafe_handle_new(Loop *loop, PyObject *callback, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *context)
+{
+	Handle *handle = handle_make(HandleType, loop, callback, args, nargs, context);
+
+	if (likely(handle != NULL))
+		handle->threadsafe = helpers.threadsafe_handle_class != helpers.handle_class;
+	return handle;
 }
 
 Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
@@ -188,13 +200,103 @@ static int handle_call_timed(Loop *loop, Handle *handle)
 	return status;
 }
 
-int handle_run(Loop *loop, Handle *handle)
+/* ---- threads that wait for the end of a callback --------------------------------- */
+
+/*
+ * Since 3.14 cancel() and cancelled() of what call_soon_threadsafe() returned
+ * wait, in another thread, for the callback that runs: afterwards it runs no
+ * more.  A lock in each handle would make all of them larger and the calls
+ * dearer; so who waits brings one, on its own stack, in the loop's list.
+ */
+struct handle_waiter {
+	struct handle_waiter *next;
+	const Handle *handle;        /* borrowed: the waiting thread holds it */
+	PyThread_type_lock lock;     /* owned; taken until the callback has returned */
+};
+
+static void handle_wake_waiters(Loop *loop, const Handle *handle)
 {
-	if (unlikely(handle->cancelled))
+	struct handle_waiter **link = &loop->waiters;
+
+	while (*link != NULL) {
+		struct handle_waiter *waiter = *link;
+
+		if (waiter->handle != handle) {
+			link = &waiter->next;
+			continue;
+		}
+		*link = waiter->next;
+		waiter->handle = NULL;
+		PyThread_release_lock(waiter->lock);
+	}
+}
+
+static void handle_leave_waiters(Loop *loop, const struct handle_waiter *waiter)
+{
+	struct handle_waiter **link = &loop->waiters;
+
+	while (*link != waiter)
+		link = &(*link)->next;
+	*link = waiter->next;
+}
+
+/* 0, or -1 with the exception of a signal's handler. The caller holds a reference. */
+static int handle_wait(Handle *handle)
+{
+	struct handle_waiter waiter = {NULL, handle, NULL};
+	Loop *loop = handle->loop;
+	int status = 0;
+
+	if (likely(!handle->guarded || loop->thread == PyThread_get_thread_ident()))
 		return 0;
+	waiter.lock = PyThread_allocate_lock();
+	if (waiter.lock == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	PyThread_acquire_lock(waiter.lock, WAIT_LOCK);
+	waiter.next = loop->waiters;
+	loop->waiters = &waiter;
+	Py_INCREF(loop);
+	/* The GIL orders this: the loop's thread takes the waiter off the list and lets it go. */
+	while (status == 0 && waiter.handle != NULL) {
+		Py_BEGIN_ALLOW_THREADS
+		(void)PyThread_acquire_lock_timed(waiter.lock, -1, 1);
+		Py_END_ALLOW_THREADS
+		if (waiter.handle != NULL)
+			status = PyErr_CheckSignals();
+	}
+	if (waiter.handle != NULL)
+		handle_leave_waiters(loop, &waiter);
+	/* It is taken, unless a signal came at the very end. */
+	(void)PyThread_acquire_lock(waiter.lock, NOWAIT_LOCK);
+	PyThread_release_lock(waiter.lock);
+	PyThread_free_lock(waiter.lock);
+	Py_DECREF(loop);
+	return status;
+}
+
+static int handle_run_in_turn(Loop *loop, Handle *handle)
+{
 	if (unlikely(loop->debug))
 		return handle_call_timed(loop, handle);
 	return handle_call(loop, handle);
+}
+
+int handle_run(Loop *loop, Handle *handle)
+{
+	int status;
+
+	if (unlikely(handle->cancelled))
+		return 0;
+	if (likely(!handle->threadsafe))
+		return handle_run_in_turn(loop, handle);
+	handle->guarded = true;
+	status = handle_run_in_turn(loop, handle);
+	handle->guarded = false;
+	if (unlikely(loop->waiters != NULL))
+		handle_wake_waiters(loop, handle);
+	return status;
 }
 
 /* ---- the Python objects -------------------------------------------------- */
@@ -261,15 +363,26 @@ PyDoc_STRVAR(handle_cancel_doc,
 
 static PyObject *handle_cancel_method(Handle *self, PyObject *Py_UNUSED(ignored))
 {
+	int status;
+
 	Py_INCREF(self);
-	handle_cancel(self);
+	status = handle_wait(self);
+	if (likely(status == 0))
+		handle_cancel(self);
 	Py_DECREF(self);
+	if (unlikely(status < 0))
+		return NULL;
 	Py_RETURN_NONE;
 }
 
 static PyObject *handle_cancelled(Handle *self, PyObject *Py_UNUSED(ignored))
 {
-	return PyBool_FromLong(self->cancelled);
+	PyObject *result;
+
+	Py_INCREF(self);
+	result = handle_wait(self) < 0 ? NULL : PyBool_FromLong(self->cancelled);
+	Py_DECREF(self);
+	return result;
 }
 
 static PyObject *handle_get_context(Handle *self, PyObject *Py_UNUSED(ignored))
@@ -297,6 +410,8 @@ static PyObject *timer_handle_when(Handle *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *handle_get_class(Handle *self, void *Py_UNUSED(closure))
 {
+	if (self->threadsafe)
+		return Py_NewRef(helpers.threadsafe_handle_class);
 	return Py_NewRef(self->is_timer ? helpers.timer_handle_class : helpers.handle_class);
 }
 

@@ -95,10 +95,9 @@ static int call_parse(struct call *call, const char *method, const char *leading
 	return 0;
 }
 
-static Handle *loop_queue(Loop *self, const struct call *call)
+/* Takes the reference; gives it back with the handle queued, or NULL. */
+static Handle *loop_queue_handle(Loop *self, Handle *handle)
 {
-	Handle *handle = handle_new(self, call->callback, call->args, call->nargs, call->context);
-
 	if (unlikely(handle == NULL))
 		return NULL;
 	Py_INCREF(handle);
@@ -107,6 +106,12 @@ static Handle *loop_queue(Loop *self, const struct call *call)
 		return NULL;
 	}
 	return handle;
+}
+
+static Handle *loop_queue(Loop *self, const struct call *call)
+{
+	return loop_queue_handle(self, handle_new(self, call->callback, call->args, call->nargs,
+	                                          call->context));
 }
 
 int loop_call_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
@@ -163,7 +168,8 @@ static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py
 	if (unlikely(self->debug) &&
 	    loop_check_debug(self, call.callback, "call_soon_threadsafe", true) < 0)
 		return NULL;
-	handle = loop_queue(self, &call);
+	handle = loop_queue_handle(self, threadsafe_handle_new(self, call.callback, call.args,
+	                                                       call.nargs, call.context));
 	/* The loop's own thread is awake, by the fact that it is here. */
 	if (likely(handle != NULL) && self->running &&
 	    self->thread != PyThread_get_thread_ident())
