@@ -216,8 +216,7 @@ async def _send(
             # Else that was the end, most likely, and the next call says so.
         return total
     finally:
-        if total > 0:
-            _set_position(file, offset + total)
+        _set_position(file, offset + total)
 
 
 def _set_position(file: Any, position: int) -> None:
@@ -235,7 +234,7 @@ async def _read(loop: EventLoop, file: Any, size: int) -> memoryview:
 async def _fall_back_on_sendall(
     loop: EventLoop, sock: socket.socket, file: Any, offset: int, count: int | None
 ) -> int:
-    if offset:
+    if hasattr(file, "seek"):
         file.seek(offset)
 
     async def send(data: memoryview) -> None:
@@ -247,7 +246,7 @@ async def _fall_back_on_sendall(
 async def _fall_back_on_write(
     loop: EventLoop, transport: Any, file: Any, offset: int, count: int | None
 ) -> int:
-    if offset:
+    if hasattr(file, "seek"):
         file.seek(offset)
     protocol = _FallbackProtocol(loop, transport)
 

@@ -49,6 +49,10 @@ MOCK_SOCKET = (
     "runs a transport or a server on a mock socket, which has no descriptor, through the private"
     " _add_reader, _start_serving or _make_ssl_transport of the selector loop"
 )
+PRIVATE_SOCKET = (
+    "puts a wrapper in place of the private _sock of the selector transport when its private"
+    " _read_ready_cb says that it is closed"
+)
 SERVER_ATTACH = (
     "counts clients by calling the private Server._attach() and _detach() as they were in 3.12;"
     " since 3.13 the same tests use real connections, and those run"
@@ -123,7 +127,20 @@ EXCLUDED = {
     "test_sock_lowlevel": {
         OTHER_SELECTOR: ["PollEventLoopTests.*", "SelectEventLoopTests.*"],
     },
+    "test_ssl": {
+        PRIVATE_SOCKET: [
+            "TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket@3.14"
+        ],
+    },
+    "test_sslproto": {
+        MOCK_SOCKET: ["SslProtoHandshakeTests.test_connection_lost_when_busy@3.14"],
+    },
     "test_subprocess": {
+        WATCHER_CLASSES: [
+            "SubprocessPidfdWatcherTests.test_watcher_implementation@3.14",
+            "SubprocessThreadedWatcherTests.test_pid_not_reaped_before_exit_published@3.14",
+            "SubprocessThreadedWatcherTests.test_watcher_implementation@3.14",
+        ],
         WATCHER_INACTIVE: [
             "GenericWatcherTests.test_create_subprocess_fails_with_inactive_watcher@-3.14",
         ],
@@ -165,6 +182,7 @@ EXCLUDED = {
             "BaseChildWatcherTests.*@-3.14",
             "FastChildWatcherTests.*@-3.14",
             "SafeChildWatcherTests.*@-3.14",
+            "PidfdChildWatcherTests.*@3.15",
         ],
     },
 }
