@@ -175,8 +175,19 @@ def test_tls_time_limit_not_positive_raises(loop, certificates, option, timeout)
         other.close()
 
 
+def ssl_asks_for_a_name():
+    try:
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="")
+    except ValueError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("checked", [True, False])
 def test_tls_server_hostname_empty_asks_for_no_check_of_the_name(loop, certificates, checked):
+    if checked and ssl_asks_for_a_name():
+        pytest.skip("ssl of this Python does not check a name without one")
+
     async def main():
         context = certificates.client()
         context.check_hostname = checked
