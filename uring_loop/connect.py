@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import os
 import socket
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     Connected = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
 _CLOSES_GIVEN_SOCKET = closes_given_socket()
+_FACTORY_APART = sys.version_info >= (3, 15)
 
 
 async def create_connection(
@@ -199,6 +201,10 @@ def check_timeouts(
         raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
 
 
+def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return function(*arguments, **options)
+
+
 async def _open_transport(
     loop: EventLoop,
     sock: socket.socket,
@@ -222,11 +228,14 @@ async def _open_transport(
         readiness.check_descriptor_free(loop, sock.fileno(), sock)
         # Not earlier: what another transport uses is not for us to close.
         to_close = ours or _CLOSES_GIVEN_SOCKET
+        # Since 3.15 the factory is not part of the connection's context.
+        make = contextvars.copy_context().run if _FACTORY_APART else _call
         protocol = protocol_factory()
         waiter = loop.create_future()
         transport: asyncio.Transport
         if ssl:
-            transport = tls.make_transport(
+            transport = make(
+                tls.make_transport,
                 loop,
                 sock,
                 protocol,
@@ -238,7 +247,7 @@ async def _open_transport(
                 ssl_shutdown_timeout=ssl_shutdown_timeout,
             )
         else:
-            transport = StreamTransport(loop, sock, protocol, waiter)
+            transport = make(StreamTransport, loop, sock, protocol, waiter)
             readiness.note_transport(loop, sock.fileno(), transport)
     except BaseException:
         if to_close:

@@ -52,6 +52,9 @@ _SKIPS_UNAVAILABLE = sys.version_info >= (3, 13)
 # Since 3.13 asyncio removes the file of a UNIX socket when its server is closed.
 _CLEANS_UP_SOCKET = sys.version_info >= (3, 13)
 
+# Since 3.15 connections have the context of who made their server, not of who started it.
+_KEEPS_CONTEXT = sys.version_info >= (3, 15)
+
 
 class Server(asyncio.Server):
     """A server of an EventLoop.  Source: asyncio, Server objects."""
@@ -74,6 +77,7 @@ class Server(asyncio.Server):
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
         self._ssl_context = ssl_context
+        self._context = contextvars.copy_context() if _KEEPS_CONTEXT else None
         self._backlog = backlog
         self._ssl_handshake_timeout = ssl_handshake_timeout
         self._ssl_shutdown_timeout = ssl_shutdown_timeout
@@ -238,7 +242,8 @@ class _Acceptor:
         self._server = server
         self._loop = server._loop
         self._sock = sock
-        self._context = contextvars.copy_context()
+        context = server._context
+        self._context = contextvars.copy_context() if context is None else context
         self._open = self._open_tls if server._ssl_context else self._open_plain
         self._listener = Listener(self._loop, sock.fileno(), self._accepted, server._shared)
 

@@ -216,6 +216,9 @@ extern PyMethodDef schedule_methods[];
 int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
 /* Queue callback(*args) in the current context; 0 or -1. */
 int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
+/* The same in `context`, which is borrowed; NULL: a copy of the current one. */
+int loop_call_soon_in(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *context);
 
 /* ---- operations.c: one-shot operations that Python started ---------------- */
 

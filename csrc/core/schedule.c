@@ -116,7 +116,13 @@ static Handle *loop_queue(Loop *self, const struct call *call)
 
 int loop_call_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
 {
-	struct call call = {callback, args, nargs, NULL};
+	return loop_call_soon_in(self, callback, args, nargs, NULL);
+}
+
+int loop_call_soon_in(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *context)
+{
+	struct call call = {callback, args, nargs, context};
 	Handle *handle;
 
 	if (loop_check_closed(self) < 0)

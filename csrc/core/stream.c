@@ -86,6 +86,7 @@ static const struct transport_kind stream_kind = {
 	.pause = stream_pause,
 	.closing = stream_closing,
 	.catch_up = stream_catch_up,
+	.has_context = true,
 	.backlog = stream_backlog,
 	.maybe_pause_protocol = stream_maybe_pause_protocol,
 	.drop_queue = stream_drop_queue,

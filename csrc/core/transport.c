@@ -133,12 +133,14 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
 int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
                         PyObject *argument)
 {
-	PyObject *method = PyObject_GetAttr(object, name);
+	PyObject *method = PyObject_GetAttr(object, name), *context = NULL;
 	int status;
 
 	if (method == NULL)
 		return -1;
-	status = loop_call_soon(self->loop, method, &argument, argument != NULL);
+	if (self->kind->has_context && Py_Version >= 0x030F0000)
+		context = self->context;
+	status = loop_call_soon_in(self->loop, method, &argument, argument != NULL, context);
 	Py_DECREF(method);
 	return status;
 }

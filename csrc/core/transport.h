@@ -44,6 +44,11 @@ struct transport_kind {
 	int (*maybe_pause_protocol)(struct transport *self);
 	/* Drop what is queued, but for what a send in flight names. */
 	void (*drop_queue)(struct transport *self);
+	/*
+	 * Since 3.15 all of a connection runs in one context, from connection_made() to
+	 * connection_lost(); before, these two run in copies of whoever's asked for them.
+	 */
+	bool has_context;
 	/* connection_lost() was called. */
 	void (*lost)(struct transport *self);
 	/* In JOINING: transport_end(), if it is time to. */

@@ -5,6 +5,7 @@ import contextvars
 import os
 import signal
 import socket
+import sys
 
 import pytest
 from harness import Peer, Recorder, iterations, run
@@ -239,3 +240,77 @@ def test_future_done_callback_runs_in_the_context_of_add(loop):
         return seen
 
     assert run(loop, main()) == ["given"]
+
+
+class Trail(Recorder):
+    """Leaves its own mark in the context at each call, after noting what it finds there."""
+
+    def __init__(self):
+        self.trail = []
+        self._mark("F")
+        super().__init__()
+
+    def _mark(self, letter):
+        self.trail.append(letter + variable.get())
+        variable.set(variable.get() + letter)
+
+    def connection_made(self, transport):
+        self._mark("M")
+        super().connection_made(transport)
+
+    def data_received(self, data):
+        self._mark("D")
+        super().data_received(data)
+
+    def connection_lost(self, exc):
+        self._mark("L")
+        super().connection_lost(exc)
+
+
+# Since 3.15 all of a connection runs in one context; the factory's is not a client's.
+ONE_CONTEXT = sys.version_info >= (3, 15)
+
+
+def test_connection_of_a_client_runs_in_the_contexts_that_asyncio_gives_it(loop):
+    async def main():
+        one, other = socket.socketpair()
+        with other:
+            variable.set("a")
+            transport, protocol = await loop.create_connection(Trail, sock=one)
+            assert variable.get() == "aF"
+            variable.set("b")
+            other.send(b"1")
+            await protocol.until_size(1)
+            transport.close()
+            await protocol.until_lost()
+        return protocol.trail
+
+    expected = ["Fa", "Ma", "DaM", "LaMD"] if ONE_CONTEXT else ["Fa", "MaF", "DaF", "Lb"]
+    assert run(loop, main()) == expected
+
+
+def test_connection_of_a_server_runs_in_the_contexts_that_asyncio_gives_it(loop):
+    protocols = []
+
+    def factory():
+        protocols.append(Trail())
+        return protocols[-1]
+
+    async def main():
+        variable.set("a")
+        server = await loop.create_server(factory, "127.0.0.1", 0, start_serving=False)
+        variable.set("b")
+        await server.start_serving()
+        variable.set("c")
+        client, _ = await loop.create_connection(Recorder, *server.sockets[0].getsockname())
+        client.write(b"1")
+        while not protocols:
+            await asyncio.sleep(0)
+        await protocols[0].until_size(1)
+        client.close()
+        await protocols[0].until_lost()
+        server.close()
+        return protocols[0].trail
+
+    expected = ["Fa", "MaF", "DaFM", "LaFMD"] if ONE_CONTEXT else ["Fb", "MbF", "DbF", "LbFD"]
+    assert run(loop, main()) == expected
