@@ -593,8 +593,8 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 	if (empty)
 		Py_RETURN_NONE;
 	/* Nobody looks at what is dropped anyway. */
-	if (unlikely(self->state >= STREAM_LOST)) {
-		if (stream_count_loss(self) < 0)
+	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
+		if (transport_count_loss(&self->base) < 0)
 			return NULL;
 		Py_RETURN_NONE;
 	}
