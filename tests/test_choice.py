@@ -349,6 +349,24 @@ def test_policy_and_install_make_our_loops():
     assert child(text) == ("True", "")
 
 
+@pytest.mark.skipif(
+    not (3, 14) <= sys.version_info < (3, 16), reason="asyncio of this Python deprecates no policy"
+)
+def test_only_install_warns_of_policies_and_names_its_caller():
+    text = """
+        import warnings
+        warnings.simplefilter("error")
+        import uring_loop
+        uring_loop.EventLoopPolicy().new_event_loop().close()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            uring_loop.install()
+        (entry,) = caught
+        print(entry.category.__name__, entry.filename)
+    """
+    assert child(text) == ("DeprecationWarning <string>", "")
+
+
 def test_package_imports_nothing_of_asyncio_by_itself():
     text = "import sys, uring_loop; print('asyncio' in sys.modules)"
     assert child(text) == ("False", "")

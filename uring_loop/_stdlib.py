@@ -58,6 +58,7 @@ __all__ = [
     "run_until_complete_done",
     "sendfile_read_size",
     "set_result_unless_cancelled",
+    "set_event_loop_policy",
     "set_reuse_port",
     "set_running_loop",
     "staggered_race",
@@ -217,3 +218,11 @@ def policy_base() -> type:
     if sys.version_info >= (3, 14):
         return events._BaseDefaultEventLoopPolicy
     return events.BaseDefaultEventLoopPolicy
+
+
+def set_event_loop_policy(policy: Any) -> None:
+    """Without the public name's warning, which is for our caller to give."""
+    if hasattr(events, "_set_event_loop_policy"):
+        events._set_event_loop_policy(policy)
+    else:
+        events.set_event_loop_policy(policy)

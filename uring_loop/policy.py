@@ -7,6 +7,8 @@ asyncio.Runner(loop_factory=uring_loop.new_event_loop).
 from __future__ import annotations
 
 import asyncio
+import sys
+import warnings
 
 from . import _stdlib, new_event_loop
 
@@ -20,4 +22,12 @@ class EventLoopPolicy(_stdlib.policy_base()):  # type: ignore[misc]
 
 def install() -> None:
     """Make asyncio.run() and asyncio.new_event_loop() use our event loop."""
-    asyncio.set_event_loop_policy(EventLoopPolicy())
+    if sys.version_info >= (3, 14):
+        # asyncio's own warning would name this file, where nobody can do anything about it.
+        warnings.warn(
+            "event loop policies are deprecated and gone in Python 3.16;"
+            " use uring_loop.run() or loop_factory=uring_loop.new_event_loop",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    _stdlib.set_event_loop_policy(EventLoopPolicy())
