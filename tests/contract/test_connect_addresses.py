@@ -21,6 +21,8 @@ from harness import (
     serving,
 )
 
+from uring_loop._stdlib import closes_given_socket
+
 
 async def ended(transport, protocol):
     transport.abort()
@@ -202,6 +204,36 @@ def test_create_connection_factory_raising_closes_the_socket(loop, loop_kind):
             peer = Peer(listener.accept()[0])
         assert await peer.recv() == b""
         peer.close()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("method", ["create_connection", "connect_accepted_socket"])
+def test_factory_raising_closes_the_given_socket_where_asyncio_does(loop, method):
+    def factory():
+        raise LookupError
+
+    one, other = socket.socketpair()
+    with one, other:
+        with pytest.raises(LookupError):
+            run(loop, getattr(loop, method)(factory, sock=one))
+        assert (one.fileno() == -1) is closes_given_socket()
+
+
+def test_given_socket_of_another_transport_is_refused_and_stays_open(loop, loop_kind):
+    taken = closes_given_socket() or sys.version_info < (3, 12)
+    oracle_lacks(loop_kind, taken, "two transports may share a socket, or one closes the other's")
+
+    async def main():
+        one, other = socket.socketpair()
+        with other:
+            transport, protocol = await loop.create_connection(Recorder, sock=one)
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await loop.create_connection(Recorder, sock=one)
+            other.sendall(b"still there")
+            await protocol.until_size(11)
+            transport.close()
+            await protocol.until_lost()
 
     run(loop, main())
 

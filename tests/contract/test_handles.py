@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import sys
+import threading
 import weakref
 
 import pytest
@@ -250,3 +251,47 @@ def test_handle_of_a_closed_loop_can_be_cancelled(make_loop):
     timer.cancel()
     assert handle.cancelled()
     assert timer.cancelled()
+
+
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="asyncio of this Python does not wait in another thread"
+)
+def test_threadsafe_handle_asked_by_another_thread_while_it_runs_waits_for_its_end(loop, method):
+    began, asking = threading.Event(), threading.Event()
+    order = []
+
+    def callback():
+        began.set()
+        asking.wait()
+        # The other thread is on its way into the handle, or in it already.
+        for _ in range(1000):
+            order.append("running")
+        handle.cancelled()
+        order.append("ended")
+
+    def ask():
+        began.wait()
+        asking.set()
+        order.append(getattr(handle, method)())
+        loop.call_soon_threadsafe(loop.stop)
+
+    handle = loop.call_soon_threadsafe(callback)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert order[-2:] == ["ended", None if method == "cancel" else False]
+
+
+def test_threadsafe_handle_that_cancels_itself_runs_to_its_end(loop):
+    order = []
+
+    def callback():
+        handle.cancel()
+        order.append(handle.cancelled())
+        loop.stop()
+
+    handle = loop.call_soon_threadsafe(callback)
+    loop.run_forever()
+    assert order == [True]
