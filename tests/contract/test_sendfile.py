@@ -99,8 +99,10 @@ def test_any_part_arrives_and_position_is_behind_it(loop, file, send, offset, co
     result, received = run(loop, send(file, offset, count, small=small))
     assert received == expected
     assert result == len(expected)
-    # Nothing sent, nothing moved.
-    assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == (offset + result if result else 7)
+    position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    # Until some 3.14 asyncio moved nothing when nothing was sent.
+    still = type(loop).__module__.startswith("asyncio") and not result
+    assert position == offset + result or (still and position == 7)
 
 
 @BOTH
