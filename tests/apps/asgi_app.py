@@ -89,12 +89,17 @@ async def websocket(receive, send):
             await send({"type": "websocket.send", "bytes": message["bytes"]})
 
 
+def tell(line):
+    """In one write: print() makes several, and workers share the pipe."""
+    os.write(1, f"{line}\n".encode())
+
+
 async def lifespan(receive, send):
     await receive()
-    print("lifespan: started on", loop_kind(), flush=True)
+    tell(f"lifespan: started on {loop_kind()}")
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    print("lifespan: ended", flush=True)
+    tell("lifespan: ended")
     await send({"type": "lifespan.shutdown.complete"})
 
 
