@@ -15,8 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import _debug
-
 if TYPE_CHECKING:
     from .loop import EventLoop
 
@@ -128,79 +126,3 @@ async def poll(loop: EventLoop, descriptor: int, events: int) -> int:
         # again and again must not keep the loop from its turns.
         await asyncio.sleep(0)
     return ready
-
-
-class Watch:
-    """Calls back each time a descriptor shows one of `events`, until cancelled.
-
-    For a descriptor of the loop's own: one poll operation, queued again after
-    each callback. The callback runs as those of add_reader() do: in the context
-    that was current when the watch was made, and what it raises goes to the
-    loop's exception handler.
-
-    ready: in the callback, the POLL* bits that hold, or -errno: the descriptor
-        cannot be polled, and no further call follows.
-    """
-
-    __slots__ = ("_descriptor", "_events", "_handle", "_loop", "_token", "ready")
-
-    def __init__(
-        self, loop: EventLoop, descriptor: int, events: int, callback: Callable[[], object]
-    ) -> None:
-        self._loop = loop
-        self._descriptor = descriptor
-        self._events = events
-        self._handle: asyncio.Handle | None = asyncio.Handle(callback, (), loop)
-        self._token = 0
-        self.ready = 0
-        loop._check_closed()
-        self._queue()
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether the driver may still look at the descriptor."""
-        return self._token != 0
-
-    def cancel(self) -> None:
-        """Never call back again."""
-        self._handle = None
-        if self._token and self._loop._cancel(self._token) == 0:
-            self._token = 0
-
-    def _queue(self) -> None:
-        driver = self._loop._driver
-        result = driver.lib.ul_poll(driver.handle, self._descriptor, self._events, driver.token)
-        if result == _STARTED:
-            self._token = driver.token[0]
-            self._loop._expect(self._token, self._poll_completed)
-        else:
-            # Known at once.  The callback has its place in the next turn all the same.
-            self._loop.call_soon(self._poll_completed, result, 0)
-
-    def _poll_completed(self, result: int, flags: int) -> None:
-        self._token = 0
-        handle = self._handle
-        if handle is None or self._loop.is_closed():
-            return
-        if result == -errno.ECANCELED:
-            # Not by us: the thread that drove the ring has gone.
-            self._queue()
-            return
-        self.ready = result
-        try:
-            self._run(handle)
-        finally:
-            # A KeyboardInterrupt out of the callback does not end the watch.
-            if result >= 0 and self._handle is not None and not self._loop.is_closed():
-                self._queue()
-
-    def _run(self, handle: asyncio.Handle) -> None:
-        loop = self._loop
-        if not loop.get_debug():
-            handle._run()
-            return
-        start = loop.time()
-        handle._run()
-        seconds = loop.time() - start
-        if seconds >= loop.slow_callback_duration:
-            _debug.callback_slow(loop, handle, seconds)

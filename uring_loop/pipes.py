@@ -19,9 +19,10 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _debug, _stdlib, receive_buffer
+from . import _debug, _stdlib
+from ._core import Watch
 from ._stdlib import logger
-from .operations import Watch, os_error
+from .operations import os_error
 from .transports import until_made
 
 if TYPE_CHECKING:
@@ -188,7 +189,6 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
         super().__init__(extra)
         self._loop = loop
         self._paused = False
-        self._buffer = receive_buffer.of_loop(loop)
         self._reading: Watch | None = None
         self._open(pipe, protocol, waiter)
 
@@ -234,20 +234,20 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
         self._reading = None
 
     def _read_ready(self) -> None:
-        assert self._reading is not None
-        if self._reading.ready < 0:
-            self._read_failed(os_error(self._reading.ready))
+        reading = self._reading
+        assert reading is not None
+        if reading.ready < 0:
+            self._read_failed(os_error(reading.ready))
             return
         try:
-            # os.read() would map and unmap memory of this size each time.
-            size = os.readv(self._fileno, (self._buffer,))
-        except (BlockingIOError, InterruptedError):
-            return
+            data = reading.read()
         except OSError as exc:
             self._read_failed(exc)
             return
-        if size:
-            self._protocol.data_received(bytes(self._buffer[:size]))
+        if data:
+            self._protocol.data_received(data)
+            return
+        if data is None:
             return
         if self._loop.get_debug():
             logger.info("%r was closed by peer", self)

@@ -21,8 +21,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import operations
+from ._core import Watch
 from ._stdlib import iscoroutine, iscoroutinefunction, logger
+from .operations import os_error
 
 if TYPE_CHECKING:
     from .loop import EventLoop
@@ -43,7 +44,7 @@ class Signals:
         self._handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...], Any]] = {}
         # The ends of the pipe, or -1.
         self._reader = self._writer = -1
-        self._watching: operations.Watch | None = None
+        self._watching: Watch | None = None
         self._process = 0
         self._entered = False
 
@@ -146,7 +147,7 @@ class Signals:
             self._close_pipe()
             reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                self._watching = operations.Watch(self._loop, reader, select.POLLIN, self._readable)
+                self._watching = Watch(self._loop, reader, select.POLLIN, self._readable)
             except BaseException:
                 os.close(reader)
                 os.close(writer)
@@ -181,7 +182,7 @@ class Signals:
     def _readable(self) -> None:
         assert self._watching is not None
         if self._watching.ready < 0:
-            raise operations.os_error(self._watching.ready)
+            raise os_error(self._watching.ready)
         try:
             numbers = os.read(self._reader, _READ_SIZE)
         except (BlockingIOError, InterruptedError):

@@ -28,8 +28,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _stdlib
+from ._core import Watch
 from ._stdlib import logger
-from .operations import Watch
 
 if TYPE_CHECKING:
     import asyncio

@@ -241,7 +241,15 @@ int watcher_ready(Loop *loop, const struct ul_completion *completion);
 int watchers_traverse(Loop *loop, visitproc visit, void *arg);
 void watchers_clear(Loop *loop);
 
+/* ---- polls.c: watches of the loop's own descriptors ---------------------- */
+
+int polls_init_types(PyObject *module);
+
 /* ---- sockets.c: waiting for plain sockets -------------------------------- */
+
+/* What is read and passed on at once is read into this much memory of the loop's. */
+#define LOOP_RECEIVED_BYTES (256 * 1024)
+char *loop_received(Loop *loop);              /* borrowed; NULL with an exception */
 
 extern PyMethodDef socket_methods[];
 int sockets_init_types(PyObject *module);

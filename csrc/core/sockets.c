@@ -20,7 +20,7 @@
 PyTypeObject *SocketWaitType;
 
 /* Larger receives go through the socket object: copying would cost more than it saves. */
-#define RECV_MAX (256 * 1024)
+#define RECV_MAX LOOP_RECEIVED_BYTES
 /* Up to here bytes objects are received into directly. */
 #define RECV_IN_PLACE 2048
 /* From here on sending is worth letting other threads run. */
@@ -73,11 +73,20 @@ static bool socket_is_plain(const Loop *loop, PyObject *sock)
 	return likely((PyObject *)Py_TYPE(sock) == helpers.socket_class && !loop->debug);
 }
 
+char *loop_received(Loop *loop)
+{
+	if (unlikely(loop->received == NULL))
+		loop->received = PyMem_Malloc(LOOP_RECEIVED_BYTES);
+	if (unlikely(loop->received == NULL))
+		PyErr_NoMemory();
+	return loop->received;
+}
+
 /* Up to `size` bytes; Py_None when it would block. */
 static PyObject *receive(Loop *loop, int fd, Py_ssize_t size)
 {
 	PyObject *data = NULL;
-	char *buffer = loop->received;
+	char *buffer;
 	ssize_t count;
 
 	if (size <= RECV_IN_PLACE) {
@@ -85,10 +94,8 @@ static PyObject *receive(Loop *loop, int fd, Py_ssize_t size)
 		if (data == NULL)
 			return NULL;
 		buffer = PyBytes_AS_STRING(data);
-	} else if (buffer == NULL) {
-		buffer = loop->received = PyMem_Malloc(RECV_MAX);
-		if (buffer == NULL)
-			return PyErr_NoMemory();
+	} else if ((buffer = loop_received(loop)) == NULL) {
+		return NULL;
 	}
 	do {
 		count = recv(fd, buffer, (size_t)size, MSG_DONTWAIT);

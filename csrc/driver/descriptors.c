@@ -95,9 +95,20 @@ static uint32_t level_mask(const struct descriptor *descriptor)
 	return mask;
 }
 
+static bool wants_level(const struct descriptor *descriptor)
+{
+	const struct operation *operation;
+
+	for (operation = descriptor->pollers.first; operation != NULL;
+	     operation = operation->next)
+		if (operation->poll_level)
+			return true;
+	return descriptor->watch_events != 0;
+}
+
 int ul_descriptor_register(struct selector *selector, struct descriptor *descriptor)
 {
-	bool level = descriptor->watch_events != 0;
+	bool level = wants_level(descriptor);
 	uint32_t mask = level ? level_mask(descriptor) : EDGE_MASK | polled_events(descriptor);
 	uint32_t generation = ++selector->generation;
 	uint64_t data = (uint64_t)generation << 32 | (uint32_t)descriptor->fd;
@@ -140,7 +151,7 @@ void ul_descriptor_settle(struct selector *selector, struct descriptor *descript
 {
 	if (descriptor->registration != LEVEL)
 		return;
-	if (descriptor->watch_events != 0 && level_mask(descriptor) == descriptor->mask)
+	if (wants_level(descriptor) && level_mask(descriptor) == descriptor->mask)
 		return;
 	if (descriptor->watch_events == 0 && descriptor->readers.first == NULL &&
 	    descriptor->writers.first == NULL && descriptor->pollers.first == NULL) {

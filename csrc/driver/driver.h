@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 11
+#define UL_ABI 12
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -66,6 +66,12 @@ struct ul_completion {
 	const struct sockaddr *address; /* recv_from: the sender, inside the lent buffer */
 	uint32_t address_size;
 };
+
+/*
+ * In poll()'s `events`: a stream, with one completion in each turn in which one
+ * of them holds, until it is cancelled.
+ */
+#define UL_POLL_LEVEL (UINT32_C(1) << 31)
 
 /* Turns by how many completions they brought: 0, 1, 2-3, 4-7, ..., 4096 and more. */
 #define UL_BATCHES 14
@@ -198,7 +204,10 @@ struct ul_table {
 	int (*connect)(struct ul_driver *driver, void *owner, int fd,
 	               const struct sockaddr *address, uint32_t address_size,
 	               ul_token *token);
-	/* Readiness, once: `events` and the result are POLL* bits. */
+	/*
+	 * Readiness: `events` and the result are POLL* bits.  Once, or with
+	 * UL_POLL_LEVEL in each turn; such a stream is never done at once.
+	 */
 	int (*poll)(struct ul_driver *driver, void *owner, int fd, uint32_t events,
 	            ul_token *token);
 	/* Ends with -ETIME after `duration_ns`. */

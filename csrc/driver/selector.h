@@ -92,7 +92,10 @@ struct operation {
 			uint32_t flags;
 		} splice;
 		uint32_t address_size;  /* connect; the address is `copy` */
-		uint32_t poll_events;
+		struct {
+			uint32_t poll_events;
+			bool poll_level; /* UL_POLL_LEVEL */
+		};
 	};
 };
 
@@ -103,8 +106,8 @@ struct operation {
  *
  * EDGE is for descriptors that only verbs use: everything is asked for once,
  * and whether somebody waits never changes the registration.  LEVEL is for
- * descriptors with a watch, whose contract is level-triggered; the mask is
- * then exactly what is waited for.
+ * descriptors with a watch or a poll whose contract is level-triggered; the
+ * mask is then exactly what is waited for.
  */
 enum registration {
 	UNREGISTERED,

@@ -62,18 +62,22 @@ int ul_selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t eve
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
-	uint32_t ready = ul_poll_now(fd, events);
+	uint32_t ready;
 
 	*token = 0;
-	if (ready & POLLNVAL)
-		return -EBADF;
-	if (ready != 0)
-		return operation_done_at_once(selector, IORING_OP_POLL_ADD, (int)ready);
+	if ((events & UL_POLL_LEVEL) == 0) {
+		ready = ul_poll_now(fd, events);
+		if (ready & POLLNVAL)
+			return -EBADF;
+		if (ready != 0)
+			return operation_done_at_once(selector, IORING_OP_POLL_ADD, (int)ready);
+	}
 	operation = ul_operation_take(selector, VERB_POLL, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	/* POLL* and EPOLL* are the same bits on Linux. */
 	operation->poll_events = events & UINT32_C(0xffff);
+	operation->poll_level = (events & UL_POLL_LEVEL) != 0;
 	return ul_operation_start(selector, operation, fd, POLLERS, token);
 }
 

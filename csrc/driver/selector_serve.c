@@ -312,7 +312,10 @@ static void serve_pollers(struct selector *selector, struct descriptor *descript
 				.owner = operation->slot.owner,
 				.token = ul_slot_token(&operation->slot),
 				.result = (int32_t)(descriptor->ready & events),
+				.flags = operation->poll_level ? UL_MORE : 0,
 			};
+		}
+		if (descriptor->ready & events && !operation->poll_level) {
 			ul_operation_finish(selector, operation);
 			ul_slot_free(&selector->slots, &operation->slot);
 		}

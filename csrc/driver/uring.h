@@ -84,6 +84,8 @@ enum {
 	SLOT_ACCEPTING = 1 << 13,
 	/* send: its completion entry has been seen in the queue. */
 	SLOT_SENT = 1 << 14,
+	/* poll: it starts again when it was answered. */
+	SLOT_LEVEL = 1 << 15,
 };
 
 #define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE | SLOT_ACCEPTING)

@@ -55,6 +55,24 @@ static void operation_would_block(struct uring *uring, struct uring_slot *slot)
 }
 
 /*
+ * Once more behind what this turn's owners do: what still holds when the next
+ * turn submits it is reported again.
+ */
+static int level_reported(struct uring *uring, struct uring_slot *slot, int events,
+                          struct ul_completion *out)
+{
+	*out = (struct ul_completion){
+		.owner = slot->base.owner,
+		.token = ul_slot_token(&slot->base),
+		.result = events,
+		.flags = UL_MORE,
+	};
+	slot->retries = 0;
+	uring_push_again(uring, slot);
+	return 1;
+}
+
+/*
  * A one-shot operation has an answer.  A socket that does not block is polled
  * by the kernel; but once a request was passed to a worker thread (6.3+), or
  * with no memory to poll, EAGAIN comes back and means: once more.
@@ -64,6 +82,8 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 {
 	bool cancelling = slot->base.state == UL_CANCELLING;
 
+	if (unlikely(slot->base.flags & SLOT_LEVEL) && result >= 0 && !cancelling)
+		return level_reported(uring, slot, result, out);
 	if (likely(result >= 0))
 		return uring_finish(uring, slot, out, result, 0);
 	switch (result) {

@@ -98,7 +98,9 @@ static int uring_poll(struct ul_driver *driver, void *owner, int fd, uint32_t ev
 
 	if (unlikely(slot == NULL))
 		return start_failed(uring, token);
-	uring_poll_events(&slot->sqe, events);
+	if (events & UL_POLL_LEVEL)
+		slot->base.flags |= SLOT_LEVEL;
+	uring_poll_events(&slot->sqe, events & ~UL_POLL_LEVEL);
 	return started(uring, slot, token);
 }
 

@@ -389,6 +389,68 @@ static void poll_reports_readiness_once(struct bench *bench)
 	bench_close(bench);
 }
 
+static void level_poll_reports_in_each_turn_while_it_holds(struct bench *bench)
+{
+	struct record poller = { 0 };
+	int sockets[2];
+	int reported;
+
+	bench_open(bench);
+	make_pair(sockets);
+	CHECK_EQUAL(bench->table->poll(bench->driver, &poller, sockets[0],
+	                               POLLIN | UL_POLL_LEVEL, &poller.token),
+	            -EINPROGRESS);
+	bench_quiet(bench);
+	CHECK_EQUAL(poller.completions, 0);
+	CHECK_EQUAL(write(sockets[1], "x", 1), 1);
+	UNTIL(bench, poller.completions == 3);
+	CHECK_EQUAL(poller.result, POLLIN);
+	CHECK_EQUAL(poller.ends, 0);
+	drain_socket(sockets[0]);
+	bench_turn(bench, 0);
+	reported = poller.completions;
+	bench_quiet(bench);
+	CHECK_EQUAL(poller.completions, reported);
+	CHECK_EQUAL(write(sockets[1], "x", 1), 1);
+	UNTIL(bench, poller.completions > reported);
+	/* Also one that was answered, and whose next entry is only queued. */
+	bench_cancel(bench, &poller);
+	CHECK_EQUAL(poller.result, -ECANCELED);
+	CHECK_EQUAL(poller.ends, 1);
+	close_pair(sockets);
+	bench_close(bench);
+}
+
+static void polls_of_one_descriptor_report_each_its_own_events(struct bench *bench)
+{
+	struct record level = { 0 };
+	struct record room = { 0 };
+	struct record once = { 0 };
+	int sockets[2];
+
+	bench_open(bench);
+	make_pair(sockets);
+	CHECK_EQUAL(bench->table->poll(bench->driver, &level, sockets[0],
+	                               POLLIN | UL_POLL_LEVEL, &level.token),
+	            -EINPROGRESS);
+	started(&once, bench->table->poll(bench->driver, &once, sockets[0], POLLIN, &once.token));
+	CHECK_EQUAL(bench->table->poll(bench->driver, &room, sockets[0],
+	                               POLLOUT | UL_POLL_LEVEL, &room.token),
+	            -EINPROGRESS);
+	UNTIL(bench, room.completions == 2);
+	CHECK_EQUAL(level.completions + once.completions, 0);
+	bench_cancel(bench, &room);
+	bench_quiet(bench);
+	CHECK_EQUAL(write(sockets[1], "x", 1), 1);
+	UNTIL(bench, once.ends == 1 && level.completions == 2);
+	CHECK_EQUAL(once.completions, 1);
+	CHECK_EQUAL(room.ends, 1);
+	bench_cancel(bench, &level);
+	bench_quiet(bench);
+	close_pair(sockets);
+	bench_close(bench);
+}
+
 static void timeout_ends_in_time_and_not_before(struct bench *bench)
 {
 	struct record timer = { 0 };
@@ -533,6 +595,8 @@ int main(int count, char **arguments)
 		TEST(recv_from_a_vanished_peer_ends_with_refused),
 		TEST(recv_from_a_unix_socket_works),
 		TEST(poll_reports_readiness_once),
+		TEST(level_poll_reports_in_each_turn_while_it_holds),
+		TEST(polls_of_one_descriptor_report_each_its_own_events),
 		TEST(timeout_ends_in_time_and_not_before),
 		TEST(read_and_write_keep_to_their_offsets),
 		TEST(read_of_an_empty_pipe_waits),

@@ -235,7 +235,7 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 11
+        self._table.abi = 12
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
         for name, result, parameters in VERBS:
