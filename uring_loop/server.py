@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import readiness, resolve, tls, unix_files
+from . import resolve, tls, unix_files
 from ._core import Listener
 from ._stdlib import (
     ACCEPT_RETRY_DELAY,
@@ -173,15 +173,15 @@ class Server(asyncio.Server):
         self._waiters.append(waiter)
         await waiter
 
-    # What transports and the loop call.
+    # What transports call, which enter and leave _clients by themselves.
 
     def _attach(self, transport: asyncio.BaseTransport) -> None:
+        """A connection comes after the end."""
         assert self._sockets is not None
-        self._clients[id(transport)] = weakref.ref(transport)
 
-    def _detach(self, transport: asyncio.BaseTransport) -> None:
-        self._clients.pop(id(transport), None)
-        if not self._clients and self._sockets is None:
+    def _detach(self) -> None:
+        """The last of the clients has gone."""
+        if self._sockets is None:
             self._wake_waiters()
 
     def _start_serving(self) -> None:
@@ -236,16 +236,17 @@ class Server(asyncio.Server):
 class _Acceptor:
     """Accepts the connections of one listening socket of a server."""
 
-    __slots__ = ("_context", "_listener", "_loop", "_open", "_server", "_sock")
+    __slots__ = ("_listener", "_loop", "_server", "_sock")
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._server = server
         self._loop = server._loop
         self._sock = sock
         context = server._context
-        self._context = contextvars.copy_context() if context is None else context
-        self._open = self._open_tls if server._ssl_context else self._open_plain
-        self._listener = Listener(self._loop, sock.fileno(), self._accepted, server._shared)
+        if context is None:
+            context = contextvars.copy_context()
+        accepted = self._open_tls if server._ssl_context else self._open_plain
+        self._listener = Listener(self._loop, sock.fileno(), accepted, server._shared, context)
 
     def start(self) -> None:
         if self._server._sockets is not None:
@@ -254,20 +255,19 @@ class _Acceptor:
     def stop(self) -> None:
         self._listener.stop()
 
-    def _accepted(self, result: int) -> None:
-        """A connection came (its descriptor), or accepting failed (-errno)."""
-        if result >= 0:
-            # As each task of asyncio's, each connection has a context of its own.
-            self._context.copy().run(self._open, result)
-        else:
-            self._accept_failed(os_error(result))
+    # A connection came (its descriptor), or accepting failed (-errno).
 
     def _open_plain(self, descriptor: int) -> None:
+        if descriptor < 0:
+            self._accept_failed(os_error(descriptor))
+            return
+        server = self._server
         protocol = transport = None
         try:
-            protocol = self._server._protocol_factory()
-            transport = StreamTransport(self._loop, descriptor, protocol, None, None, self._server)
-            readiness.note_transport(self._loop, descriptor, transport)
+            protocol = server._protocol_factory()
+            transport = StreamTransport(
+                self._loop, descriptor, protocol, None, None, server, self._listener
+            )
         except BaseException as exc:
             self._open_failed(descriptor, protocol, transport, exc)
         else:
@@ -275,6 +275,9 @@ class _Acceptor:
                 self._log_accepted(transport)
 
     def _open_tls(self, descriptor: int) -> None:
+        if descriptor < 0:
+            self._accept_failed(os_error(descriptor))
+            return
         server = self._server
         protocol = transport = None
         try:

@@ -261,6 +261,17 @@ extern PyMethodDef file_functions[];  /* of the module */
 
 /* ---- listener.c ---------------------------------------------------------- */
 
+/* What the connections of a listening socket have in common. */
+struct accepted {
+	int family;            /* AF_UNSPEC: unknown */
+	enum ul_stream kind;
+	bool no_delay;         /* they inherit TCP_NODELAY */
+	PyObject *sockname;    /* owned; struct sockaddr as bytes, or NULL: each has its own */
+	PyObject *context;     /* borrowed; that in which one is being opened, or NULL */
+};
+
+/* Borrowed from a Listener; NULL with TypeError for anything else. */
+const struct accepted *listener_accepted(PyObject *listener);
 int listener_init_types(PyObject *module);
 
 /* ---- transport_type.c ------------------------------------------------------- */
@@ -322,6 +333,8 @@ PyObject *exception_from_errno(int error);
 void exception_set_errno(int error);
 /* Calls `function` and drops its result; 0 or -1. */
 int call_and_drop(PyObject *function, PyObject *const *args, size_t nargs);
+/* object.name(argument), or object.name() for NULL; 0 or -1. */
+int call_method_and_drop(PyObject *object, PyObject *name, PyObject *argument);
 
 #if PY_VERSION_HEX < 0x030C0000
 PyObject *PyErr_GetRaisedException(void);
@@ -334,7 +347,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
 	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
-	X(_attach) X(_detach) X(close) X(detach) X(set_exception) \
+	X(_attach) X(_detach) X(_clients) X(_sockets) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
 	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
 #define DECLARE_NAME(name) PyObject *name;

@@ -67,7 +67,7 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	                                 &sends_empty, &header_bytes))
 		return -1;
 	named = PyObject_IsTrue(address);
-	if (named < 0 || transport_open(&self->base, (Loop *)loop, sock, protocol) < 0)
+	if (named < 0 || transport_open(&self->base, (Loop *)loop, sock, protocol, NULL) < 0)
 		return -1;
 	self->sends_empty = sends_empty;
 	self->header_bytes = (size_t)header_bytes;

@@ -71,6 +71,15 @@ int call_and_drop(PyObject *function, PyObject *const *args, size_t nargs)
 	return 0;
 }
 
+int call_method_and_drop(PyObject *object, PyObject *name, PyObject *argument)
+{
+	PyObject *args[2] = {object, argument};
+	PyObject *result = PyObject_VectorcallMethod(name, args, argument == NULL ? 1 : 2, NULL);
+
+	Py_XDECREF(result);
+	return result == NULL ? -1 : 0;
+}
+
 /* ---- helpers ------------------------------------------------------------------- */
 
 /* The names under which set_helpers() takes the fields of struct helpers. */

@@ -106,40 +106,53 @@ PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	return (PyObject *)self;
 }
 
-static int stream_attach(Stream *self, PyObject *server)
+/* Remembered as what owns the descriptor, and by its server. */
+static int stream_note(Stream *self, PyObject *server, PyObject *descriptor)
 {
-	PyObject *result = PyObject_CallMethodOneArg(server, names._attach, (PyObject *)self);
+	PyObject *reference = PyWeakref_NewRef((PyObject *)self, NULL);
+	Loop *loop = self->base.loop;
+	int status = reference == NULL ? -1 : 0;
 
-	if (result == NULL)
-		return -1;
-	Py_DECREF(result);
-	self->base.server = Py_NewRef(server);
-	return 0;
+	/* As readiness.note_transport(), which is for those that Python opens. */
+	if (status == 0 && descriptor != NULL && loop->transports != NULL)
+		status = PyObject_SetItem(loop->transports, descriptor, reference);
+	if (status == 0 && server != Py_None)
+		status = transport_join_server(&self->base, server, reference);
+	Py_XDECREF(reference);
+	return status;
 }
 
 int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 {
-	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server", NULL};
-	PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None, *server = Py_None;
+	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server",
+	                           "listener", NULL};
+	PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None;
+	PyObject *server = Py_None, *listener = Py_None;
+	const struct accepted *accepted = NULL;
 	int one = 1;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOO:StreamTransport", keywords,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOOO:StreamTransport", keywords,
 	                                 LoopType, &loop, &sock, &protocol, &waiter, &extra,
-	                                 &server) ||
-	    transport_open(&self->base, (Loop *)loop, sock, protocol) < 0)
+	                                 &server, &listener) ||
+	    (listener != Py_None && (accepted = listener_accepted(listener)) == NULL) ||
+	    transport_open(&self->base, (Loop *)loop, sock, protocol, accepted) < 0)
 		return -1;
 	/* An accepted descriptor: its socket object is made when first asked for. */
 	if (PyLong_Check(sock))
 		Py_CLEAR(self->base.sock);
+	if (accepted != NULL)
+		self->kind = accepted->kind;
 	/* Small writes leave without waiting for an acknowledgement, as in asyncio. */
-	if (self->base.family == AF_INET || self->base.family == AF_INET6)
+	if ((accepted == NULL || !accepted->no_delay) &&
+	    (self->base.family == AF_INET || self->base.family == AF_INET6))
 		setsockopt(self->base.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (extra != Py_None) {
 		Py_XSETREF(self->base.extra, PyDict_Copy(extra));
 		if (self->base.extra == NULL)
 			goto fail;
 	}
-	if (server != Py_None && stream_attach(self, server) < 0)
+	if ((accepted != NULL || server != Py_None) &&
+	    stream_note(self, server, accepted != NULL ? sock : NULL) < 0)
 		goto fail;
 	if (transport_start(&self->base, waiter) == 0)
 		return 0;

@@ -24,6 +24,7 @@ struct chunk {
 struct Stream {
 	struct transport base; /* write_context: in which resume_writing() runs */
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
+	enum ul_stream kind;  /* of its socket */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
 	bool eof;             /* write_eof() was called */
 	bool eof_sent;        /* and the socket was shut down for it */

@@ -130,19 +130,26 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
 	return status;
 }
 
-int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
-                        PyObject *argument)
+/* `context`: as loop_call_soon_in()'s. */
+static int transport_call_soon_in(struct transport *self, PyObject *object, PyObject *name,
+                                  PyObject *argument, PyObject *context)
 {
-	PyObject *method = PyObject_GetAttr(object, name), *context = NULL;
+	PyObject *method = PyObject_GetAttr(object, name);
 	int status;
 
 	if (method == NULL)
 		return -1;
-	if (self->kind->has_context && Py_Version >= 0x030F0000)
-		context = self->context;
 	status = loop_call_soon_in(self->loop, method, &argument, argument != NULL, context);
 	Py_DECREF(method);
 	return status;
+}
+
+int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
+                        PyObject *argument)
+{
+	bool own = self->kind->has_context && Py_Version >= 0x030F0000;
+
+	return transport_call_soon_in(self, object, name, argument, own ? self->context : NULL);
 }
 
 /* ---- the end ------------------------------------------------------------------------ */
@@ -191,17 +198,60 @@ void transport_end(struct transport *self)
 	Py_DECREF(loop);
 }
 
+/* Its open clients: id -> weak reference.  NULL with an exception. */
+static PyObject *server_clients(PyObject *server)
+{
+	PyObject *clients = PyObject_GetAttr(server, names._clients);
+
+	if (clients != NULL && !PyDict_CheckExact(clients)) {
+		PyErr_SetString(PyExc_TypeError, "a server's _clients must be a dict");
+		Py_CLEAR(clients);
+	}
+	return clients;
+}
+
+int transport_join_server(struct transport *self, PyObject *server, PyObject *reference)
+{
+	PyObject *sockets = PyObject_GetAttr(server, names._sockets), *clients, *key;
+	int status = -1;
+
+	Py_XDECREF(sockets);
+	if (sockets == NULL)
+		return -1;
+	/* Closed by now: Python refuses, as asyncio does. */
+	if (sockets == Py_None &&
+	    call_method_and_drop(server, names._attach, (PyObject *)self) < 0)
+		return -1;
+	clients = server_clients(server);
+	key = PyLong_FromVoidPtr(self);
+	if (clients != NULL && key != NULL)
+		status = PyDict_SetItem(clients, key, reference);
+	Py_XDECREF(key);
+	Py_XDECREF(clients);
+	if (status == 0)
+		self->server = Py_NewRef(server);
+	return status;
+}
+
 void transport_leave_server(struct transport *self)
 {
-	PyObject *server = self->server, *result;
+	PyObject *server = self->server, *clients, *key;
+	int status = -1;
 
 	if (server == NULL)
 		return;
 	self->server = NULL;
-	result = PyObject_CallMethodOneArg(server, names._detach, (PyObject *)self);
-	if (result == NULL)
+	clients = server_clients(server);
+	key = PyLong_FromVoidPtr(self);
+	if (clients != NULL && key != NULL)
+		status = PyDict_DelItem(clients, key);
+	/* The last one may be waited for. */
+	if (status == 0 && PyDict_GET_SIZE(clients) == 0)
+		status = call_method_and_drop(server, names._detach, NULL);
+	if (status < 0)
 		PyErr_WriteUnraisable(server);
-	Py_XDECREF(result);
+	Py_XDECREF(key);
+	Py_XDECREF(clients);
 	Py_DECREF(server);
 }
 
@@ -327,7 +377,8 @@ static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, sockl
 	return PyBytes_FromStringAndSize((char *)&address, size);
 }
 
-static int transport_take_socket(struct transport *self, PyObject *sock)
+static int transport_take_socket(struct transport *self, PyObject *sock,
+                                 const struct accepted *accepted)
 {
 	int ignored;
 
@@ -340,12 +391,18 @@ static int transport_take_socket(struct transport *self, PyObject *sock)
 	Py_XSETREF(self->sock, Py_NewRef(sock));
 	self->family = AF_UNSPEC;
 	/* The addresses are read now: a peer that resets would take its name along. */
-	Py_XSETREF(self->sockname, read_name(self->fd, getsockname, &self->family));
+	if (accepted != NULL && accepted->sockname != NULL) {
+		self->family = accepted->family;
+		Py_XSETREF(self->sockname, Py_NewRef(accepted->sockname));
+	} else {
+		Py_XSETREF(self->sockname, read_name(self->fd, getsockname, &self->family));
+	}
 	Py_XSETREF(self->peername, read_name(self->fd, getpeername, &ignored));
 	return PyErr_Occurred() ? -1 : 0;
 }
 
-int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol)
+int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol,
+                   const struct accepted *accepted)
 {
 	if (self->loop != NULL || self->fd >= 0) {
 		PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
@@ -353,9 +410,13 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject 
 	}
 	if (loop_check_closed(loop) < 0)
 		return -1;
-	Py_XSETREF(self->context, PyContext_CopyCurrent());
+	/* A connection's own needs no copy: nobody else can enter it. */
+	if (accepted != NULL && accepted->context != NULL)
+		Py_XSETREF(self->context, Py_NewRef(accepted->context));
+	else
+		Py_XSETREF(self->context, PyContext_CopyCurrent());
 	if (self->context == NULL || self->kind->set_protocol(self, protocol) < 0 ||
-	    transport_take_socket(self, sock) < 0) {
+	    transport_take_socket(self, sock, accepted) < 0) {
 		transport_give_up(self);
 		return -1;
 	}
@@ -383,7 +444,9 @@ int transport_start(struct transport *self, PyObject *waiter)
 
 	if (transport_call_soon(self, self->protocol, names.connection_made,
 	                        (PyObject *)self) < 0 ||
-	    transport_call_soon(self, (PyObject *)self, names._start_reading, NULL) < 0)
+	    /* Which runs nobody's code, and so needs no copy of a context. */
+	    transport_call_soon_in(self, (PyObject *)self, names._start_reading, NULL,
+	                           self->context) < 0)
 		return -1;
 	/* The waiter wakes only when connection_made() has been called. */
 	return waiter == Py_None ? 0 : loop_call_soon(self->loop, helpers.set_result, args, 2);

@@ -126,6 +126,8 @@ int transport_lose(struct transport *self, PyObject *exception);
 int transport_call_connection_lost(struct transport *self, PyObject *exception);
 /* A write to a lost connection; asyncio warns from the fifth on. */
 int transport_count_loss(struct transport *self);
+/* `reference`: a weak one to the transport. */
+int transport_join_server(struct transport *self, PyObject *server, PyObject *reference);
 void transport_leave_server(struct transport *self);
 /* Close the descriptor, together with what the driver knows of it. */
 void transport_close_fd(struct transport *self);
@@ -139,11 +141,13 @@ static inline void transport_join(struct transport *self)
 
 PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind);
 /*
- * __init__() begins: take the loop, the socket (an object, or its descriptor) and
- * the protocol.  Until transport_start() has succeeded the descriptor stays the
- * caller's, and transport_give_up() undoes it.
+ * __init__() begins: take the loop, the socket (an object, or its descriptor), the
+ * protocol, and what is known of all sockets from where it comes, or NULL.  Until
+ * transport_start() has succeeded the descriptor stays the caller's, and
+ * transport_give_up() undoes it.
  */
-int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol);
+int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol,
+                   const struct accepted *accepted);
 /* Schedule connection_made(), the start of reading, and then `waiter`'s result. */
 int transport_start(struct transport *self, PyObject *waiter);
 void transport_give_up(struct transport *self); /* keeps the exception that is set */

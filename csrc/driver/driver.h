@@ -121,6 +121,14 @@ struct ul_request {
 	int32_t splice_fd_in;    /* file_index */
 };
 
+/* What the owner of a recv stream knows of its socket. */
+enum ul_stream {
+	UL_STREAM_UNKNOWN,  /* nothing: the driver asks the kernel, as far as it matters */
+	UL_STREAM_TCP,
+	UL_STREAM_UNIX,     /* AF_UNIX, SOCK_STREAM */
+	UL_STREAM_OTHER,
+};
+
 struct ul_driver;
 
 /*
@@ -179,7 +187,8 @@ struct ul_table {
 	 * A stream of received bytes in lent buffers; 0 is the end of file.
 	 * While they come in bulk it says UL_READABLE instead.
 	 */
-	int (*recv)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+	int (*recv)(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+	            ul_token *token);
 	/*
 	 * Receive from the recv stream `token`, which said UL_READABLE, into
 	 * the owner's memory.  > 0: so many bytes.  -EAGAIN: there are none

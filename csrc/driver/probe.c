@@ -305,7 +305,7 @@ static int trial(uint64_t disable, struct ul_probe *found, char *reason, size_t 
 	if (result != 0)
 		goto close;
 	step = "receive";
-	result = table->recv(driver, NULL, sockets[0], &recv_token);
+	result = table->recv(driver, NULL, sockets[0], UL_STREAM_UNKNOWN, &recv_token);
 	if (result != -EINPROGRESS)
 		goto end;
 	step = "send";

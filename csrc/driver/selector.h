@@ -39,13 +39,6 @@ enum verb {
 	VERB_REQUEST,
 };
 
-/* What a receive that did not fill its buffer says about a stream of bytes. */
-enum stream_kind {
-	STREAM_OTHER,   /* nothing: only EAGAIN says that it is drained */
-	STREAM_TCP,     /* drained, but for urgent data (EPOLLPRI) */
-	STREAM_UNIX,    /* drained, but for ancillary data (MSG_CTRUNC) */
-};
-
 struct operation_queue {
 	struct operation *first;
 	struct operation *last;
@@ -73,7 +66,7 @@ struct operation {
 			int64_t offset;
 		} transfer;
 		struct {                /* recv */
-			enum stream_kind kind;
+			enum ul_stream kind; /* known */
 			bool bulk;      /* received by take() */
 			bool readable;  /* it said UL_READABLE: take() is next */
 			uint8_t streak; /* receives in a row that speak for a change */
@@ -287,7 +280,7 @@ static inline bool descriptor_is_streaming(const struct descriptor *descriptor)
 	const struct operation *reader = descriptor->readers.first;
 
 	return descriptor->registration == EDGE && reader != NULL &&
-	       reader->slot.verb == VERB_RECV && reader->stream.kind != STREAM_OTHER;
+	       reader->slot.verb == VERB_RECV && reader->stream.kind != UL_STREAM_OTHER;
 }
 
 /* The call was all it took: passes `result` on. */
@@ -340,7 +333,8 @@ int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iove
 /* The call of a one-shot operation, once more: its result, or -EAGAIN. */
 int ul_operation_attempt(struct selector *selector, struct operation *operation);
 
-int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+                     ul_token *token);
 int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
 int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
                      uint32_t count, ul_token *token);

@@ -16,7 +16,7 @@
  *   - urgent data: a TCP receive stops short at its mark;
  *   - ancillary data: an AF_UNIX receive stops short behind passed descriptors.
  *     recvmsg(2) without room for them says MSG_CTRUNC then;
- *   - any other kind of socket.
+ *   - any other kind of socket, of which nothing but EAGAIN says that it is drained.
  *
  * What comes in bulk is not copied out of a buffer of ours: the owner is told
  * UL_READABLE, and take() receives into its memory, by the same rules.
@@ -52,16 +52,16 @@ enum served {
 	ENDED,          /* `result` is terminal */
 };
 
-static ssize_t stream_call(int fd, enum stream_kind kind, const struct iovec *iov,
+static ssize_t stream_call(int fd, enum ul_stream kind, const struct iovec *iov,
                            uint32_t count, bool *ancillary)
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
 	ssize_t result;
 
-	if (kind != STREAM_UNIX && count == 1)
+	if (kind != UL_STREAM_UNIX && count == 1)
 		return recv(fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT);
 	result = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	*ancillary = kind == STREAM_UNIX && (message.msg_flags & MSG_CTRUNC) != 0;
+	*ancillary = kind == UL_STREAM_UNIX && (message.msg_flags & MSG_CTRUNC) != 0;
 	return result;
 }
 
@@ -76,7 +76,7 @@ static void stream_adapt(const struct selector *selector, struct operation *oper
 		return;
 	}
 	/* Other kinds may keep the boundaries of messages, which a take() could cut. */
-	if (operation->stream.kind == STREAM_OTHER)
+	if (operation->stream.kind == UL_STREAM_OTHER)
 		return;
 	if (++operation->stream.streak < (much ? MUCH_TO_BULK : SLIGHT_TO_SMALL))
 		return;
@@ -102,7 +102,7 @@ static int stream_receive(const struct selector *selector, const struct descript
 	for (index = 0; index < count; index++)
 		size += iov[index].iov_len;
 	*again = more || (size_t)result == size || descriptor->announced != 0 ||
-	         operation->stream.kind == STREAM_OTHER;
+	         operation->stream.kind == UL_STREAM_OTHER;
 	stream_adapt(selector, operation, (uint32_t)result);
 	return (int)result;
 }

@@ -48,30 +48,33 @@ static bool is_unix(int fd)
 
 /* Receiving. */
 
-static int stream_kind_of(int fd, enum stream_kind *kind)
+/* Replaces what is not known.  0 or -errno. */
+static int stream_kind_of(int fd, enum ul_stream *kind)
 {
 	int value = 0;
 	socklen_t size = sizeof(value);
 
-	*kind = STREAM_OTHER;
+	if (*kind != UL_STREAM_UNKNOWN)
+		return 0;
+	*kind = UL_STREAM_OTHER;
 	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &size) != 0)
 		return -errno;
 	if (value == IPPROTO_TCP) {
-		*kind = STREAM_TCP;
+		*kind = UL_STREAM_TCP;
 	} else if (is_unix(fd)) {
 		size = sizeof(value);
 		if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 &&
 		    value == SOCK_STREAM)
-			*kind = STREAM_UNIX;
+			*kind = UL_STREAM_UNIX;
 	}
 	return 0;
 }
 
-int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+                     ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
-	enum stream_kind kind;
 	int result = stream_kind_of(fd, &kind);
 
 	*token = 0;

@@ -312,7 +312,8 @@ static inline void uring_push_again(struct uring *uring, struct uring_slot *slot
 }
 
 /* uring_receive.c */
-int uring_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+               ul_token *token);
 int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
 int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token);
 void uring_recycle(struct ul_driver *driver, unsigned char *data);

@@ -51,11 +51,13 @@
 
 /* --- Starting ------------------------------------------------------------- */
 
-static bool is_unix(int fd)
+static bool is_unix(int fd, enum ul_stream kind)
 {
 	int domain = 0;
 	socklen_t size = sizeof(domain);
 
+	if (kind != UL_STREAM_UNKNOWN && kind != UL_STREAM_OTHER)
+		return kind == UL_STREAM_UNIX;
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
 }
 
@@ -165,7 +167,8 @@ static void start_again(struct uring *uring, struct uring_slot *slot, bool poll_
 	uring_stream_start(uring, slot, poll_first);
 }
 
-int uring_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+               ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot;
@@ -179,7 +182,7 @@ int uring_recv(struct ul_driver *driver, void *owner, int fd, ul_token *token)
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
 	slot->pool = POOL_SMALL;
 	if (!uring_has(uring, UL_FEATURE_MULTISHOT_RECV) ||
-	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd)))
+	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd, kind)))
 		slot->base.flags |= SLOT_ONE_SHOT;
 	*token = ul_slot_token(&slot->base);
 	uring_stream_start(uring, slot, uring->pools[POOL_SMALL].ring == NULL);

@@ -323,3 +323,43 @@ def test_create_server_cancelled_at_any_turn_leaves_nothing(loop, loop_kind, tur
                 await closed(server)
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["made", "given"])
+@pytest.mark.parametrize(
+    ("host", "called"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.3"),
+        ("::1", "::1"),
+        ("::", "::1"),
+    ],
+)
+def test_accepted_connection_has_its_own_names_and_sends_small_writes_at_once(
+    loop, host, called, given
+):
+    """Whatever of this is asked of the listening socket instead: the kernel says the same."""
+
+    async def main():
+        protocol = Recorder()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if given:
+            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            sock.bind((host, 0))
+            server = await loop.create_server(lambda: protocol, sock=sock)
+        else:
+            server = await loop.create_server(lambda: protocol, host, 0)
+        port = server.sockets[0].getsockname()[1]
+        client = Peer(socket.create_connection((called, port)))
+        await protocol.until_called("connection_made")
+        transport = protocol.transport
+        accepted = transport.get_extra_info("socket")
+        assert transport.get_extra_info("sockname") == client.sock.getpeername()
+        assert transport.get_extra_info("sockname") == accepted.getsockname()
+        assert transport.get_extra_info("peername") == client.sock.getsockname()
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.close()
+        await protocol.until_lost()
+        await closed(server)
+
+    run(loop, main())

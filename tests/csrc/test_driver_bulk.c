@@ -41,7 +41,7 @@ static void bulk_start(struct bench *bench, struct record *reader, int sockets[2
 
 	reader->lazy = false;
 	reader->readable = 0;
-	CHECK_EQUAL(bench->table->recv(bench->driver, reader, sockets[0], &reader->token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, reader, sockets[0], 0, &reader->token),
 	            -EINPROGRESS);
 	while (reader->readable == 0) {
 		write_all(bench, sockets[1], written, MUCH);
@@ -213,7 +213,8 @@ static void cancel_of_a_readable_stream_leaves_the_bytes(struct bench *bench)
 		CHECK_EQUAL(record_take(bench, &reader, token), -ENOENT);
 		CHECK_EQUAL(reader.size, size);
 		reader.lazy = false;
-		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0,
+		                               &reader.token),
 		            -EINPROGRESS);
 		UNTIL(bench, reader.size == size + 3000);
 		bench_cancel(bench, &reader);

@@ -75,7 +75,7 @@ static void watch_and_recv_live_side_by_side(struct bench *bench)
 	make_tcp_pair(received);
 	CHECK_EQUAL(bench->table->watch(bench->driver, &watcher, watched[0], EPOLLIN,
 	                                &watcher.token), 0);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, received[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, received[0], 0, &reader.token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(write(watched[1], "x", 1), 1);
 	for (size_t round = 1; round <= 50; round++) {
@@ -221,7 +221,7 @@ static void begin_in_another_thread_carries_everything_over(struct bench *bench)
 	make_pair(blocked);
 	fill_socket(blocked[0]);
 	journey.peer = sockets[1];
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(bench->table->timeout(bench->driver, &timer, 150 * MILLISECOND_NS,
 	                                  &timer.token), -EINPROGRESS);
@@ -265,14 +265,15 @@ static void child_after_fork(struct bench *bench, struct record *reader, struct 
 
 	/* Verbs before the driver has been made anew. */
 	make_pair(own);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &other, own[0], &other.token), -EINPROGRESS);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &other, own[0], 0, &other.token),
+	            -EINPROGRESS);
 	started(&echo, bench->table->send(bench->driver, &echo, own[1], &iov, 1, &echo.token));
 	bench_cancel(bench, reader);
 	bench->table->wake(bench->driver);
 	UNTIL(bench, other.size == 5 && echo.ends == 1 && timer->ends == 1);
 	CHECK_EQUAL(reader->result, -ECANCELED);
 	CHECK_EQUAL(timer->result, -ETIME);
-	CHECK_EQUAL(bench->table->recv(bench->driver, reader, sockets[0], &reader->token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, reader, sockets[0], 0, &reader->token),
 	            -EINPROGRESS);
 	bench_turn(bench, 0);
 	bench->table->shutdown(bench->driver);
@@ -291,7 +292,7 @@ static void fork_leaves_two_drivers_that_work(struct bench *bench)
 
 	bench_open(bench);
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(bench->table->timeout(bench->driver, &timer, 30 * MILLISECOND_NS,
 	                                  &timer.token), -EINPROGRESS);
@@ -329,7 +330,7 @@ static void fork_of_an_unused_child_lets_the_peer_see_the_end(struct bench *benc
 	bench_open(bench);
 	make_tcp_pair(sockets);
 	CHECK_EQUAL(pipe2(gate, O_CLOEXEC), 0);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	bench_turn(bench, 0);
 	child = fork();
@@ -373,7 +374,7 @@ static void shutdown_ends_every_operation_once(struct bench *bench)
 	make_pair(blocked);
 	fill_socket(blocked[0]);
 	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
-	CHECK_EQUAL(table->recv(bench->driver, &records[0], sockets[0], &records[0].token),
+	CHECK_EQUAL(table->recv(bench->driver, &records[0], sockets[0], 0, &records[0].token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(table->accept(bench->driver, &records[1], listener, false, &records[1].token),
 	            -EINPROGRESS);
@@ -420,7 +421,7 @@ static void shutdown_of_an_unused_driver_is_quiet(struct bench *bench)
 
 	CHECK_EQUAL(bench_make(bench), 0);
 	make_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	bench->table->shutdown(bench->driver);
 	bench->table->shutdown(bench->driver);

@@ -14,7 +14,8 @@ static void echo_once(struct bench *bench, int sockets[2])
 	struct record sender = { 0 };
 	struct iovec iov = { "hello", 5 };
 
-	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], &reader.token), -EINPROGRESS);
+	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
+	            -EINPROGRESS);
 	CHECK_EQUAL(RESULT_OF(bench, &sender, table->send(bench->driver, &sender, sockets[1], &iov,
 	                                                  1, &sender.token)), 5);
 	UNTIL(bench, reader.size == 5);
@@ -63,7 +64,8 @@ static void pump(struct bench *bench, int sockets[2], size_t size, size_t piece)
 
 	for (size_t position = 0; position < size; position++)
 		data[position] = pattern(position);
-	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], &reader.token), -EINPROGRESS);
+	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
+	            -EINPROGRESS);
 	while (sent < size) {
 		struct iovec iov = { data + sent, size - sent < piece ? size - sent : piece };
 		int result = RESULT_OF(bench, &sender,
@@ -124,7 +126,7 @@ static void recv_of_many_with_few_buffers_starves_nobody(struct bench *bench)
 	bench_open(bench);
 	for (int index = 0; index < CROWD; index++) {
 		make_tcp_pair(sockets[index]);
-		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0],
+		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0], 0,
 		                               &readers[index].token), -EINPROGRESS);
 	}
 	for (int round = 0; round < 20; round++) {
@@ -151,7 +153,7 @@ static void recv_at_the_end_of_file_ends_once(struct bench *bench)
 	make_tcp_pair(sockets);
 	CHECK_EQUAL(write(sockets[1], "last", 4), 4);
 	close(sockets[1]);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	UNTIL(bench, reader.ends == 1);
 	CHECK_EQUAL(reader.size, 4);
@@ -172,7 +174,7 @@ static void recv_after_a_reset_ends_with_the_error(struct bench *bench)
 
 	bench_open(bench);
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	bench_quiet(bench);
 	setsockopt(sockets[1], SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
@@ -191,7 +193,8 @@ static void recv_cancelled_while_idle_ends_with_canceled(struct bench *bench)
 	bench_open(bench);
 	make_tcp_pair(sockets);
 	for (int round = 0; round < 50; round++) {
-		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0,
+		                               &reader.token),
 		            -EINPROGRESS);
 		bench_turn(bench, 0);
 		bench_cancel(bench, &reader);
@@ -212,7 +215,8 @@ static void recv_cancelled_is_released_within_the_next_turn(struct bench *bench)
 	bench_open(bench);
 	table = bench->table;
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], &reader.token), -EINPROGRESS);
+	CHECK_EQUAL(table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
+	            -EINPROGRESS);
 	bench_turn(bench, 0);
 	CHECK(!table->released(bench->driver, reader.token));
 	if (table->cancel(bench->driver, reader.token) == -EINPROGRESS)
@@ -242,7 +246,8 @@ static void recv_cancelled_and_started_again_loses_nothing(struct bench *bench)
 	for (int round = 0; round < 600; round++) {
 		unsigned choice;
 
-		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0,
+		                               &reader.token),
 		            -EINPROGRESS);
 		random = random * 1103515245 + 12345;
 		choice = random >> 16;
@@ -258,7 +263,7 @@ static void recv_cancelled_and_started_again_loses_nothing(struct bench *bench)
 			bench_turn(bench, MILLISECOND_NS / 10);
 		bench_cancel(bench, &reader);
 	}
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	UNTIL(bench, reader.size == written);
 	CHECK(is_pattern(reader.data, written));
@@ -289,7 +294,8 @@ static void send_of_many_pieces_arrives_as_one_stream(struct bench *bench)
 		                      bench->table->send(bench->driver, &sender, sockets[0], iov,
 		                                         counts[index], &sender.token)),
 		            counts[index]);
-		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[1], &reader.token),
+		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[1], 0,
+		                               &reader.token),
 		            -EINPROGRESS);
 		UNTIL(bench, reader.size == counts[index]);
 		CHECK(is_pattern(reader.data, counts[index]));

@@ -106,7 +106,7 @@ static void test_watch_and_operations_share_a_descriptor(void)
 	pair_make(pair);
 	filled = fill(pair[0]);
 	CHECK_EQUAL(verbs->watch(driver, &first, pair[0], EPOLLOUT, &watch), 0);
-	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], &stream), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], 0, &stream), -EINPROGRESS);
 	CHECK_EQUAL(verbs->send(driver, &third, pair[0], &iov, 1, &sending), -EINPROGRESS);
 	nothing_happens();
 	CHECK_EQUAL(write(pair[1], "abc", 3), 3);
@@ -202,7 +202,7 @@ static void stale_file(uint32_t events, ul_token *token, int pair[2], int other[
 	if (events != 0)
 		CHECK_EQUAL(verbs->watch(driver, &first, pair[0], events, token), 0);
 	else
-		CHECK_EQUAL(verbs->recv(driver, &first, pair[0], token), -EINPROGRESS);
+		CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, token), -EINPROGRESS);
 }
 
 static void test_file_that_outlives_its_descriptor_reaches_no_stranger(void)
@@ -225,7 +225,7 @@ static void test_file_that_outlives_its_descriptor_reaches_no_stranger(void)
 			CHECK_EQUAL(verbs->close(driver, pair[0]), 0);
 		}
 		CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
-		CHECK_EQUAL(verbs->recv(driver, &second, pair[0], &again), -EINPROGRESS);
+		CHECK_EQUAL(verbs->recv(driver, &second, pair[0], 0, &again), -EINPROGRESS);
 		if (events != 0)
 			CHECK_EQUAL(verbs->watch(driver, NULL, pair[0], 0, &token), 0);
 		CHECK_EQUAL(write(pair[1], "x", 1), 1);
@@ -252,7 +252,7 @@ static void test_close_between_turn_and_harvest_drops_what_was_seen(void)
 
 	pair_make(pair);
 	pair_make(other);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &tokens[0]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &tokens[0]), -EINPROGRESS);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
 	CHECK_EQUAL(write(other[1], "y", 1), 1);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
@@ -261,7 +261,7 @@ static void test_close_between_turn_and_harvest_drops_what_was_seen(void)
 	/* The number is taken at once. */
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
 	nothing_happens();
-	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], &tokens[1]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], 0, &tokens[1]), -EINPROGRESS);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
 	/* Operations that the owner forgot end, rather than hang. */
 	CHECK_EQUAL(verbs->close(driver, pair[0]), 0);
@@ -370,7 +370,7 @@ static void test_fork_leaves_the_parents_set_alone(void)
 	pair_make(pair);
 	CHECK_EQUAL(verbs->read(driver, &second, pair[1], buffer, 8, -1, &waiting),
 	            -EINPROGRESS);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &stream), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &stream), -EINPROGRESS);
 	CHECK_EQUAL(write(pair[1], "abc", 3), 3);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
 	child = fork();
@@ -404,7 +404,7 @@ static void test_fork_ends_what_waits_for_a_closed_descriptor(void)
 	pair_make(pair);
 	/* A number that the new set does not take. */
 	high = fcntl(pair[0], F_DUPFD_CLOEXEC, 200);
-	CHECK_EQUAL(verbs->recv(driver, &first, high, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, high, 0, &token), -EINPROGRESS);
 	child = fork();
 	CHECK(child >= 0);
 	if (child == 0) {
@@ -455,7 +455,7 @@ static void test_shutdown_ends_everything_once(void)
 
 	pair_make(pair);
 	fill(pair[0]);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	CHECK_EQUAL(verbs->read(driver, &first, pair[0], buffer, 8, -1, &token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(verbs->send(driver, &first, pair[0], iov, 6, &token), -EINPROGRESS);
@@ -487,12 +487,12 @@ static void test_what_cannot_be_done_says_so(void)
 
 	CHECK_EQUAL(verbs->submit(driver, &first, &request, &token), -EOPNOTSUPP);
 	CHECK_EQUAL(token, 0);
-	CHECK_EQUAL(verbs->recv(driver, &first, -1, &token), -EBADF);
+	CHECK_EQUAL(verbs->recv(driver, &first, -1, 0, &token), -EBADF);
 	CHECK_EQUAL(verbs->accept(driver, &first, -1, false, &token), -EBADF);
 	CHECK_EQUAL(verbs->recv_from(driver, &first, 1 << 30, &token), -EBADF);
 	CHECK_EQUAL(verbs->watch(driver, &first, 1 << 30, EPOLLIN, &token), -EBADF);
 	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
-	CHECK_EQUAL(verbs->recv(driver, &first, ends[0], &token), -ENOTSOCK);
+	CHECK_EQUAL(verbs->recv(driver, &first, ends[0], 0, &token), -ENOTSOCK);
 	pair_close(ends);
 	CHECK_EQUAL(verbs->cancel(driver, 0), -ENOENT);
 	CHECK_EQUAL(verbs->cancel(driver, ~UINT64_C(0)), -ENOENT);

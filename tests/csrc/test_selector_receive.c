@@ -10,7 +10,7 @@ static void test_recv_streams_bytes_then_the_end(void)
 	int pair[2];
 
 	pair_make(pair);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	nothing_happens();
 	CHECK_EQUAL(write(pair[1], "abc", 3), 3);
 	done = next_completion();
@@ -45,7 +45,7 @@ static void recv_all(int pair[2], int size, int buffers)
 	/* The bytes arrive while nobody waits; the stream starts later. */
 	while (sent < size)
 		sent += (int)send(pair[1], bytes, (size_t)(size - sent), MSG_NOSIGNAL);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	while (received < size) {
 		done = next_completion();
 		CHECK(done.result > 0);
@@ -102,7 +102,7 @@ static void test_recv_across_passed_descriptors_loses_nothing(void)
 	CHECK_EQUAL(sendmsg(pair[1], &message, 0), 2);
 	CHECK_EQUAL(sendmsg(pair[1], &message, 0), 2);
 	CHECK_EQUAL(send(pair[1], "cd", 2, 0), 2);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	while (received < 6) {
 		struct ul_completion done = next_completion();
 
@@ -125,7 +125,7 @@ static void test_recv_across_urgent_data_loses_nothing(void)
 	CHECK_EQUAL(send(pair[1], "ab", 2, 0), 2);
 	CHECK_EQUAL(send(pair[1], "!", 1, MSG_OOB), 1);
 	CHECK_EQUAL(send(pair[1], "cd", 2, 0), 2);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	while (received < 4) {
 		struct ul_completion done = next_completion();
 
@@ -145,14 +145,14 @@ static void test_recv_cancelled_leaves_the_data_in_the_socket(void)
 	int pair[2];
 
 	pair_make(pair);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	CHECK_EQUAL(write(pair[1], "abc", 3), 3);
 	/* The turn has seen it, the harvest has not. */
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
 	CHECK_EQUAL(verbs->cancel(driver, token), 0);
 	CHECK_EQUAL(verbs->cancel(driver, token), -ENOENT);
 	nothing_happens();
-	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], &again), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], 0, &again), -EINPROGRESS);
 	CHECK(again != token);
 	done = next_completion();
 	CHECK(done.owner == &second);
@@ -174,8 +174,8 @@ static void test_each_stream_is_received_once_per_turn(void)
 
 	pair_make(busy);
 	pair_make(quiet);
-	CHECK_EQUAL(verbs->recv(driver, &first, busy[0], &tokens[0]), -EINPROGRESS);
-	CHECK_EQUAL(verbs->recv(driver, &second, quiet[0], &tokens[1]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, busy[0], 0, &tokens[0]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &second, quiet[0], 0, &tokens[1]), -EINPROGRESS);
 	CHECK_EQUAL(send(busy[1], bytes, sizeof(bytes), 0), sizeof(bytes));
 	CHECK_EQUAL(send(quiet[1], "x", 1, 0), 1);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
@@ -215,8 +215,8 @@ static void test_turns_with_work_still_look_at_other_descriptors(void)
 
 	tcp_pair_make(busy);
 	pair_make(quiet);
-	CHECK_EQUAL(verbs->recv(driver, &first, busy[0], &tokens[0]), -EINPROGRESS);
-	CHECK_EQUAL(verbs->recv(driver, &second, quiet[0], &tokens[1]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, busy[0], 0, &tokens[0]), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &second, quiet[0], 0, &tokens[1]), -EINPROGRESS);
 	CHECK(send(busy[1], bytes, sizeof(bytes), 0) > 0);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
 	CHECK_EQUAL(send(quiet[1], "x", 1, 0), 1);
@@ -346,7 +346,7 @@ static void test_lent_buffers_may_be_kept(void)
 	int index;
 
 	pair_make(pair);
-	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	for (index = 0; index < 20; index++) {
 		char byte = (char)('a' + index);
 

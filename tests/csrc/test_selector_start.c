@@ -17,7 +17,7 @@ static void send_everything(int pair[2], bool streaming)
 	int index;
 
 	if (streaming)
-		CHECK_EQUAL(verbs->recv(driver, &first, pair[0], &stream), -EINPROGRESS);
+		CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &stream), -EINPROGRESS);
 	while (sent < sizeof(bytes) || received < sizeof(bytes)) {
 		struct ul_completion done;
 

@@ -81,7 +81,7 @@ static void tiny_submission_queue_takes_everything_in_order(struct bench *bench)
 			letters[index] = (char)('A' + index + round);
 			if (round == 1)
 				CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index],
-				                               sockets[index][0],
+				                               sockets[index][0], 0,
 				                               &readers[index].token),
 				            -EINPROGRESS);
 			CHECK_EQUAL(bench->table->send(bench->driver, &senders[index],
@@ -120,7 +120,7 @@ static void completion_queue_overflow_loses_nothing(struct bench *bench)
 	bench_open(bench);
 	for (int index = 0; index < PAIRS; index++) {
 		make_tcp_pair(sockets[index]);
-		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0],
+		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0], 0,
 		                               &readers[index].token), -EINPROGRESS);
 	}
 	bench_quiet(bench);
@@ -188,7 +188,7 @@ static void turn_with_nothing_to_do_makes_no_system_call(struct bench *bench)
 
 	bench_open(bench);
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	bench_quiet(bench);
 	enters = bench->table->statistics(bench->driver)->enters;
@@ -281,7 +281,8 @@ static void stream_interrupted_by_the_kernel_goes_on(struct bench *bench)
 	bench_open(bench);
 	make_tcp_pair(sockets);
 	for (size_t round = 1; round <= sizeof(answers) / sizeof(answers[0]); round++) {
-		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+		CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0,
+		                               &reader.token),
 		            -EINPROGRESS);
 		answer_instead(bench, reader.token, answers[round - 1]);
 		bench_quiet(bench);
@@ -351,7 +352,7 @@ static void cancel_that_found_nothing_is_repeated(struct bench *bench)
 
 	bench_open(bench);
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	bench_quiet(bench);
 	/* The kernel is made to forget the first one. */
@@ -382,7 +383,7 @@ static void data_with_the_last_entry_is_delivered(struct bench *bench)
 	}
 	uring = uring_of(bench->driver);
 	bench_turn(bench, 0);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	uring_withdraw(uring, uring_slot_find(uring, reader.token));
 	/* The kernel would take the ring's oldest buffer, and so does this. */

@@ -39,11 +39,11 @@ static void flooding_socket_leaves_the_others_their_turn(struct bench *bench)
 	bench_open(bench);
 	make_tcp_pair(pair);
 	state = (struct flood){ .fd = pair[1] };
-	CHECK_EQUAL(bench->table->recv(bench->driver, &flooded, pair[0], &flooded.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &flooded, pair[0], 0, &flooded.token),
 	            -EINPROGRESS);
 	for (int index = 0; index < 10; index++) {
 		make_tcp_pair(sockets[index]);
-		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0],
+		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0], 0,
 		                               &readers[index].token), -EINPROGRESS);
 	}
 	CHECK_EQUAL(pthread_create(&thread, NULL, flood, &state), 0);
@@ -83,7 +83,7 @@ static void lent_buffers_are_nobody_elses(struct bench *bench)
 	bench->options.buffer_size = 4;
 	bench_open(bench);
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	CHECK_EQUAL(write(sockets[1], "aaaabbbbccccddddeeeeffff", 24), 24);
 	/* Nothing is given back: what is lent keeps its bytes, and no more comes. */
@@ -212,7 +212,7 @@ static void shutdown_from_another_thread_says_what_to_keep(struct bench *bench)
 	foreign = has(bench, UL_FEATURE_SINGLE_ISSUER) &&
 	          !has(bench, UL_FEATURE_DEFER_TASKRUN);
 	make_tcp_pair(sockets);
-	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], &reader.token),
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
 	            -EINPROGRESS);
 	make_pair(full);
 	fill_socket(full[0]);

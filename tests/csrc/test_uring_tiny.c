@@ -25,7 +25,7 @@ static void make_readers(struct bench *bench, struct record *readers, int (*sock
 {
 	for (int index = 0; index < MANY; index++) {
 		make_tcp_pair(sockets[index]);
-		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0],
+		CHECK_EQUAL(bench->table->recv(bench->driver, &readers[index], sockets[index][0], 0,
 		                               &readers[index].token), -EINPROGRESS);
 	}
 	bench_quiet(bench);

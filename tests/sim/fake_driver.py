@@ -73,7 +73,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("harvest", i32, (pointer, ctypes.POINTER(RawCompletion), i32)),
     ("wake", None, (pointer,)),
     ("recycle", None, (pointer, pointer)),
-    ("recv", i32, (*_operation, token_pointer)),
+    ("recv", i32, (*_operation, i32, token_pointer)),
     ("take", i32, (pointer, u64, ctypes.POINTER(Vector), u32)),
     ("recv_from", i32, (*_operation, token_pointer)),
     ("send", i32, (*_operation, ctypes.POINTER(Vector), u32, token_pointer)),
@@ -544,7 +544,7 @@ class FakeDriver:
         # Kept, so that whoever still reads it finds poison and not other memory.
         self.recycled.append(buffer)
 
-    def _recv(self, owner: int, fd: int, token: ctypes._Pointer[u64]) -> int:
+    def _recv(self, owner: int, fd: int, kind: int, token: ctypes._Pointer[u64]) -> int:
         return self._start("recv", owner, fd, token)
 
     def _take(self, token: int, vectors: ctypes._Pointer[Vector], count: int) -> int:

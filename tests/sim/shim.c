@@ -73,7 +73,7 @@ VERB(bool, immediate, (D), (driver))
 VERB(int, harvest, (D, struct ul_completion *out, int capacity), (driver, out, capacity))
 VOID_VERB(wake, (D), (driver))
 VOID_VERB(recycle, (D, unsigned char *data), (driver, data))
-VERB(int, recv, (OPERATION, TOKEN), (driver, owner, fd, token))
+VERB(int, recv, (OPERATION, enum ul_stream kind, TOKEN), (driver, owner, fd, kind, token))
 VERB(int, take, (D, ul_token token, const struct iovec *iov, uint32_t count),
      (driver, token, iov, count))
 VERB(int, recv_from, (OPERATION, TOKEN), (driver, owner, fd, token))
