@@ -34,6 +34,8 @@
  */
 #define DATAGRAMS_PER_TURN 16
 #define ACCEPTS_PER_TURN 64
+/* After so many of them in a turn there are likely more, and nobody asks before. */
+#define ACCEPTS_ASKED 3
 /*
  * From so many bytes on to copy them once more costs clearly more than what
  * the owner does to receive into memory of its own.
@@ -210,11 +212,18 @@ static enum served serve_recv_from(struct selector *selector, struct descriptor 
 	return completion->result == -EAGAIN ? BLOCKED : ENDED;
 }
 
+/*
+ * accept(2) makes a socket and a file before it looks for a connection, so one that
+ * finds none is several times as dear as a look at the queue.
+ */
 static enum served serve_accept(struct descriptor *descriptor, struct operation *operation,
                                 struct ul_completion *completion)
 {
 	if (descriptor->served >= ACCEPTS_PER_TURN)
 		return AGAIN;
+	if (descriptor->served > 0 && descriptor->served <= ACCEPTS_ASKED &&
+	    ul_poll_now(operation->fd, EPOLLIN) == 0)
+		return BLOCKED;
 	do {
 		/* ECONNABORTED: that one hung up in the queue; the next may be there. */
 		completion->result = accept4(operation->fd, NULL, NULL,
