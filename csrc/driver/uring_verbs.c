@@ -236,8 +236,13 @@ const struct ul_table ul_uring_table = {
 	.size = sizeof(struct ul_table),
 	.abi = UL_ABI,
 	.name = "uring",
-	/* Sends ride along with the turn's own system call. */
-	.eager_send_bytes = UINT32_MAX,
+	/*
+	 * Small sends ride along with the turn's own system call.  Large ones would
+	 * save little of what they cost, and the bytes of many connections kept until
+	 * then leave the cache and make the heap grow and shrink: with 48 KiB on each
+	 * of 100 connections three times as dear, with 20 KiB a tenth, with 12 equal.
+	 */
+	.eager_send_bytes = 14 * 1024,
 	.begin = uring_begin,
 	.end = uring_end,
 	.turn = uring_turn,
