@@ -28,6 +28,16 @@
 typedef struct Loop Loop;
 typedef struct Handle Handle;
 
+/* ---- context.c: the contexts of callbacks ------------------------------- */
+
+int context_init(void);
+/* What a copy of the current context can be made from, later; NULL with an exception. */
+PyObject *context_freeze(void);
+/* Makes *frozen a context, if it is none yet; -1 with an exception, and it stays. */
+int context_thaw(PyObject **frozen);
+/* Takes the reference of a callback that has run. */
+void context_recycle(PyObject *context);
+
 /* ---- handle.c: Handle and TimerHandle --------------------------------- */
 
 /* Most callbacks have at most this many arguments; such handles are reused. */
@@ -37,7 +47,7 @@ typedef struct Handle Handle;
 struct Handle {
 	PyObject_VAR_HEAD     /* ob_size: room in args */
 	PyObject *callback;   /* owned; NULL once cancelled and not running */
-	PyObject *context;    /* owned */
+	PyObject *context;    /* owned; frozen until it runs or somebody asks: context.c */
 	Loop *loop;           /* owned */
 	PyObject *traceback;  /* owned; debug mode: where it was made, else NULL */
 	PyObject *repr;       /* owned; debug mode: repr from before the cancel */
@@ -78,6 +88,8 @@ Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *
  * exception handler; -1 only for those that must end the loop.
  */
 int handle_run(Loop *loop, Handle *handle);
+/* Takes the reference of the queue that a handle has left to run. */
+void handle_retire(Handle *handle);
 void handle_cancel(Handle *handle);
 int handle_init_types(PyObject *module);
 

@@ -46,7 +46,7 @@ static Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback,
 		if (traceback == NULL)
 			return NULL;
 	}
-	context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+	context = context == NULL ? context_freeze() : Py_NewRef(context);
 	if (unlikely(context == NULL)) {
 		Py_XDECREF(traceback);
 		return NULL;
@@ -161,7 +161,7 @@ static int handle_call(Loop *loop, Handle *handle)
 	PyObject *result;
 	int status = 0;
 
-	if (unlikely(PyContext_Enter(handle->context) < 0))
+	if (unlikely(context_thaw(&handle->context) < 0 || PyContext_Enter(handle->context) < 0))
 		return handle_failed(loop, handle);
 	handle->running = true;
 	result = PyObject_Vectorcall(handle->callback, handle->args,
@@ -276,6 +276,19 @@ static int handle_wait(Handle *handle)
 	return status;
 }
 
+void handle_retire(Handle *handle)
+{
+	/* Who still has the handle can ask for the context in which it ran. */
+	if (Py_REFCNT(handle) == 1 && handle->context != NULL &&
+	    Py_REFCNT(handle->context) == 1) {
+		PyObject *context = handle->context;
+
+		handle->context = NULL;
+		context_recycle(context);
+	}
+	Py_DECREF(handle);
+}
+
 static int handle_run_in_turn(Loop *loop, Handle *handle)
 {
 	if (unlikely(loop->debug))
@@ -387,7 +400,14 @@ static PyObject *handle_cancelled(Handle *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *handle_get_context(Handle *self, PyObject *Py_UNUSED(ignored))
 {
-	return Py_NewRef(self->context == NULL ? Py_None : self->context);
+	if (unlikely(self->context == NULL))
+		Py_RETURN_NONE;
+	return context_thaw(&self->context) < 0 ? NULL : Py_NewRef(self->context);
+}
+
+static PyObject *handle_get_context_attribute(Handle *self, void *Py_UNUSED(closure))
+{
+	return handle_get_context(self, NULL);
 }
 
 static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
@@ -542,6 +562,7 @@ static PyMethodDef timer_handle_methods[] = {
 	{"__class__", (getter)handle_get_class, NULL, NULL, NULL}, \
 	{"_callback", (getter)handle_get_callback, NULL, NULL, NULL}, \
 	{"_args", (getter)handle_get_args, NULL, NULL, NULL}, \
+	{"_context", (getter)handle_get_context_attribute, NULL, NULL, NULL}, \
 	{"_source_traceback", (getter)handle_get_traceback, NULL, NULL, NULL}
 
 static PyGetSetDef handle_getters[] = {
@@ -558,7 +579,6 @@ static PyGetSetDef timer_handle_getters[] = {
 static PyMemberDef handle_members[] = {
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(Handle, weakrefs), READONLY, NULL},
 	{"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
-	{"_context", T_OBJECT, offsetof(Handle, context), READONLY, NULL},
 	{"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };
@@ -566,7 +586,6 @@ static PyMemberDef handle_members[] = {
 static PyMemberDef timer_handle_members[] = {
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(Handle, weakrefs), READONLY, NULL},
 	{"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
-	{"_context", T_OBJECT, offsetof(Handle, context), READONLY, NULL},
 	{"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
 	{"_when", T_DOUBLE, offsetof(Handle, when), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},

@@ -184,7 +184,7 @@ static int loop_run_ready(Loop *self, Py_ssize_t count)
 		Handle *handle = ready_pop(&self->ready);
 		int status = handle_run(self, handle);
 
-		Py_DECREF(handle);
+		handle_retire(handle);
 		if (unlikely(status < 0))
 			return -1;
 	}

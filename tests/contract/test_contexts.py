@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import weakref
 
 import pytest
 from harness import Peer, Recorder, iterations, run
@@ -314,3 +315,106 @@ def test_connection_of_a_server_runs_in_the_contexts_that_asyncio_gives_it(loop)
 
     expected = ["Fa", "MaF", "DaFM", "LaFMD"] if ONE_CONTEXT else ["Fb", "MbF", "DbF", "LbFD"]
     assert run(loop, main()) == expected
+
+
+class Value:
+    """Can be referred to weakly."""
+
+
+def test_callback_kept_token_is_of_another_context_in_the_next_callback(loop):
+    tokens, refused = [], []
+
+    def first():
+        tokens.append(variable.set("first"))
+
+    def second():
+        try:
+            variable.reset(tokens[0])
+        except ValueError as error:
+            refused.append("different Context" in str(error))
+
+    loop.call_soon(first)
+    run(loop, iterations(1))
+    loop.call_soon(second)
+    run(loop, iterations(1))
+    assert refused == [True]
+
+
+def test_handle_that_has_run_keeps_the_context_in_which_it_ran(loop):
+    handle = loop.call_soon(variable.set, "one")
+    other = loop.call_soon(variable.set, "two")
+    before = handle._context
+    run(loop, iterations(1))
+    loop.call_soon(variable.set, "three")
+    run(loop, iterations(1))
+    assert handle._context is before
+    assert handle._context[variable] == "one"
+    assert other._context[variable] == "two"
+
+
+def test_context_asked_for_inside_the_callback_outlives_it_unchanged(loop):
+    kept = []
+
+    def callback():
+        variable.set("inside")
+        kept.append(handles.pop()._context)
+
+    handles = [loop.call_soon(callback)]
+    run(loop, iterations(1))
+    loop.call_soon(variable.set, "later")
+    run(loop, iterations(1))
+    assert kept[0][variable] == "inside"
+
+
+def test_context_of_a_callback_ends_with_its_handle(loop):
+    handle = loop.call_soon(variable.set, "value")
+    context = weakref.ref(handle._context)
+    del handle
+    run(loop, iterations(2))
+    assert context() is None
+
+
+def test_value_set_in_a_callback_ends_with_the_callback(loop):
+    value = Value()
+    reference = weakref.ref(value)
+    loop.call_soon(variable.set, value)
+    del value
+    run(loop, iterations(2))
+    assert reference() is None
+
+
+def test_value_of_the_caller_lives_as_long_as_what_was_scheduled(loop):
+    seen = []
+    value = Value()
+    reference = weakref.ref(value)
+    context = context_of(value)
+    del value
+    timer = context.run(loop.call_later, 60, print)
+    context.run(loop.call_soon, lambda: seen.append(variable.get() is reference()))
+    del context
+    run(loop, iterations(2))
+    assert seen == [True]
+    assert reference() is not None
+    timer.cancel()
+    del timer
+    run(loop, iterations(2))
+    assert reference() is None
+
+
+def test_callback_that_runs_another_handle_has_a_context_of_its_own(loop):
+    seen = []
+
+    def inner():
+        seen.append(variable.get())
+        variable.set("inner")
+
+    def outer():
+        variable.set("outer")
+        loop.call_soon(inner)._run()
+        seen.append(variable.get())
+
+    handle = loop.call_soon(outer)
+    run(loop, iterations(2))
+    # The last is the turn of the handle that was run by hand.
+    assert seen == ["outer", "outer", "inner"]
+    assert handle._context[variable] == "outer"

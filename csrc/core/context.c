@@ -1,0 +1,136 @@
+/*
+ * The contexts of callbacks: copies of the current one that cost nothing until
+ * somebody can tell.
+ *
+ * A Context is an object around an immutable mapping, so its copy is a new
+ * object around the same mapping.  What is scheduled keeps the mapping alone
+ * ("frozen"); the object is made when the callback runs, or when somebody asks
+ * for it.  After a run that nobody kept the object from, it serves the next one.
+ *
+ * This needs three fields of CPython's object, which have not moved since 3.7.
+ * They are tried out when the module is loaded; where anything is not as
+ * expected, "frozen" is a copy made at once, through the public functions.
+ */
+#include "core.h"
+
+#define SPARES_MAX 4
+
+/* As CPython lays it out; the mapping is a type of its own, without a public name. */
+struct context {
+	PyObject_HEAD
+	PyObject *previous;
+	PyObject *variables;  /* owned: the mapping */
+	PyObject *weakrefs;
+	int entered;
+};
+
+/* The mapping of an empty context; owned. NULL: contexts are not as we know them. */
+static PyObject *empty;
+/* Contexts that were ours alone after a run; owned, and empty. */
+static struct context *spares[SPARES_MAX];
+static int spare_count;
+
+/* Nobody else has a reference of either kind, so it is not entered either. */
+static bool context_is_ours(struct context *context)
+{
+	return Py_REFCNT(context) == 1 && context->weakrefs == NULL;
+}
+
+PyObject *context_freeze(void)
+{
+	struct context *current;
+
+	if (unlikely(empty == NULL))
+		return PyContext_CopyCurrent();
+	current = (struct context *)PyThreadState_Get()->context;
+	/* A thread without one has set no variable. */
+	return Py_NewRef(current == NULL ? empty : current->variables);
+}
+
+int context_thaw(PyObject **frozen)
+{
+	struct context *context = NULL;
+	PyObject *before;
+
+	if (PyContext_CheckExact(*frozen))
+		return 0;
+	while (context == NULL && spare_count > 0) {
+		context = spares[--spare_count];
+		/* The cycle collector shows all there is to whoever asks. */
+		if (unlikely(!context_is_ours(context)))
+			Py_CLEAR(context);
+	}
+	if (unlikely(context == NULL)) {
+		context = (struct context *)PyContext_New();
+		if (context == NULL)
+			return -1;
+	}
+	before = context->variables;
+	context->variables = *frozen;
+	*frozen = (PyObject *)context;
+	Py_XDECREF(before);
+	return 0;
+}
+
+void context_recycle(PyObject *object)
+{
+	struct context *context = (struct context *)object;
+
+	if (unlikely(empty == NULL || spare_count == SPARES_MAX || !PyContext_CheckExact(object) ||
+	             !context_is_ours(context))) {
+		Py_DECREF(object);
+		return;
+	}
+	/* The last reference to a value may go, and run anything. */
+	Py_XSETREF(context->variables, Py_NewRef(empty));
+	if (likely(spare_count < SPARES_MAX))
+		spares[spare_count++] = context;
+	else
+		Py_DECREF(context);
+}
+
+/* Sets a variable in `context`; whether it was the current one meanwhile. -1: an exception. */
+static int context_try(PyObject *context)
+{
+	PyObject *variable = PyContextVar_New("uring_loop", NULL), *token = NULL;
+	int current = -1;
+
+	if (variable != NULL && PyContext_Enter(context) == 0) {
+		current = PyThreadState_Get()->context == context;
+		token = PyContextVar_Set(variable, Py_None);
+		if (PyContext_Exit(context) < 0 || token == NULL)
+			current = -1;
+	}
+	Py_XDECREF(token);
+	Py_XDECREF(variable);
+	return current;
+}
+
+int context_init(void)
+{
+	PyObject *context, *copy;
+	struct context *left, *right;
+	int known = 0;
+
+	if (PyContext_Type.tp_basicsize != sizeof(struct context) ||
+	    PyContext_Type.tp_weaklistoffset != offsetof(struct context, weakrefs))
+		return 0;
+	context = PyContext_New();
+	copy = context == NULL ? NULL : PyContext_Copy(context);
+	if (copy == NULL) {
+		Py_XDECREF(context);
+		return -1;
+	}
+	left = (struct context *)context;
+	right = (struct context *)copy;
+	/* A copy shares the mapping; to set a variable replaces it, in that one alone. */
+	if (left->variables != NULL && left->variables == right->variables) {
+		known = context_try(copy);
+		if (known > 0 && left->variables != right->variables &&
+		    Py_TYPE(left->variables) == Py_TYPE(right->variables))
+			empty = Py_NewRef(left->variables);
+	}
+	Py_DECREF(copy);
+	Py_DECREF(context);
+	return known < 0 ? -1 : 0;
+}
