@@ -65,6 +65,25 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     those of the environment's URING_LOOP_DISABLE.
     """
 
+    # Whoever sets an attribute of their own gets a __dict__ for it; without one Python's
+    # method calls need not look there first.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_children",
+        "_default_executor",
+        "_driver",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_origin_depth",
+        "_reader_objects",
+        "_receive_buffer",
+        "_sender",
+        "_signals",
+        "_task_factory",
+        "_writer_objects",
+    )
+
     def __init__(self, driver: str | None = None, disable: Iterable[str] = ()) -> None:
         self._driver = open_driver(driver, disable)
         try:
