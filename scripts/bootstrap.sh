@@ -67,7 +67,7 @@ sys.exit(sys.version_info < (3, 11) or sys.implementation.name != "cpython")' >/
 
 find_python() {
 	local candidate
-	for candidate in python3 python3.13 python3.12 python3.11; do
+	for candidate in python3 python3.1{5..1}; do
 		# A name may be a version manager's shim that leads nowhere: only running it tells.
 		if suits "$candidate"; then
 			printf '%s\n' "$candidate"
