@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -80,6 +81,11 @@ class BuildExtensions(build_ext):
     """Checks what the compiler can see first, then builds every module with the same flags."""
 
     def build_extensions(self) -> None:
+        if sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 14):
+            refuse(
+                "cffi does not support the free-threaded build of CPython 3.13; "
+                "use the usual build, or 3.14 or later, where the GIL will be turned on"
+            )
         if not self.compiles("int ul_probe;"):
             refuse("no working C compiler; install gcc (and libc6-dev on Debian and Ubuntu)")
         if not self.compiles("#include <Python.h>"):

@@ -155,6 +155,33 @@ static int names_init(void)
 	return 0;
 }
 
+/* PYTHON_GIL=0 and -X gil=0 keep it off, whatever a module declares; ours would crash some day. */
+static int require_gil(void)
+{
+#ifdef Py_GIL_DISABLED
+	PyObject *ask = PySys_GetObject("_is_gil_enabled");
+	PyObject *answer;
+	int enabled;
+
+	if (ask == NULL)
+		return 0;
+	answer = PyObject_CallNoArgs(ask);
+	if (answer == NULL)
+		return -1;
+	enabled = PyObject_IsTrue(answer);
+	Py_DECREF(answer);
+	if (enabled < 0)
+		return -1;
+	if (!enabled) {
+		PyErr_SetString(PyExc_ImportError,
+		                "uring_loop needs the GIL, which PYTHON_GIL=0 or -X gil=0 keeps "
+		                "off; without either, the interpreter turns it on for uring_loop");
+		return -1;
+	}
+#endif
+	return 0;
+}
+
 static int core_exec(PyObject *module)
 {
 	/* Types and names are static: one interpreter may load us. */
@@ -163,6 +190,8 @@ static int core_exec(PyObject *module)
 		                "uring_loop._core cannot be loaded twice into one process");
 		return -1;
 	}
+	if (require_gil() < 0)
+		return -1;
 	if (names_init() < 0 || context_init() < 0 || handle_init_types(module) < 0 ||
 	    loop_init_types(module) < 0 || listener_init_types(module) < 0 ||
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||
@@ -183,6 +212,10 @@ static PyModuleDef_Slot core_slots[] = {
 	{Py_mod_exec, core_exec},
 #if PY_VERSION_HEX >= 0x030C0000
 	{Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+	/* It orders all that threads share here: a free-threaded interpreter turns it on for us. */
+	{Py_mod_gil, Py_MOD_GIL_USED},
 #endif
 	{0, NULL},
 };
