@@ -14,6 +14,7 @@ import warnings
 
 import pytest
 from harness import Peer, Recorder, attached, iterations, oracle_lacks, run, tcp_pair
+from kept_memory import needs_kept_memory
 
 
 def in_child(function):
@@ -109,7 +110,11 @@ def test_child_forked_with_a_huge_write_under_way_harms_nothing(loop):
     run(loop, main())
 
 
-def test_child_runs_a_loop_of_its_own_while_the_parents_is_inside_a_callback(loop, make_loop):
+def test_child_runs_a_loop_of_its_own_while_the_parents_is_inside_a_callback(
+    loop, make_loop, loop_kind
+):
+    needs_kept_memory(loop_kind)
+
     def child():
         own = make_loop()
 
@@ -176,7 +181,9 @@ def test_child_closing_the_parents_loop_leaves_it_alone(loop, loop_kind):
     peer.close()
 
 
-def test_child_runs_the_inherited_loop_and_the_parents_goes_on(loop):
+def test_child_runs_the_inherited_loop_and_the_parents_goes_on(loop, loop_kind):
+    needs_kept_memory(loop_kind)
+
     def child():
         seen = []
         loop.call_soon(seen.append, "soon")
@@ -350,4 +357,5 @@ def test_child_that_leaves_by_sys_exit_through_the_loop_harms_nothing(loop_kind,
 
 def test_daemon_that_forks_and_leaves_the_child_to_serve_serves(loop_kind):
     """Connection, server and loop are inherited by the only process that goes on."""
+    needs_kept_memory(loop_kind)
     assert output_of(DAEMON) == ("fine\n", "")

@@ -8,6 +8,7 @@ import traceback
 
 import pytest
 from harness import PATIENCE_S, oracle_lacks, run
+from kept_memory import needs_kept_memory
 
 
 class Worker(asyncio.Protocol):
@@ -150,6 +151,7 @@ def test_connection_goes_to_the_idle_process_while_another_is_busy(make_loop, fa
 
 def test_server_inherited_by_two_processes_leaves_connections_to_the_idle_one(loop, loop_kind):
     oracle_lacks(loop_kind, True, "processes that inherit a loop share its epoll set")
+    needs_kept_memory(loop_kind)
     started = []
 
     def protocol():
