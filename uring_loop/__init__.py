@@ -36,7 +36,8 @@ if sys.version_info < (3, 16):
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop; `loop.driver` says what drives it."""
-    return __getattr__("EventLoop")()
+    make = globals().get("EventLoop") or __getattr__("EventLoop")
+    return make()
 
 
 def run(

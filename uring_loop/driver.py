@@ -126,8 +126,10 @@ class Driver:
         entries, wanted = tuple(sizes[0:2]), tuple(sizes[2:4])
         if not entries[0]:
             return None
-        limits = zip(wanted, _ENTRIES_MAX, strict=True)
-        if all(have >= min(limit) for have, limit in zip(entries, limits, strict=True)):
+        # Each loop comes by here.
+        if entries[0] >= min(wanted[0], _ENTRIES_MAX[0]) and entries[1] >= min(
+            wanted[1], _ENTRIES_MAX[1]
+        ):
             return RingSize(*entries, None, None)
         return RingSize(
             *entries,
@@ -337,10 +339,13 @@ def _disabled_features(names: Iterable[str] = ()) -> int:
 
 def _sizes() -> dict[str, int]:
     """URING_LOOP_SIZES, by field of struct ul_options."""
+    words = _words(os.environ.get("URING_LOOP_SIZES", ""))
+    if not words:
+        return {}
     known = [name for name, _ in ffi.typeof("struct ul_options").fields]
     known = [name for name in known if name not in ("size", "disable")]
     sizes = {}
-    for word in _words(os.environ.get("URING_LOOP_SIZES", "")):
+    for word in words:
         name, _, value = word.partition("=")
         if name not in known or not value.isdecimal() or not 0 < int(value) < 2**31:
             raise ValueError(
