@@ -9,6 +9,7 @@ ROWS: dict[str, Row] = {
     for row in (
         Row("echo_64", "protocol", size=64, note="echo by protocol, 64 B"),
         Row("echo_1k", "protocol", note="echo by protocol, 1 KiB"),
+        Row("echo_48k", "protocol", size=48 * KIB, note="echo by protocol, 48 KiB"),
         Row("echo_100k", "protocol", size=100 * KIB, note="echo by protocol, 100 KiB"),
         Row(
             "buffered_100k",
