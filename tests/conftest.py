@@ -11,6 +11,7 @@ import functools
 import gc
 import os
 import signal
+import sysconfig
 import threading
 
 import pytest
@@ -32,6 +33,9 @@ def pytest_sessionstart(session):
     # child; the tests of Ctrl-C are about the usual case.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A free-threaded Python would warn in every child that it turns the GIL on for the core.
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        os.environ.setdefault("PYTHON_GIL", "1")
 
 
 def pytest_generate_tests(metafunc):
