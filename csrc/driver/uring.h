@@ -16,6 +16,7 @@
 #ifndef UL_URING_H
 #define UL_URING_H
 
+#include <poll.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -260,6 +261,17 @@ static inline void uring_poll_events(struct io_uring_sqe *sqe, uint32_t events)
 	events = events << 16 | events >> 16;
 #endif
 	sqe->poll32_events = events;
+}
+
+/* Of `ready`, what was asked for, or nobody needs to ask for; 5.10 tells whatever woke it. */
+static inline int uring_polled_events(const struct io_uring_sqe *sqe, int ready)
+{
+	uint32_t events = sqe->poll32_events;
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	events = events << 16 | events >> 16;
+#endif
+	return ready & (int)(events | POLLERR | POLLHUP | POLLNVAL);
 }
 
 /* uring_queue.c */

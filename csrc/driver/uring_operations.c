@@ -82,10 +82,13 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 {
 	bool cancelling = slot->base.state == UL_CANCELLING;
 
-	if (unlikely(slot->base.flags & SLOT_LEVEL) && result >= 0 && !cancelling)
-		return level_reported(uring, slot, result, out);
-	if (likely(result >= 0))
+	if (likely(result >= 0)) {
+		if (slot->base.verb == URING_POLL)
+			result = uring_polled_events(&slot->sqe, result);
+		if (unlikely(slot->base.flags & SLOT_LEVEL) && !cancelling)
+			return level_reported(uring, slot, result, out);
 		return uring_finish(uring, slot, out, result, 0);
+	}
 	switch (result) {
 	case -EAGAIN:
 		/* connect(2) to a busy Unix socket: no readiness ever tells when. */

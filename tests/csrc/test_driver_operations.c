@@ -451,6 +451,29 @@ static void polls_of_one_descriptor_report_each_its_own_events(struct bench *ben
 	bench_close(bench);
 }
 
+static void poll_reports_no_readiness_that_was_not_asked_for(struct bench *bench)
+{
+	static char filling[4096], drained[65536];
+	struct record poller = { 0 };
+	int ends[2];
+
+	bench_open(bench);
+	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	while (write(ends[1], filling, sizeof(filling)) > 0)
+		;
+	started(&poller, bench->table->poll(bench->driver, &poller, ends[1], POLLOUT,
+	                                    &poller.token));
+	bench_quiet(bench);
+	CHECK_EQUAL(poller.ends, 0);
+	while (read(ends[0], drained, sizeof(drained)) > 0)
+		;
+	UNTIL(bench, poller.ends == 1);
+	CHECK_EQUAL(poller.result, POLLOUT);
+	close(ends[0]);
+	close(ends[1]);
+	bench_close(bench);
+}
+
 static void timeout_ends_in_time_and_not_before(struct bench *bench)
 {
 	struct record timer = { 0 };
@@ -597,6 +620,7 @@ int main(int count, char **arguments)
 		TEST(poll_reports_readiness_once),
 		TEST(level_poll_reports_in_each_turn_while_it_holds),
 		TEST(polls_of_one_descriptor_report_each_its_own_events),
+		TEST(poll_reports_no_readiness_that_was_not_asked_for),
 		TEST(timeout_ends_in_time_and_not_before),
 		TEST(read_and_write_keep_to_their_offsets),
 		TEST(read_of_an_empty_pipe_waits),
