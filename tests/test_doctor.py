@@ -90,6 +90,22 @@ def test_doctor_runs_as_a_module():
     assert json.loads(done.stdout)["uring_loop"] == uring_loop.__version__
 
 
+def test_doctor_whose_reader_has_left_ends_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "uring_loop", "doctor"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode in (0, 1)
+    assert done.stderr == ""
+
+
 def test_doctor_with_a_check_that_fails_exits_with_3_and_says_which(monkeypatch, capsys):
     async def fails():
         raise selftest.CheckFailed("no timer came")

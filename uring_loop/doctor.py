@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import os
+import sys
 from typing import Any
 
 from . import new_event_loop, selftest
@@ -114,5 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
     # The log line about the fallback says less than what is printed here.
     logging.getLogger("uring_loop").setLevel(logging.CRITICAL)
     facts = examine()
-    print(json.dumps(facts, indent=2) if options.json else describe(facts))
+    try:
+        print(json.dumps(facts, indent=2) if options.json else describe(facts), flush=True)
+    except BrokenPipeError:
+        # Whoever reads (`| head`) has seen enough; the interpreter flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status(facts)
