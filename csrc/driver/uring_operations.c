@@ -111,6 +111,16 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 		if (slot->base.verb == URING_CONNECT && slot->base.flags & SLOT_BEGAN)
 			result = 0;
 		break;
+	case -ESPIPE:
+		/* Linux 5.10 hands a socket the -1 that stands for no position. */
+		if (slot->sqe.off != UINT64_MAX ||
+		    (slot->base.verb != URING_READ && slot->base.verb != URING_WRITE))
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		slot->sqe.off = 0;
+		uring_push_again(uring, slot);
+		return 0;
 	case -ECANCELED:
 		/* Nobody asked for it: the ring's thread is gone. */
 		if (slot->base.verb >= URING_WRITE)
