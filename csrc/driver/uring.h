@@ -387,6 +387,7 @@ typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cq
 int uring_rebuild(struct uring *uring);
 void uring_shutdown(struct ul_driver *driver);
 /* Give every entry of the completion queue to `handle`.  0, or what it answered. */
+int uring_flush_keeping(struct uring *uring, unsigned flags);
 void uring_park_accepts(struct uring *uring);
 int uring_read_queue(struct uring *uring, uring_entry_handler handle);
 /* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */

@@ -99,6 +99,23 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 }
 
 /*
+ * Linux 5.10 takes nothing while completions have no place (EBUSY): they are put
+ * aside, and it is asked again.
+ */
+int uring_flush_keeping(struct uring *uring, unsigned flags)
+{
+	uint32_t head;
+	int result;
+
+	do {
+		head = uring->cq_head;
+		result = uring_flush(uring, flags);
+	} while (result == -EBUSY && uring_read_queue(uring, uring_keep) == 0 &&
+	         uring->cq_head != head);
+	return result;
+}
+
+/*
  * An accept in the kernel is an exclusive waiter (uring_receive.c).  One that
  * stays armed while its loop does not run takes connections' wake-ups from
  * whoever serves the socket meanwhile, another thread's ring or a forked child,

@@ -297,10 +297,11 @@ void uring_end(struct ul_driver *driver)
 	if (!uring->has_ring)
 		return;
 	/* What was written last leaves now, and not with the next run. */
-	if (uring->backlog.count != 0)
-		uring_hand_over(uring);
-	if (uring->sq_tail != uring->sq_head)
-		uring_flush(uring, 0);
+	while (uring->backlog.count != 0 || uring->sq_tail != uring->sq_head) {
+		uring_settle(uring);
+		if (uring_flush_keeping(uring, 0) <= 0)
+			break;
+	}
 	uring_park_accepts(uring);
 	/* Completions outside the queue would be lost with the ring. */
 	while (IO_URING_READ_ONCE(*uring->sq_kflags) & IORING_SQ_CQ_OVERFLOW) {
