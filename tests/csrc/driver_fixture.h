@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -69,6 +71,38 @@ static inline bool is_ring(const struct bench *bench)
 static inline bool has(const struct bench *bench, uint64_t feature)
 {
 	return is_ring(bench) && (ul_features(bench->driver) & feature) != 0;
+}
+
+/*
+ * Can a child have a ring beside its parent's?  User-mode Linux (seen in 5.10 and 6.1)
+ * maps in a child what MADV_DONTFORK leaves out, and what the child maps at that
+ * place is then the parent's memory.  Said, since the test leaves something out.
+ */
+static inline bool bench_can_fork(const struct bench *bench)
+{
+	const int protection = PROT_READ | PROT_WRITE;
+	const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+	volatile char *page;
+	int status = 0;
+	pid_t child;
+
+	if (!is_ring(bench))
+		return true;
+	page = mmap(NULL, 4096, protection, anonymous, -1, 0);
+	CHECK(page != MAP_FAILED);
+	*page = 1;
+	CHECK_EQUAL(madvise((void *)page, 4096, MADV_DONTFORK), 0);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		mmap((void *)page, 4096, protection, anonymous | MAP_FIXED, -1, 0);
+		_exit(*page);
+	}
+	CHECK_EQUAL(waitpid(child, &status, 0), child);
+	munmap((void *)page, 4096);
+	if (status != 0)
+		fputs("not here: children see memory marked MADV_DONTFORK; ", stderr);
+	return status == 0;
 }
 
 static inline int bench_make(struct bench *bench)

@@ -409,6 +409,8 @@ static void readable_stream_is_taken_in_a_forked_child(struct bench *bench)
 	int status;
 	pid_t child;
 
+	if (!bench_can_fork(bench))
+		return;
 	bulk_open(bench, &reader, sockets);
 	write_all(bench, sockets[1], reader.size, 1000);
 	UNTIL(bench, reader.readable == 1);
