@@ -386,9 +386,10 @@ typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cq
 /* A new ring with every live operation: after a fork or in another thread. */
 int uring_rebuild(struct uring *uring);
 void uring_shutdown(struct ul_driver *driver);
-/* Give every entry of the completion queue to `handle`.  0, or what it answered. */
+/* uring_flush(), with the completions put aside that are in its way. */
 int uring_flush_keeping(struct uring *uring, unsigned flags);
 void uring_park_accepts(struct uring *uring);
+/* Give every entry of the completion queue to `handle`.  0, or what it answered. */
 int uring_read_queue(struct uring *uring, uring_entry_handler handle);
 /* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */
 int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe);
