@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -354,15 +355,21 @@ static inline bool is_pattern(const unsigned char *data, size_t size)
 	return true;
 }
 
-/* Fill the socket until it takes no more; how much it took. */
+/* Fill the socket until it takes no more, also a moment later; how much it took. */
 static inline size_t fill_socket(int fd)
 {
 	static const char zeros[65536];
 	size_t total = 0;
+	size_t before;
 	ssize_t sent;
 
-	while ((sent = send(fd, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
-		total += (size_t)sent;
+	do {
+		before = total;
+		while ((sent = send(fd, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+			total += (size_t)sent;
+		/* What the peer's side acknowledges makes room. */
+		poll(NULL, 0, 10);
+	} while (total != before);
 	return total;
 }
 

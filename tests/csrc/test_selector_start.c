@@ -308,10 +308,12 @@ static void test_splice_waits_for_the_side_that_is_not_ready(void)
 	int ends[2];
 	int pair[2];
 	int filled;
+	int found;
 	char buffer[8];
 
 	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
-	pair_make(pair);
+	/* Not a Unix pair: a full one takes what is spliced (seen in Linux 6.1). */
+	tcp_pair_make(pair);
 	/* The pipe is empty. */
 	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
 	            -EINPROGRESS);
@@ -325,8 +327,10 @@ static void test_splice_waits_for_the_side_that_is_not_ready(void)
 	filled = fill(pair[0]);
 	CHECK_EQUAL(write(ends[1], "de", 2), 2);
 	nothing_happens();
-	CHECK_EQUAL(drain(pair[1]), filled);
+	for (found = 0; found < filled;)
+		found += drain(pair[1]);
 	CHECK_EQUAL(next_completion().result, 2);
+	CHECK_EQUAL(found, filled);
 	CHECK_EQUAL(recv(pair[1], buffer, 8, 0), 2);
 	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
 	            -EINPROGRESS);
