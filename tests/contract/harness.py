@@ -7,14 +7,16 @@ Nothing here sleeps to get an order: events and real readiness decide.
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import struct
 import warnings
 
 import pytest
 
-# Long enough for a loaded machine; only a lost wake-up or a lost byte reaches it.
-PATIENCE_S = 30
+# Long enough for a loaded machine; only a lost wake-up or a lost byte reaches it. Emulated or
+# user-mode kernels are given longer.
+PATIENCE_S = int(os.environ.get("TEST_PATIENCE_S", "30"))
 
 
 def run(loop, coroutine):

@@ -42,6 +42,7 @@ CLOSE += ["statistics", "unix", "watchers", "watchers_rare"]
 PARTS = ("all", "contract", "kernel")
 # Alone in user-mode Linux's one CPU, or emulated: time is another than here.
 TEST_SECONDS = 600
+PATIENCE_SECONDS = 120
 
 INIT = """#!/bin/sh
 /bin/busybox mkdir -p /proc /sys /dev /host /rw /new
@@ -70,7 +71,12 @@ def run(kernel, command, *, sysctls=None, seconds=7200, memory_mb=2048, show=Tru
         job = {
             "command": command,
             "folder": str(ROOT),
-            "environment": {**os.environ, "HOME": "/tmp", "TMPDIR": "/tmp"},
+            "environment": {
+                **os.environ,
+                "HOME": "/tmp",
+                "TMPDIR": "/tmp",
+                "TEST_PATIENCE_S": str(PATIENCE_SECONDS),
+            },
             "sysctls": sysctls or {},
             "modules": modules,
         }
