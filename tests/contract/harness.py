@@ -350,6 +350,12 @@ def never_answering():
     return listener, fillers
 
 
+# What the first releases of 3.11 lack; Debian 12's is one of them.
+DATAGRAMS_PAUSE = hasattr(asyncio.selector_events._SelectorDatagramTransport, "pause_reading")
+PIPES_PAUSE = "is_reading" in vars(asyncio.unix_events._UnixReadPipeTransport)
+PIPES_LACK = "pipes that are read do not say so, and begin to read when paused too early"
+
+
 def oracle_lacks(loop_kind, condition, sentence):
     """Skip on stock asyncio of a Python where it lacks, or breaks, what ours must do."""
     if loop_kind == "asyncio" and condition:

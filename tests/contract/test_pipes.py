@@ -14,7 +14,15 @@ import threading
 import tty
 
 import pytest
-from harness import Recorder, iterations, oracle_lacks, resource_warning, run
+from harness import (
+    PIPES_LACK,
+    PIPES_PAUSE,
+    Recorder,
+    iterations,
+    oracle_lacks,
+    resource_warning,
+    run,
+)
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -221,7 +229,8 @@ def test_connection_made_comes_before_the_first_byte_and_before_connect_returns(
     run(loop, main())
 
 
-def test_paused_read_pipe_takes_nothing_out_of_the_pipe(loop, pair):
+def test_paused_read_pipe_takes_nothing_out_of_the_pipe(loop, loop_kind, pair):
+    oracle_lacks(loop_kind, not PIPES_PAUSE, PIPES_LACK)
     reader, writer = pair
 
     async def main():
@@ -262,7 +271,8 @@ def test_closed_read_pipe_leaves_the_data_to_those_who_share_the_pipe(loop, pipe
     assert run(loop, main()) == (b"for the other one", b"")
 
 
-def test_pause_in_connection_made_holds_back_the_first_read(loop, pipe):
+def test_pause_in_connection_made_holds_back_the_first_read(loop, loop_kind, pipe):
+    oracle_lacks(loop_kind, not PIPES_PAUSE, PIPES_LACK)
     reader, writer = pipe
     writer.write(b"data")
 
@@ -309,7 +319,8 @@ def test_pause_and_resume_at_every_step_lose_and_double_nothing(loop, pipe):
     assert run(loop, main()) == data
 
 
-def test_pause_resume_and_close_of_a_closed_read_pipe_do_nothing(loop, pipe):
+def test_pause_resume_and_close_of_a_closed_read_pipe_do_nothing(loop, loop_kind, pipe):
+    oracle_lacks(loop_kind, not PIPES_PAUSE, PIPES_LACK)
     reader, _ = pipe
 
     async def main():
