@@ -228,6 +228,7 @@ def test_compiled_module_that_cannot_be_loaded_is_an_error_and_not_hidden(tmp_pa
 
 SETUP = """
 import runpy, sys
+import setuptools  # which looks at the name as well
 sys.implementation.name = "another"
 sys.argv = ["setup.py", "-q", *sys.argv[1:]]
 runpy.run_path("setup.py", run_name="__main__")

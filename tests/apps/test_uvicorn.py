@@ -5,6 +5,7 @@ Source: uvicorn's settings, --loop: a callable that makes the event loop.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -105,9 +106,17 @@ def test_command_line_finishes_what_is_under_way(loop_kind, serve, number):
     check_end(program, number)
 
 
+def until_listening(port):
+    """A worker that has started listens a moment later."""
+    with socket.socket() as sock:
+        while sock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+            pass
+
+
 def test_workers_serve_and_end_with_their_parent(loop_kind, serve):
     program, port = serve("--workers", "2")
     program.until("lifespan: started on " + loop_kind, times=2)
+    until_listening(port)
     for _ in range(20):
         with connect(port) as connection:
             told = json.loads(fetch(connection, "GET", "/loop"))

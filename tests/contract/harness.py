@@ -351,7 +351,10 @@ def never_answering():
 
 
 # What the first releases of 3.11 lack; Debian 12's is one of them.
-DATAGRAMS_PAUSE = hasattr(asyncio.selector_events._SelectorDatagramTransport, "pause_reading")
+DATAGRAMS_PAUSE = (
+    asyncio.selector_events._SelectorDatagramTransport.is_reading
+    is not asyncio.ReadTransport.is_reading
+)
 PIPES_PAUSE = "is_reading" in vars(asyncio.unix_events._UnixReadPipeTransport)
 PIPES_LACK = "pipes that are read do not say so, and begin to read when paused too early"
 
