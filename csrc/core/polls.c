@@ -19,8 +19,24 @@ typedef struct {
 	Handle *handle;        /* owned; the callback and its context */
 	struct sink poll;
 	int fd;                /* borrowed from the caller */
+	uint32_t events;       /* POLL* bits */
 	int ready;             /* in the callback: POLL* bits, or -errno */
 } Watch;
+
+static int watch_start(Watch *self)
+{
+	Loop *loop = self->loop;
+	int status = loop->table->poll(loop->driver, &self->poll, self->fd,
+	                               self->events | UL_POLL_LEVEL, &self->poll.token);
+
+	if (likely(status == -EINPROGRESS)) {
+		sink_hold(loop, &self->poll);
+		return 0;
+	}
+	/* Known at once.  The callback has its place in the next turn all the same. */
+	self->ready = status < 0 ? status : -EIO;
+	return ready_push(&loop->ready, (Handle *)Py_NewRef((PyObject *)self->handle));
+}
 
 static int watch_completed(Loop *loop, struct sink *sink,
                            const struct ul_completion *completion)
@@ -32,28 +48,16 @@ static int watch_completed(Loop *loop, struct sink *sink,
 	Py_INCREF(self);
 	if (!(completion->flags & UL_MORE))
 		sink_drop(sink);
-	if (likely(!loop->closed)) {
+	if (unlikely(completion->result == -ECANCELED) && !handle->cancelled && !loop->closed) {
+		/* Not by us: the thread that drove the ring has gone. */
+		status = watch_start(self);
+	} else if (likely(!loop->closed)) {
 		self->ready = completion->result;
 		status = handle_run(loop, handle); /* nothing, when it was cancelled */
 	}
 	Py_DECREF(handle);
 	Py_DECREF(self);
 	return status;
-}
-
-static int watch_start(Watch *self, uint32_t events)
-{
-	Loop *loop = self->loop;
-	int status = loop->table->poll(loop->driver, &self->poll, self->fd,
-	                               events | UL_POLL_LEVEL, &self->poll.token);
-
-	if (likely(status == -EINPROGRESS)) {
-		sink_hold(loop, &self->poll);
-		return 0;
-	}
-	/* Known at once.  The callback has its place in the next turn all the same. */
-	self->ready = status < 0 ? status : -EIO;
-	return ready_push(&loop->ready, (Handle *)Py_NewRef((PyObject *)self->handle));
 }
 
 static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -76,9 +80,10 @@ static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->poll.completed = watch_completed;
 	self->poll.holder = (PyObject *)self;
 	self->fd = fd;
+	self->events = events;
 	self->loop = (Loop *)Py_NewRef(loop);
 	self->handle = handle_new(self->loop, callback, NULL, 0, NULL);
-	if (self->handle == NULL || watch_start(self, events) < 0)
+	if (self->handle == NULL || watch_start(self) < 0)
 		Py_CLEAR(self);
 	return (PyObject *)self;
 }
