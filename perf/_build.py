@@ -17,10 +17,11 @@ SOURCES = {
     "load": [*LOAD],
     "load_tls": [*LOAD],
     "trace_calls": ["trace_calls.c"],
+    "floor": ["floor.c"],
 }
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra"]
 # Apart, so that nobody needs OpenSSL's headers for the rows without TLS.
-EXTRA_FLAGS = {"load_tls": ["-DWITH_TLS", "-lssl", "-lcrypto"]}
+EXTRA_FLAGS = {"load_tls": ["-DWITH_TLS", "-lssl", "-lcrypto"], "floor": ["-luring"]}
 
 
 class NoCompiler(RuntimeError):
@@ -36,9 +37,7 @@ def program(name: str) -> Path:
         return target
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise NoCompiler(
-            "the load generator needs a C compiler: install gcc (apt-get install gcc libc6-dev)"
-        )
+        raise NoCompiler(f"{name} needs a C compiler: install gcc (apt-get install gcc libc6-dev)")
     BUILD.mkdir(parents=True, exist_ok=True)
     # Compiled beside and renamed, so that a second run never starts half a program.
     partial = BUILD / f"{name}.{os.getpid()}"

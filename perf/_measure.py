@@ -22,6 +22,9 @@ from types import TracebackType
 import _build
 
 HERE = Path(__file__).resolve().parent
+# What stands in a loop's place for floor.c, the least that an echo server can be.
+FLOOR = "floor"
+FLOOR_BUFFER_SIZE = 4096
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -90,6 +93,19 @@ def memory_bytes(process: int) -> int:
     return total
 
 
+def has_floor(row: Row) -> bool:
+    """Whether floor.c is the least for this row: it echoes messages of one buffer, one by one."""
+    small = row.size <= FLOOR_BUFFER_SIZE and row.in_flight == 1
+    return row.kind == "protocol" and small and not row.tls
+
+
+def server_command(loop: str, row: Row) -> list[str]:
+    """The command line of the row's server, but for where it listens and runs."""
+    if loop != FLOOR:
+        return [sys.executable, str(HERE / "_servers.py"), "--loop", loop, "--kind", row.kind]
+    return [str(_build.program(FLOOR)), "--buffer-size", str(FLOOR_BUFFER_SIZE)]
+
+
 class Server:
     """A server process under one loop, pinned; ends with the with block."""
 
@@ -101,8 +117,7 @@ class Server:
 
     def __enter__(self) -> "Server":
         server_core, self.load_core = cores()
-        command = [sys.executable, str(HERE / "_servers.py"), "--loop", self.loop]
-        command += ["--kind", self.row.kind]
+        command = server_command(self.loop, self.row)
         if self.row.unix:
             command += ["--unix", str(Path(self._directory.name) / "socket")]
         if self.row.tls:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import _build
 import _loops
 import _measure
 import _micro
@@ -53,6 +54,10 @@ def progress(text: str) -> None:
 def in_turn(loops: Sequence[str], number: int) -> Sequence[str]:
     """The loops, each round in the other direction."""
     return list(loops) if number % 2 == 0 else list(reversed(loops))
+
+
+def without_floor(loops: Sequence[str]) -> list[str]:
+    return [loop for loop in loops if loop != _measure.FLOOR]
 
 
 def import_seconds(loop: str) -> float:
@@ -103,6 +108,8 @@ def compare_load(
     name: str, loops: Sequence[str], rounds: int, seconds: float, calls: bool
 ) -> _report.Result:
     row = _rows.ROWS[name]
+    if not _measure.has_floor(row):
+        loops = without_floor(loops)
     cells = {loop: _report.Cell() for loop in loops}
     for number in range(rounds):
         for loop in in_turn(loops, number):
@@ -172,6 +179,13 @@ def usable(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Which loops start here, and a line for each that does not."""
     good, lines = [], []
     for name in names:
+        if name == _measure.FLOOR:
+            try:
+                _build.program(name)
+                good.append(name)
+            except _build.NoCompiler as error:
+                lines.append(f"left out: {error}")
+            continue
         with _micro.Worker(name, None) as worker:
             if worker.error is None:
                 good.append(name)
@@ -190,7 +204,9 @@ def parse() -> argparse.Namespace:
         help=f"comma-separated rows or groups ({', '.join(GROUPS)}); default all",
     )
     parser.add_argument(
-        "--loops", help=f"comma-separated, of {', '.join(_loops.RECIPES)}; default all that start"
+        "--loops",
+        help=f"comma-separated, of {', '.join(_loops.RECIPES)}, {_measure.FLOOR}; default all "
+        f"loops that start",
     )
     parser.add_argument("--against", default="uvloop", help="the loop that ratios refer to")
     parser.add_argument("--rounds", type=int, default=5)
@@ -206,7 +222,7 @@ def parse() -> argparse.Namespace:
     options.rows = rows
     options.loops = options.loops.split(",") if options.loops else _loops.defaults()
     for name in options.loops:
-        if name not in _loops.RECIPES:
+        if name not in _loops.RECIPES and name != _measure.FLOOR:
             parser.error(f"no loop is called {name!r}")
     return options
 
@@ -219,14 +235,15 @@ def main() -> int:
         return 1
     begin = time.monotonic()
     workers = [name for name in options.rows if name in _micro.ROWS or name == _micro.LOOP_LIFE]
-    results = compare_callbacks(workers, loops, options.rounds) if workers else []
+    real = without_floor(loops)
+    results = compare_callbacks(workers, real, options.rounds) if workers else []
     for name in options.rows:
         if name in _rows.ROWS:
             results.append(
                 compare_load(name, loops, options.rounds, options.seconds, not options.no_calls)
             )
         elif name in OTHER_UNITS:
-            results.append(compare_other(name, loops, options.rounds))
+            results.append(compare_other(name, real, options.rounds))
     progress("")
 
     facts = _report.machine()
