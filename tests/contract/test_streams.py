@@ -212,11 +212,14 @@ def test_streams_drain_after_the_peer_is_gone_raises(loop):
 
 def test_streams_read_from_a_reset_connection_raises(loop):
     async def reset(reader, writer):
+        # Not before the client's connect() has returned: that would be what fails.
+        await reader.readexactly(1)
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.transport.abort()
 
     async def client(reader, writer):
+        writer.write(b"x")
         with pytest.raises(ConnectionResetError):
             await reader.read()
 

@@ -2,6 +2,8 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,5 +25,19 @@
 			exit(1);                                                      \
 		}                                                                     \
 	} while (0)
+
+#define ARRIVAL_MS 5000
+
+/*
+ * Something of a TCP peer's is there, its end included.  What was sent comes a moment
+ * later when the kernel leaves loopback's deliveries to a thread of its own, as it does
+ * on a busy machine.
+ */
+static inline bool arrives(int fd)
+{
+	struct pollfd asked = { .fd = fd, .events = POLLIN };
+
+	return poll(&asked, 1, ARRIVAL_MS) == 1;
+}
 
 #endif

@@ -223,6 +223,7 @@ static void recv_cancelled_is_released_within_the_next_turn(struct bench *bench)
 		CHECK_EQUAL(table->turn(bench->driver, 0), 0);
 	CHECK(table->released(bench->driver, reader.token));
 	CHECK_EQUAL(table->close(bench->driver, sockets[0]), 0);
+	CHECK(arrives(sockets[1]));
 	CHECK_EQUAL(recv(sockets[1], &byte, 1, 0), 0);
 	close(sockets[1]);
 	bench_quiet(bench);

@@ -320,6 +320,7 @@ static void test_splice_waits_for_the_side_that_is_not_ready(void)
 	nothing_happens();
 	CHECK_EQUAL(write(ends[1], "abc", 3), 3);
 	CHECK_EQUAL(next_completion().result, 3);
+	CHECK(arrives(pair[1]));
 	CHECK_EQUAL(recv(pair[1], buffer, 8, 0), 3);
 	/* The socket is full; and what it waits for changes on the way. */
 	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
@@ -331,6 +332,7 @@ static void test_splice_waits_for_the_side_that_is_not_ready(void)
 		found += drain(pair[1]);
 	CHECK_EQUAL(next_completion().result, 2);
 	CHECK_EQUAL(found, filled);
+	CHECK(arrives(pair[1]));
 	CHECK_EQUAL(recv(pair[1], buffer, 8, 0), 2);
 	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
 	            -EINPROGRESS);

@@ -70,8 +70,10 @@ static void what_was_sent_last_leaves_at_the_end_of_the_run(struct bench *bench)
 		                               &iov, 1, &senders[index].token), -EINPROGRESS);
 	}
 	bench->table->end(bench->driver);
-	for (int index = 0; index < MANY; index++)
+	for (int index = 0; index < MANY; index++) {
+		CHECK(arrives(sockets[index][1]));
 		CHECK_EQUAL(drain_socket(sockets[index][1]), 4);
+	}
 	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
 	for (int index = 0; index < MANY; index++) {
 		UNTIL(bench, senders[index].ends == 1);
