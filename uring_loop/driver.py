@@ -118,25 +118,36 @@ class Driver:
         return tuple(name for bit, name in enumerate(_feature_names()) if bits >> bit & 1)
 
     @property
+    def is_small(self) -> bool:
+        """Whether there is a ring, and a smaller one than was asked for.  Each loop asks."""
+        entries, completions, wanted, wanted_completions = self._entries()
+        return entries != 0 and (
+            entries < min(wanted, _ENTRIES_MAX[0])
+            or completions < min(wanted_completions, _ENTRIES_MAX[1])
+        )
+
+    @property
     def size(self) -> RingSize | None:
         """How large the ring is; None on the selector."""
+        entries, completions, wanted, wanted_completions = self._entries()
+        if entries == 0:
+            return None
+        if not self.is_small:
+            return RingSize(entries, completions, None, None)
+        return RingSize(
+            entries,
+            completions,
+            f"a ring of {entries} and {completions} entries instead of {wanted} and"
+            f" {wanted_completions}: there was no memory for a larger one (ENOMEM)",
+            features.ROOM,
+        )
+
+    def _entries(self) -> list[int]:
+        """Of the submission and the completion queue: what they have, what was asked for."""
         sizes = ffi.new("uint32_t[4]")
         if self.handle is not None:
             lib.ul_ring_size(self.handle, sizes)
-        entries, wanted = tuple(sizes[0:2]), tuple(sizes[2:4])
-        if not entries[0]:
-            return None
-        # Each loop comes by here.
-        if entries[0] >= min(wanted[0], _ENTRIES_MAX[0]) and entries[1] >= min(
-            wanted[1], _ENTRIES_MAX[1]
-        ):
-            return RingSize(*entries, None, None)
-        return RingSize(
-            *entries,
-            f"a ring of {entries[0]} and {entries[1]} entries instead of {wanted[0]} and"
-            f" {wanted[1]}: there was no memory for a larger one (ENOMEM)",
-            features.ROOM,
-        )
+        return ffi.unpack(sizes, 4)
 
     def statistics(self) -> dict[str, Any]:
         """Its counters since it was made, and `in_flight`, which is a gauge."""
@@ -182,8 +193,7 @@ def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Drive
             handle, number, phrase = _open(lib.UL_KIND_URING, disabled)
             if handle is not None:
                 driver = Driver(handle, chosen_by, ring)
-                size = driver.size
-                if size is not None and size.reason is not None:
+                if driver.is_small and (size := driver.size) is not None:
                     _note(f"{size.reason}; {size.cure}")
                 return driver
             ring = RingReport(*_explain(number, phrase))
