@@ -592,12 +592,6 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 		return NULL;
 	if (empty)
 		Py_RETURN_NONE;
-	/* Nobody looks at what is dropped anyway. */
-	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
-		if (transport_count_loss(&self->base) < 0)
-			return NULL;
-		Py_RETURN_NONE;
-	}
 	/* A list of our own: a subclass or a generator may run code. */
 	fast = PySequence_Tuple(list);
 	if (fast == NULL)

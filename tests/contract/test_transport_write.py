@@ -268,6 +268,22 @@ def test_writelines_of_another_type_raises_type_error(loop, loop_kind, data):
     run(loop, main())
 
 
+@pytest.mark.parametrize("data", [["text"], [1], [b"fine", "text"], 5])
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_writelines_of_another_type_after_the_end_raises_type_error(loop, ending, data):
+    async def main():
+        async with attached() as (transport, protocol, _):
+            getattr(transport, ending)()
+            with pytest.raises(TypeError):
+                transport.writelines(data)
+            await protocol.until_lost()
+            assert protocol.lost is None
+            with pytest.raises(TypeError):
+                transport.writelines(data)
+
+    run(loop, main())
+
+
 @pytest.mark.skipif(not SKIPS_FALSE, reason="asyncio of this Python looks at the type first")
 def test_writelines_skips_items_that_are_false_whatever_they_are(loop):
     async def main():
