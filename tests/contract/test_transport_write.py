@@ -450,6 +450,23 @@ def test_write_to_a_reset_peer_ends_the_connection_with_the_error(loop):
     run(loop, main())
 
 
+def test_write_to_a_reset_peer_while_paused_is_told_of_the_reset(loop):
+    """The socket tells its error once; what noticed it meanwhile must not keep it for itself."""
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            transport.pause_reading()
+            await iterations(2)
+            peer.reset()
+            await iterations(3)
+            assert not transport.is_closing()
+            transport.write(b"x")
+            await protocol.until_lost()
+            assert isinstance(protocol.lost, ConnectionResetError)
+
+    run(loop, main())
+
+
 def test_write_to_a_closed_peer_ends_the_connection_with_the_error(loop):
     """The peer of a UNIX pair is gone at once: the first write fails with EPIPE."""
 
