@@ -7,6 +7,7 @@ attributes that the C types share. Knows neither verbs nor drivers.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,11 @@ async def until_made(transport: asyncio.BaseTransport, waiter: asyncio.Future[No
     except BaseException:
         transport.close()
         raise
+
+
+def _whole_bytes(mark: float) -> int:
+    """What whole bytes are compared with instead of a water mark, which may be any number."""
+    return sys.maxsize if mark >= sys.maxsize else math.floor(mark)
 
 
 class SocketTransport:
@@ -101,7 +107,7 @@ class SocketTransport:
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._set_limits(high, low)
+        self._set_limits(_whole_bytes(high), _whole_bytes(low))
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]

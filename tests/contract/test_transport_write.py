@@ -482,6 +482,31 @@ def test_write_to_a_closed_peer_ends_the_connection_with_the_error(loop):
     run(loop, main())
 
 
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ({"high": 1000.5, "low": 10.5}, (10, 1000)),
+        ({"high": 1e6}, (250_000, 1_000_000)),
+        ({"high": 1 << 70, "low": 1}, (1, sys.maxsize)),
+        ({"high": float("inf"), "low": 0}, (0, sys.maxsize)),
+        ({"low": sys.maxsize}, (sys.maxsize, sys.maxsize)),
+    ],
+)
+def test_write_buffer_limits_may_be_any_numbers(loop, loop_kind, given, whole):
+    async def main():
+        async with attached() as (transport, protocol, _):
+            transport.set_write_buffer_limits(**given)
+            # Whole bytes are what can be queued; asyncio gives back what it was given.
+            if loop_kind != "asyncio":
+                assert transport.get_write_buffer_limits() == whole
+            if whole[1] < 1 << 20:
+                transport.write(bytes(HUGE * 2))
+                assert "pause_writing" in protocol.calls
+            transport.abort()
+
+    run(loop, main())
+
+
 def test_write_returns_none(loop):
     async def main():
         async with attached() as (transport, _, _peer):
