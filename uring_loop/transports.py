@@ -121,6 +121,7 @@ class SocketTransport:
         if loop is not None and not loop.is_closed():
             parts.append("read=polling" if self._read_polling else "read=idle")
             size = self._queued_bytes
-            polling = "polling" if self._write_polling else "idle"
+            # What waits for the end of the turn is polled for too: it is not in the kernel yet.
+            polling = "polling" if size or self._write_polling else "idle"
             parts.append(f"write=<{polling}, bufsize={size}>")
         return f"<{' '.join(parts)}>"

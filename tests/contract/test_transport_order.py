@@ -253,6 +253,18 @@ def test_transport_is_the_kind_of_object_asyncio_makes(loop):
     run(loop, main())
 
 
+def test_transport_repr_tells_that_writing_waits_for_room(loop):
+    async def main():
+        async with attached() as (transport, _, _peer):
+            assert "write=<idle, bufsize=0>" in repr(transport)
+            transport.write(bytes(64 << 20))
+            queued = transport.get_write_buffer_size()
+            assert queued > 0
+            assert f"write=<polling, bufsize={queued}>" in repr(transport)
+
+    run(loop, main())
+
+
 def test_transport_repr_tells_descriptor_and_state(loop):
     async def main():
         async with attached() as (transport, protocol, _):
