@@ -43,6 +43,7 @@ def test_ipv6_zone_in_the_host_is_left_to_the_scope():
         (socket.AF_INET, ("127.0.0.1", "80")),
         (socket.AF_INET, ("127.0.0.1",)),
         (socket.AF_INET6, ("127.0.0.1", 80)),
+        (socket.AF_INET6, ("::1", 80, 1 << 20, 0)),
         (socket.AF_UNIX, ("/tmp/x", 80)),
     ],
 )

@@ -16,6 +16,8 @@ Address = Any
 
 _FAMILY = struct.Struct("=H")
 _IPV4_PADDING = bytes(8)
+# The 20 bits of a flow label; RFC 8200.
+_FLOW_MAX = (1 << 20) - 1
 
 
 def _decode_ipv4(raw: bytes) -> Address:
@@ -66,6 +68,8 @@ def encode(family: int, address: Address) -> bytes:
     if family != socket.AF_INET6:
         raise ValueError(f"not an Internet address family: {family}")
     flow, scope = (*rest, 0, 0)[:2]
+    if flow > _FLOW_MAX:
+        raise OverflowError(f"no flow label: {flow}")
     # The zone of a link-local address is in `scope` already.
     packed = socket.inet_pton(family, host.partition("%")[0])
     return name + flow.to_bytes(4, "big") + packed + scope.to_bytes(4, sys.byteorder)

@@ -663,6 +663,14 @@ def test_connect_to_a_bad_address_raises(loop, address, error):
             run(loop, loop.sock_connect(client, address))
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this Python knows no IPv6")
+def test_connect_with_more_than_a_flow_label_raises(loop):
+    with closing(socket.socket(socket.AF_INET6)) as (client,):
+        client.setblocking(False)
+        with pytest.raises(OverflowError, match="flowinfo must be 0-1048575"):
+            run(loop, loop.sock_connect(client, ("::1", 9, 1 << 20, 0)))
+
+
 def test_accept_of_what_does_not_listen_raises(loop):
     with closing(stream_socket()) as (sock,):
         with pytest.raises(OSError):
