@@ -246,6 +246,8 @@ async def _fall_back_on_sendall(
 async def _fall_back_on_write(
     loop: EventLoop, transport: Any, file: Any, offset: int, count: int | None
 ) -> int:
+    if count is not None and count < 0:
+        raise ValueError("negative count")
     if hasattr(file, "seek"):
         file.seek(offset)
     protocol = _FallbackProtocol(loop, transport)

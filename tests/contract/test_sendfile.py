@@ -519,6 +519,19 @@ def test_tls_transport_sends_by_reading(loop, file, certificates):
     run(loop, main())
 
 
+def test_tls_transport_refuses_a_negative_count_and_leaves_the_position(loop, file, certificates):
+    async def main():
+        async with over_tls(certificates) as (transport, protocol, _):
+            file.seek(7)
+            with pytest.raises(ValueError, match="^negative count$"):
+                await loop.sendfile(transport, file, 0, -1)
+            assert file.tell() == 7
+            assert transport.get_protocol() is protocol
+            assert transport.is_reading()
+
+    run(loop, main())
+
+
 def test_tls_transport_without_fallback_is_refused(loop, file, certificates):
     async def main():
         async with over_tls(certificates) as (transport, _, _):
