@@ -19,6 +19,7 @@ from asyncio import (
     selector_events,
     sslproto,
     streams,
+    tasks,
     transports,
 )
 from asyncio.log import logger
@@ -61,6 +62,7 @@ __all__ = [
     "set_event_loop_policy",
     "set_reuse_port",
     "set_running_loop",
+    "set_task_name",
     "staggered_race",
     "take_buffered",
 ]
@@ -102,6 +104,15 @@ else:
 def is_debug_mode() -> bool:
     """Whether new loops start in debug mode; looked up at each call, for it may be replaced."""
     return coroutines._is_debug_mode()
+
+
+def set_task_name(task: Any, name: Any) -> None:
+    """Name what a task factory made; until 3.13 a task without set_name() is only warned of."""
+    lenient = getattr(tasks, "_set_task_name", None)
+    if lenient is not None:
+        lenient(task, name)
+    else:
+        task.set_name(name)
 
 
 def sendfile_read_size() -> int:

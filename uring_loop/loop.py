@@ -283,7 +283,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             options["context"] = context
         task = self._task_factory(self, coro, **options)
         if name is not None:
-            task.set_name(name)
+            _stdlib.set_task_name(task, name)
         return task
 
     def set_task_factory(self, factory: Any) -> None:

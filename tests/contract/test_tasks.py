@@ -137,6 +137,22 @@ def test_task_factory_makes_every_task(loop):
     assert other in made
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="asyncio of this Python demands set_name() of a task"
+)
+def test_task_factory_whose_tasks_cannot_be_named_is_warned_of(loop):
+    made = object()
+
+    def factory(loop, coroutine, **options):
+        coroutine.close()
+        return made
+
+    loop.set_task_factory(factory)
+    with pytest.warns(DeprecationWarning, match=r"^Task\.set_name\(\) was added in Python 3\.8"):
+        assert loop.create_task(coroutine_of_this_test(), name="named") is made
+    loop.set_task_factory(None)
+
+
 def test_task_factory_gets_the_context_asked_for(loop):
     seen = []
 
