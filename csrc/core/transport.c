@@ -289,10 +289,13 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 int transport_lose(struct transport *self, PyObject *exception)
 {
 	assert(self->state < TRANSPORT_LOST);
-	if (loop_check_closed(self->loop) < 0)
-		return -1;
-	self->state = TRANSPORT_LOST;
 	self->losses = 1;
+	if (loop_check_closed(self->loop) < 0) {
+		/* Nobody will hear of it, and who asks again is not told again. */
+		self->state = TRANSPORT_CLOSING;
+		return -1;
+	}
+	self->state = TRANSPORT_LOST;
 	return transport_call_soon(self, (PyObject *)self, names._call_connection_lost, exception);
 }
 
@@ -300,7 +303,7 @@ int transport_force_close(struct transport *self, PyObject *exception)
 {
 	int status;
 
-	if (self->state >= TRANSPORT_LOST)
+	if (self->state >= TRANSPORT_LOST || self->losses > 0)
 		return 0;
 	/* asyncio has sent this already, inside write().  A failure has aborted us. */
 	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)

@@ -17,6 +17,7 @@ from harness import (
     attached,
     iterations,
     oracle_lacks,
+    resource_warning,
     run,
     tcp_pair,
 )
@@ -441,6 +442,23 @@ def test_ending_scheduled_just_before_the_loop_closes_harms_nothing(make_loop, e
         loop.close()
         gc.collect()
     other.close()
+
+
+@pytest.mark.parametrize("again", ["close", "abort"])
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_transport_that_was_ended_after_its_loop_says_so_once(make_loop, ending, again):
+    loop = make_loop()
+    one, other = socket.socketpair()
+    with other:
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=one))
+        loop.close()
+        with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+            getattr(transport, ending)()
+        assert transport.is_closing()
+        assert getattr(transport, again)() is None
+        with resource_warning("unclosed transport"):
+            del transport
+        one.close()
 
 
 def test_loop_that_a_log_handler_closes_while_it_closes_is_closed_once(make_loop):
