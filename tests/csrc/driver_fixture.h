@@ -368,7 +368,7 @@ static inline size_t fill_socket(int fd)
 		while ((sent = send(fd, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
 			total += (size_t)sent;
 		/* What the peer's side acknowledges makes room. */
-		poll(NULL, 0, 10);
+		until_acknowledged(fd);
 	} while (total != before);
 	return total;
 }

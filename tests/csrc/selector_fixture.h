@@ -130,7 +130,7 @@ static inline int fill(int fd)
 			total += (int)sent;
 		CHECK_EQUAL(errno, EAGAIN);
 		/* What the peer's side acknowledges makes room. */
-		poll(NULL, 0, 10);
+		until_acknowledged(fd);
 	} while (total != before);
 	return total;
 }
