@@ -283,8 +283,11 @@ void handle_retire(Handle *handle)
 	    Py_REFCNT(handle->context) == 1) {
 		PyObject *context = handle->context;
 
+		/* What dies with the values may look for the handle: it is to be gone by then. */
 		handle->context = NULL;
+		Py_DECREF(handle);
 		context_recycle(context);
+		return;
 	}
 	Py_DECREF(handle);
 }

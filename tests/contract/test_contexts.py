@@ -418,3 +418,15 @@ def test_callback_that_runs_another_handle_has_a_context_of_its_own(loop):
     # The last is the turn of the handle that was run by hand.
     assert seen == ["outer", "outer", "inner"]
     assert handle._context[variable] == "outer"
+
+
+def test_value_that_dies_with_a_callbacks_context_finds_no_handle_any_more(loop):
+    found = []
+
+    class Last:
+        def __del__(self):
+            found.append(handle())
+
+    handle = weakref.ref(loop.call_soon(lambda: variable.set(Last())))
+    run(loop, iterations(2))
+    assert found == [None]
