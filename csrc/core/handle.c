@@ -342,12 +342,12 @@ static int handle_clear(Handle *self)
 	return 0;
 }
 
-static void handle_dealloc(Handle *self)
+/* Takes an untracked handle that nobody refers to. */
+static void handle_free(Handle *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 	uint32_t nargs = self->nargs;
 
-	PyObject_GC_UnTrack(self);
 	assert(self->heap_index == TIMER_NOT_SCHEDULED);
 	if (unlikely(self->weakrefs != NULL))
 		PyObject_ClearWeakRefs((PyObject *)self);
@@ -363,6 +363,31 @@ static void handle_dealloc(Handle *self)
 	else
 		PyObject_GC_Del(self);
 	Py_DECREF(type);
+}
+
+static bool handle_has_handles(const Handle *self)
+{
+	uint32_t i;
+
+	for (i = 0; i < self->nargs; i++) {
+		if (Py_IS_TYPE(self->args[i], HandleType) ||
+		    Py_IS_TYPE(self->args[i], TimerHandleType))
+			return true;
+	}
+	return false;
+}
+
+static void handle_dealloc(Handle *self)
+{
+	PyObject_GC_UnTrack(self);
+	if (likely(!handle_has_handles(self))) {
+		handle_free(self);
+		return;
+	}
+	/* A chain of them may be longer than the C stack is deep. */
+	Py_TRASHCAN_BEGIN(self, handle_dealloc)
+	handle_free(self);
+	Py_TRASHCAN_END
 }
 
 static PyObject *handle_repr(Handle *self)

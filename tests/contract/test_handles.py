@@ -101,6 +101,21 @@ def test_handle_after_running_lets_go_of_its_arguments_when_dropped(loop):
     assert reference() is None
 
 
+@pytest.mark.parametrize("method", ["call_soon", "call_at"])
+def test_handles_in_a_long_chain_of_arguments_end_together(loop, method):
+    when = () if method == "call_soon" else (0,)
+    end = asyncio.Future(loop=loop)
+    reference = weakref.ref(end)
+    handle = end
+    for _ in range(300_000):
+        handle = getattr(loop, method)(*when, callback_of_these_tests, handle)
+    run(loop, iterations(2))
+    del end
+    assert reference() is not None
+    del handle
+    assert reference() is None
+
+
 def test_handle_can_be_weakly_referenced(loop):
     handle = loop.call_soon(callback_of_these_tests)
     timer = loop.call_later(3600, callback_of_these_tests)
