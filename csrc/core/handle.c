@@ -7,6 +7,7 @@
  */
 #include "core.h"
 
+#include <math.h>
 #include <structmember.h>
 
 #define FREE_LIST_MAX 2048
@@ -101,7 +102,8 @@ Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *
 
 	if (likely(handle != NULL)) {
 		handle->is_timer = true;
-		handle->when = when;
+		/* A NaN has no place in any order: it is due at once, as in asyncio before 3.13. */
+		handle->when = unlikely(isnan(when)) ? -INFINITY : when;
 		handle->sequence = loop->timer_sequence++;
 	}
 	return handle;

@@ -2,10 +2,11 @@
 
 import asyncio
 import math
+import sys
 import time
 
 import pytest
-from harness import iterations, run
+from harness import iterations, oracle_lacks, run
 
 
 def test_time_is_the_monotonic_clock(loop):
@@ -104,6 +105,27 @@ def test_call_at_in_the_far_future_does_not_run_and_does_not_block(loop, when):
 
     run(loop, main())
     handle.cancel()
+
+
+@pytest.mark.parametrize("method", ["call_later", "call_at"])
+def test_timer_of_nan_runs_at_once_and_leaves_the_others_in_order(loop, loop_kind, method):
+    lacks = sys.version_info >= (3, 13)
+    oracle_lacks(loop_kind, lacks, "run_forever() raises ValueError for a timer of NaN")
+    seen = []
+    for when in (3, 1):
+        loop.call_at(when, seen.append, when)
+    getattr(loop, method)(math.nan, seen.append, "nan")
+    loop.call_at(2, seen.append, 2)
+    run(loop, iterations(3))
+    assert sorted(map(str, seen)) == ["1", "2", "3", "nan"]
+    assert [when for when in seen if when != "nan"] == [1, 2, 3]
+
+
+def test_timer_of_nan_alone_ends_the_wait(loop, loop_kind):
+    lacks = sys.version_info >= (3, 13)
+    oracle_lacks(loop_kind, lacks, "run_forever() raises ValueError for a timer of NaN")
+    loop.call_later(math.nan, loop.stop)
+    loop.run_forever()
 
 
 def test_call_later_arguments_are_passed(loop):
