@@ -379,17 +379,23 @@ static bool handle_has_handles(const Handle *self)
 	return false;
 }
 
-static void handle_dealloc(Handle *self)
+static void handle_dealloc(Handle *self);
+
+/* A chain of them may be longer than the C stack is deep. */
+static void handle_dealloc_chained(Handle *self)
 {
-	PyObject_GC_UnTrack(self);
-	if (likely(!handle_has_handles(self))) {
-		handle_free(self);
-		return;
-	}
-	/* A chain of them may be longer than the C stack is deep. */
 	Py_TRASHCAN_BEGIN(self, handle_dealloc)
 	handle_free(self);
 	Py_TRASHCAN_END
+}
+
+static void handle_dealloc(Handle *self)
+{
+	PyObject_GC_UnTrack(self);
+	if (unlikely(self->nargs > 0) && handle_has_handles(self))
+		handle_dealloc_chained(self);
+	else
+		handle_free(self);
 }
 
 static PyObject *handle_repr(Handle *self)
