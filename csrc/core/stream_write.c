@@ -581,6 +581,13 @@ static PyObject *view_of_item(PyObject *item)
 	return PyMemoryView_FromObject(item);
 }
 
+/* gh-136234: since 3.13.10 and 3.14.1 asyncio drops them without a look at their types. */
+static bool lost_lines_are_dropped_unseen(void)
+{
+	return Py_Version >= 0x030E0100 ||
+	       (Py_Version >= 0x030D0A00 && Py_Version < 0x030E0000);
+}
+
 PyObject *stream_writelines(Stream *self, PyObject *list)
 {
 	PyObject *fast, *views;
@@ -595,6 +602,11 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 		return NULL;
 	if (empty)
 		Py_RETURN_NONE;
+	if (unlikely(self->base.state >= TRANSPORT_LOST) && lost_lines_are_dropped_unseen()) {
+		if (transport_count_loss(&self->base) < 0)
+			return NULL;
+		Py_RETURN_NONE;
+	}
 	/* A list of our own: a subclass or a generator may run code. */
 	fast = PySequence_Tuple(list);
 	if (fast == NULL)

@@ -524,7 +524,7 @@ def test_tls_transport_refuses_a_negative_count_and_leaves_the_position(loop, fi
         async with over_tls(certificates) as (transport, protocol, _):
             file.seek(7)
             with pytest.raises(ValueError, match="^negative count$"):
-                await loop.sendfile(transport, file, 0, -1)
+                await loop.sendfile(transport, file, 7, -1)
             assert file.tell() == 7
             assert transport.get_protocol() is protocol
             assert transport.is_reading()

@@ -268,17 +268,25 @@ def test_writelines_of_another_type_raises_type_error(loop, loop_kind, data):
     run(loop, main())
 
 
+# Since 3.13.10 and 3.14.1 writelines() does not look at what it drops (gh-136234).
+DROPS_UNSEEN = sys.version_info >= (3, 14, 1) or (3, 13, 10) <= sys.version_info < (3, 14)
+
+
 @pytest.mark.parametrize("data", [["text"], [1], [b"fine", "text"], 5])
 @pytest.mark.parametrize("ending", ["close", "abort"])
-def test_writelines_of_another_type_after_the_end_raises_type_error(loop, ending, data):
+def test_writelines_of_another_type_after_the_end_raises_type_error_or_drops_it(
+    loop, ending, data
+):
+    refused = contextlib.nullcontext if DROPS_UNSEEN else lambda: pytest.raises(TypeError)
+
     async def main():
         async with attached() as (transport, protocol, _):
             getattr(transport, ending)()
-            with pytest.raises(TypeError):
+            with refused():
                 transport.writelines(data)
             await protocol.until_lost()
             assert protocol.lost is None
-            with pytest.raises(TypeError):
+            with refused():
                 transport.writelines(data)
 
     run(loop, main())
