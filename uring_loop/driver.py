@@ -118,29 +118,26 @@ class Driver:
         return tuple(name for bit, name in enumerate(_feature_names()) if bits >> bit & 1)
 
     @property
-    def is_small(self) -> bool:
-        """Whether there is a ring, and a smaller one than was asked for.  Each loop asks."""
+    def shortage(self) -> str | None:
+        """Why the ring is smaller than was asked for; None when it is not.  Each loop asks."""
         entries, completions, wanted, wanted_completions = self._entries()
-        return entries != 0 and (
-            entries < min(wanted, _ENTRIES_MAX[0])
-            or completions < min(wanted_completions, _ENTRIES_MAX[1])
+        if entries >= min(wanted, _ENTRIES_MAX[0]) and completions >= min(
+            wanted_completions, _ENTRIES_MAX[1]
+        ):
+            return None
+        return (
+            f"a ring of {entries} and {completions} entries instead of {wanted} and"
+            f" {wanted_completions}: there was no memory for a larger one (ENOMEM)"
         )
 
     @property
     def size(self) -> RingSize | None:
         """How large the ring is; None on the selector."""
-        entries, completions, wanted, wanted_completions = self._entries()
+        entries, completions, _, _ = self._entries()
         if entries == 0:
             return None
-        if not self.is_small:
-            return RingSize(entries, completions, None, None)
-        return RingSize(
-            entries,
-            completions,
-            f"a ring of {entries} and {completions} entries instead of {wanted} and"
-            f" {wanted_completions}: there was no memory for a larger one (ENOMEM)",
-            features.ROOM,
-        )
+        reason = self.shortage
+        return RingSize(entries, completions, reason, reason and features.ROOM)
 
     def _entries(self) -> list[int]:
         """Of the submission and the completion queue: what they have, what was asked for."""
@@ -193,8 +190,8 @@ def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Drive
             handle, number, phrase = _open(lib.UL_KIND_URING, disabled)
             if handle is not None:
                 driver = Driver(handle, chosen_by, ring)
-                if driver.is_small and (size := driver.size) is not None:
-                    _note(f"{size.reason}; {size.cure}")
+                if (shortage := driver.shortage) is not None:
+                    _note(f"{shortage}; {features.ROOM}")
                 return driver
             ring = RingReport(*_explain(number, phrase))
         if choice == "uring":

@@ -280,18 +280,18 @@ static int handle_wait(Handle *handle)
 
 void handle_retire(Handle *handle)
 {
+	PyObject *context = NULL;
+
 	/* Who still has the handle can ask for the context in which it ran. */
 	if (Py_REFCNT(handle) == 1 && handle->context != NULL &&
 	    Py_REFCNT(handle->context) == 1) {
-		PyObject *context = handle->context;
-
-		/* What dies with the values may look for the handle: it is to be gone by then. */
+		context = handle->context;
 		handle->context = NULL;
-		Py_DECREF(handle);
-		context_recycle(context);
-		return;
 	}
+	/* First: what dies with the context's values may look for the handle. */
 	Py_DECREF(handle);
+	if (context != NULL)
+		context_recycle(context);
 }
 
 static int handle_run_in_turn(Loop *loop, Handle *handle)
@@ -379,23 +379,17 @@ static bool handle_has_handles(const Handle *self)
 	return false;
 }
 
-static void handle_dealloc(Handle *self);
-
-/* A chain of them may be longer than the C stack is deep. */
-static void handle_dealloc_chained(Handle *self)
-{
-	Py_TRASHCAN_BEGIN(self, handle_dealloc)
-	handle_free(self);
-	Py_TRASHCAN_END
-}
-
 static void handle_dealloc(Handle *self)
 {
 	PyObject_GC_UnTrack(self);
-	if (unlikely(self->nargs > 0) && handle_has_handles(self))
-		handle_dealloc_chained(self);
-	else
+	if (likely(!handle_has_handles(self))) {
 		handle_free(self);
+		return;
+	}
+	/* A chain of them may be longer than the C stack is deep. */
+	Py_TRASHCAN_BEGIN(self, handle_dealloc)
+	handle_free(self);
+	Py_TRASHCAN_END
 }
 
 static PyObject *handle_repr(Handle *self)

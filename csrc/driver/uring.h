@@ -16,9 +16,9 @@
 #ifndef UL_URING_H
 #define UL_URING_H
 
-#include <poll.h>
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 
