@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +24,7 @@
 
 #include "check.h"
 #include "options.h"
+#include "sockets.h"
 
 #define SECOND_NS INT64_C(1000000000)
 #define MILLISECOND_NS INT64_C(1000000)
@@ -353,35 +353,6 @@ static inline bool is_pattern(const unsigned char *data, size_t size)
 		if (data[position] != pattern(position))
 			return false;
 	return true;
-}
-
-/* Fill the socket until it takes no more, also a moment later; how much it took. */
-static inline size_t fill_socket(int fd)
-{
-	static const char zeros[65536];
-	size_t total = 0;
-	size_t before;
-	ssize_t sent;
-
-	do {
-		before = total;
-		while ((sent = send(fd, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
-			total += (size_t)sent;
-		/* What the peer's side acknowledges makes room. */
-		until_acknowledged(fd);
-	} while (total != before);
-	return total;
-}
-
-static inline size_t drain_socket(int fd)
-{
-	static char buffer[65536];
-	size_t total = 0;
-	ssize_t received;
-
-	while ((received = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT)) > 0)
-		total += (size_t)received;
-	return total;
 }
 
 struct test {

@@ -2,7 +2,6 @@
 #ifndef SELECTOR_FIXTURE_H
 #define SELECTOR_FIXTURE_H
 
-#include <poll.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +12,7 @@
 
 #include "check.h"
 #include "options.h"
+#include "sockets.h"
 
 #define SECOND INT64_C(1000000000)
 #define BUFFER_SIZE 65536
@@ -115,35 +115,6 @@ static inline void nothing_happens(void)
 	struct ul_completion out[8];
 
 	CHECK_EQUAL(settle(out, 8), 0);
-}
-
-static inline int fill(int fd)
-{
-	static char zeros[65536];
-	int total = 0;
-	int before;
-	ssize_t sent;
-
-	do {
-		before = total;
-		while ((sent = send(fd, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
-			total += (int)sent;
-		CHECK_EQUAL(errno, EAGAIN);
-		/* What the peer's side acknowledges makes room. */
-		until_acknowledged(fd);
-	} while (total != before);
-	return total;
-}
-
-static inline int drain(int fd)
-{
-	static char buffer[65536];
-	int total = 0;
-	ssize_t got;
-
-	while ((got = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT)) > 0)
-		total += (int)got;
-	return total;
 }
 
 #endif

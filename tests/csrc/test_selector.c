@@ -96,7 +96,7 @@ static void test_watch_and_operations_share_a_descriptor(void)
 	ul_token stream;
 	ul_token sending;
 	int pair[2];
-	int filled;
+	size_t filled;
 	int count;
 	int index;
 	int sends = 0;
@@ -104,7 +104,7 @@ static void test_watch_and_operations_share_a_descriptor(void)
 	bool sleeps;
 
 	pair_make(pair);
-	filled = fill(pair[0]);
+	filled = fill_socket(pair[0]);
 	CHECK_EQUAL(verbs->watch(driver, &first, pair[0], EPOLLOUT, &watch), 0);
 	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], 0, &stream), -EINPROGRESS);
 	CHECK_EQUAL(verbs->send(driver, &third, pair[0], &iov, 1, &sending), -EINPROGRESS);
@@ -113,7 +113,7 @@ static void test_watch_and_operations_share_a_descriptor(void)
 	CHECK_EQUAL(settle(out, 8), 1);
 	CHECK(out[0].owner == &second);
 	verbs->recycle(driver, out[0].data);
-	CHECK_EQUAL(drain(pair[1]), filled);
+	CHECK_EQUAL(drain_socket(pair[1]), filled);
 	CHECK_EQUAL(verbs->turn(driver, SECOND), 0);
 	count = verbs->harvest(driver, out, 8);
 	CHECK_EQUAL(count, 2);
@@ -454,7 +454,7 @@ static void test_shutdown_ends_everything_once(void)
 	int index;
 
 	pair_make(pair);
-	fill(pair[0]);
+	fill_socket(pair[0]);
 	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
 	CHECK_EQUAL(verbs->read(driver, &first, pair[0], buffer, 8, -1, &token),
 	            -EINPROGRESS);

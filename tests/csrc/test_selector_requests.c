@@ -66,7 +66,7 @@ static void lingering_pair(int pair[2])
 
 	tcp_pair_make(pair);
 	CHECK_EQUAL(setsockopt(pair[0], SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
-	fill(pair[0]);
+	fill_socket(pair[0]);
 	CHECK_EQUAL(fcntl(pair[0], F_SETFL, 0), 0);
 }
 

@@ -39,7 +39,7 @@ static void send_everything(int pair[2], bool streaming)
 			/* The array was copied. */
 			memset(iov, 0xff, sizeof(iov));
 		}
-		received += (size_t)drain(pair[1]);
+		received += drain_socket(pair[1]);
 		CHECK_EQUAL(verbs->turn(driver, waiting ? SECOND : 0), 0);
 		while (verbs->harvest(driver, &done, 1) == 1) {
 			CHECK(done.owner == &second && done.token == token);
@@ -75,22 +75,22 @@ static void test_sends_wait_in_their_order_and_cancel_alone(void)
 	struct ul_completion out[8];
 	ul_token tokens[3];
 	int pair[2];
-	int filled;
+	size_t filled;
 	int index;
 
 	pair_make(pair);
-	filled = fill(pair[0]);
+	filled = fill_socket(pair[0]);
 	for (index = 0; index < 3; index++)
 		CHECK_EQUAL(verbs->send(driver, index == 0 ? &first : index == 1 ? &second : &third,
 		                        pair[0], &iov, 1, &tokens[index]), -EINPROGRESS);
 	CHECK_EQUAL(verbs->statistics(driver)->in_flight, 3);
 	CHECK_EQUAL(verbs->cancel(driver, tokens[1]), 0);
 	nothing_happens();
-	CHECK_EQUAL(drain(pair[1]), filled);
+	CHECK_EQUAL(drain_socket(pair[1]), filled);
 	CHECK_EQUAL(settle(out, 8), 2);
 	CHECK(out[0].owner == &first && out[1].owner == &third);
 	CHECK_EQUAL(out[0].result, 1);
-	CHECK_EQUAL(drain(pair[1]), 2);
+	CHECK_EQUAL(drain_socket(pair[1]), 2);
 	pair_close(pair);
 }
 
@@ -102,7 +102,7 @@ static void test_send_to_a_peer_that_left_is_epipe_without_a_signal(void)
 	int pair[2];
 
 	pair_make(pair);
-	fill(pair[0]);
+	fill_socket(pair[0]);
 	CHECK_EQUAL(verbs->send(driver, &first, pair[0], &iov, 1, &token), -EINPROGRESS);
 	close(pair[1]);
 	done = next_completion();
@@ -307,8 +307,8 @@ static void test_splice_waits_for_the_side_that_is_not_ready(void)
 	ul_token token;
 	int ends[2];
 	int pair[2];
-	int filled;
-	int found;
+	size_t filled;
+	size_t found;
 	char buffer[8];
 
 	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
@@ -325,11 +325,11 @@ static void test_splice_waits_for_the_side_that_is_not_ready(void)
 	/* The socket is full; and what it waits for changes on the way. */
 	CHECK_EQUAL(verbs->splice(driver, &first, ends[0], -1, pair[0], -1, 8, 0, &token),
 	            -EINPROGRESS);
-	filled = fill(pair[0]);
+	filled = fill_socket(pair[0]);
 	CHECK_EQUAL(write(ends[1], "de", 2), 2);
 	nothing_happens();
 	for (found = 0; found < filled;)
-		found += drain(pair[1]);
+		found += drain_socket(pair[1]);
 	CHECK_EQUAL(next_completion().result, 2);
 	CHECK_EQUAL(found, filled);
 	CHECK(arrives(pair[1]));
