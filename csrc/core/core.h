@@ -27,6 +27,7 @@
 
 typedef struct Loop Loop;
 typedef struct Handle Handle;
+typedef struct Timer Timer; /* a TimerHandle */
 
 /* ---- context.c: the contexts of callbacks ------------------------------- */
 
@@ -40,34 +41,34 @@ void context_recycle(PyObject *context);
 
 /* ---- handle.c: Handle and TimerHandle --------------------------------- */
 
-/* Most callbacks have at most this many arguments; such handles are reused. */
-#define HANDLE_INLINE_ARGS 3
+/* Most callbacks have at most this many arguments; more are packed into a tuple. */
+#define HANDLE_ARGS 3
 #define TIMER_NOT_SCHEDULED SIZE_MAX
 
+/* A batch of them is what a busy turn has in the cache: every word counts. */
 struct Handle {
-	PyObject_VAR_HEAD     /* ob_size: room in args */
+	PyObject_HEAD
 	PyObject *callback;   /* owned; NULL once cancelled and not running */
 	PyObject *context;    /* owned; frozen until it runs or somebody asks: context.c */
 	Loop *loop;           /* owned */
-	PyObject *traceback;  /* owned; debug mode: where it was made, else NULL */
-	PyObject *repr;       /* owned; debug mode: repr from before the cancel */
+	PyObject *debug;      /* owned or NULL; debug mode: (where it was made, repr) */
 	PyObject *weakrefs;
-	union {
-		double when;      /* TimerHandle: seconds, as loop.time() */
-		uint64_t turn;    /* watcher: the turn in which it was registered */
-	};
-	uint64_t sequence;    /* TimerHandle: orders equal deadlines */
-	size_t heap_index;    /* TimerHandle: place in the heap, or TIMER_NOT_SCHEDULED */
-	uint32_t nargs;
+	uint8_t nargs;        /* in use of args */
+	bool packed;          /* args[0] is the tuple of the arguments */
 	bool is_timer;
 	bool cancelled;
 	bool running;         /* its callback is on the C stack */
-	bool reusable;        /* has room for HANDLE_INLINE_ARGS: may go to the free list */
 	bool in_repr;         /* cancel() asks for the repr it leaves behind */
 	bool threadsafe;      /* other threads that cancel it wait while it runs */
 	bool guarded;         /* such a one, and it runs */
-	PyObject *scratch;    /* vectorcall may use args[-1] */
-	PyObject *args[];     /* owned */
+	PyObject *args[HANDLE_ARGS]; /* owned */
+};
+
+struct Timer {
+	Handle handle;
+	double when;          /* seconds, as loop.time() */
+	uint64_t sequence;    /* orders equal deadlines */
+	size_t heap_index;    /* place in the heap, or TIMER_NOT_SCHEDULED */
 };
 
 extern PyTypeObject *HandleType, *TimerHandleType;
@@ -81,8 +82,8 @@ Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssi
 /* For call_soon_threadsafe(): other threads that cancel it wait while it runs, from 3.14 on. */
 Handle *threadsafe_handle_new(Loop *loop, PyObject *callback, PyObject *const *args,
                               Py_ssize_t nargs, PyObject *context);
-Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
-                         Py_ssize_t nargs, PyObject *context);
+Timer *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *context);
 /*
  * Call it in its context, unless cancelled.  Exceptions go to the loop's
  * exception handler; -1 only for those that must end the loop.
@@ -111,15 +112,15 @@ void ready_release(struct ready_queue *queue);
 /* ---- timers.c: the heap of TimerHandles -------------------------------- */
 
 struct timer_heap {
-	Handle **items;       /* owned array of owned references */
+	Timer **items;        /* owned array of owned references */
 	size_t count;
 	size_t capacity;
 };
 
 /* Takes the reference, even on failure. */
-int timers_push(struct timer_heap *heap, Handle *handle);
-void timers_remove(struct timer_heap *heap, Handle *handle); /* drops the reference */
-Handle *timers_pop(struct timer_heap *heap); /* gives the reference */
+int timers_push(struct timer_heap *heap, Timer *timer);
+void timers_remove(struct timer_heap *heap, Timer *timer); /* drops the reference */
+Timer *timers_pop(struct timer_heap *heap); /* gives the reference */
 void timers_clear(struct timer_heap *heap);
 void timers_release(struct timer_heap *heap);
 
@@ -170,6 +171,8 @@ struct address_cache;
 struct watcher {
 	Handle *reader;       /* owned or NULL */
 	Handle *writer;       /* owned or NULL */
+	uint64_t reader_turn; /* the turn in which it was registered */
+	uint64_t writer_turn;
 	ul_token token;
 };
 

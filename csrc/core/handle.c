@@ -14,67 +14,97 @@
 
 PyTypeObject *HandleType, *TimerHandleType;
 
-/* Handles with room for HANDLE_INLINE_ARGS, waiting for their next use. */
-static Handle *free_list[FREE_LIST_MAX];
-static int free_list_count;
+/* Memory of one type's objects, waiting for its next use; linked by `callback`. */
+struct free_list {
+	PyObject *first;
+	int count;
+};
 
-static Handle *handle_allocate(PyTypeObject *type, Py_ssize_t nargs)
+static struct free_list free_handles, free_timers;
+
+static Handle *handle_allocate(PyTypeObject *type, struct free_list *list)
 {
-	size_t room = nargs <= HANDLE_INLINE_ARGS ? HANDLE_INLINE_ARGS : (size_t)nargs;
-	Handle *handle;
+	Handle *handle = (Handle *)list->first;
 
-	if (likely(nargs <= HANDLE_INLINE_ARGS && free_list_count > 0)) {
-		handle = free_list[--free_list_count];
-		(void)PyObject_Init((PyObject *)handle, type);
-	} else {
-		handle = PyObject_GC_NewVar(Handle, type, (Py_ssize_t)room);
-		if (handle == NULL)
-			return NULL;
-	}
-	handle->reusable = room == HANDLE_INLINE_ARGS;
-	return handle;
+	if (unlikely(handle == NULL))
+		return PyObject_GC_New(Handle, type);
+	list->first = handle->callback;
+	list->count--;
+	return (Handle *)PyObject_Init((PyObject *)handle, type);
 }
 
-static Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback,
-                           PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+/* Debug mode: where the handle was made, and once it is cancelled what it was. */
+static PyObject *handle_debug_new(PyObject *traceback, PyObject *repr)
 {
-	PyObject *traceback = NULL;
+	return PyTuple_Pack(2, traceback, repr == NULL ? Py_None : repr);
+}
+
+static int handle_trace(Handle *handle)
+{
+	PyObject *traceback = PyObject_CallNoArgs(helpers.extract_stack);
+
+	if (traceback == NULL)
+		return -1;
+	handle->debug = handle_debug_new(traceback, NULL);
+	Py_DECREF(traceback);
+	return handle->debug == NULL ? -1 : 0;
+}
+
+static int handle_pack_args(Handle *handle, PyObject *const *args, Py_ssize_t nargs)
+{
+	PyObject *tuple = PyTuple_New(nargs);
+	Py_ssize_t i;
+
+	if (tuple == NULL)
+		return -1;
+	for (i = 0; i < nargs; i++)
+		PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+	handle->args[0] = tuple;
+	handle->nargs = 1;
+	handle->packed = true;
+	return 0;
+}
+
+static Handle *handle_make(PyTypeObject *type, struct free_list *list, Loop *loop,
+                           PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *context)
+{
 	Handle *handle;
 	Py_ssize_t i;
 
-	if (unlikely(loop->debug)) {
-		traceback = PyObject_CallNoArgs(helpers.extract_stack);
-		if (traceback == NULL)
-			return NULL;
-	}
 	context = context == NULL ? context_freeze() : Py_NewRef(context);
-	if (unlikely(context == NULL)) {
-		Py_XDECREF(traceback);
+	if (unlikely(context == NULL))
 		return NULL;
-	}
-	handle = handle_allocate(type, nargs);
+	handle = handle_allocate(type, list);
 	if (unlikely(handle == NULL)) {
 		Py_DECREF(context);
-		Py_XDECREF(traceback);
 		return NULL;
 	}
 	handle->callback = Py_NewRef(callback);
 	handle->context = context;
 	handle->loop = (Loop *)Py_NewRef((PyObject *)loop);
-	handle->traceback = traceback;
-	handle->repr = NULL;
+	handle->debug = NULL;
 	handle->weakrefs = NULL;
-	handle->turn = 0;
-	handle->heap_index = TIMER_NOT_SCHEDULED;
-	handle->nargs = (uint32_t)nargs;
+	handle->nargs = 0;
+	handle->packed = false;
 	handle->is_timer = false;
 	handle->cancelled = false;
 	handle->running = false;
 	handle->in_repr = false;
 	handle->threadsafe = false;
 	handle->guarded = false;
-	for (i = 0; i < nargs; i++)
-		handle->args[i] = Py_NewRef(args[i]);
+	if (likely(nargs <= HANDLE_ARGS)) {
+		for (i = 0; i < nargs; i++)
+			handle->args[i] = Py_NewRef(args[i]);
+		handle->nargs = (uint8_t)nargs;
+	} else if (handle_pack_args(handle, args, nargs) < 0) {
+		Py_DECREF(handle);
+		return NULL;
+	}
+	if (unlikely(loop->debug) && handle_trace(handle) < 0) {
+		Py_DECREF(handle);
+		return NULL;
+	}
 	PyObject_GC_Track(handle);
 	return handle;
 }
@@ -82,42 +112,68 @@ static Handle *handle_make(PyTypeObject *type, Loop *loop, PyObject *callback,
 Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *context)
 {
-	return handle_make(HandleType, loop, callback, args, nargs, context);
+	return handle_make(HandleType, &free_handles, loop, callback, args, nargs, context);
 }
 
 Handle *threadsafe_handle_new(Loop *loop, PyObject *callback, PyObject *const *args,
                               Py_ssize_t nargs, PyObject *context)
 {
-	Handle *handle = handle_make(HandleType, loop, callback, args, nargs, context);
+	Handle *handle = handle_new(loop, callback, args, nargs, context);
 
 	if (likely(handle != NULL))
 		handle->threadsafe = helpers.threadsafe_handle_class != helpers.handle_class;
 	return handle;
 }
 
-Handle *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
-                         Py_ssize_t nargs, PyObject *context)
+Timer *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *context)
 {
-	Handle *handle = handle_make(TimerHandleType, loop, callback, args, nargs, context);
+	Timer *timer = (Timer *)handle_make(TimerHandleType, &free_timers, loop, callback, args,
+	                                    nargs, context);
 
-	if (likely(handle != NULL)) {
-		handle->is_timer = true;
+	if (likely(timer != NULL)) {
+		timer->handle.is_timer = true;
 		/* A NaN has no place in any order: it is due at once, as in asyncio before 3.13. */
-		handle->when = unlikely(isnan(when)) ? -INFINITY : when;
-		handle->sequence = loop->timer_sequence++;
+		timer->when = unlikely(isnan(when)) ? -INFINITY : when;
+		timer->sequence = loop->timer_sequence++;
+		timer->heap_index = TIMER_NOT_SCHEDULED;
 	}
-	return handle;
+	return timer;
+}
+
+static bool handle_is_scheduled(const Handle *handle)
+{
+	return handle->is_timer && ((const Timer *)handle)->heap_index != TIMER_NOT_SCHEDULED;
 }
 
 /* Drop what a cancelled handle no longer needs. */
 static void handle_drop_call(Handle *handle)
 {
-	uint32_t nargs = handle->nargs;
+	uint8_t nargs = handle->nargs;
 
 	handle->nargs = 0;
 	Py_CLEAR(handle->callback);
 	while (nargs-- > 0)
 		Py_CLEAR(handle->args[nargs]);
+}
+
+/* For the log line about a slow callback that cancelled itself. */
+static int handle_keep_repr(Handle *handle)
+{
+	PyObject *traceback = handle->debug == NULL ? Py_None : PyTuple_GET_ITEM(handle->debug, 0);
+	PyObject *debug = NULL, *repr;
+
+	handle->in_repr = true;
+	repr = PyObject_Repr((PyObject *)handle);
+	handle->in_repr = false;
+	if (repr != NULL) {
+		debug = handle_debug_new(traceback, repr);
+		Py_DECREF(repr);
+	}
+	if (debug == NULL)
+		return -1;
+	Py_XSETREF(handle->debug, debug);
+	return 0;
 }
 
 void handle_cancel(Handle *handle)
@@ -126,20 +182,13 @@ void handle_cancel(Handle *handle)
 		return;
 	handle->cancelled = true;
 	if (unlikely(handle->loop != NULL && handle->loop->debug)) {
-		/* For the log line about a slow callback that cancelled itself. */
-		PyObject *repr;
-
-		handle->in_repr = true;
-		repr = PyObject_Repr((PyObject *)handle);
-		handle->in_repr = false;
-		if (repr == NULL)
+		if (handle_keep_repr(handle) < 0)
 			PyErr_WriteUnraisable((PyObject *)handle);
-		Py_XSETREF(handle->repr, repr);
 	}
 	if (!handle->running)
 		handle_drop_call(handle);
-	if (handle->heap_index != TIMER_NOT_SCHEDULED)
-		timers_remove(&handle->loop->timers, handle);
+	if (handle_is_scheduled(handle))
+		timers_remove(&handle->loop->timers, (Timer *)handle);
 }
 
 /* The exception that is set came from the handle's callback. */
@@ -158,6 +207,18 @@ static int handle_failed(Loop *loop, Handle *handle)
 	return result;
 }
 
+static PyObject *handle_call_callback(Handle *handle)
+{
+	PyObject *room[1 + HANDLE_ARGS];
+
+	if (unlikely(handle->packed))
+		return PyObject_Call(handle->callback, handle->args[0], NULL);
+	/* Whom we call may use args[-1] meanwhile. */
+	memcpy(&room[1], handle->args, sizeof(handle->args));
+	return PyObject_Vectorcall(handle->callback, &room[1],
+	                           handle->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
 static int handle_call(Loop *loop, Handle *handle)
 {
 	PyObject *result;
@@ -166,8 +227,7 @@ static int handle_call(Loop *loop, Handle *handle)
 	if (unlikely(context_thaw(&handle->context) < 0 || PyContext_Enter(handle->context) < 0))
 		return handle_failed(loop, handle);
 	handle->running = true;
-	result = PyObject_Vectorcall(handle->callback, handle->args,
-	                             handle->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	result = handle_call_callback(handle);
 	if (likely(result != NULL)) {
 		Py_DECREF(result);
 		if (unlikely(PyContext_Exit(handle->context) < 0))
@@ -321,13 +381,13 @@ int handle_run(Loop *loop, Handle *handle)
 
 static int handle_traverse(Handle *self, visitproc visit, void *arg)
 {
-	uint32_t i;
+	uint8_t i;
 
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(self->callback);
 	Py_VISIT(self->context);
 	Py_VISIT(self->loop);
-	Py_VISIT(self->traceback);
+	Py_VISIT(self->debug);
 	for (i = 0; i < self->nargs; i++)
 		Py_VISIT(self->args[i]);
 	return 0;
@@ -337,9 +397,8 @@ static int handle_clear(Handle *self)
 {
 	handle_drop_call(self);
 	Py_CLEAR(self->context);
-	Py_CLEAR(self->traceback);
-	Py_CLEAR(self->repr);
-	if (self->heap_index == TIMER_NOT_SCHEDULED)
+	Py_CLEAR(self->debug);
+	if (!handle_is_scheduled(self))
 		Py_CLEAR(self->loop);
 	return 0;
 }
@@ -348,9 +407,10 @@ static int handle_clear(Handle *self)
 static void handle_free(Handle *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
-	uint32_t nargs = self->nargs;
+	struct free_list *list = type == HandleType ? &free_handles : &free_timers;
+	uint8_t nargs = self->nargs;
 
-	assert(self->heap_index == TIMER_NOT_SCHEDULED);
+	assert(!handle_is_scheduled(self));
 	if (unlikely(self->weakrefs != NULL))
 		PyObject_ClearWeakRefs((PyObject *)self);
 	Py_XDECREF(self->callback);
@@ -358,18 +418,20 @@ static void handle_free(Handle *self)
 		Py_DECREF(self->args[nargs]);
 	Py_XDECREF(self->context);
 	Py_XDECREF(self->loop);
-	Py_XDECREF(self->traceback);
-	Py_XDECREF(self->repr);
-	if (likely(self->reusable && free_list_count < FREE_LIST_MAX))
-		free_list[free_list_count++] = self;
-	else
+	Py_XDECREF(self->debug);
+	if (likely(list->count < FREE_LIST_MAX)) {
+		self->callback = list->first;
+		list->first = (PyObject *)self;
+		list->count++;
+	} else {
 		PyObject_GC_Del(self);
+	}
 	Py_DECREF(type);
 }
 
 static bool handle_has_handles(const Handle *self)
 {
-	uint32_t i;
+	uint8_t i;
 
 	for (i = 0; i < self->nargs; i++) {
 		if (Py_IS_TYPE(self->args[i], HandleType) ||
@@ -394,8 +456,10 @@ static void handle_dealloc(Handle *self)
 
 static PyObject *handle_repr(Handle *self)
 {
-	if (self->repr != NULL)
-		return Py_NewRef(self->repr);
+	PyObject *repr = self->debug == NULL ? Py_None : PyTuple_GET_ITEM(self->debug, 1);
+
+	if (repr != Py_None)
+		return Py_NewRef(repr);
 	return PyObject_CallOneArg(helpers.handle_repr, (PyObject *)self);
 }
 
@@ -453,7 +517,7 @@ static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
 	Py_RETURN_NONE;
 }
 
-static PyObject *timer_handle_when(Handle *self, PyObject *Py_UNUSED(ignored))
+static PyObject *timer_handle_when(Timer *self, PyObject *Py_UNUSED(ignored))
 {
 	return PyFloat_FromDouble(self->when);
 }
@@ -478,10 +542,12 @@ static PyObject *handle_get_callback(Handle *self, void *Py_UNUSED(closure))
 static PyObject *handle_get_args(Handle *self, void *Py_UNUSED(closure))
 {
 	PyObject *args;
-	uint32_t i;
+	uint8_t i;
 
 	if (!handle_has_call(self))
 		Py_RETURN_NONE;
+	if (self->packed)
+		return Py_NewRef(self->args[0]);
 	args = PyTuple_New(self->nargs);
 	if (args == NULL)
 		return NULL;
@@ -492,12 +558,12 @@ static PyObject *handle_get_args(Handle *self, void *Py_UNUSED(closure))
 
 static PyObject *handle_get_traceback(Handle *self, void *Py_UNUSED(closure))
 {
-	return Py_NewRef(self->traceback == NULL ? Py_None : self->traceback);
+	return Py_NewRef(self->debug == NULL ? Py_None : PyTuple_GET_ITEM(self->debug, 0));
 }
 
 static PyObject *handle_get_scheduled(Handle *self, void *Py_UNUSED(closure))
 {
-	return PyBool_FromLong(self->heap_index != TIMER_NOT_SCHEDULED);
+	return PyBool_FromLong(handle_is_scheduled(self));
 }
 
 /* (callback, args), for comparisons. */
@@ -518,18 +584,18 @@ static bool is_timer_handle(PyObject *object)
 	return Py_TYPE(object) == TimerHandleType;
 }
 
-static int timer_handles_equal(Handle *left, Handle *right)
+static int timer_handles_equal(Timer *left, Timer *right)
 {
 	PyObject *ours, *theirs;
 	int equal;
 
 	if (left == right)
 		return 1;
-	if (left->when != right->when || left->cancelled != right->cancelled)
+	if (left->when != right->when || left->handle.cancelled != right->handle.cancelled)
 		return 0;
 	/* Objects of our own: a comparison may cancel either handle. */
-	ours = handle_get_call(left);
-	theirs = handle_get_call(right);
+	ours = handle_get_call(&left->handle);
+	theirs = handle_get_call(&right->handle);
 	equal = ours == NULL || theirs == NULL ? -1 : PyObject_RichCompareBool(ours, theirs, Py_EQ);
 	Py_XDECREF(ours);
 	Py_XDECREF(theirs);
@@ -543,21 +609,21 @@ static PyObject *timer_handle_compare(PyObject *left, PyObject *right, int opera
 
 	if (!is_timer_handle(left) || !is_timer_handle(right))
 		Py_RETURN_NOTIMPLEMENTED;
-	a = ((Handle *)left)->when;
-	b = ((Handle *)right)->when;
+	a = ((Timer *)left)->when;
+	b = ((Timer *)right)->when;
 	if (a < b && (operation == Py_LT || operation == Py_LE))
 		Py_RETURN_TRUE;
 	if (a > b && (operation == Py_GT || operation == Py_GE))
 		Py_RETURN_TRUE;
 	if (operation == Py_LT || operation == Py_GT)
 		Py_RETURN_FALSE;
-	equal = timer_handles_equal((Handle *)left, (Handle *)right);
+	equal = timer_handles_equal((Timer *)left, (Timer *)right);
 	if (equal < 0)
 		return NULL;
 	return PyBool_FromLong(operation == Py_NE ? !equal : equal);
 }
 
-static Py_hash_t timer_handle_hash(Handle *self)
+static Py_hash_t timer_handle_hash(Timer *self)
 {
 	PyObject *when = PyFloat_FromDouble(self->when);
 	Py_hash_t hash = when == NULL ? -1 : PyObject_Hash(when);
@@ -617,7 +683,7 @@ static PyMemberDef timer_handle_members[] = {
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(Handle, weakrefs), READONLY, NULL},
 	{"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
 	{"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
-	{"_when", T_DOUBLE, offsetof(Handle, when), READONLY, NULL},
+	{"_when", T_DOUBLE, offsetof(Timer, when), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };
 
@@ -639,7 +705,6 @@ static PyType_Slot handle_slots[] = {
 static PyType_Spec handle_spec = {
 	.name = "uring_loop._core.Handle",
 	.basicsize = sizeof(Handle),
-	.itemsize = sizeof(PyObject *),
 	.flags = HANDLE_FLAGS,
 	.slots = handle_slots,
 };
@@ -660,8 +725,7 @@ static PyType_Slot timer_handle_slots[] = {
 
 static PyType_Spec timer_handle_spec = {
 	.name = "uring_loop._core.TimerHandle",
-	.basicsize = sizeof(Handle),
-	.itemsize = sizeof(PyObject *),
+	.basicsize = sizeof(Timer),
 	.flags = HANDLE_FLAGS,
 	.slots = timer_handle_slots,
 };

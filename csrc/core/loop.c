@@ -170,7 +170,7 @@ static Py_ssize_t loop_expire(Loop *self)
 	/* asyncio's clock resolution: 1 ns, far below the wait's own precision. */
 	now += 1e-9;
 	while (self->timers.count > 0 && self->timers.items[0]->when < now) {
-		if (ready_push(&self->ready, timers_pop(&self->timers)) < 0)
+		if (ready_push(&self->ready, &timers_pop(&self->timers)->handle) < 0)
 			return -1;
 		expired++;
 	}

@@ -183,19 +183,25 @@ static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py
 	return (PyObject *)handle;
 }
 
+/* PyFloat_AsDouble(), which makes a float of an int to look at it. */
+static double schedule_seconds(PyObject *object)
+{
+	return PyLong_CheckExact(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
+}
+
 static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
 {
-	Handle *handle = timer_handle_new(self, when, call->callback, call->args, call->nargs,
-	                                  call->context);
+	Timer *timer = timer_handle_new(self, when, call->callback, call->args, call->nargs,
+	                                call->context);
 
-	if (unlikely(handle == NULL))
+	if (unlikely(timer == NULL))
 		return NULL;
-	Py_INCREF(handle);
-	if (unlikely(timers_push(&self->timers, handle) < 0)) {
-		Py_DECREF(handle);
+	Py_INCREF(timer);
+	if (unlikely(timers_push(&self->timers, timer) < 0)) {
+		Py_DECREF(timer);
 		return NULL;
 	}
-	return (PyObject *)handle;
+	return (PyObject *)timer;
 }
 
 PyDoc_STRVAR(loop_call_later_doc,
@@ -216,7 +222,7 @@ static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t n
 		PyErr_SetString(PyExc_TypeError, "delay must not be None");
 		return NULL;
 	}
-	seconds = PyFloat_AsDouble(delay);
+	seconds = schedule_seconds(delay);
 	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
 		return NULL;
 	now = loop_time(self);
@@ -247,7 +253,7 @@ static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t narg
 		PyErr_SetString(PyExc_TypeError, "when cannot be None");
 		return NULL;
 	}
-	seconds = PyFloat_AsDouble(when);
+	seconds = schedule_seconds(when);
 	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
 		return NULL;
 	if (unlikely(loop_check_closed(self) < 0))

@@ -57,7 +57,6 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	handle = handle_new(self, args[1], args + 2, nargs - 2, NULL);
 	if (handle == NULL)
 		return NULL;
-	handle->turn = self->turn;
 	watcher = &self->watchers[fd];
 	if (watcher_update(self, fd, write ? watcher->reader : handle,
 	                   write ? handle : watcher->writer) < 0) {
@@ -67,10 +66,13 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	if (watcher->reader == NULL && watcher->writer == NULL)
 		self->watched++;
 	replaced = write ? watcher->writer : watcher->reader;
-	if (write)
+	if (write) {
 		watcher->writer = handle;
-	else
+		watcher->writer_turn = self->turn;
+	} else {
 		watcher->reader = handle;
+		watcher->reader_turn = self->turn;
+	}
 	if (replaced != NULL) {
 		handle_cancel(replaced);
 		Py_DECREF(replaced);
@@ -133,10 +135,12 @@ static PyObject *loop_remove_writer(Loop *self, PyObject *fd)
 
 static int watcher_run(Loop *self, int fd, bool write)
 {
-	Handle *handle = write ? self->watchers[fd].writer : self->watchers[fd].reader;
+	const struct watcher *watcher = &self->watchers[fd];
+	Handle *handle = write ? watcher->writer : watcher->reader;
+	uint64_t registered = write ? watcher->writer_turn : watcher->reader_turn;
 	int status;
 
-	if (handle == NULL || handle->turn >= self->turn)
+	if (handle == NULL || registered >= self->turn)
 		return 0;
 	if (unlikely(handle->cancelled)) {
 		/* The user cancelled the handle itself: asyncio ends the watch then. */
