@@ -53,7 +53,7 @@ def told(prelude):
 def test_ring_that_finds_its_memory_is_as_large_as_wanted_and_says_nothing():
     driver, ring, reason, log = told("")
     assert driver == "uring"
-    assert ring == {"sq_entries": 256, "cq_entries": 4096, "reason": None, "cure": None}
+    assert ring == {"sq_entries": 256, "cq_entries": 2048, "reason": None, "cure": None}
     assert (reason, log) == (None, "")
 
 
@@ -61,8 +61,8 @@ def test_ring_that_finds_its_memory_is_as_large_as_wanted_and_says_nothing():
 def test_ring_that_finds_no_memory_is_smaller_and_says_so_once_with_the_cure(entries):
     driver, ring, reason, log = told(f"refuse_larger_than({entries})")
     assert driver == "uring"
-    assert (ring["sq_entries"], ring["cq_entries"]) == (entries, entries * 16)
-    assert f"{entries} and {entries * 16} entries instead of 256 and 4096" in ring["reason"]
+    assert (ring["sq_entries"], ring["cq_entries"]) == (entries, entries * 8)
+    assert f"{entries} and {entries * 8} entries instead of 256 and 2048" in ring["reason"]
     assert "ENOMEM" in ring["reason"]
     assert ROOM in ring["cure"]
     assert reason is None
@@ -98,8 +98,8 @@ def test_no_memory_for_a_ring_that_is_forced_raises_with_the_cure():
 def test_doctor_tells_that_the_ring_is_smaller_and_the_cure():
     done = run_doctor("doctor", prelude=f"{REFUSE_LARGE}\nrefuse_larger_than(32)")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Ring: 32 submissions, 512 completions" in done.stdout
-    assert "Less than wanted: a ring of 32 and 512 entries instead of 256 and 4096" in done.stdout
+    assert "Ring: 32 submissions, 256 completions" in done.stdout
+    assert "Less than wanted: a ring of 32 and 256 entries instead of 256 and 2048" in done.stdout
     assert f"Cure: {ROOM}" in done.stdout
 
 

@@ -17,7 +17,7 @@
 
 /* Entries stay in the cache: a queue is walked through from end to end. */
 #define SQ_ENTRIES 256
-#define CQ_ENTRIES 4096
+#define CQ_ENTRIES 2048
 #define BUFFER_COUNT 256
 #define BUFFER_SIZE 4096
 #define DATAGRAM_COUNT 64
@@ -228,7 +228,7 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	memset(uring, 0, sizeof(*uring));
 	uring->base.table = &ul_uring_table;
 	uring->wake_fd = -1;
-	uring->watches.epoll_fd = -1;
+	ul_watches_init(&uring->watches);
 	if (options != NULL)
 		uring->options = *options;
 	fill_options(&uring->options);
@@ -244,9 +244,6 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	if (result != 0)
 		goto fail;
 	result = uring_wake_open(uring);
-	if (result != 0)
-		goto fail;
-	result = ul_watches_init(&uring->watches);
 	if (result != 0)
 		goto fail;
 	result = -ENOMEM;
@@ -323,8 +320,7 @@ void uring_destroy(struct ul_driver *driver)
 	uring_shutdown(driver);
 	ul_fork_remove(&uring->fork_node);
 	uring_ring_close(uring);
-	if (uring->watches.epoll_fd >= 0)
-		ul_watches_release(&uring->watches);
+	ul_watches_release(&uring->watches);
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 

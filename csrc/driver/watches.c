@@ -60,11 +60,18 @@ int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, ui
 	return epoll_ctl(epoll_fd, operation, fd, &event) == 0 ? 0 : -errno;
 }
 
-int ul_watches_init(struct ul_watches *watches)
+void ul_watches_init(struct ul_watches *watches)
 {
 	memset(watches, 0, sizeof(*watches));
 	watches->epoch = atomic_load(&ul_fork_epoch);
-	watches->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	watches->epoll_fd = -1;
+}
+
+/* Most loops watch nothing: the set is made for the first watch. */
+static int watches_open(struct ul_watches *watches)
+{
+	if (watches->epoll_fd < 0)
+		watches->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	return watches->epoll_fd >= 0 ? 0 : -errno;
 }
 
@@ -127,9 +134,12 @@ int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t eve
 	watches->generation = watches->generation % GENERATION_MAX + 1;
 	wanted.generation = watches->generation;
 	/* In a forked child the rebuild registers it. */
-	if (!belongs_to_parent(watches))
-		result = ul_epoll_register(watches->epoll_fd, fd, watch->events != 0,
-		                           wanted.events, registration_data(&wanted, fd));
+	if (!belongs_to_parent(watches)) {
+		result = watches_open(watches);
+		if (result == 0)
+			result = ul_epoll_register(watches->epoll_fd, fd, watch->events != 0,
+			                           wanted.events, registration_data(&wanted, fd));
+	}
 	if (result != 0)
 		return result;
 	if (watch->events == 0)
@@ -146,7 +156,7 @@ int ul_watches_harvest(struct ul_watches *watches, struct ul_completion *out, in
 	int index;
 	int taken = 0;
 
-	if (belongs_to_parent(watches))
+	if (belongs_to_parent(watches) || watches->epoll_fd < 0)
 		return 0;
 	count = epoll_wait(watches->epoll_fd, events,
 	                   capacity < EVENTS_PER_HARVEST ? capacity : EVENTS_PER_HARVEST, 0);
@@ -182,11 +192,14 @@ void ul_watches_forget(struct ul_watches *watches, int fd)
 
 int ul_watches_rebuild(struct ul_watches *watches)
 {
-	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	int epoll_fd = -1;
 	uint32_t fd;
 
-	if (epoll_fd < 0)
-		return -errno;
+	if (watches->count != 0) {
+		epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (epoll_fd < 0)
+			return -errno;
+	}
 	if (watches->epoll_fd >= 0)
 		close(watches->epoll_fd);
 	watches->epoll_fd = epoll_fd;

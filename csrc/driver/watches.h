@@ -25,7 +25,7 @@
 struct ul_watch;
 
 struct ul_watches {
-	int epoll_fd;            /* owned; becomes readable when a watch is ready */
+	int epoll_fd;            /* owned; readable when a watch is ready; -1 before the first */
 	uint32_t count;          /* descriptors watched now */
 	/*
 	 * A file that outlived its descriptor (a duplicate, a forked child)
@@ -39,7 +39,7 @@ struct ul_watches {
 	struct ul_watch *table;  /* owned; by descriptor */
 };
 
-int ul_watches_init(struct ul_watches *watches);
+void ul_watches_init(struct ul_watches *watches);
 void ul_watches_release(struct ul_watches *watches);
 
 /*

@@ -212,7 +212,7 @@ static void test_many_descriptors_are_all_harvested(void)
 static void test_nested_set_is_readable_when_a_watch_is_ready(void)
 {
 	struct ul_completion out[4];
-	struct pollfd polled = { .fd = watches.epoll_fd, .events = POLLIN };
+	struct pollfd polled = { .events = POLLIN };
 	struct epoll_event event = { .events = EPOLLIN };
 	ul_token token;
 	int inner = epoll_create1(EPOLL_CLOEXEC);
@@ -221,6 +221,7 @@ static void test_nested_set_is_readable_when_a_watch_is_ready(void)
 	pair_make(pair);
 	CHECK_EQUAL(epoll_ctl(inner, EPOLL_CTL_ADD, pair[0], &event), 0);
 	CHECK_EQUAL(ul_watches_set(&watches, &first, inner, EPOLLIN, &token), 0);
+	polled.fd = watches.epoll_fd;
 	CHECK_EQUAL(poll(&polled, 1, 0), 0);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
 	CHECK_EQUAL(poll(&polled, 1, 0), 1);
@@ -287,9 +288,20 @@ static void test_rebuild_drops_what_was_closed_meanwhile(void)
 	CHECK_EQUAL(harvest(out, 4), 0);
 }
 
+static void test_set_without_watches_has_no_descriptor(void)
+{
+	struct ul_completion out[4];
+
+	CHECK_EQUAL(watches.epoll_fd, -1);
+	CHECK_EQUAL(harvest(out, 4), 0);
+	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(watches.epoll_fd, -1);
+}
+
 int main(void)
 {
-	CHECK_EQUAL(ul_watches_init(&watches), 0);
+	ul_watches_init(&watches);
+	test_set_without_watches_has_no_descriptor();
 	test_readiness_is_level_triggered_and_names_its_watch();
 	test_events_replaced_are_the_only_ones_reported();
 	test_hang_up_and_error_reach_whoever_watches();
