@@ -72,6 +72,48 @@ int context_thaw(PyObject **frozen)
 	return 0;
 }
 
+/*
+ * What CPython before 3.14 does to enter a context and to leave it, without its
+ * three searches for the thread's state; what it would refuse is left to it.
+ */
+#if PY_VERSION_HEX < 0x030E0000
+#define ENTERS_ITSELF (empty != NULL)
+
+static void context_set_current(PyThreadState *state, PyObject *context)
+{
+	state->context = context;
+	state->context_ver++; /* what variables remember of the current context is old */
+}
+#else
+#define ENTERS_ITSELF false
+#define context_set_current(state, context) ((void)(state), (void)(context))
+#endif
+
+int context_switch_to(PyThreadState *state, PyObject *object)
+{
+	struct context *context = (struct context *)object;
+
+	if (unlikely(!ENTERS_ITSELF || context->entered))
+		return PyContext_Enter(object);
+	context->previous = state->context; /* the reference goes along */
+	context->entered = 1;
+	context_set_current(state, Py_NewRef(object));
+	return 0;
+}
+
+int context_switch_back(PyThreadState *state, PyObject *object)
+{
+	struct context *context = (struct context *)object;
+
+	if (unlikely(!ENTERS_ITSELF || !context->entered || state->context != object))
+		return PyContext_Exit(object);
+	context_set_current(state, context->previous);
+	context->previous = NULL;
+	context->entered = 0;
+	Py_DECREF(object); /* the caller has another */
+	return 0;
+}
+
 void context_recycle(PyObject *object)
 {
 	struct context *context = (struct context *)object;
@@ -89,14 +131,24 @@ void context_recycle(PyObject *object)
 		Py_DECREF(context);
 }
 
+/* It has been entered, and nothing else: `before` was the current one. */
+static bool context_is_current(PyObject *object, const PyObject *before)
+{
+	struct context *context = (struct context *)object;
+
+	return PyThreadState_Get()->context == object && context->previous == before &&
+	       context->entered;
+}
+
 /* Sets a variable in `context`; whether it was the current one meanwhile. -1: an exception. */
 static int context_try(PyObject *context)
 {
 	PyObject *variable = PyContextVar_New("uring_loop", NULL), *token = NULL;
+	PyObject *before = PyThreadState_Get()->context;
 	int current = -1;
 
 	if (variable != NULL && PyContext_Enter(context) == 0) {
-		current = PyThreadState_Get()->context == context;
+		current = context_is_current(context, before);
 		token = PyContextVar_Set(variable, Py_None);
 		if (PyContext_Exit(context) < 0 || token == NULL)
 			current = -1;

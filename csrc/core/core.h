@@ -36,6 +36,9 @@ int context_init(void);
 PyObject *context_freeze(void);
 /* Makes *frozen a context, if it is none yet; -1 with an exception, and it stays. */
 int context_thaw(PyObject **frozen);
+/* As PyContext_Enter() and PyContext_Exit(), of this thread's state. */
+int context_switch_to(PyThreadState *state, PyObject *context);
+int context_switch_back(PyThreadState *state, PyObject *context);
 /* Takes the reference of a callback that has run. */
 void context_recycle(PyObject *context);
 
@@ -103,9 +106,33 @@ struct ready_queue {
 	size_t count;
 };
 
+int ready_grow(struct ready_queue *queue);
+
 /* Takes the reference, even on failure. */
-int ready_push(struct ready_queue *queue, Handle *handle);
-Handle *ready_pop(struct ready_queue *queue); /* gives the reference */
+static inline int ready_push(struct ready_queue *queue, Handle *handle)
+{
+	if (unlikely(queue->items == NULL || queue->count > queue->mask)) {
+		if (ready_grow(queue) < 0) {
+			Py_DECREF(handle);
+			return -1;
+		}
+	}
+	queue->items[(queue->head + queue->count++) & queue->mask] = handle;
+	return 0;
+}
+
+/* Gives the reference. */
+static inline Handle *ready_pop(struct ready_queue *queue)
+{
+	Handle *handle;
+
+	assert(queue->count > 0);
+	handle = queue->items[queue->head];
+	queue->head = (queue->head + 1) & queue->mask;
+	queue->count--;
+	return handle;
+}
+
 void ready_clear(struct ready_queue *queue);
 void ready_release(struct ready_queue *queue);
 

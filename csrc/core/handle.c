@@ -221,21 +221,23 @@ static PyObject *handle_call_callback(Handle *handle)
 
 static int handle_call(Loop *loop, Handle *handle)
 {
+	PyThreadState *state = PyThreadState_Get();
 	PyObject *result;
 	int status = 0;
 
-	if (unlikely(context_thaw(&handle->context) < 0 || PyContext_Enter(handle->context) < 0))
+	if (unlikely(context_thaw(&handle->context) < 0 ||
+	             context_switch_to(state, handle->context) < 0))
 		return handle_failed(loop, handle);
 	handle->running = true;
 	result = handle_call_callback(handle);
 	if (likely(result != NULL)) {
 		Py_DECREF(result);
-		if (unlikely(PyContext_Exit(handle->context) < 0))
+		if (unlikely(context_switch_back(state, handle->context) < 0))
 			status = handle_failed(loop, handle);
 	} else {
 		PyObject *exception = PyErr_GetRaisedException();
 
-		if (PyContext_Exit(handle->context) < 0)
+		if (context_switch_back(state, handle->context) < 0)
 			PyErr_WriteUnraisable((PyObject *)handle);
 		PyErr_SetRaisedException(exception);
 		status = handle_failed(loop, handle);

@@ -3,7 +3,7 @@
 
 #define READY_CAPACITY_FIRST 64
 
-static int ready_grow(struct ready_queue *queue)
+int ready_grow(struct ready_queue *queue)
 {
 	size_t capacity = queue->items == NULL ? 0 : queue->mask + 1;
 	size_t larger = capacity == 0 ? READY_CAPACITY_FIRST : capacity * 2;
@@ -21,29 +21,6 @@ static int ready_grow(struct ready_queue *queue)
 	queue->mask = larger - 1;
 	queue->head = 0;
 	return 0;
-}
-
-int ready_push(struct ready_queue *queue, Handle *handle)
-{
-	if (unlikely(queue->items == NULL || queue->count > queue->mask)) {
-		if (ready_grow(queue) < 0) {
-			Py_DECREF(handle);
-			return -1;
-		}
-	}
-	queue->items[(queue->head + queue->count++) & queue->mask] = handle;
-	return 0;
-}
-
-Handle *ready_pop(struct ready_queue *queue)
-{
-	Handle *handle;
-
-	assert(queue->count > 0);
-	handle = queue->items[queue->head];
-	queue->head = (queue->head + 1) & queue->mask;
-	queue->count--;
-	return handle;
 }
 
 void ready_clear(struct ready_queue *queue)
