@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import socket
 import struct
 import warnings
@@ -67,6 +68,22 @@ def test_socket_is_closed_when_connection_lost_has_returned(loop, pair, ending):
     run(loop, main())
 
 
+def on_descriptor(descriptor, pair):
+    """As `pair`, with the first socket on this descriptor, which is free."""
+
+    def make():
+        one, other = pair()
+        if other.fileno() == descriptor:
+            return other, one
+        if one.fileno() != descriptor:
+            os.dup2(one.fileno(), descriptor, inheritable=False)
+            one.close()
+            one = socket.socket(fileno=descriptor)
+        return one, other
+
+    return make
+
+
 def test_descriptor_of_a_closed_transport_serves_the_next_one(loop, pair):
     """What is left of the old one's receive touches neither the new one's bytes nor its end."""
 
@@ -78,7 +95,8 @@ def test_descriptor_of_a_closed_transport_serves_the_next_one(loop, pair):
             await peer.send_all(b"too late for the old one")
             transport.abort()
             await iterations(1)
-            async with attached(pair=pair) as (second, recorder, other):
+            again = on_descriptor(descriptor, pair)
+            async with attached(pair=again) as (second, recorder, other):
                 assert second.get_extra_info("socket").fileno() == descriptor
                 await other.send_all(b"for the new one")
                 await recorder.until_size(15)
