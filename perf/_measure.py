@@ -24,7 +24,7 @@ import _build
 HERE = Path(__file__).resolve().parent
 # What stands in a loop's place for floor.c, the least that an echo server can be.
 FLOOR = "floor"
-FLOOR_BUFFER_SIZE = 4096
+FLOOR_BUFFER_SIZES = (4 << 10, 32 << 10)
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -94,8 +94,8 @@ def memory_bytes(process: int) -> int:
 
 
 def has_floor(row: Row) -> bool:
-    """Whether floor.c is the least for this row: it echoes messages of one buffer, one by one."""
-    small = row.size <= FLOOR_BUFFER_SIZE and row.in_flight == 1
+    """Whether floor.c is the least for this row: it echoes what arrives in one buffer."""
+    small = row.size * row.in_flight <= FLOOR_BUFFER_SIZES[-1]
     return row.kind == "protocol" and small and not row.tls
 
 
@@ -103,7 +103,8 @@ def server_command(loop: str, row: Row) -> list[str]:
     """The command line of the row's server, but for where it listens and runs."""
     if loop != FLOOR:
         return [sys.executable, str(HERE / "_servers.py"), "--loop", loop, "--kind", row.kind]
-    return [str(_build.program(FLOOR)), "--buffer-size", str(FLOOR_BUFFER_SIZE)]
+    size = next(size for size in FLOOR_BUFFER_SIZES if row.size * row.in_flight <= size)
+    return [str(_build.program(FLOOR)), "--buffer-size", str(size)]
 
 
 class Server:
