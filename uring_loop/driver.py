@@ -16,10 +16,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import features
 from ._driver import ffi, lib
@@ -53,8 +53,7 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ENTRIES_MAX = (32768, 65536)
 
 
-@dataclass(frozen=True, slots=True)
-class RingSize:
+class RingSize(NamedTuple):
     """How many entries the ring's queues have."""
 
     sq_entries: int
@@ -64,15 +63,14 @@ class RingSize:
     cure: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RingReport:
+class RingReport(NamedTuple):
     """What io_uring offers to this process, found by trying it once."""
 
     reason: str | None
     """Why there is no ring; None when there is one."""
     cure: str | None = None
     """What would help, where that is known."""
-    features: dict[str, features.Feature] = field(default_factory=dict)
+    features: Mapping[str, features.Feature] = MappingProxyType({})
     """Each kernel feature that we can use; none without a ring."""
 
     @property

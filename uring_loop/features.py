@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PERMIT = (
     "allow io_uring_setup, io_uring_enter and io_uring_register in the container's"
@@ -51,8 +51,7 @@ _NEEDS = {
 _REPLACED_BY = {"coop_taskrun": "defer_taskrun"}
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """Whether the ring uses a kernel feature, and if not, why and what would help."""
 
     used: bool
