@@ -300,7 +300,7 @@ def _explain(number: int, phrase: str) -> tuple[str, str | None]:
 def _ring_disabled() -> int:
     """kernel.io_uring_disabled; 0 before Linux 6.6, which has no such sysctl."""
     try:
-        with open(_SYSCTL, encoding="ascii") as file:
+        with open(_SYSCTL, encoding="utf-8") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0

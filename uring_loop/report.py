@@ -128,6 +128,6 @@ def _lines(path: str) -> list[str]:
     if sys.platform != "linux":
         return []
     try:
-        return Path(path).read_text(encoding="ascii", errors="replace").splitlines()
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
