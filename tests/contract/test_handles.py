@@ -74,19 +74,35 @@ def test_handle_cancelled_keeps_its_context(loop, loop_kind):
     assert handle.get_context() is context
 
 
-def test_handle_cancelled_lets_go_of_callback_and_arguments(loop):
+@pytest.mark.parametrize("more", [0, 2, 9])
+def test_handle_cancelled_lets_go_of_callback_and_arguments(loop, more):
     class Thing:
         def method(self):
             pass
 
     for schedule in (loop.call_soon, lambda *a: loop.call_later(3600, *a)):
         thing, argument = Thing(), Thing()
-        handle = schedule(thing.method, argument)
+        handle = schedule(thing.method, *range(more), argument)
         references = [weakref.ref(thing), weakref.ref(argument)]
         del thing, argument
         assert all(reference() is not None for reference in references)
         handle.cancel()
         assert all(reference() is None for reference in references)
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 20])
+@pytest.mark.parametrize("debug", [False, True])
+def test_handle_of_any_number_of_arguments_tells_them_until_it_is_cancelled(loop, count, debug):
+    loop.set_debug(debug)
+    arguments = tuple(f"argument {number}" for number in range(count))
+    for schedule in (loop.call_soon, lambda *a: loop.call_later(3600, *a)):
+        handle = schedule(callback_of_these_tests, *arguments)
+        assert handle._args == arguments
+        handle.cancel()
+        assert handle._args is None
+        # In debug mode the log can still say what it was.
+        if debug:
+            assert all(repr(argument) in repr(handle) for argument in arguments)
 
 
 def test_handle_after_running_lets_go_of_its_arguments_when_dropped(loop):
@@ -102,13 +118,14 @@ def test_handle_after_running_lets_go_of_its_arguments_when_dropped(loop):
 
 
 @pytest.mark.parametrize("method", ["call_soon", "call_at"])
-def test_handles_in_a_long_chain_of_arguments_end_together(loop, method):
+@pytest.mark.parametrize("more", [(), (1, 2, 3)], ids=["one", "four"])
+def test_handles_in_a_long_chain_of_arguments_end_together(loop, method, more):
     when = () if method == "call_soon" else (0,)
     end = asyncio.Future(loop=loop)
     reference = weakref.ref(end)
     handle = end
     for _ in range(300_000):
-        handle = getattr(loop, method)(*when, callback_of_these_tests, handle)
+        handle = getattr(loop, method)(*when, callback_of_these_tests, handle, *more)
     run(loop, iterations(2))
     del end
     assert reference() is not None
