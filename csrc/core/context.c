@@ -7,7 +7,7 @@
  * ("frozen"); the object is made when the callback runs, or when somebody asks
  * for it.  After a run that nobody kept the object from, it serves the next one.
  *
- * This needs three fields of CPython's object, which have not moved since 3.7.
+ * This needs the fields of CPython's object, which have not moved since 3.7.
  * They are tried out when the module is loaded; where anything is not as
  * expected, "frozen" is a copy made at once, through the public functions.
  */
