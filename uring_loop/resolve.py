@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 AddressInfo = tuple[int, int, int, str, Any]
 
 _NUMERIC_NAMES = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-# The socket types of which getaddrinfo() knows the protocol.
-_PROTOCOLS = {
-    socket.SOCK_STREAM: int(socket.IPPROTO_TCP),
-    socket.SOCK_DGRAM: int(socket.IPPROTO_UDP),
+_AF_INET = socket.AF_INET
+# The socket types of which getaddrinfo() knows the protocol: as it names both.
+_KINDS = {
+    socket.SOCK_STREAM: (socket.SOCK_STREAM, int(socket.IPPROTO_TCP)),
+    socket.SOCK_DGRAM: (socket.SOCK_DGRAM, int(socket.IPPROTO_UDP)),
 }
 
 
@@ -84,19 +85,19 @@ def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> Ad
         host.__class__ is not str
         or port.__class__ is not int
         or not 0 <= port <= 65535
-        or (family != 0 and family != socket.AF_INET)
+        or (family != 0 and family != _AF_INET)
         or not isinstance(type, int)
     ):
         return None
-    protocol = _PROTOCOLS.get(type)
-    if protocol is None or (proto != 0 and proto != protocol):
+    kind, protocol = _KINDS.get(type, (None, 0))
+    if kind is None or (proto != 0 and proto != protocol):
         return None
     try:
         # Takes nothing but four numbers without leading zeros: the text is the canonical one.
-        socket.inet_pton(socket.AF_INET, host)
+        socket.inet_pton(_AF_INET, host)
     except (OSError, ValueError):
         return None
-    return socket.AF_INET, socket.SocketKind(type), protocol, "", (host, port)
+    return _AF_INET, kind, protocol, "", (host, port)
 
 
 def _looks_numeric(host: Any) -> bool:
