@@ -24,7 +24,7 @@ import _build
 HERE = Path(__file__).resolve().parent
 # What stands in a loop's place for floor.c, the least that an echo server can be.
 FLOOR = "floor"
-FLOOR_BUFFER_SIZES = (4 << 10, 32 << 10)
+FLOOR_BUFFER_SIZES = (4 << 10, 32 << 10, 256 << 10)
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 

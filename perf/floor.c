@@ -21,7 +21,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, CONNECTIONS = 16384, ENTRIES = 1024, BUFFERS = 1024, GROUP = 0, NONE = -1 };
+enum { BACKLOG = 4096, CONNECTIONS = 16384, ENTRIES = 1024, GROUP = 0, NONE = -1 };
+enum { BUFFERS_TOGETHER = 32 << 20 };
 
 enum verb { ACCEPT, RECEIVE, SEND, END };
 
@@ -42,6 +43,7 @@ static struct connection connections[CONNECTIONS];
 static struct part *parts;
 static char *memory;
 static unsigned int buffer_size = 4096;
+static unsigned int buffers = 1024;
 
 static void fail(const char *what, int error)
 {
@@ -86,7 +88,7 @@ static void send_first(int fd)
 static void offer(int number)
 {
 	io_uring_buf_ring_add(offered, memory + (size_t)number * buffer_size, buffer_size,
-			      (unsigned short)number, io_uring_buf_ring_mask(BUFFERS), 0);
+			      (unsigned short)number, io_uring_buf_ring_mask(buffers), 0);
 	io_uring_buf_ring_advance(offered, 1);
 }
 
@@ -227,7 +229,7 @@ static void set_up(void)
 			 IORING_SETUP_CQSIZE,
 		.cq_entries = 16 * ENTRIES,
 	};
-	struct io_uring_buf_reg registration = {.ring_entries = BUFFERS, .bgid = GROUP};
+	struct io_uring_buf_reg registration = {.ring_entries = buffers, .bgid = GROUP};
 	void *place;
 	int i;
 	int error = io_uring_queue_init_params(ENTRIES, &ring, &params);
@@ -235,7 +237,7 @@ static void set_up(void)
 	if (error)
 		fail("io_uring_queue_init_params", -error);
 	io_uring_register_ring_fd(&ring);
-	error = posix_memalign(&place, 4096, BUFFERS * sizeof(struct io_uring_buf));
+	error = posix_memalign(&place, 4096, buffers * sizeof(struct io_uring_buf));
 	if (error)
 		fail("memory", error);
 	offered = place;
@@ -243,15 +245,15 @@ static void set_up(void)
 	error = io_uring_register_buf_ring(&ring, &registration, 0);
 	if (error)
 		fail("io_uring_register_buf_ring", -error);
-	error = posix_memalign(&place, 4096, (size_t)BUFFERS * buffer_size);
+	error = posix_memalign(&place, 4096, (size_t)buffers * buffer_size);
 	if (error)
 		fail("memory", error);
 	memory = place;
-	parts = calloc(BUFFERS, sizeof(*parts));
+	parts = calloc(buffers, sizeof(*parts));
 	if (!parts)
 		fail("memory", ENOMEM);
 	io_uring_buf_ring_init(offered);
-	for (i = 0; i < BUFFERS; i++)
+	for (i = 0; i < buffers; i++)
 		offer(i);
 }
 
@@ -276,6 +278,9 @@ int main(int count, char **arguments)
 				fail("sched_setaffinity", errno);
 		}
 	}
+	/* The kernel takes them in turn: more than fit a cache would all be cold. */
+	while ((size_t)buffers * buffer_size > BUFFERS_TOGETHER)
+		buffers /= 2;
 	set_up();
 	listener = listen_somewhere(path);
 	sqe = next_sqe(ACCEPT, listener, 0);
