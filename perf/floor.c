@@ -231,7 +231,7 @@ static void set_up(void)
 	};
 	struct io_uring_buf_reg registration = {.ring_entries = buffers, .bgid = GROUP};
 	void *place;
-	int i;
+	unsigned int i;
 	int error = io_uring_queue_init_params(ENTRIES, &ring, &params);
 
 	if (error)
@@ -254,7 +254,7 @@ static void set_up(void)
 		fail("memory", ENOMEM);
 	io_uring_buf_ring_init(offered);
 	for (i = 0; i < buffers; i++)
-		offer(i);
+		offer((int)i);
 }
 
 int main(int count, char **arguments)
