@@ -74,7 +74,8 @@ def transport_failed(
 ) -> None:
     """A transport is about to be aborted because of `exception`.
 
-    What the network did is only a debug line; what the protocol did is reported.
+    What the network did is only a debug line, and the core asks for none without debug
+    mode; what the protocol did is reported.
     """
     if isinstance(exception, OSError):
         if loop.get_debug():

@@ -66,8 +66,12 @@ static int transport_call_helper(struct transport *self, PyObject *helper, PyObj
 
 int transport_report(struct transport *self, PyObject *exception, const char *message)
 {
-	if (transport_call_helper(self, helpers.transport_failed, self->protocol, exception,
-	                          message) < 0)
+	/* What the network did is told in debug mode only. */
+	bool quiet = self->loop != NULL && !self->loop->debug &&
+	             PyErr_GivenExceptionMatches(exception, PyExc_OSError);
+
+	if (!quiet && transport_call_helper(self, helpers.transport_failed, self->protocol,
+	                                    exception, message) < 0)
 		return -1;
 	return transport_force_close(self, exception);
 }
