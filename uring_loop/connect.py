@@ -248,7 +248,6 @@ async def _open_transport(
             )
         else:
             transport = make(StreamTransport, loop, sock, protocol, waiter)
-            readiness.note_transport(loop, sock.fileno(), transport)
     except BaseException:
         if to_close:
             sock.close()

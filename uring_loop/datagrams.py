@@ -120,7 +120,6 @@ async def create_datagram_endpoint(
         if ours:
             sock.close()
         raise
-    readiness.note_transport(self, sock.fileno(), transport)
     if self.get_debug():
         if local_addr:
             logger.info(

@@ -95,7 +95,6 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._signals = Signals(self)
         # Made by receive_buffer.of_loop().
         self._receive_buffer: memoryview | None = None
-        self._transports: dict[int, weakref.ref[Any]] = {}
         self._reader_objects: dict[int, Any] = {}
         self._writer_objects: dict[int, Any] = {}
         self._children: set[subprocesses.ExitWatch] = set()

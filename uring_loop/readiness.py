@@ -10,7 +10,6 @@ Source: asyncio, Watching file descriptors.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +31,10 @@ def descriptor_of(fileobj: Any) -> int:
     return descriptor
 
 
-def note_transport(loop: EventLoop, descriptor: int, transport: Any) -> None:
-    """Remember that the transport owns the descriptor, for as long as it is open."""
-    # Never taken out again: an entry whose transport has closed says nothing.
-    loop._transports[descriptor] = weakref.ref(transport)
-
-
 def check_descriptor_free(loop: EventLoop, descriptor: int, fileobj: Any = None) -> None:
     """RuntimeError when an open transport of this loop owns the descriptor."""
-    reference = loop._transports.get(descriptor)
-    transport = None if reference is None else reference()
-    if transport is not None and not transport.is_closing():
+    transport = loop._owner_of(descriptor)
+    if transport is not None:
         fileobj = descriptor if fileobj is None else fileobj
         raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
 

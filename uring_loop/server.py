@@ -17,12 +17,11 @@ import itertools
 import os
 import socket
 import sys
-import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import resolve, tls, unix_files
-from ._core import Listener
+from ._core import ClientList, Listener
 from ._stdlib import (
     ACCEPT_RETRY_DELAY,
     TransportSocket,
@@ -56,7 +55,7 @@ _CLEANS_UP_SOCKET = sys.version_info >= (3, 13)
 _KEEPS_CONTEXT = sys.version_info >= (3, 15)
 
 
-class Server(asyncio.Server):
+class Server(ClientList, asyncio.Server):
     """A server of an EventLoop.  Source: asyncio, Server objects."""
 
     def __init__(
@@ -72,7 +71,7 @@ class Server(asyncio.Server):
         shared: bool,
         socket_file: tuple[str | bytes, int] | None = None,
     ) -> None:
-        # asyncio.Server is our base for isinstance() only; nothing of it runs.
+        # asyncio.Server is a base for isinstance() only; nothing of it runs.
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
@@ -85,8 +84,6 @@ class Server(asyncio.Server):
         # Sockets that the caller made may be accepted from by other processes too.
         self._shared = shared
         self._acceptors: list[_Acceptor] = []
-        # Weak, so that a transport which everybody has abandoned can still be found out.
-        self._clients: dict[int, weakref.ref[Any]] = {}
         self._waiters: list[asyncio.Future[None]] | None = []
         self._serving = False
         self._serving_forever_fut: asyncio.Future[None] | None = None
@@ -141,6 +138,7 @@ class Server(asyncio.Server):
         if sockets is None:
             return
         self._sockets = None
+        self._clients_closed = True
         self._stop_accepting()
         for sock in sockets:
             sock.close()
@@ -154,12 +152,12 @@ class Server(asyncio.Server):
 
     def close_clients(self) -> None:
         """Close every open connection."""
-        for transport in self._open_clients():
+        for transport in self._clients:
             transport.close()
 
     def abort_clients(self) -> None:
         """Close every open connection at once, without sending what is buffered."""
-        for transport in self._open_clients():
+        for transport in self._clients:
             transport.abort()
 
     async def wait_closed(self) -> None:
@@ -173,16 +171,9 @@ class Server(asyncio.Server):
         self._waiters.append(waiter)
         await waiter
 
-    # What transports call, which enter and leave _clients by themselves.
-
-    def _attach(self, transport: asyncio.BaseTransport) -> None:
-        """A connection comes after the end."""
-        assert self._sockets is not None
-
     def _detach(self) -> None:
-        """The last of the clients has gone."""
-        if self._sockets is None:
-            self._wake_waiters()
+        """The last of the clients has gone, and the server is closed."""
+        self._wake_waiters()
 
     def _start_serving(self) -> None:
         if self._serving:
@@ -207,10 +198,6 @@ class Server(asyncio.Server):
         # The kernel lets go of the sockets now, so that their addresses are free at once.
         self._loop._submit()
         self._serving = False
-
-    def _open_clients(self) -> list[Any]:
-        clients = [reference() for reference in self._clients.values()]
-        return [transport for transport in clients if transport is not None]
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, None

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from . import readiness
 from ._stdlib import take_buffered
 from .streams import StreamTransport
 from .tls_protocol import TLSProtocol
@@ -49,9 +48,7 @@ def make_transport(
         ssl_handshake_timeout=ssl_handshake_timeout,
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
-    transport = StreamTransport(loop, sock, ssl_protocol, None, None, server)
-    descriptor = sock if isinstance(sock, int) else sock.fileno()
-    readiness.note_transport(loop, descriptor, transport)
+    StreamTransport(loop, sock, ssl_protocol, None, None, server)
     return ssl_protocol._app_transport
 
 

@@ -222,7 +222,8 @@ struct Loop {
 	struct socket_queues *queues; /* owned array, by descriptor: who waits for a socket */
 	int queue_capacity;
 	char *received;               /* owned: what sockets are received into */
-	PyObject *transports;         /* owned: descriptor -> weak reference; Python's to fill */
+	struct transport **owners;    /* owned array, by descriptor, of borrowed pointers */
+	int owner_capacity;
 	PyObject *operations;         /* owned dict: token -> (callback, keep) */
 	PyObject *current_handle;     /* owned; debug mode: what runs now */
 	struct handle_waiter *waiters; /* threads that wait for a callback; on their stacks */
@@ -287,6 +288,12 @@ void watchers_clear(Loop *loop);
 
 int polls_init_types(PyObject *module);
 
+/* ---- owners.c -------------------------------------------------------------- */
+
+extern PyMethodDef owner_methods[];
+/* The open transport that owns the descriptor (`fd` >= 0), borrowed, or NULL. */
+PyObject *loop_owner(const Loop *loop, int fd);
+
 /* ---- sockets.c: waiting for plain sockets -------------------------------- */
 
 /* What is read and passed on at once is read into this much memory of the loop's. */
@@ -315,6 +322,10 @@ struct accepted {
 /* Borrowed from a Listener; NULL with TypeError for anything else. */
 const struct accepted *listener_accepted(PyObject *listener);
 int listener_init_types(PyObject *module);
+
+/* ---- clients.c ------------------------------------------------------------ */
+
+int clients_init_types(PyObject *module);
 
 /* ---- transport_type.c ------------------------------------------------------- */
 
@@ -389,7 +400,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
 	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
-	X(_attach) X(_detach) X(_clients) X(_sockets) X(close) X(detach) X(set_exception) \
+	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
 	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
 #define DECLARE_NAME(name) PyObject *name;

@@ -472,7 +472,6 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 			Py_VISIT(sink->holder);
 	}
 	Py_VISIT(self->operations);
-	Py_VISIT(self->transports);
 	Py_VISIT(self->current_handle);
 	if (streams_traverse(self, visit, arg) != 0)
 		return -1;
@@ -486,7 +485,6 @@ static int loop_clear(Loop *self)
 	watchers_clear(self);
 	streams_forget(self);
 	Py_CLEAR(self->current_handle);
-	Py_CLEAR(self->transports);
 	if (self->operations != NULL)
 		PyDict_Clear(self->operations);
 	return 0;
@@ -503,6 +501,7 @@ static void loop_dealloc(Loop *self)
 	timers_release(&self->timers);
 	addresses_release(self);
 	PyMem_Free(self->watchers);
+	PyMem_Free(self->owners);
 	sockets_release(self);
 	PyMem_Free(self->orphans);
 	PyMem_Free(self->spill);
@@ -539,7 +538,6 @@ static PyMemberDef loop_members[] = {
 	{"slow_callback_duration", T_DOUBLE, offsetof(Loop, slow_callback_duration), 0,
 	 "Seconds after which debug mode reports a callback as slow."},
 	{"_current_handle", T_OBJECT, offsetof(Loop, current_handle), READONLY, NULL},
-	{"_transports", T_OBJECT, offsetof(Loop, transports), 0, NULL},
 	{"_stopping", T_BOOL, offsetof(Loop, stopping), READONLY, NULL},
 	{"_thread_ident", T_ULONG, offsetof(Loop, thread), READONLY, NULL},
 	{"_turn", T_ULONGLONG, offsetof(Loop, turn), READONLY, NULL},
@@ -571,7 +569,7 @@ int loop_init_types(PyObject *module)
 	/* One type; each file brings its methods. */
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
 	                                           operation_methods, watcher_methods,
-	                                           socket_methods};
+	                                           socket_methods, owner_methods};
 	static PyMethodDef methods[64];
 	size_t count = 0, part, i;
 

@@ -194,6 +194,7 @@ static int core_exec(PyObject *module)
 		return -1;
 	if (names_init() < 0 || context_init() < 0 || handle_init_types(module) < 0 ||
 	    loop_init_types(module) < 0 || listener_init_types(module) < 0 ||
+	    clients_init_types(module) < 0 ||
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||
 	    transport_init_types(module) < 0 || stream_init_types(module) < 0 ||
 	    datagram_init_types(module) < 0 ||

@@ -278,23 +278,18 @@ static int wait_again(SocketWait *self)
 }
 
 /* RuntimeError when a transport of the loop owns the descriptor. */
-static int check_transports(Loop *loop, int fd)
+static int check_owner(Loop *loop, int fd)
 {
 	PyObject *args[2] = {(PyObject *)loop, NULL};
-	PyObject *number;
-	int status = 0;
+	int status;
 
-	if (loop->transports == NULL || PyObject_Length(loop->transports) == 0)
+	if (likely(loop_owner(loop, fd) == NULL))
 		return 0;
-	number = PyLong_FromLong(fd);
-	if (number == NULL)
+	args[1] = PyLong_FromLong(fd);
+	if (args[1] == NULL)
 		return -1;
-	status = PySequence_Contains(loop->transports, number);
-	if (unlikely(status > 0)) {
-		args[1] = number;
-		status = call_and_drop(helpers.check_descriptor, args, 2);
-	}
-	Py_DECREF(number);
+	status = call_and_drop(helpers.check_descriptor, args, 2);
+	Py_DECREF(args[1]);
 	return status;
 }
 
@@ -307,7 +302,7 @@ static SocketWait *wait_new(Loop *loop, PyObject *sock, int fd, bool write)
 		exception_set_errno(EBADF);
 		return NULL;
 	}
-	if (loop_check_closed(loop) < 0 || check_transports(loop, fd) < 0 ||
+	if (loop_check_closed(loop) < 0 || check_owner(loop, fd) < 0 ||
 	    queues_reserve(loop, fd) < 0)
 		return NULL;
 	self = PyObject_GC_New(SocketWait, SocketWaitType);

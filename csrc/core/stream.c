@@ -106,22 +106,6 @@ PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	return (PyObject *)self;
 }
 
-/* Remembered as what owns the descriptor, and by its server. */
-static int stream_note(Stream *self, PyObject *server, PyObject *descriptor)
-{
-	PyObject *reference = PyWeakref_NewRef((PyObject *)self, NULL);
-	Loop *loop = self->base.loop;
-	int status = reference == NULL ? -1 : 0;
-
-	/* As readiness.note_transport(), which is for those that Python opens. */
-	if (status == 0 && descriptor != NULL && loop->transports != NULL)
-		status = PyObject_SetItem(loop->transports, descriptor, reference);
-	if (status == 0 && server != Py_None)
-		status = transport_join_server(&self->base, server, reference);
-	Py_XDECREF(reference);
-	return status;
-}
-
 int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 {
 	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server",
@@ -151,8 +135,7 @@ int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 		if (self->base.extra == NULL)
 			goto fail;
 	}
-	if ((accepted != NULL || server != Py_None) &&
-	    stream_note(self, server, accepted != NULL ? sock : NULL) < 0)
+	if (server != Py_None && client_enter(&self->base, server) < 0)
 		goto fail;
 	if (transport_start(&self->base, waiter) == 0)
 		return 0;

@@ -186,6 +186,7 @@ void transport_close_fd(struct transport *self)
 	if (self->fd_closed)
 		return;
 	self->fd_closed = true;
+	owner_leave(self);
 	if (self->sock == NULL || transport_detach_socket(self->sock, self->fd))
 		loop_close_fd(self->loop, self->fd);
 	Py_CLEAR(self->sock);
@@ -200,63 +201,6 @@ void transport_end(struct transport *self)
 	transport_close_fd(self);
 	self->loop = NULL;
 	Py_DECREF(loop);
-}
-
-/* Its open clients: id -> weak reference.  NULL with an exception. */
-static PyObject *server_clients(PyObject *server)
-{
-	PyObject *clients = PyObject_GetAttr(server, names._clients);
-
-	if (clients != NULL && !PyDict_CheckExact(clients)) {
-		PyErr_SetString(PyExc_TypeError, "a server's _clients must be a dict");
-		Py_CLEAR(clients);
-	}
-	return clients;
-}
-
-int transport_join_server(struct transport *self, PyObject *server, PyObject *reference)
-{
-	PyObject *sockets = PyObject_GetAttr(server, names._sockets), *clients, *key;
-	int status = -1;
-
-	Py_XDECREF(sockets);
-	if (sockets == NULL)
-		return -1;
-	/* Closed by now: Python refuses, as asyncio does. */
-	if (sockets == Py_None &&
-	    call_method_and_drop(server, names._attach, (PyObject *)self) < 0)
-		return -1;
-	clients = server_clients(server);
-	key = PyLong_FromVoidPtr(self);
-	if (clients != NULL && key != NULL)
-		status = PyDict_SetItem(clients, key, reference);
-	Py_XDECREF(key);
-	Py_XDECREF(clients);
-	if (status == 0)
-		self->server = Py_NewRef(server);
-	return status;
-}
-
-void transport_leave_server(struct transport *self)
-{
-	PyObject *server = self->server, *clients, *key;
-	int status = -1;
-
-	if (server == NULL)
-		return;
-	self->server = NULL;
-	clients = server_clients(server);
-	key = PyLong_FromVoidPtr(self);
-	if (clients != NULL && key != NULL)
-		status = PyDict_DelItem(clients, key);
-	/* The last one may be waited for. */
-	if (status == 0 && PyDict_GET_SIZE(clients) == 0)
-		status = call_method_and_drop(server, names._detach, NULL);
-	if (status < 0)
-		PyErr_WriteUnraisable(server);
-	Py_XDECREF(key);
-	Py_XDECREF(clients);
-	Py_DECREF(server);
 }
 
 int transport_call_connection_lost(struct transport *self, PyObject *exception)
@@ -275,7 +219,7 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 		Py_XDECREF(result);
 	}
 	self->state = TRANSPORT_JOINING;
-	transport_leave_server(self);
+	client_leave(self);
 	Py_CLEAR(self->protocol);
 	Py_CLEAR(self->kept);
 	Py_XDECREF(protocol);
@@ -422,12 +366,12 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject 
 		Py_XSETREF(self->context, Py_NewRef(accepted->context));
 	else
 		Py_XSETREF(self->context, PyContext_CopyCurrent());
+	self->loop = (Loop *)Py_NewRef(loop);
 	if (self->context == NULL || self->kind->set_protocol(self, protocol) < 0 ||
-	    transport_take_socket(self, sock, accepted) < 0) {
+	    transport_take_socket(self, sock, accepted) < 0 || owner_enter(self) < 0) {
 		transport_give_up(self);
 		return -1;
 	}
-	self->loop = (Loop *)Py_NewRef(loop);
 	self->state = TRANSPORT_OPEN;
 	return 0;
 }
@@ -436,7 +380,9 @@ void transport_give_up(struct transport *self)
 {
 	PyObject *exception = PyErr_GetRaisedException();
 
-	transport_leave_server(self);
+	client_leave(self);
+	if (self->fd >= 0)
+		owner_leave(self);
 	self->state = TRANSPORT_CLOSED;
 	self->fd = -1;
 	Py_CLEAR(self->sock);
@@ -463,7 +409,7 @@ int transport_start(struct transport *self, PyObject *waiter)
 
 void transport_abandon(struct transport *self)
 {
-	transport_leave_server(self);
+	client_leave(self);
 	transport_stop_reading(self);
 	transport_join(self);
 }
@@ -515,7 +461,7 @@ int transport_traverse(struct transport *self, visitproc visit, void *arg)
 	Py_VISIT(self->protocol);
 	Py_VISIT(self->context);
 	Py_VISIT(self->write_context);
-	Py_VISIT(self->server);
+	Py_VISIT((PyObject *)self->server);
 	Py_VISIT(self->sock);
 	Py_VISIT(self->kept);
 	return 0;
@@ -534,7 +480,7 @@ int transport_clear(struct transport *self)
 	Py_CLEAR(self->protocol);
 	Py_CLEAR(self->context);
 	Py_CLEAR(self->write_context);
-	Py_CLEAR(self->server);
+	client_forget(self);
 	Py_CLEAR(self->sock);
 	Py_CLEAR(self->kept);
 	return 0;

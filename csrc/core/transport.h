@@ -24,6 +24,7 @@ enum transport_state {
 };
 
 struct transport;
+typedef struct ClientList ClientList;
 
 /* What a kind of transport does its own way.  `catch_up`, `backlog`, `lost` may be NULL. */
 struct transport_kind {
@@ -63,7 +64,8 @@ struct transport {
 	PyObject *protocol;   /* owned; NULL from JOINING on */
 	PyObject *context;    /* owned; in which the protocol is told of what arrives */
 	PyObject *write_context; /* owned or NULL; each kind says what runs in it */
-	PyObject *server;     /* owned or NULL */
+	ClientList *server;   /* owned or NULL */
+	struct transport *client_next, *client_previous; /* borrowed; in `server` */
 	PyObject *sock;       /* owned; the socket object, or NULL when only `fd` is known */
 	PyObject *peername, *sockname; /* owned; struct sockaddr as bytes, or NULL */
 	PyObject *weakrefs;
@@ -87,6 +89,19 @@ struct transport {
 	size_t high_water;
 	size_t low_water;
 };
+
+/* ---- clients.c ---- */
+
+/* Its server counts it as open from now on; 0, or -1 with an exception. */
+int client_enter(struct transport *self, PyObject *server);
+void client_leave(struct transport *self);  /* keeps no exception; may call _detach() */
+void client_forget(struct transport *self); /* the same, and calls nobody */
+
+/* ---- owners.c ---- */
+
+/* From now on `self` owns its descriptor; 0, or -1 with an exception. */
+int owner_enter(struct transport *self);
+void owner_leave(struct transport *self); /* before the loop is forgotten */
 
 /* ---- transport.c ---- */
 
@@ -126,9 +141,6 @@ int transport_lose(struct transport *self, PyObject *exception);
 int transport_call_connection_lost(struct transport *self, PyObject *exception);
 /* A write to a lost connection; asyncio warns from the fifth on. */
 int transport_count_loss(struct transport *self);
-/* `reference`: a weak one to the transport. */
-int transport_join_server(struct transport *self, PyObject *server, PyObject *reference);
-void transport_leave_server(struct transport *self);
 /* Close the descriptor, together with what the driver knows of it. */
 void transport_close_fd(struct transport *self);
 /* JOINING -> CLOSED; drops the loop. */

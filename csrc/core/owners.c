@@ -1,0 +1,69 @@
+/*
+ * Which transport owns a descriptor: who watches or reads it besides is refused.
+ *
+ * Borrowed pointers, by descriptor.  A transport enters with transport_open() and
+ * leaves before it closes the descriptor or forgets its loop.
+ */
+#include "transport.h"
+
+#include <fcntl.h>
+
+int owner_enter(struct transport *self)
+{
+	Loop *loop = self->loop;
+	struct transport **owners;
+
+	if (unlikely(self->fd >= loop->owner_capacity)) {
+		/* A socket-like object's number that is no descriptor: nobody can watch it. */
+		if (fcntl(self->fd, F_GETFD) < 0)
+			return 0;
+		owners = fd_array_grow(loop->owners, &loop->owner_capacity, sizeof(*owners),
+		                       self->fd);
+		if (owners == NULL)
+			return -1;
+		loop->owners = owners;
+	}
+	loop->owners[self->fd] = self;
+	return 0;
+}
+
+void owner_leave(struct transport *self)
+{
+	Loop *loop = self->loop;
+
+	/* Another may own the number by now, when somebody closed it under us. */
+	if (self->fd < loop->owner_capacity && loop->owners[self->fd] == self)
+		loop->owners[self->fd] = NULL;
+}
+
+PyObject *loop_owner(const Loop *loop, int fd)
+{
+	struct transport *owner = fd < loop->owner_capacity ? loop->owners[fd] : NULL;
+
+	return owner != NULL && owner->state == TRANSPORT_OPEN ? (PyObject *)owner : NULL;
+}
+
+PyDoc_STRVAR(loop_owner_of_doc,
+"_owner_of($self, descriptor, /)\n--\n\n"
+"The open transport of this loop that owns the descriptor, or None.");
+
+static PyObject *loop_owner_of(Loop *self, PyObject *descriptor)
+{
+	long fd = PyLong_AsLong(descriptor);
+	PyObject *owner = NULL;
+
+	if (fd == -1 && PyErr_Occurred()) {
+		/* Too large for a descriptor: whoever uses it is told so by the kernel. */
+		if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+			return NULL;
+		PyErr_Clear();
+	}
+	if (fd >= 0 && fd <= INT_MAX)
+		owner = loop_owner(self, (int)fd);
+	return Py_NewRef(owner == NULL ? Py_None : owner);
+}
+
+PyMethodDef owner_methods[] = {
+	{"_owner_of", (PyCFunction)loop_owner_of, METH_O, loop_owner_of_doc},
+	{NULL, NULL, 0, NULL},
+};
