@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from . import _core, _stdlib, readiness
+from .streams import StreamTransport
 
 logger = _stdlib.logger
 
@@ -136,5 +137,6 @@ def install_helpers() -> None:
         set_result=_stdlib.set_result_unless_cancelled,
         make_socket=make_socket,
         socket_class=socket.socket,
+        stream_transport=StreamTransport,
         check_descriptor=readiness.check_descriptor_free,
     )

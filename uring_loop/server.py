@@ -1,7 +1,7 @@
 """Servers: listening sockets, and a transport for each connection they accept.
 
-Accepting is the core's Listener; opening a connection is Python, once per
-connection.  States of a Server: made -> serving -> closed, where closed may
+The core's Listener accepts, and opens the connections; those with TLS are put
+together here.  States of a Server: made -> serving -> closed, where closed may
 still have clients; wait_closed() waits for those.
 
 create_server() and create_unix_server() are methods of EventLoop, hence their
@@ -31,7 +31,6 @@ from ._stdlib import (
 )
 from .connect import bind_error_text, check_timeouts
 from .operations import os_error
-from .streams import StreamTransport
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -232,8 +231,14 @@ class _Acceptor:
         context = server._context
         if context is None:
             context = contextvars.copy_context()
-        accepted = self._open_tls if server._ssl_context else self._open_plain
-        self._listener = Listener(self._loop, sock.fileno(), accepted, server._shared, context)
+        arguments = self._loop, sock.fileno()
+        if server._ssl_context:
+            self._listener = Listener(*arguments, self._open_tls, server._shared, context)
+        else:
+            factory = server._protocol_factory
+            self._listener = Listener(
+                *arguments, self._opened, server._shared, context, factory, server
+            )
 
     def start(self) -> None:
         if self._server._sockets is not None:
@@ -244,22 +249,20 @@ class _Acceptor:
 
     # A connection came (its descriptor), or accepting failed (-errno).
 
-    def _open_plain(self, descriptor: int) -> None:
+    def _opened(
+        self,
+        descriptor: int,
+        protocol: asyncio.BaseProtocol | None = None,
+        transport: asyncio.Transport | None = None,
+        exc: BaseException | None = None,
+    ) -> None:
+        """The core opens connections by itself; of this it tells, and of all in debug mode."""
         if descriptor < 0:
             self._accept_failed(os_error(descriptor))
-            return
-        server = self._server
-        protocol = transport = None
-        try:
-            protocol = server._protocol_factory()
-            transport = StreamTransport(
-                self._loop, descriptor, protocol, None, None, server, self._listener
-            )
-        except BaseException as exc:
+        elif exc is not None:
             self._open_failed(descriptor, protocol, transport, exc)
         else:
-            if self._loop.get_debug():
-                self._log_accepted(transport)
+            self._log_accepted(transport)
 
     def _open_tls(self, descriptor: int) -> None:
         if descriptor < 0:

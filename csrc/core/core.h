@@ -319,8 +319,6 @@ struct accepted {
 	PyObject *context;     /* borrowed; that in which one is being opened, or NULL */
 };
 
-/* Borrowed from a Listener; NULL with TypeError for anything else. */
-const struct accepted *listener_accepted(PyObject *listener);
 int listener_init_types(PyObject *module);
 
 /* ---- clients.c ------------------------------------------------------------ */
@@ -334,6 +332,12 @@ int transport_init_types(PyObject *module);  /* before those of the kinds */
 /* ---- stream.c ------------------------------------------------------------ */
 
 int stream_init_types(PyObject *module);
+/*
+ * A transport for an accepted descriptor, of the listener that knows `accepted`; it
+ * is the caller's still when this fails.  `server`: a ClientList.
+ */
+PyObject *stream_accept(Loop *loop, int fd, PyObject *protocol, PyObject *server,
+                        const struct accepted *accepted);
 /* Send what streams have queued in this turn; -1: an exception must end the loop. */
 int streams_flush(Loop *loop);
 /* As streams_flush(), with plain system calls: no turn follows that would send. */
@@ -373,6 +377,7 @@ struct helpers {
 	PyObject *set_result;          /* (future, result), unless cancelled */
 	PyObject *make_socket;         /* (fd) -> socket.socket */
 	PyObject *socket_class;        /* socket.socket */
+	PyObject *stream_transport;    /* the class of those that servers open */
 	PyObject *check_descriptor;    /* (loop, fd): RuntimeError when a transport owns it */
 };
 extern struct helpers helpers;

@@ -60,14 +60,15 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	                           "sends_empty", "header_bytes", NULL};
 	PyObject *loop, *sock, *protocol, *address = Py_None, *waiter = Py_None;
 	Py_ssize_t header_bytes = 0;
-	int sends_empty = 1, named;
+	int sends_empty = 1, named, fd;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOpn:DatagramTransport", keywords,
 	                                 LoopType, &loop, &sock, &protocol, &address, &waiter,
 	                                 &sends_empty, &header_bytes))
 		return -1;
 	named = PyObject_IsTrue(address);
-	if (named < 0 || transport_open(&self->base, (Loop *)loop, sock, protocol, NULL) < 0)
+	fd = named < 0 ? -1 : transport_socket_fd(sock);
+	if (fd < 0 || transport_open(&self->base, (Loop *)loop, sock, fd, protocol, NULL) < 0)
 		return -1;
 	self->sends_empty = sends_empty;
 	self->header_bytes = (size_t)header_bytes;

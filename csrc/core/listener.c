@@ -1,5 +1,6 @@
 /*
- * Listener: accepted descriptors of a listening socket, for a Python callback.
+ * Listener: the connections of a listening socket, each with a protocol and a
+ * transport, or, for TLS, each descriptor for a Python callback.
  *
  *     STOPPED -> ACCEPTING -> (STOPPING | FAILED) -> STOPPED
  *
@@ -20,6 +21,8 @@ typedef struct {
 	Loop *loop;            /* owned */
 	PyObject *callback;    /* owned */
 	PyObject *context;     /* owned or NULL: each connection runs in a copy of it */
+	PyObject *factory;     /* owned or NULL: makes the protocol of each connection */
+	PyObject *server;      /* owned: whose clients they are, a ClientList, or Py_None */
 	struct sink accept;
 	struct accepted accepted;
 	int fd;                /* borrowed from the caller's socket */
@@ -95,40 +98,89 @@ static int listener_arm(Listener *self)
 	return status < 0 ? status : -EIO;
 }
 
-/* As each task of asyncio's, each connection has a context of its own. */
-static PyObject *listener_call_in_copy(Listener *self, PyObject *value)
-{
-	PyObject *context = PyContext_Copy(self->context), *outer = self->accepted.context;
-	PyObject *answer;
-
-	if (context == NULL || context_enter(context) < 0) {
-		Py_XDECREF(context);
-		return NULL;
-	}
-	self->accepted.context = context;
-	answer = PyObject_CallOneArg(self->callback, value);
-	self->accepted.context = outer;
-	context_exit(context);
-	Py_DECREF(context);
-	return answer;
-}
-
-/* Tell Python; -1 when what it raised must end the loop. */
+/* Tell Python; 0, or -1 with what it raised. */
 static int listener_call(Listener *self, int result)
 {
-	PyObject *value = PyLong_FromLong(result), *answer = NULL;
+	PyObject *value = PyLong_FromLong(result);
+	int status;
 
-	if (value != NULL && self->context != NULL && result >= 0)
-		answer = listener_call_in_copy(self, value);
-	else if (value != NULL)
-		answer = PyObject_CallOneArg(self->callback, value);
-	Py_XDECREF(value);
-	if (answer == NULL) {
-		if (exception_ends_loop())
-			return -1;
-		PyErr_WriteUnraisable(self->callback);
+	if (value == NULL) {
+		if (result >= 0)
+			close(result);
+		return -1;
 	}
-	Py_XDECREF(answer);
+	status = call_and_drop(self->callback, &value, 1);
+	Py_DECREF(value);
+	return status;
+}
+
+/* Tell Python what became of a connection that was to be opened here; or -1. */
+static int listener_call_opened(Listener *self, int fd, PyObject *protocol,
+                                PyObject *transport)
+{
+	PyObject *exception = transport == NULL ? PyErr_GetRaisedException() : Py_NewRef(Py_None);
+	PyObject *args[4] = {PyLong_FromLong(fd), protocol == NULL ? Py_None : protocol,
+	                     transport == NULL ? Py_None : transport, exception};
+	int status = -1;
+
+	if (args[0] != NULL)
+		status = call_and_drop(self->callback, args, 4);
+	else if (transport == NULL)
+		close(fd);
+	Py_XDECREF(args[0]);
+	Py_DECREF(exception);
+	return status;
+}
+
+/* A protocol and a transport for an accepted descriptor. */
+static int listener_open(Listener *self, int fd)
+{
+	PyObject *protocol = PyObject_CallNoArgs(self->factory), *transport = NULL;
+	int status = 0;
+
+	if (protocol != NULL)
+		transport = stream_accept(self->loop, fd, protocol, self->server,
+		                          &self->accepted);
+	if (unlikely(transport == NULL || self->loop->debug))
+		status = listener_call_opened(self, fd, protocol, transport);
+	Py_XDECREF(transport);
+	Py_XDECREF(protocol);
+	return status;
+}
+
+/* A descriptor came; 0, or -1 with an exception. */
+static int listener_accept(Listener *self, int fd)
+{
+	PyObject *outer = self->accepted.context, *context = NULL;
+	int status;
+
+	/* As each task of asyncio's, each connection has a context of its own. */
+	if (self->context != NULL) {
+		context = PyContext_Copy(self->context);
+		if (context == NULL || context_enter(context) < 0) {
+			Py_XDECREF(context);
+			close(fd);
+			return -1;
+		}
+		self->accepted.context = context;
+	}
+	status = self->factory != NULL ? listener_open(self, fd) : listener_call(self, fd);
+	if (context != NULL) {
+		self->accepted.context = outer;
+		context_exit(context);
+		Py_DECREF(context);
+	}
+	return status;
+}
+
+/* An end of what the kernel does for us came; -1 when what Python raised must end the loop. */
+static int listener_tell(Listener *self, int result)
+{
+	int status = result >= 0 ? listener_accept(self, result) : listener_call(self, result);
+
+	if (status == 0 || exception_ends_loop())
+		return status;
+	PyErr_WriteUnraisable(self->callback);
 	return 0;
 }
 
@@ -155,9 +207,9 @@ static int listener_completed(Loop *loop, struct sink *sink,
 	if (failure < 0)
 		self->wanted = false;
 	if (completion->result >= 0)
-		status = listener_call(self, completion->result);
+		status = listener_tell(self, completion->result);
 	if (failure < 0 && status == 0)
-		status = listener_call(self, failure);
+		status = listener_tell(self, failure);
 out:
 	Py_DECREF(self);
 	return status;
@@ -209,15 +261,15 @@ static PyObject *listener_get_idle(Listener *self, void *Py_UNUSED(closure))
 static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	Listener *self;
-	PyObject *loop, *callback, *context = Py_None;
+	PyObject *loop, *callback, *context = Py_None, *factory = Py_None, *server = Py_None;
 	int fd, shared = 0;
 
 	if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
 		PyErr_SetString(PyExc_TypeError, "Listener() takes no keyword arguments");
 		return NULL;
 	}
-	if (!PyArg_ParseTuple(args, "O!iO|pO:Listener", LoopType, &loop, &fd, &callback, &shared,
-	                      &context))
+	if (!PyArg_ParseTuple(args, "O!iO|pOOO:Listener", LoopType, &loop, &fd, &callback,
+	                      &shared, &context, &factory, &server))
 		return NULL;
 	self = (Listener *)type->tp_alloc(type, 0);
 	if (self == NULL)
@@ -225,6 +277,8 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->loop = (Loop *)Py_NewRef(loop);
 	self->callback = Py_NewRef(callback);
 	self->context = context == Py_None ? NULL : Py_NewRef(context);
+	self->factory = factory == Py_None ? NULL : Py_NewRef(factory);
+	self->server = Py_NewRef(server);
 	self->fd = fd;
 	self->shared = shared != 0;
 	self->accept.completed = listener_completed;
@@ -238,6 +292,8 @@ static int listener_traverse(Listener *self, visitproc visit, void *arg)
 	Py_VISIT(self->loop);
 	Py_VISIT(self->callback);
 	Py_VISIT(self->context);
+	Py_VISIT(self->factory);
+	Py_VISIT(self->server);
 	return 0;
 }
 
@@ -245,6 +301,8 @@ static int listener_clear(Listener *self)
 {
 	Py_CLEAR(self->callback);
 	Py_CLEAR(self->context);
+	Py_CLEAR(self->factory);
+	Py_CLEAR(self->server);
 	if (self->accept.link == NULL)
 		Py_CLEAR(self->loop);
 	return 0;
@@ -275,12 +333,17 @@ static PyGetSetDef listener_getters[] = {
 };
 
 PyDoc_STRVAR(listener_doc,
-"Listener(loop, fd, callback, shared=False, context=None, /)\n--\n\n"
+"Listener(loop, fd, callback, shared=False, context=None, factory=None, server=None, /)\n"
+"--\n\n"
 "Accepts connections on the listening socket `fd`, which stays the caller's;\n"
-"`shared`: others, in whatever process, may accept from it too; `context`: the\n"
-"callback gets each connection in a copy of it.\n\n"
+"`shared`: others, in whatever process, may accept from it too; `context`: each\n"
+"connection is opened in a copy of it.\n\n"
 "callback(result) gets each accepted descriptor (non-blocking, close-on-exec;\n"
-"now the callback's), or -errno, after which start() is needed again.");
+"now the callback's), or -errno, after which start() is needed again.\n\n"
+"With `factory` each connection gets a protocol, from factory(), and a\n"
+"StreamTransport that is a client of `server`. Of these the callback hears in\n"
+"debug mode, callback(descriptor, protocol, transport, None), and of those that\n"
+"could not be opened, callback(descriptor, protocol or None, None, exception).");
 
 static PyType_Slot listener_slots[] = {
 	{Py_tp_doc, (void *)listener_doc},
@@ -299,14 +362,6 @@ static PyType_Spec listener_spec = {
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.slots = listener_slots,
 };
-
-const struct accepted *listener_accepted(PyObject *listener)
-{
-	if (Py_IS_TYPE(listener, ListenerType))
-		return &((Listener *)listener)->accepted;
-	PyErr_SetString(PyExc_TypeError, "a Listener is required");
-	return NULL;
-}
 
 int listener_init_types(PyObject *module)
 {

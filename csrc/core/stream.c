@@ -106,24 +106,15 @@ PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	return (PyObject *)self;
 }
 
-int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
+/* What both beginnings come to.  `server`, `extra`: or Py_None. */
+static int stream_open(Stream *self, Loop *loop, PyObject *sock, int fd, PyObject *protocol,
+                       PyObject *waiter, PyObject *extra, PyObject *server,
+                       const struct accepted *accepted)
 {
-	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server",
-	                           "listener", NULL};
-	PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None;
-	PyObject *server = Py_None, *listener = Py_None;
-	const struct accepted *accepted = NULL;
 	int one = 1;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOOO:StreamTransport", keywords,
-	                                 LoopType, &loop, &sock, &protocol, &waiter, &extra,
-	                                 &server, &listener) ||
-	    (listener != Py_None && (accepted = listener_accepted(listener)) == NULL) ||
-	    transport_open(&self->base, (Loop *)loop, sock, protocol, accepted) < 0)
+	if (transport_open(&self->base, loop, sock, fd, protocol, accepted) < 0)
 		return -1;
-	/* An accepted descriptor: its socket object is made when first asked for. */
-	if (PyLong_Check(sock))
-		Py_CLEAR(self->base.sock);
 	if (accepted != NULL)
 		self->kind = accepted->kind;
 	/* Small writes leave without waiting for an acknowledgement, as in asyncio. */
@@ -142,6 +133,36 @@ int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 fail:
 	transport_give_up(&self->base);
 	return -1;
+}
+
+int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server", NULL};
+	PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None;
+	PyObject *server = Py_None;
+	int fd;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOO:StreamTransport", keywords,
+	                                 LoopType, &loop, &sock, &protocol, &waiter, &extra,
+	                                 &server))
+		return -1;
+	fd = transport_socket_fd(sock);
+	if (fd < 0)
+		return -1;
+	/* A descriptor: its socket object is made when first asked for. */
+	return stream_open(self, (Loop *)loop, PyLong_Check(sock) ? NULL : sock, fd, protocol,
+	                   waiter, extra, server, NULL);
+}
+
+PyObject *stream_accept(Loop *loop, int fd, PyObject *protocol, PyObject *server,
+                        const struct accepted *accepted)
+{
+	PyObject *self = stream_new((PyTypeObject *)helpers.stream_transport, NULL, NULL);
+
+	if (self != NULL && stream_open((Stream *)self, loop, NULL, fd, protocol, Py_None,
+	                                Py_None, server, accepted) < 0)
+		Py_CLEAR(self);
+	return self;
 }
 
 /* ---- memory ---------------------------------------------------------------------------- */

@@ -328,18 +328,22 @@ static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, sockl
 	return PyBytes_FromStringAndSize((char *)&address, size);
 }
 
-static int transport_take_socket(struct transport *self, PyObject *sock,
+int transport_socket_fd(PyObject *sock)
+{
+	int fd = PyObject_AsFileDescriptor(sock);
+
+	if (fd < 0 && !PyErr_Occurred())
+		PyErr_SetString(PyExc_ValueError, "the socket is closed");
+	return fd;
+}
+
+static int transport_take_socket(struct transport *self, PyObject *sock, int fd,
                                  const struct accepted *accepted)
 {
 	int ignored;
 
-	self->fd = PyObject_AsFileDescriptor(sock);
-	if (self->fd < 0) {
-		if (!PyErr_Occurred())
-			PyErr_SetString(PyExc_ValueError, "the socket is closed");
-		return -1;
-	}
-	Py_XSETREF(self->sock, Py_NewRef(sock));
+	self->fd = fd;
+	Py_XSETREF(self->sock, Py_XNewRef(sock));
 	self->family = AF_UNSPEC;
 	/* The addresses are read now: a peer that resets would take its name along. */
 	if (accepted != NULL && accepted->sockname != NULL) {
@@ -352,8 +356,8 @@ static int transport_take_socket(struct transport *self, PyObject *sock,
 	return PyErr_Occurred() ? -1 : 0;
 }
 
-int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol,
-                   const struct accepted *accepted)
+int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
+                   PyObject *protocol, const struct accepted *accepted)
 {
 	if (self->loop != NULL || self->fd >= 0) {
 		PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
@@ -368,7 +372,7 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject 
 		Py_XSETREF(self->context, PyContext_CopyCurrent());
 	self->loop = (Loop *)Py_NewRef(loop);
 	if (self->context == NULL || self->kind->set_protocol(self, protocol) < 0 ||
-	    transport_take_socket(self, sock, accepted) < 0 || owner_enter(self) < 0) {
+	    transport_take_socket(self, sock, fd, accepted) < 0 || owner_enter(self) < 0) {
 		transport_give_up(self);
 		return -1;
 	}

@@ -153,13 +153,15 @@ static inline void transport_join(struct transport *self)
 
 PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind);
 /*
- * __init__() begins: take the loop, the socket (an object, or its descriptor), the
- * protocol, and what is known of all sockets from where it comes, or NULL.  Until
- * transport_start() has succeeded the descriptor stays the caller's, and
- * transport_give_up() undoes it.
+ * A transport begins: take the loop, the socket (its object, or NULL, and its
+ * descriptor), the protocol, and what is known of all sockets from where it comes,
+ * or NULL.  Until transport_start() has succeeded the descriptor stays the
+ * caller's, and transport_give_up() undoes it.
  */
-int transport_open(struct transport *self, Loop *loop, PyObject *sock, PyObject *protocol,
-                   const struct accepted *accepted);
+int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
+                   PyObject *protocol, const struct accepted *accepted);
+/* The descriptor of a socket object, or of itself; -1 with an exception. */
+int transport_socket_fd(PyObject *sock);
 /* Schedule connection_made(), the start of reading, and then `waiter`'s result. */
 int transport_start(struct transport *self, PyObject *waiter);
 void transport_give_up(struct transport *self); /* keeps the exception that is set */
