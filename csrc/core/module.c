@@ -1,6 +1,8 @@
 /* The module: its types, its interned names, and what it borrows from Python. */
 #include "core.h"
 
+#include <errno.h>
+
 struct helpers helpers;
 struct names names;
 
@@ -40,16 +42,35 @@ bool exception_ends_loop(void)
 	       PyErr_ExceptionMatches(PyExc_SystemExit);
 }
 
+/* As os.strerror(), whose text is decoded anew only when the locale has changed it. */
+static PyObject *error_text(int error)
+{
+	static struct {
+		const char *raw;       /* the C library's */
+		PyObject *text;        /* owned; what it says */
+	} known[ECONNREFUSED + 1];     /* those of sockets, and what comes before */
+	const char *raw = strerror(error);
+	PyObject *text;
+
+	if (error >= 0 && error <= ECONNREFUSED && known[error].raw == raw)
+		return Py_NewRef(known[error].text);
+	text = PyUnicode_DecodeLocale(raw, "surrogateescape");
+	if (text != NULL && error >= 0 && error <= ECONNREFUSED) {
+		known[error].raw = raw;
+		Py_XSETREF(known[error].text, Py_NewRef(text));
+	}
+	return text;
+}
+
 PyObject *exception_from_errno(int error)
 {
-	PyObject *arguments = Py_BuildValue("(is)", error, strerror(error));
-	PyObject *exception;
+	PyObject *args[2] = {PyLong_FromLong(error), error_text(error)}, *exception = NULL;
 
-	if (arguments == NULL)
-		return NULL;
 	/* OSError's constructor chooses the subclass (ConnectionResetError, ...). */
-	exception = PyObject_Call(PyExc_OSError, arguments, NULL);
-	Py_DECREF(arguments);
+	if (args[0] != NULL && args[1] != NULL)
+		exception = PyObject_Vectorcall(PyExc_OSError, args, 2, NULL);
+	Py_XDECREF(args[0]);
+	Py_XDECREF(args[1]);
 	return exception;
 }
 

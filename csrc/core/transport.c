@@ -134,26 +134,31 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
 	return status;
 }
 
-/* `context`: as loop_call_soon_in()'s. */
-static int transport_call_soon_in(struct transport *self, PyObject *object, PyObject *name,
-                                  PyObject *argument, PyObject *context)
+/* The context in which to schedule what concerns the protocol; NULL: a copy of the current. */
+static PyObject *transport_own_context(const struct transport *self)
 {
-	PyObject *method = PyObject_GetAttr(object, name);
+	return self->kind->has_context && Py_Version >= 0x030F0000 ? self->context : NULL;
+}
+
+/* Schedule self.name(argument), or self.name() for NULL. */
+static int transport_call_self_soon_in(struct transport *self, PyObject *name,
+                                       PyObject *argument, PyObject *context)
+{
+	/* The type's function with `self` as an argument, which makes no method object. */
+	PyObject *function = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
+	PyObject *args[2] = {(PyObject *)self, argument};
 	int status;
 
-	if (method == NULL)
+	if (function == NULL)
 		return -1;
-	status = loop_call_soon_in(self->loop, method, &argument, argument != NULL, context);
-	Py_DECREF(method);
+	status = loop_call_soon_in(self->loop, function, args, argument != NULL ? 2 : 1, context);
+	Py_DECREF(function);
 	return status;
 }
 
-int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
-                        PyObject *argument)
+int transport_call_self_soon(struct transport *self, PyObject *name, PyObject *argument)
 {
-	bool own = self->kind->has_context && Py_Version >= 0x030F0000;
-
-	return transport_call_soon_in(self, object, name, argument, own ? self->context : NULL);
+	return transport_call_self_soon_in(self, name, argument, transport_own_context(self));
 }
 
 /* ---- the end ------------------------------------------------------------------------ */
@@ -244,7 +249,7 @@ int transport_lose(struct transport *self, PyObject *exception)
 		return -1;
 	}
 	self->state = TRANSPORT_LOST;
-	return transport_call_soon(self, (PyObject *)self, names._call_connection_lost, exception);
+	return transport_call_self_soon(self, names._call_connection_lost, exception);
 }
 
 int transport_force_close(struct transport *self, PyObject *exception)
@@ -397,13 +402,17 @@ void transport_give_up(struct transport *self)
 
 int transport_start(struct transport *self, PyObject *waiter)
 {
-	PyObject *args[2] = {waiter, Py_None};
+	PyObject *made = PyObject_GetAttr(self->protocol, names.connection_made);
+	PyObject *args[2] = {waiter, Py_None}, *transport = (PyObject *)self;
+	int status;
 
-	if (transport_call_soon(self, self->protocol, names.connection_made,
-	                        (PyObject *)self) < 0 ||
-	    /* Which runs nobody's code, and so needs no copy of a context. */
-	    transport_call_soon_in(self, (PyObject *)self, names._start_reading, NULL,
-	                           self->context) < 0)
+	if (made == NULL)
+		return -1;
+	status = loop_call_soon_in(self->loop, made, &transport, 1, transport_own_context(self));
+	Py_DECREF(made);
+	/* Which runs nobody's code, and so needs no copy of a context. */
+	if (status < 0 || transport_call_self_soon_in(self, names._start_reading, NULL,
+	                                              self->context) < 0)
 		return -1;
 	/* The waiter wakes only when connection_made() has been called. */
 	return waiter == Py_None ? 0 : loop_call_soon(self->loop, helpers.set_result, args, 2);
@@ -423,7 +432,7 @@ static int transport_abandon_later(struct transport *self)
 {
 	Loop *loop = self->loop;
 
-	if (transport_call_soon(self, (PyObject *)self, names._abandon, NULL) < 0)
+	if (transport_call_self_soon(self, names._abandon, NULL) < 0)
 		return -1;
 	loop->table->wake(loop->driver);
 	return 0;

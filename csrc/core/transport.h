@@ -127,9 +127,8 @@ int transport_protocol_failed(struct transport *self, PyObject *protocol, const 
 /* Call the protocol's `method`, in `context` unless that is NULL. */
 int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
                             const char *message);
-/* Schedule object.name(argument), or object.name() for NULL. */
-int transport_call_soon(struct transport *self, PyObject *object, PyObject *name,
-                        PyObject *argument);
+/* Schedule self.name(argument), or self.name() for NULL. */
+int transport_call_self_soon(struct transport *self, PyObject *name, PyObject *argument);
 
 int transport_set_protocol(struct transport *self, PyObject *protocol);
 int transport_close(struct transport *self);

@@ -66,7 +66,7 @@ int transport_schedule_delivery(struct transport *self)
 
 	if (self->deliver_scheduled)
 		return 0;
-	status = transport_call_soon(self, (PyObject *)self, names._deliver_kept, NULL);
+	status = transport_call_self_soon(self, names._deliver_kept, NULL);
 	self->deliver_scheduled = status == 0;
 	return status;
 }
