@@ -420,6 +420,33 @@ def test_server_close_clients_ends_every_connection(loop, loop_kind, method):
     run(loop, main())
 
 
+@pytest.mark.parametrize("leavers", [[0], [1], [2], [0, 1], [1, 2], [0, 2]], ids=str)
+def test_server_close_clients_after_some_have_left_ends_the_others(loop, loop_kind, leavers):
+    oracle_lacks(loop_kind, sys.version_info < (3, 13), "Server has no close_clients()")
+
+    async def main():
+        factory = Collecting()
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        clients = []
+        for count in range(1, 4):
+            clients.append(Peer(socket.create_connection(server.sockets[0].getsockname())))
+            await factory.until_count(count)
+        for index in leavers:
+            clients[index].close()
+            await factory.protocols[index].until_lost()
+        server.close()
+        closed = loop.create_task(server.wait_closed())
+        await iterations(2)
+        assert not closed.done()
+        server.close_clients()
+        await closed
+        for index in set(range(3)) - set(leavers):
+            assert await clients[index].recv() == b""
+            clients[index].close()
+
+    run(loop, main())
+
+
 def test_close_clients_flushes_and_abort_clients_does_not(loop, loop_kind):
     oracle_lacks(loop_kind, sys.version_info < (3, 13), "Server has no close_clients()")
     size = 8 << 20

@@ -1,11 +1,13 @@
 """The listener: start and stop against descriptors that are accepted at any moment."""
 
+import asyncio
 import errno
 import os
 
 import pytest
 
 from uring_loop import _core
+from uring_loop.streams import StreamTransport
 
 LISTENING = 10_000  # never used by a system call
 
@@ -201,3 +203,114 @@ def test_loop_closed_with_descriptors_on_the_way_closes_them(sim):
     listener.stop()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         listener.start()
+
+
+class Clients(_core.ClientList):
+    """As Server: what the core calls of it."""
+
+    detached = 0
+
+    def _detach(self):
+        self.detached += 1
+
+
+class Connected(asyncio.Protocol):
+    """A protocol factory that keeps the transports."""
+
+    def __init__(self):
+        self.transports = []
+
+    def __call__(self):
+        return self
+
+    def connection_made(self, transport):
+        self.transports.append(transport)
+
+
+def opening(sim, factory, server, told):
+    """A listener that opens connections by itself."""
+    return _core.Listener(
+        sim.loop, LISTENING, lambda *what: told.append(what), False, None, factory, server
+    )
+
+
+def test_listener_with_a_factory_opens_transports_that_are_clients_of_its_server(sim):
+    told, factory, server = [], Connected(), Clients()
+    listener = opening(sim, factory, server, told)
+    listener.start()
+    wires = [sim.wire() for _ in range(3)]
+    descriptors = [wire.sock.detach() for wire in wires]
+    sim.driver.arrive(LISTENING, *descriptors)
+    sim.settle()
+    assert [type(transport) for transport in factory.transports] == [StreamTransport] * 3
+    assert server._clients == factory.transports
+    assert [sim.loop._owner_of(fd) for fd in descriptors] == factory.transports
+    assert told == []
+    factory.transports[1].abort()
+    sim.settle()
+    assert server._clients == [factory.transports[0], factory.transports[2]]
+    assert sim.loop._owner_of(descriptors[1]) is None
+    server._clients_closed = True
+    factory.transports[0].abort()
+    sim.settle()
+    assert server.detached == 0
+    factory.transports[2].abort()
+    sim.settle()
+    assert server.detached == 1
+    assert server._clients == []
+    listener.stop()
+    sim.settle()
+
+
+def test_listener_tells_of_each_connection_in_debug_mode(sim):
+    told, factory, server = [], Connected(), Clients()
+    sim.loop._set_core_debug(True)
+    listener = opening(sim, factory, server, told)
+    listener.start()
+    fd = sim.wire().sock.detach()
+    sim.driver.arrive(LISTENING, fd)
+    sim.settle()
+    assert told == [(fd, factory, factory.transports[0], None)]
+    factory.transports[0].abort()
+    listener.stop()
+    sim.settle()
+
+
+def closed_server():
+    server = Clients()
+    server._clients_closed = True
+    return server
+
+
+def raising():
+    raise LookupError("no protocol today")
+
+
+@pytest.mark.parametrize(
+    ("factory", "server", "exception"),
+    [
+        (raising, Clients, LookupError),
+        (Connected(), object, TypeError),
+        (Connected(), closed_server, AssertionError),
+        (len, Clients, TypeError),
+    ],
+    ids=["factory raises", "no server", "closed server", "factory wants arguments"],
+)
+def test_connection_that_cannot_be_opened_is_told_and_its_descriptor_left_to_the_callback(
+    sim, factory, server, exception
+):
+    told = []
+    listener = opening(sim, factory, server(), told)
+    listener.start()
+    fd = descriptor()
+    sim.driver.arrive(LISTENING, fd)
+    sim.settle()
+    [(result, protocol, transport, exc)] = told
+    assert (result, transport) == (fd, None)
+    assert protocol is (factory if isinstance(factory, Connected) else None)
+    assert isinstance(exc, exception)
+    assert is_open(fd)
+    assert sim.loop._owner_of(fd) is None
+    os.close(fd)
+    listener.stop()
+    sim.settle()
