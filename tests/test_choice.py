@@ -376,6 +376,18 @@ def test_package_imports_nothing_of_asyncio_by_itself():
     assert child(text) == ("False", "")
 
 
+def test_first_loop_imports_nothing_of_the_standard_library_beyond_asyncio():
+    text = """
+        import asyncio, sys
+        before = set(sys.modules)
+        import uring_loop
+        uring_loop.new_event_loop().close()
+        after = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(sorted(after - {"__future__", "_cffi_backend", "uring_loop"}))
+    """
+    assert child(text) == ("[]", "")
+
+
 def test_package_lists_what_it_offers_and_nothing_unknown():
     for name in uring_loop.__all__:
         assert name in dir(uring_loop)
