@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from . import features
 from ._driver import ffi, lib
@@ -53,25 +53,23 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ENTRIES_MAX = (32768, 65536)
 
 
-class RingSize(NamedTuple):
-    """How many entries the ring's queues have."""
+class RingReport:
+    """What io_uring offers to this process, found by trying it once.
 
-    sq_entries: int
-    cq_entries: int
-    reason: str | None
-    """Why it is not as large as was asked for; None when it is."""
-    cure: str | None
+    reason: why there is no ring; None when there is one.
+    cure: what would help, where that is known.
+    features: each kernel feature that we can use; none without a ring.
+    """
 
-
-class RingReport(NamedTuple):
-    """What io_uring offers to this process, found by trying it once."""
-
-    reason: str | None
-    """Why there is no ring; None when there is one."""
-    cure: str | None = None
-    """What would help, where that is known."""
-    features: Mapping[str, features.Feature] = MappingProxyType({})
-    """Each kernel feature that we can use; none without a ring."""
+    def __init__(
+        self,
+        reason: str | None,
+        cure: str | None = None,
+        features: Mapping[str, features.Feature] = MappingProxyType({}),
+    ) -> None:
+        self.reason = reason
+        self.cure = cure
+        self.features = features
 
     @property
     def explanation(self) -> str:
@@ -129,13 +127,18 @@ class Driver:
         )
 
     @property
-    def size(self) -> RingSize | None:
-        """How large the ring is; None on the selector."""
+    def size(self) -> dict[str, Any] | None:
+        """How many entries the ring's queues have, and why not more; None on the selector."""
         entries, completions, _, _ = self._entries()
         if entries == 0:
             return None
         reason = self.shortage
-        return RingSize(entries, completions, reason, reason and features.ROOM)
+        return {
+            "sq_entries": entries,
+            "cq_entries": completions,
+            "reason": reason,
+            "cure": reason and features.ROOM,
+        }
 
     def _entries(self) -> list[int]:
         """Of the submission and the completion queue: what they have, what was asked for."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 PERMIT = (
     "allow io_uring_setup, io_uring_enter and io_uring_register in the container's"
@@ -51,15 +50,26 @@ _NEEDS = {
 _REPLACED_BY = {"coop_taskrun": "defer_taskrun"}
 
 
-class Feature(NamedTuple):
-    """Whether the ring uses a kernel feature, and if not, why and what would help."""
+# Here and in driver.py plain classes: a NamedTuple takes longer to make than its module to load.
+class Feature:
+    """Whether the ring uses a kernel feature, and if not, why and what would help.
 
-    used: bool
-    since: str
-    """The first Linux that has it."""
-    purpose: str
-    why: str | None = None
-    cure: str | None = None
+    since: the first Linux that has it.
+    """
+
+    def __init__(
+        self,
+        used: bool,
+        since: str,
+        purpose: str,
+        why: str | None = None,
+        cure: str | None = None,
+    ) -> None:
+        self.used = used
+        self.since = since
+        self.purpose = purpose
+        self.why = why
+        self.cure = cure
 
 
 def describe(

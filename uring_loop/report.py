@@ -52,15 +52,14 @@ def of_driver(driver: Driver) -> dict[str, Any]:
     ring = driver.ring
     features = {} if ring is None else ring.features
     in_use = driver.features
-    size = driver.size
     return {
         "driver": driver.name,
         "chosen_by": driver.chosen_by,
         "reason": None if ring is None else ring.reason,
         "cure": None if ring is None else ring.cure,
-        "ring": None if size is None else size._asdict(),
+        "ring": driver.size,
         "features": {
-            name: feature._asdict() | {"used": name in in_use}
+            name: vars(feature) | {"used": name in in_use}
             for name, feature in features.items()
         },
     }
