@@ -32,7 +32,8 @@ void owner_leave(struct transport *self)
 	Loop *loop = self->loop;
 
 	/* Another may own the number by now, when somebody closed it under us. */
-	if (self->fd < loop->owner_capacity && loop->owners[self->fd] == self)
+	if (self->fd >= 0 && self->fd < loop->owner_capacity &&
+	    loop->owners[self->fd] == self)
 		loop->owners[self->fd] = NULL;
 }
 

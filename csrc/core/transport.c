@@ -390,8 +390,7 @@ void transport_give_up(struct transport *self)
 	PyObject *exception = PyErr_GetRaisedException();
 
 	client_leave(self);
-	if (self->fd >= 0)
-		owner_leave(self);
+	owner_leave(self);
 	self->state = TRANSPORT_CLOSED;
 	self->fd = -1;
 	Py_CLEAR(self->sock);
@@ -516,6 +515,9 @@ void transport_dealloc_ends(struct transport *self)
 
 	Py_CLEAR(self->peername);
 	Py_CLEAR(self->sockname);
+	/* A pointer to us must not stay behind, whatever went wrong with closing. */
+	if (self->loop != NULL)
+		owner_leave(self);
 	Py_CLEAR(self->loop);
 	type->tp_free(self);
 	Py_DECREF(type);
