@@ -68,6 +68,7 @@ def draw(results: dict[str, object], names: list[str], out: Path) -> None:
         axes.bar_label(bars, fmt="%.2f", fontsize=6, padding=2)
     axes.axvline(1, color=COLOURS["uvloop"], linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row["note"] for row in rows], fontsize=8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(f"work with the same CPU time, {against} = 1 (more is better)", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
