@@ -437,10 +437,12 @@ def test_server_close_clients_after_some_have_left_ends_the_others(loop, loop_ki
         server.close()
         closed = loop.create_task(server.wait_closed())
         await iterations(2)
-        assert not closed.done()
+        # Until 3.12 asyncio did not wait for the clients of a server that was closed already.
+        assert closed.done() is (sys.version_info < (3, 12))
         server.close_clients()
         await closed
         for index in set(range(3)) - set(leavers):
+            await factory.protocols[index].until_lost()
             assert await clients[index].recv() == b""
             clients[index].close()
 
