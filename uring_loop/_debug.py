@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from typing import Any
 
 from . import _core, _stdlib, readiness
 from .streams import StreamTransport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 logger = _stdlib.logger
 

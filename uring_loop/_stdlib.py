@@ -25,7 +25,10 @@ from asyncio import (
 from asyncio.log import logger
 from asyncio.staggered import staggered_race
 from asyncio.trsock import TransportSocket
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "ACCEPT_RETRY_DELAY",

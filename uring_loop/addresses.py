@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import sys
-from typing import Any
 
-Address = Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-_FAMILY = struct.Struct("=H")
+    Address = Any
+
 _IPV4_PADDING = bytes(8)
 # The 20 bits of a flow label; RFC 8200.
 _FLOW_MAX = (1 << 20) - 1
@@ -52,7 +53,7 @@ def decode(raw: bytes) -> Address:
     raw: the struct, as long as the kernel said it is. KeyError for families
     whose form we do not know. Source: socket.getpeername.
     """
-    return _DECODERS[_FAMILY.unpack_from(raw)[0]](raw)
+    return _DECODERS[int.from_bytes(raw[:2], sys.byteorder)](raw)
 
 
 def encode(family: int, address: Address) -> bytes:
@@ -62,7 +63,7 @@ def encode(family: int, address: Address) -> bytes:
     address is none, or not numeric; the socket module then has better words.
     """
     host, port, *rest = address
-    name = _FAMILY.pack(family) + port.to_bytes(2, "big")
+    name = family.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big")
     if family == socket.AF_INET:
         return name + socket.inet_pton(family, host) + _IPV4_PADDING
     if family != socket.AF_INET6:

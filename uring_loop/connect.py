@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from . import readiness, resolve, tls
 from ._stdlib import (
@@ -27,8 +26,10 @@ from ._stdlib import (
 from .streams import StreamTransport
 from .transports import until_made
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl as ssl_module
+    from typing import Any
 
     from .loop import EventLoop
 

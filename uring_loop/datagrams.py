@@ -12,19 +12,21 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from . import _core, _stdlib, readiness, resolve, unix_files
 from ._stdlib import logger
 from .transports import SocketTransport, until_made
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
     ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
-# (family, proto) and the local and the remote address, either of which may be None.
-Candidate = tuple[int, int, Any, Any]
+    # (family, proto) and the local and the remote address, either of which may be None.
+    Candidate = tuple[int, int, Any, Any]
 
 _SENDS_EMPTY = _stdlib.datagram_sends_empty()
 # Since empty datagrams can be sent they count as something in the write buffer.

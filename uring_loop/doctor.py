@@ -12,9 +12,12 @@ import json
 import logging
 import os
 import sys
-from typing import Any
 
 from . import new_event_loop, selftest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RING, SELECTOR, BROKEN = 0, 1, 3
 

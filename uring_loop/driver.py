@@ -19,13 +19,15 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from . import features
 from ._driver import ffi, lib
 from .splice import DirectSender, SplicingSender
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 _logger = logging.getLogger("uring_loop")

@@ -7,15 +7,17 @@ Source: asyncio, Error Handling API.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from ._stdlib import logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from .loop import EventLoop
 
-ExceptionHandler = Callable[["EventLoop", dict[str, Any]], object]
+    ExceptionHandler = Callable[[EventLoop, dict[str, Any]], object]
 
 _TRACEBACK_TITLES = {
     "source_traceback": "Object created at (most recent call last):",

@@ -18,12 +18,15 @@ import operator
 import os
 import warnings
 from collections.abc import Iterable
-from typing import Any
 
 from .file_calls import Serial, is_turn_due
 from .file_closing import Closing
 from .file_descriptor import Descriptor, pwrite
 from .file_lines import LineFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _READ_AHEAD_MIN = 16 * 1024
 _READ_AHEAD_MAX = 256 * 1024

@@ -20,7 +20,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 try:
     from ._core import file_address

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from typing import TYPE_CHECKING, Any
 
 from . import file_calls
 from .file_calls import CALL_BYTES_MAX, OWN_POSITION
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .file_binary import BinaryFile
 
 # Not an error of the file: it has to be done in another way.

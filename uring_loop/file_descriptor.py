@@ -16,10 +16,13 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from . import file_calls
 from .file_calls import CALL_BYTES_MAX, OWN_POSITION, Use, calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 try:
     from ._core import (

@@ -21,13 +21,16 @@ import os as _os
 import sys
 import warnings
 from collections.abc import Callable, Generator
-from typing import Any
 
 from . import file_descriptor
 from . import paths as os
 from .file_binary import BinaryFile
 from .file_calls import encode_path
 from .file_text import TextFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BinaryFile", "TextFile", "open", "open_file", "os"]
 

@@ -18,7 +18,6 @@ import warnings
 import weakref
 from asyncio import tasks
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from typing import Any
 
 from . import (
     _core,
@@ -39,6 +38,10 @@ from . import (
 )
 from .driver import open_driver
 from .signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _debug.install_helpers()
 

@@ -14,10 +14,13 @@ import functools
 import os
 import struct
 from collections.abc import Callable
-from typing import Any
 
 from . import file_calls
 from .file_calls import borrow, calls, encode_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "access",

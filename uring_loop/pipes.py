@@ -17,7 +17,6 @@ import select
 import stat
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from . import _debug, _stdlib
 from ._core import Watch
@@ -25,7 +24,10 @@ from ._stdlib import logger
 from .operations import os_error
 from .transports import until_made
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
     ProtocolFactory = Callable[[], asyncio.BaseProtocol]

@@ -13,9 +13,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 from . import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _logger = logging.getLogger("uring_loop")
 _noted = False

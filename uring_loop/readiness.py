@@ -11,9 +11,11 @@ Source: asyncio, Watching file descriptors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from . import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .driver import Driver
 
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import TYPE_CHECKING, Any
 
 from ._stdlib import logger, numeric_address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
-AddressInfo = tuple[int, int, int, str, Any]
+    AddressInfo = tuple[int, int, int, str, Any]
 
 _NUMERIC_NAMES = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 _AF_INET = socket.AF_INET

@@ -14,11 +14,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Check = Callable[[], Coroutine[Any, Any, None]]
 
 SECONDS_PER_CHECK = 10
-
-Check = Callable[[], Coroutine[Any, Any, None]]
 
 
 class CheckFailed(Exception):

@@ -18,11 +18,13 @@ import os
 import select
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
 
 from . import _stdlib, operations, readiness, splice
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 # What one connection may send before others get their turn.

@@ -18,7 +18,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 from . import resolve, tls, unix_files
 from ._core import ClientList, Listener
@@ -32,8 +31,10 @@ from ._stdlib import (
 from .connect import bind_error_text, check_timeouts
 from .operations import os_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl as ssl_module
+    from typing import Any
 
     from .loop import EventLoop
 

@@ -19,13 +19,15 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from ._core import Watch
 from ._stdlib import iscoroutine, iscoroutinefunction, logger
 from .operations import os_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 # More numbers than a burst of signals leaves; the rest is read in the next turn.

@@ -23,13 +23,15 @@ import errno
 import select
 import socket
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
 
 from . import addresses, operations, readiness, resolve
 from ._core import SocketWait
 from ._stdlib import check_ssl_socket
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)

@@ -21,11 +21,13 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from . import operations
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 # How many disk reads for sendfile are under way at most, each into a pipe of its own.

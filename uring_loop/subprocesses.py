@@ -25,14 +25,15 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from . import _stdlib
 from ._core import Watch
 from ._stdlib import logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    from typing import Any
 
     from .loop import EventLoop
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any
 
 from ._stdlib import take_buffered
 from .streams import StreamTransport
 from .tls_protocol import TLSProtocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
     from .loop import EventLoop
     from .server import Server

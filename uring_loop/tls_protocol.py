@@ -9,12 +9,14 @@ one that goes wrong in a corner, or costs more than it must, and says which.
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
 
 from . import receive_buffer
 from ._stdlib import SSLProtocol, SSLProtocolState
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .loop import EventLoop
 
 _WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLSyscallError)

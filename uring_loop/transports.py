@@ -10,9 +10,12 @@ import asyncio
 import math
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
 
 from . import _stdlib, addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 async def until_made(transport: asyncio.BaseTransport, waiter: asyncio.Future[None]) -> None:

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from . import EventLoop as _imported_before_the_fork  # noqa: F401
 from . import new_event_loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _make_uvicorn_worker() -> type:
