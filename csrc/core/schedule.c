@@ -189,6 +189,30 @@ static double schedule_seconds(PyObject *object)
 	return PyLong_CheckExact(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
 }
 
+/* `now + delay`, by Python where these are not the plain numbers that nearly all are. */
+static double schedule_sum(double now, PyObject *delay)
+{
+	PyObject *start, *sum;
+	double seconds;
+
+	if (likely(PyFloat_CheckExact(delay)))
+		return now + PyFloat_AS_DOUBLE(delay);
+	if (PyLong_CheckExact(delay)) {
+		seconds = PyLong_AsDouble(delay);
+		return seconds == -1.0 && PyErr_Occurred() ? -1.0 : now + seconds;
+	}
+	start = PyFloat_FromDouble(now);
+	if (start == NULL)
+		return -1.0;
+	sum = PyNumber_Add(start, delay);
+	Py_DECREF(start);
+	if (sum == NULL)
+		return -1.0;
+	seconds = PyFloat_AsDouble(sum);
+	Py_DECREF(sum);
+	return seconds;
+}
+
 static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
 {
 	Timer *timer = timer_handle_new(self, when, call->callback, call->args, call->nargs,
@@ -214,7 +238,7 @@ static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t n
 {
 	struct call call;
 	PyObject *delay;
-	double now, seconds;
+	double now, when;
 
 	if (unlikely(call_parse(&call, "call_later", "delay", &delay, args, nargs, kwnames) < 0))
 		return NULL;
@@ -222,17 +246,17 @@ static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t n
 		PyErr_SetString(PyExc_TypeError, "delay must not be None");
 		return NULL;
 	}
-	seconds = schedule_seconds(delay);
-	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
-		return NULL;
 	now = loop_time(self);
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
+		return NULL;
+	when = schedule_sum(now, delay);
+	if (unlikely(when == -1.0 && PyErr_Occurred()))
 		return NULL;
 	if (unlikely(loop_check_closed(self) < 0))
 		return NULL;
 	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
 		return NULL;
-	return loop_schedule(self, now + seconds, &call);
+	return loop_schedule(self, when, &call);
 }
 
 PyDoc_STRVAR(loop_call_at_doc,

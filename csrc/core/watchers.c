@@ -106,8 +106,13 @@ static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
 {
 	int fd;
 
-	if (watcher_fd(object, &fd) < 0)
-		return NULL;
+	if (watcher_fd(object, &fd) < 0) {
+		/* Too large for a descriptor, so that nobody watches it. */
+		if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+			return NULL;
+		PyErr_Clear();
+		Py_RETURN_FALSE;
+	}
 	if (self->closed || fd >= self->watcher_capacity)
 		Py_RETURN_FALSE;
 	return PyBool_FromLong(watcher_take(self, fd, write));

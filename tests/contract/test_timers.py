@@ -1,12 +1,20 @@
 """call_later, call_at and time: order, accuracy one way, cancelling, bad values."""
 
 import asyncio
+import decimal
 import math
 import sys
 import time
 
 import pytest
 from harness import iterations, oracle_lacks, run
+
+
+class Seconds(float):
+    """A float that is added in its own way."""
+
+    def __radd__(self, other):
+        return float(other) + 2 * float(self)
 
 
 def test_time_is_the_monotonic_clock(loop):
@@ -165,10 +173,31 @@ def test_call_at_none_raises_type_error(loop):
         loop.call_at(None, print)
 
 
-def test_call_later_of_a_string_raises_type_error(loop):
-    with pytest.raises(TypeError):
-        loop.call_later("1", print)
+class ConvertibleOnly:
+    """Can be made a float, and cannot be added to one."""
+
+    def __float__(self):
+        return 1.0
+
+
+@pytest.mark.parametrize("delay", ["1", decimal.Decimal(1), ConvertibleOnly()], ids=repr)
+def test_call_later_of_what_cannot_be_added_to_a_float_raises_type_error(loop, delay):
+    with pytest.raises(TypeError, match="unsupported operand type"):
+        loop.call_later(delay, print)
     run(loop, iterations(1))
+
+
+@pytest.mark.parametrize("delay", [True, Seconds(1)], ids=repr)
+def test_call_later_adds_as_python_does(loop, delay):
+    before = loop.time()
+    handle = loop.call_later(delay, print)
+    assert before + delay <= handle.when() <= loop.time() + delay
+    handle.cancel()
+
+
+def test_call_later_of_an_integer_beyond_floats_raises_overflow_error(loop):
+    with pytest.raises(OverflowError):
+        loop.call_later(10**400, print)
 
 
 @pytest.mark.parametrize("arguments", [(), (1,)])

@@ -90,6 +90,16 @@ def test_fifo_is_watched_in_both_directions(loop, tmp_path):
             assert run(loop, main(reader, writer)) == b"x"
 
 
+@pytest.mark.parametrize("number", [2**31, 2**40, 2**80])
+def test_number_too_large_for_a_descriptor_is_watched_by_nobody(loop, number):
+    with pytest.raises(OverflowError):
+        loop.add_reader(number, print)
+    with pytest.raises(OverflowError):
+        loop.add_writer(number, print)
+    assert loop.remove_reader(number) is False
+    assert loop.remove_writer(number) is False
+
+
 @pytest.mark.parametrize("path", ["/dev/null", "."])
 def test_what_epoll_refuses_is_refused(loop, path):
     with descriptor(os.open(path, os.O_RDONLY)) as fd:
