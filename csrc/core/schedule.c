@@ -189,30 +189,6 @@ static double schedule_seconds(PyObject *object)
 	return PyLong_CheckExact(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
 }
 
-/* `now + delay`, by Python where these are not the plain numbers that nearly all are. */
-static double schedule_sum(double now, PyObject *delay)
-{
-	PyObject *start, *sum;
-	double seconds;
-
-	if (likely(PyFloat_CheckExact(delay)))
-		return now + PyFloat_AS_DOUBLE(delay);
-	if (PyLong_CheckExact(delay)) {
-		seconds = PyLong_AsDouble(delay);
-		return seconds == -1.0 && PyErr_Occurred() ? -1.0 : now + seconds;
-	}
-	start = PyFloat_FromDouble(now);
-	if (start == NULL)
-		return -1.0;
-	sum = PyNumber_Add(start, delay);
-	Py_DECREF(start);
-	if (sum == NULL)
-		return -1.0;
-	seconds = PyFloat_AsDouble(sum);
-	Py_DECREF(sum);
-	return seconds;
-}
-
 static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
 {
 	Timer *timer = timer_handle_new(self, when, call->callback, call->args, call->nargs,
@@ -228,6 +204,26 @@ static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
 	return (PyObject *)timer;
 }
 
+/* The same of what must know by itself how it is added to a float. */
+static __attribute__((noinline, cold)) PyObject *loop_call_later_by_sum(Loop *self, PyObject *delay, const struct call *call)
+{
+	double now = loop_time(self), when = -1.0;
+	PyObject *start, *sum;
+
+	if (now == -1.0 && PyErr_Occurred())
+		return NULL;
+	start = PyFloat_FromDouble(now);
+	sum = start == NULL ? NULL : PyNumber_Add(start, delay);
+	Py_XDECREF(start);
+	if (sum != NULL)
+		when = PyFloat_AsDouble(sum);
+	Py_XDECREF(sum);
+	if (PyErr_Occurred() || loop_check_closed(self) < 0 ||
+	    (self->debug && loop_check_debug(self, call->callback, "call_at", false) < 0))
+		return NULL;
+	return loop_schedule(self, when, call);
+}
+
 PyDoc_STRVAR(loop_call_later_doc,
 "call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
 "Call callback(*args) after `delay` seconds.  Returns a TimerHandle.\n\n"
@@ -238,7 +234,7 @@ static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t n
 {
 	struct call call;
 	PyObject *delay;
-	double now, when;
+	double now, seconds;
 
 	if (unlikely(call_parse(&call, "call_later", "delay", &delay, args, nargs, kwnames) < 0))
 		return NULL;
@@ -246,17 +242,22 @@ static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t n
 		PyErr_SetString(PyExc_TypeError, "delay must not be None");
 		return NULL;
 	}
+	if (PyLong_CheckExact(delay))
+		seconds = PyLong_AsDouble(delay);
+	else if (likely(PyFloat_CheckExact(delay)))
+		seconds = PyFloat_AS_DOUBLE(delay);
+	else
+		return loop_call_later_by_sum(self, delay, &call);
+	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
+		return NULL;
 	now = loop_time(self);
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
-		return NULL;
-	when = schedule_sum(now, delay);
-	if (unlikely(when == -1.0 && PyErr_Occurred()))
 		return NULL;
 	if (unlikely(loop_check_closed(self) < 0))
 		return NULL;
 	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
 		return NULL;
-	return loop_schedule(self, when, &call);
+	return loop_schedule(self, now + seconds, &call);
 }
 
 PyDoc_STRVAR(loop_call_at_doc,
