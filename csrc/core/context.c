@@ -47,23 +47,37 @@ PyObject *context_freeze(void)
 	return Py_NewRef(current == NULL ? empty : current->variables);
 }
 
+/* A spare one, or NULL without an exception. */
+static struct context *context_take_spare(void)
+{
+	while (spare_count > 0) {
+		struct context *context = spares[--spare_count];
+
+		if (likely(context_is_ours(context)))
+			return context;
+		/* The cycle collector shows all there is to whoever asks. */
+		Py_DECREF(context);
+	}
+	return NULL;
+}
+
 int context_thaw(PyObject **frozen)
 {
-	struct context *context = NULL;
+	struct context *context;
 	PyObject *before;
 
 	if (PyContext_CheckExact(*frozen))
 		return 0;
-	while (context == NULL && spare_count > 0) {
-		context = spares[--spare_count];
-		/* The cycle collector shows all there is to whoever asks. */
-		if (unlikely(!context_is_ours(context)))
-			Py_CLEAR(context);
-	}
+	context = context_take_spare();
 	if (unlikely(context == NULL)) {
 		context = (struct context *)PyContext_New();
 		if (context == NULL)
 			return -1;
+	}
+	/* Either may have run code, and that may have thawed this. */
+	if (unlikely(PyContext_CheckExact(*frozen))) {
+		Py_DECREF(context);
+		return 0;
 	}
 	before = context->variables;
 	context->variables = *frozen;

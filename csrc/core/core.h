@@ -232,6 +232,7 @@ struct Loop {
 	uint32_t sends;               /* started since the last wait */
 	double slow_callback_duration;
 	unsigned long thread;         /* of the running loop, when `running` */
+	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
 	bool closed;
 	bool running;
 	bool stopping;

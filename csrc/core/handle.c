@@ -223,31 +223,43 @@ static PyObject *handle_call_callback(Handle *handle)
 	                           handle->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-static int handle_call(Loop *loop, Handle *handle)
+static int handle_call_in_context(Loop *loop, Handle *handle, PyThreadState *state)
 {
-	PyThreadState *state = PyThreadState_Get();
 	PyObject *result;
-	int status = 0;
 
-	if (unlikely(context_thaw(&handle->context) < 0 ||
-	             context_switch_to(state, handle->context) < 0))
+	if (unlikely(context_switch_to(state, handle->context) < 0))
 		return handle_failed(loop, handle);
-	handle->running = true;
 	result = handle_call_callback(handle);
 	if (likely(result != NULL)) {
 		Py_DECREF(result);
-		if (unlikely(context_switch_back(state, handle->context) < 0))
-			status = handle_failed(loop, handle);
+		if (likely(context_switch_back(state, handle->context) == 0))
+			return 0;
 	} else {
 		PyObject *exception = PyErr_GetRaisedException();
 
 		if (context_switch_back(state, handle->context) < 0)
 			PyErr_WriteUnraisable((PyObject *)handle);
 		PyErr_SetRaisedException(exception);
-		status = handle_failed(loop, handle);
 	}
-	handle->running = false;
-	if (unlikely(handle->cancelled))
+	return handle_failed(loop, handle);
+}
+
+/* `state` is the calling thread's. */
+static int handle_call(Loop *loop, Handle *handle, PyThreadState *state)
+{
+	bool within = handle->running; /* Handle._run() by its own callback */
+	int status = 0;
+
+	assert(state == PyThreadState_Get());
+	/* Before anything else can run: from here on cancel() leaves us what to call. */
+	handle->running = true;
+	if (unlikely(context_thaw(&handle->context) < 0))
+		status = handle_failed(loop, handle);
+	/* Asking for the time and making a context may have run what cancels it. */
+	else if (likely(!handle->cancelled))
+		status = handle_call_in_context(loop, handle, state);
+	handle->running = within;
+	if (unlikely(handle->cancelled && !within))
 		handle_drop_call(handle);
 	return status;
 }
@@ -261,7 +273,7 @@ static int handle_call_timed(Loop *loop, Handle *handle)
 	if (unlikely(start == -1.0 && PyErr_Occurred()))
 		return -1;
 	Py_XSETREF(loop->current_handle, Py_NewRef((PyObject *)handle));
-	status = handle_call(loop, handle);
+	status = handle_call(loop, handle, loop->state);
 	if (status == 0)
 		status = loop_report_slow(loop, (PyObject *)handle, start);
 	Py_CLEAR(loop->current_handle);
@@ -364,7 +376,7 @@ static int handle_run_in_turn(Loop *loop, Handle *handle)
 {
 	if (unlikely(loop->debug))
 		return handle_call_timed(loop, handle);
-	return handle_call(loop, handle);
+	return handle_call(loop, handle, loop->state);
 }
 
 int handle_run(Loop *loop, Handle *handle)
@@ -514,9 +526,10 @@ static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
 {
 	int status = 0;
 
+	/* Whoever has a handle may call this, in any thread, whether or not the loop runs. */
 	Py_INCREF(self);
 	if (!self->cancelled)
-		status = handle_call(self->loop, self);
+		status = handle_call(self->loop, self, PyThreadState_Get());
 	Py_DECREF(self);
 	if (status < 0)
 		return NULL;
@@ -557,6 +570,11 @@ static PyObject *handle_get_args(Handle *self, void *Py_UNUSED(closure))
 	args = PyTuple_New(self->nargs);
 	if (args == NULL)
 		return NULL;
+	/* The cycle collector may have run, and with it what cancels the handle. */
+	if (unlikely(!handle_has_call(self))) {
+		Py_DECREF(args);
+		Py_RETURN_NONE;
+	}
 	for (i = 0; i < self->nargs; i++)
 		PyTuple_SET_ITEM(args, i, Py_NewRef(self->args[i]));
 	return args;

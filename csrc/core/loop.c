@@ -239,6 +239,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	}
 	self->running = true;
 	self->thread = PyThread_get_thread_ident();
+	self->state = PyThreadState_Get();
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
@@ -255,6 +256,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	self->stopping = false;
 	self->running = false;
 	self->thread = 0;
+	self->state = NULL;
 	self->table->end(self->driver);
 	if (status < 0)
 		return NULL;

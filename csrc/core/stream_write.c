@@ -243,12 +243,17 @@ int stream_shut_down(Stream *self)
 static int stream_drained(Stream *self)
 {
 	int status = 0, error;
+	PyObject *context;
 
 	if (likely(self->empty_waiter == NULL && self->base.state == TRANSPORT_OPEN &&
 	           (!self->eof || self->eof_sent)))
 		return 0;
-	if (context_enter(self->base.context) < 0)
+	/* What runs in it may give the transport another. */
+	context = Py_NewRef(self->base.context);
+	if (context_enter(context) < 0) {
+		Py_DECREF(context);
 		return -1;
+	}
 	if (self->empty_waiter != NULL && !self->lent)
 		status = stream_settle_empty_waiter(self);
 	if (status == 0 && self->base.state == TRANSPORT_CLOSING) {
@@ -259,7 +264,8 @@ static int stream_drained(Stream *self)
 			status = transport_fatal_errno(&self->base, error,
 			                               "Fatal write error on socket transport");
 	}
-	context_exit(self->base.context);
+	context_exit(context);
+	Py_DECREF(context);
 	return status;
 }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import sys
 import weakref
 
 import pytest
-from harness import Peer, Recorder, iterations, run
+from harness import Peer, Recorder, iterations, oracle_lacks, run
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -430,3 +431,57 @@ def test_value_that_dies_with_a_callbacks_context_finds_no_handle_any_more(loop)
     handle = weakref.ref(loop.call_soon(lambda: variable.set(Last())))
     run(loop, iterations(2))
     assert found == [None]
+
+
+def test_context_asked_for_while_it_is_made_is_one_context(loop, loop_kind):
+    """The core keeps contexts for later, and whoever finds one may watch its end."""
+    oracle_lacks(loop_kind, sys.version_info < (3, 12), "Handle has no get_context()")
+    for _ in range(8):
+        loop.call_soon(object)
+    run(loop, iterations(2))
+    handle = context_of("given").run(loop.call_soon, object)
+    inner = []
+    watchers = [
+        weakref.ref(found, lambda _: inner.append(handle.get_context()))
+        for found in gc.get_objects()
+        if type(found) is contextvars.Context and gc.is_tracked(found)
+    ]
+    context = handle.get_context()
+    assert context[variable] == "given"
+    assert all(found is context for found in inner)
+    watchers.clear()
+    run(loop, iterations(1))
+
+
+def test_queue_that_empties_in_a_context_that_is_replaced_meanwhile_leaves_it(loop, loop_kind):
+    """sendfile() waits for the queue with a future, whose done() may be anybody's."""
+    oracle_lacks(loop_kind, True, "it sets the result of a future twice")
+    size = 4 << 20
+
+    class Waiter(asyncio.Future):
+        def done(self):
+            if transport is not None and not transport.is_reading():
+                transport.resume_reading()
+            return super().done()
+
+    async def main():
+        nonlocal transport
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        connected, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        connected.pause_reading()
+        connected.write(bytes(size))
+        loop.create_future = lambda: Waiter(loop=loop)
+        waiter = connected._make_empty_waiter()
+        del loop.create_future
+        transport = connected
+        received = 0
+        while received < size:
+            received += len(await loop.sock_recv(theirs, 1 << 20))
+        await waiter
+        connected.abort()
+        await iterations(2)
+        theirs.close()
+
+    transport = None
+    run(loop, main())

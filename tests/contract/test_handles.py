@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import sys
 import threading
 import weakref
@@ -272,6 +273,119 @@ def test_handle_run_by_hand_calls_the_callback_in_its_context(loop):
     handle.cancel()
     run(loop, iterations(1))
     assert seen == ["inside"]
+
+
+def test_handle_run_by_hand_in_another_thread_uses_the_context_there(loop):
+    variable = contextvars.ContextVar("variable")
+    seen = []
+
+    def in_thread(handle):
+        variable.set("of the thread")
+        handle._run()
+        seen.append(variable.get())
+
+    async def main():
+        variable.set("of the handle")
+        handle = loop.call_later(3600, lambda: seen.append(variable.get()))
+        variable.set("of the task")
+        await loop.run_in_executor(None, in_thread, handle)
+        handle.cancel()
+        seen.append(variable.get())
+
+    run(loop, main())
+    assert seen == ["of the handle", "of the thread", "of the task"]
+
+
+@pytest.mark.parametrize("when", range(1, 6))
+def test_handle_cancelled_while_the_time_is_asked_runs_or_does_not(loop, loop_kind, when):
+    """In debug mode callbacks are timed, and time() may be anybody's."""
+    oracle_lacks(loop_kind, True, "it reports that None is not callable")
+    ask, seen, asked, expected = loop.time, [], [], ["called"]
+
+    def time():
+        asked.append(1)
+        if len(asked) == when:
+            expected[:] = seen
+            handle.cancel()
+        return ask()
+
+    async def main():
+        nonlocal handle
+        await asyncio.sleep(0)
+        loop.time = time
+        handle = loop.call_soon(seen.append, "called")
+        await iterations(3)
+
+    handle = None
+    loop.set_debug(True)
+    run(loop, main())
+    del loop.time
+    assert handle.cancelled()
+    assert seen == expected
+
+
+def test_due_handle_cancelled_by_the_cycle_collector_does_not_run(loop):
+    """Making its context may be what starts the collector (before Python 3.12)."""
+    seen, kept = [], []
+
+    class Peer:
+        def __init__(self):
+            self.itself = self
+            self.handle = loop.call_soon(seen.append, "called")
+
+        def __del__(self):
+            self.handle.cancel()
+
+    def schedule():
+        Peer()
+        loop.call_soon(loop.stop)
+        # None of those that CPython keeps for later is left.
+        kept.extend(contextvars.copy_context() for _ in range(400))
+        gc.set_threshold(1)
+        gc.enable()
+
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        # Nor one of those that the loop keeps for later: a handle keeps its context.
+        kept.extend(loop.call_soon(object) for _ in range(8))
+        kept.append(loop.call_soon(schedule))
+        loop.run_forever()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+    gc.collect()
+    if sys.version_info < (3, 12):
+        assert seen == []
+
+
+def test_arguments_of_a_handle_cancelled_meanwhile_are_whole_or_none(loop):
+    """Making their tuple may start the collector (before Python 3.12)."""
+    handle = loop.call_soon(callback_of_these_tests, 1, 2, 3)
+
+    class Peer:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            handle.cancel()
+
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        Peer()
+        kept = [(number, number, handle) for number in range(3000)]
+        gc.set_threshold(1)
+        gc.enable()
+        arguments = handle._args
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+    del kept
+    assert arguments in (None, (1, 2, 3))
+    run(loop, iterations(1))
 
 
 def test_handle_of_a_closed_loop_can_be_cancelled(make_loop):
