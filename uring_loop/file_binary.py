@@ -34,9 +34,6 @@ _UNSENT_MAX = 256 * 1024
 # What is asked for at once beyond the end that the file had when it was opened.
 _GROWTH_MIN = 64 * 1024
 
-# Closing goes on when its caller is cancelled; a task that nobody holds would vanish.
-_closing: set[asyncio.Task[None]] = set()
-
 
 class BinaryFile(LineFile[bytes]):
     """An asynchronous file opened in binary mode; made by uring_loop.open()."""
@@ -569,10 +566,9 @@ class BinaryFile(LineFile[bytes]):
         return True
 
     def _close_in_task(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        task = loop.create_task(self._close())
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
-        return task
+        # Whatever it waits for holds it.  Nothing else may: when the loop ends before it
+        # does, letting go of the file has to write and close.
+        return loop.create_task(self._close())
 
     async def _close(self) -> None:
         await self._serial.enter()
@@ -599,12 +595,15 @@ class BinaryFile(LineFile[bytes]):
         descriptor = getattr(self, "_descriptor", None)
         if descriptor is None or descriptor.number < 0:
             return
-        if descriptor.closes:
-            _warn(f"unclosed file {self!r}", ResourceWarning, source=self)
         try:
-            self._write_out()
+            # Where warnings are errors this raises, and nothing may be lost for that.
+            if descriptor.closes:
+                _warn(f"unclosed file {self!r}", ResourceWarning, source=self)
         finally:
-            descriptor.drop()
+            try:
+                self._write_out()
+            finally:
+                descriptor.drop()
 
     def _write_out(self) -> None:
         """What the file has taken is written even when it is forgotten, as io does."""

@@ -4,9 +4,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import errno
+import gc
 import io
 import os
 import resource
+import sys
 import threading
 import warnings
 
@@ -510,6 +512,24 @@ def test_a_forgotten_file_warns_and_is_written_and_closed(loop, tmp_path):
     assert (tmp_path / "new").read_bytes() == b"kept"
 
 
+def test_a_forgotten_file_is_written_and_closed_where_warnings_are_errors(
+    loop, tmp_path, monkeypatch
+):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_type))
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "new", "wb")
+        await file.write(b"kept")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        run(loop, main())
+        gc.collect()
+    assert unraisable == [ResourceWarning]
+    assert (tmp_path / "new").read_bytes() == b"kept"
+
+
 def test_a_forgotten_file_is_open_until_its_abandoned_call_has_ended(loop, tmp_path):
     """Or a thread would write to whoever has got the number of its descriptor."""
     gate = threading.Event()
@@ -762,6 +782,8 @@ def test_many_chunks_and_a_close_leave_them_in_order(loop, tmp_path):
 def test_loop_that_ends_while_a_file_closes_loses_nothing(make_loop, tmp_path):
     path = tmp_path / "file"
     loop = make_loop()
+    # Where the close is a task, asyncio says that it was destroyed; to this handler.
+    loop.set_exception_handler(lambda loop, context: None)
 
     async def main():
         file = await uring_loop.open(path, "wb")
@@ -769,15 +791,40 @@ def test_loop_that_ends_while_a_file_closes_loses_nothing(make_loop, tmp_path):
         closing = asyncio.ensure_future(file.close())
         await asyncio.sleep(0)
         closing.cancel()
-        return file
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         threads = set(threading.enumerate())
-        file = run(loop, main())
+        run(loop, main())
         loop.close()
-        file.__del__()
-    # Where the close is a thread's, it may still be at it.
-    for thread in set(threading.enumerate()) - threads:
-        thread.join(PATIENCE_S)
+        # Where the close is a thread's, it may still be at it, and hold the file.
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(PATIENCE_S)
+        gc.collect()
+    assert path.read_bytes() == b"x" * 1000
+
+
+def test_cancelled_close_of_a_file_that_nobody_holds_goes_on(loop, tmp_path):
+    path = tmp_path / "file"
+
+    async def begin():
+        file = await uring_loop.open(path, "wb")
+        await file.write(b"x" * 1000)
+        closings = [asyncio.ensure_future(file.close()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for closing in closings:
+            closing.cancel()
+
+    async def main():
+        await begin()
+        while path.stat().st_size < 1000:
+            gc.collect()
+            await asyncio.sleep(0.001)
+        while any(task.get_coro().__name__ == "_close" for task in asyncio.all_tasks()):
+            gc.collect()
+            await asyncio.sleep(0.001)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        run(loop, main())
     assert path.read_bytes() == b"x" * 1000
