@@ -50,13 +50,16 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 	                      &request.fd, &address, &address2, &request.length,
 	                      &request.op_flags))
 		return NULL;
-	if (loop_check_closed(self) < 0)
-		return NULL;
 	request.address = address;
 	request.address2 = address2;
 	entry = PyTuple_Pack(2, callback, keep);
 	if (entry == NULL)
 		return NULL;
+	/* Here, as a new tuple may start the cycle collector, which runs anything. */
+	if (loop_check_closed(self) < 0) {
+		Py_DECREF(entry);
+		return NULL;
+	}
 	result = self->table->submit(self->driver, NULL, &request, &token);
 	if (result != -EINPROGRESS) {
 		Py_DECREF(entry);

@@ -83,7 +83,8 @@ static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->events = events;
 	self->loop = (Loop *)Py_NewRef(loop);
 	self->handle = handle_new(self->loop, callback, NULL, 0, NULL);
-	if (self->handle == NULL || watch_start(self) < 0)
+	/* Once more: the handle's traceback, in debug mode, is Python's to make. */
+	if (self->handle == NULL || loop_check_closed(self->loop) < 0 || watch_start(self) < 0)
 		Py_CLEAR(self);
 	return (PyObject *)self;
 }

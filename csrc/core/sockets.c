@@ -225,7 +225,8 @@ static int wait_arm(SocketWait *self)
 
 	/* It may have been closed since, and its number be another's. */
 	fd = socket_fd(self->sock);
-	if (fd == -2)
+	/* fileno() is the caller's, and may have closed the loop. */
+	if (fd == -2 || loop_check_closed(loop) < 0)
 		return -1;
 	status = fd != self->fd
 	                 ? -EBADF

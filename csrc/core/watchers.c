@@ -57,6 +57,11 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	handle = handle_new(self, args[1], args + 2, nargs - 2, NULL);
 	if (handle == NULL)
 		return NULL;
+	/* Once more: its traceback, in debug mode, is Python's to make. */
+	if (loop_check_closed(self) < 0) {
+		Py_DECREF(handle);
+		return NULL;
+	}
 	watcher = &self->watchers[fd];
 	if (watcher_update(self, fd, write ? watcher->reader : handle,
 	                   write ? handle : watcher->writer) < 0) {

@@ -924,3 +924,26 @@ def test_thousand_round_trips_lose_nothing(loop, pair):
         await task
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("when", range(1, 6))
+def test_loop_closed_by_the_sockets_fileno_is_told_or_unharmed(make_loop, when):
+    loop = make_loop()
+    asked = []
+
+    class Closing(socket.socket):
+        def fileno(self):
+            asked.append(1)
+            if len(asked) == when:
+                loop.close()
+            return super().fileno()
+
+    one, other = socket.socketpair()
+    with other, Closing(fileno=one.detach()) as sock:
+        sock.setblocking(False)
+        receiving = loop.sock_recv(sock, 10)
+        # What it waits for needs a loop that still runs; asyncio's selector has gone.
+        with contextlib.suppress(RuntimeError, AttributeError):
+            receiving.send(None)
+        loop.close()
+        receiving.close()

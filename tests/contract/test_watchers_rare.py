@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import sys
 
 import pytest
 from harness import PATIENCE_S, iterations, oracle_lacks, run
@@ -373,3 +374,25 @@ def test_watch_removed_by_another_callback_of_the_same_turn_is_not_called(loop, 
         return calls
 
     assert run(loop, main()) == []
+
+
+@pytest.mark.parametrize("method", ["add_reader", "add_writer"])
+def test_loop_closed_while_it_adds_a_watch_refuses_it(make_loop, sockets, method):
+    """In debug mode making the handle's traceback runs Python, and what signals run."""
+    one, _ = sockets
+    loop = make_loop()
+    loop.set_debug(True)
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "extract_stack":
+            sys.setprofile(None)
+            loop.close()
+
+    sys.setprofile(profile)
+    try:
+        # AttributeError: stock asyncio's selector has gone.
+        with pytest.raises((RuntimeError, AttributeError)):
+            getattr(loop, method)(one, print)
+    finally:
+        sys.setprofile(None)
+    assert loop.is_closed()
