@@ -163,9 +163,6 @@ class Server(ClientList, asyncio.Server):
     async def wait_closed(self) -> None:
         """Wait until it is closed and its connections too."""
         if self._waiters is None or (self._sockets is None and not _WAITS_FOR_CLIENTS):
-            # Closed, but perhaps in this very turn: let the kernel hear of it, so
-            # that the address is free when this returns.
-            await asyncio.sleep(0)
             return
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
@@ -183,8 +180,8 @@ class Server(ClientList, asyncio.Server):
         self._serving = True
         try:
             for sock in self._sockets:
-                sock.listen(self._backlog)
                 acceptor = _Acceptor(self, sock)
+                sock.listen(self._backlog)
                 self._acceptors.append(acceptor)
                 acceptor.start()
         except BaseException:
@@ -242,8 +239,12 @@ class _Acceptor:
             )
 
     def start(self) -> None:
-        if self._server._sockets is not None:
-            self._listener.start()
+        if self._server._sockets is None:
+            return
+        if self._sock.fileno() < 0:
+            # Its number may be another's by now.
+            raise ValueError("the listening socket was closed: do not close it before its server")
+        self._listener.start()
 
     def stop(self) -> None:
         self._listener.stop()

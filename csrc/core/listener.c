@@ -227,8 +227,6 @@ static PyObject *listener_start(Listener *self, PyObject *Py_UNUSED(ignored))
 	if (loop_check_closed(self->loop) < 0)
 		return NULL;
 	if (!self->wanted && self->accept.link == NULL) {
-		if (listener_look(self) < 0)
-			return NULL;
 		status = listener_arm(self);
 		if (status < 0) {
 			exception_set_errno(-status);
@@ -283,6 +281,9 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->shared = shared != 0;
 	self->accept.completed = listener_completed;
 	self->accept.holder = (PyObject *)self;
+	/* Before listen(2), so that the first connection begins with what is set here. */
+	if (listener_look(self) < 0)
+		Py_CLEAR(self);
 	return (PyObject *)self;
 }
 

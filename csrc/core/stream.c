@@ -126,7 +126,8 @@ static int stream_open(Stream *self, Loop *loop, PyObject *sock, int fd, PyObjec
 		if (self->base.extra == NULL)
 			goto fail;
 	}
-	if (server != Py_None && client_enter(&self->base, server) < 0)
+	if (server != Py_None && (transport_recall_peername(&self->base) < 0 ||
+	                          client_enter(&self->base, server) < 0))
 		goto fail;
 	if (transport_start(&self->base, waiter) == 0)
 		return 0;

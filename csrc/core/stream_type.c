@@ -88,6 +88,7 @@ static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 		Py_DECREF(fd);
 		if (self->base.sock == NULL)
 			return NULL;
+		self->base.sock_made = true;
 	}
 	return Py_NewRef(self->base.sock);
 }

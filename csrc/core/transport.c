@@ -4,6 +4,7 @@
  */
 #include "transport.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
@@ -333,6 +334,27 @@ static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, sockl
 	return PyBytes_FromStringAndSize((char *)&address, size);
 }
 
+/*
+ * getpeername(2) knows nothing of a peer that has reset; SO_PEERNAME still says
+ * what accept(2) would have said.
+ */
+int transport_recall_peername(struct transport *self)
+{
+	struct sockaddr_storage address;
+	socklen_t size;
+
+	if (likely(self->peername != NULL))
+		return 0;
+	if (self->family != AF_INET && self->family != AF_INET6)
+		return 0;
+	/* It wants to be asked for no more than there is. */
+	size = self->family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	if (getsockopt(self->fd, SOL_SOCKET, SO_PEERNAME, &address, &size) < 0)
+		return 0;
+	self->peername = PyBytes_FromStringAndSize((char *)&address, size);
+	return self->peername == NULL ? -1 : 0;
+}
+
 int transport_socket_fd(PyObject *sock)
 {
 	int fd = PyObject_AsFileDescriptor(sock);
@@ -392,6 +414,9 @@ void transport_give_up(struct transport *self)
 	client_leave(self);
 	owner_leave(self);
 	self->state = TRANSPORT_CLOSED;
+	/* The descriptor stays the caller's, and an object of ours would close it. */
+	if (self->sock_made)
+		transport_detach_socket(self->sock, self->fd);
 	self->fd = -1;
 	Py_CLEAR(self->sock);
 	Py_CLEAR(self->protocol);

@@ -74,6 +74,7 @@ struct transport {
 	uint8_t state;        /* enum transport_state */
 	bool connected;       /* the protocol was set: it hears connection_lost() */
 	bool fd_closed;       /* `fd` only tells which it was */
+	bool sock_made;       /* `sock` was made here, around `fd` */
 	bool paused;          /* pause_reading() was called */
 	bool started;         /* reading was started */
 	bool read_ended;      /* the receive operation had its end and is not started again */
@@ -159,6 +160,8 @@ PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind);
  */
 int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
                    PyObject *protocol, const struct accepted *accepted);
+/* The peer of what a server has accepted, when it has gone since; 0 or -1. */
+int transport_recall_peername(struct transport *self);
 /* The descriptor of a socket object, or of itself; -1 with an exception. */
 int transport_socket_fd(PyObject *sock);
 /* Schedule connection_made(), the start of reading, and then `waiter`'s result. */

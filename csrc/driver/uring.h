@@ -107,6 +107,7 @@ struct uring_cold {
 	struct sockaddr_storage address;
 	struct __kernel_timespec timespec;
 	uint64_t deadline_ns;        /* timeout: on the monotonic clock */
+	uint64_t cookie;             /* SLOT_SHARED: the listener's */
 };
 
 /* Two cache lines: the slot proper and its submission entry. */
@@ -341,6 +342,8 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
                               const struct io_uring_cqe *cqe, struct ul_completion *out);
 int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
                            const struct io_uring_cqe *cqe, struct ul_completion *out);
+/* Others may accept from its socket too. */
+void uring_share_listener(struct uring *uring, struct uring_slot *slot);
 /* Accept from shared listeners: how many completions went to `out`. */
 int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int capacity);
 /* Give back a buffer that came with an entry nobody wants. */

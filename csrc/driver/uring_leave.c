@@ -351,7 +351,7 @@ static void leave_to_parent(struct uring *uring)
 			continue;
 		slot->base.flags &= (uint16_t)~SLOT_KEPT;
 		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_SHARED) == 0) {
-			slot->base.flags |= SLOT_SHARED;
+			uring_share_listener(uring, slot);
 			uring->accepts--;
 		}
 	}

@@ -216,6 +216,25 @@ int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *tok
 	return -EINPROGRESS;
 }
 
+/* What no other socket has before the next boot; 0 for what is none. Linux 4.12. */
+static uint64_t socket_cookie(int fd)
+{
+	uint64_t cookie;
+	socklen_t size = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+/* From now on it accepts with calls of its own, and only of the socket that this is. */
+void uring_share_listener(struct uring *uring, struct uring_slot *slot)
+{
+	slot->base.flags |= SLOT_SHARED;
+	slot->cold = uring_cold_take(uring);
+	/* Without memory for that it is taken for the same. */
+	if (likely(slot->cold != NULL))
+		slot->cold->cookie = socket_cookie(slot->sqe.fd);
+}
+
 int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
@@ -225,7 +244,7 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_
 	if (unlikely(slot == NULL))
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
 	if (shared)
-		slot->base.flags |= SLOT_SHARED;
+		uring_share_listener(uring, slot);
 	else
 		uring->accepts++;
 	slot->sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
@@ -558,6 +577,12 @@ static int accept_one(const struct uring_slot *slot)
 {
 	int result;
 
+	/*
+	 * The ring's poll keeps a listener that somebody has closed, and its number may
+	 * be another's, whose connections are not for us.
+	 */
+	if (slot->cold != NULL && socket_cookie(slot->sqe.fd) != slot->cold->cookie)
+		return -EBADF;
 	do {
 		result = accept4(slot->sqe.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	} while (result < 0 && (errno == EINTR || errno == ECONNABORTED));

@@ -1,13 +1,27 @@
 """What a server does when things go wrong, and what is left of it."""
 
 import asyncio
+import contextlib
 import gc
+import os
+import resource
 import socket
 import sys
 import weakref
 
 import pytest
 from harness import Echo, Peer, Recorder, iterations, oracle_lacks, resource_warning, run, serving
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    """The process can open no descriptor more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def answered(address):
@@ -182,6 +196,141 @@ def test_server_clients_that_reset_before_they_are_accepted_are_no_error(loop):
             await kept.send_all(b"ping")
             assert await kept.recv_exactly(4) == b"ping"
             kept.close()
+
+    run(loop, main())
+
+
+def test_server_knows_the_address_of_a_client_that_has_reset(loop):
+    async def main():
+        names = loop.create_future()
+
+        class Client(asyncio.Protocol):
+            def connection_made(self, transport):
+                names.set_result(transport.get_extra_info("peername"))
+                transport.abort()
+
+        async with serving(Client) as (_, address):
+            peer = socket.create_connection(address)
+            expected = peer.getsockname()
+            Peer(peer).reset()
+            assert await names == expected
+
+    run(loop, main())
+
+
+def test_listening_socket_closed_under_its_server_takes_no_connection_of_others(
+    loop, loop_kind, errors
+):
+    """Its number may be another listener's by then."""
+
+    async def main():
+        mine = socket.create_server(("127.0.0.1", 0))
+        server = await loop.create_server(Recorder, sock=mine)
+        await iterations(2)
+        other = socket.create_server(("127.0.0.1", 0))
+        number, address = mine.fileno(), mine.getsockname()
+        mine.close()
+        os.dup2(other.fileno(), number)
+        # On io_uring the kernel still has the first one, and takes a last connection.
+        probe = socket.socket()
+        probe.setblocking(False)
+        probe.connect_ex(address)
+        client = socket.create_connection(other.getsockname())
+        await iterations(10)
+        other.setblocking(False)
+        taken, _ = other.accept()
+        for sock in (taken, client, probe, other):
+            sock.close()
+        os.close(number)
+        if loop_kind != "asyncio":
+            server.close()
+
+    run(loop, main())
+    errors.clear()
+
+
+def test_server_that_tries_again_finds_its_socket_closed_and_says_so(
+    loop, loop_kind, errors, monkeypatch
+):
+    monkeypatch.setattr("uring_loop.server.ACCEPT_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
+
+    async def main():
+        mine = socket.create_server(("127.0.0.1", 0))
+        client = socket.socket()
+        other = socket.create_server(("127.0.0.1", 0))
+        other.setblocking(False)
+        late = socket.socket()
+        server = await loop.create_server(Recorder, sock=mine)
+        with no_descriptors():
+            client.connect(mine.getsockname())
+            while not errors:
+                await asyncio.sleep(0)
+        number = mine.fileno()
+        mine.close()
+        os.dup2(other.fileno(), number)
+        late.connect(other.getsockname())
+        while not any(isinstance(error["exception"], ValueError) for error in errors):
+            await asyncio.sleep(0.001)
+        taken, _ = other.accept()
+        for sock in (taken, late, client, other):
+            sock.close()
+        os.close(number)
+        if loop_kind != "asyncio":
+            server.close()
+
+    run(loop, main())
+    errors.clear()
+
+
+def test_connection_that_fails_after_its_socket_was_asked_for_is_closed_once(
+    loop, loop_kind, errors
+):
+    """Or whoever gets the number in between finds it closed."""
+    oracle_lacks(loop_kind, True, "it leaves the socket to the garbage collector")
+    strangers, numbers = [], []
+
+    class Failing(asyncio.Protocol):
+        @property
+        def connection_made(self):
+            for transport in server._clients:
+                numbers.append(transport.get_extra_info("socket").fileno())
+            raise AttributeError("no connection is wanted")
+
+    async def main():
+        nonlocal server
+        server = await loop.create_server(Failing, "127.0.0.1", 0)
+        loop.set_exception_handler(
+            lambda loop, context: strangers.append(os.open(os.devnull, os.O_RDONLY))
+        )
+        loop.set_debug(True)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            while not strangers:
+                await asyncio.sleep(0)
+            await iterations(3)
+        gc.collect()
+        # The stranger has got that number, and still has it.
+        assert strangers == numbers
+        for number in strangers:
+            os.close(number)
+        server.close()
+
+    server = None
+    run(loop, main())
+
+
+def test_wait_closed_of_a_closed_server_answers_at_once_and_its_address_is_free(loop):
+    async def main():
+        for _ in range(10):
+            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            await iterations(1)
+            server.close()
+            waiting = server.wait_closed()
+            with pytest.raises(StopIteration):
+                waiting.send(None)
+            with socket.socket() as another:
+                another.bind(address)
 
     run(loop, main())
 
