@@ -179,13 +179,10 @@ def _has_kvm():
 
 
 def _make_initramfs(kernel, control, archive):
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise FetchError("there is no busybox: install busybox-static")
     tree = control / "tree"
     for folder in ("bin", "modules"):
         (tree / folder).mkdir(parents=True)
-    shutil.copy(busybox, tree / "bin/busybox")
+    shutil.copy(shutil.which("busybox"), tree / "bin/busybox")
     (tree / "bin/sh").symlink_to("busybox")
     modules = kernel.modules("virtio_pci", "9pnet_virtio", "9p", "overlay")
     for number, path in enumerate(modules):
@@ -213,6 +210,17 @@ def _make_initramfs(kernel, control, archive):
         check=True,
     )
     archive.write_bytes(gzip.compress(made.stdout, 1))
+
+
+def check_programs(name):
+    """Before anything is fetched: what is missing on this machine, by its package."""
+    needed = [("depmod", "kmod"), ("apt-get", "apt")]
+    if not name.endswith("-uml"):
+        needed += [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio")]
+        needed += [("busybox", "busybox-static")]
+    missing = [package for program, package in needed if shutil.which(program) is None]
+    if missing:
+        raise FetchError(f"install {' '.join(missing)}")
 
 
 def selection(part, driver):
@@ -264,6 +272,7 @@ def main():
     rows = []
     for name in options.kernel or KERNELS:
         try:
+            check_programs(name)
             kernel = fetch(name)
             if options.command:
                 status, text = run(kernel, ["bash", "-c", options.command], sysctls=sysctls)
