@@ -27,6 +27,8 @@ FLOOR = "floor"
 FLOOR_BUFFER_SIZES = (4 << 10, 32 << 10, 256 << 10)
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+# How often a server that accepted is looked at, every 0.2 s, until it is idle.
+SETTLE_LOOKS = 100
 
 
 class MeasureError(RuntimeError):
@@ -80,13 +82,19 @@ def cores() -> tuple[int | None, int | None]:
 
 def cpu_seconds(process: int) -> float:
     """The CPU time of another process. Source: clock_getcpuclockid(3), glibc's encoding."""
-    return time.clock_gettime(((~process) << 3) | 2)
+    try:
+        return time.clock_gettime(((~process) << 3) | 2)
+    except OSError as error:
+        raise MeasureError(f"the server {process} has gone: {error}") from error
 
 
 def memory_bytes(process: int) -> int:
     """Resident memory that is the process's own. Source: proc_pid_smaps(5)."""
     total = 0
-    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError as error:
+        raise MeasureError(f"the server {process} has gone: {error}") from error
     for line in text.splitlines():
         if line.startswith(("Private_Clean:", "Private_Dirty:")):
             total += int(line.split()[1]) * 1024
@@ -296,12 +304,14 @@ def hold_cost(loop: str, row: Row, connections: int, speak: bool) -> tuple[float
         with server.hold(connections, speak):
             # The server may have accepted less than the kernel did: let it finish.
             settled = cpu_seconds(server.pid)
-            while True:
+            for _ in range(SETTLE_LOOKS):
                 time.sleep(0.2)
                 now = cpu_seconds(server.pid)
                 if now - settled < 0.005:
                     break
                 settled = now
+            else:
+                raise MeasureError(f"{loop}: the server does not come to rest")
             cpu = cpu_seconds(server.pid) - cpu
             memory = server.memory_bytes() - memory
     return memory / connections, cpu / connections

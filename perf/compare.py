@@ -245,6 +245,9 @@ def main() -> int:
             )
         elif name in OTHER_UNITS:
             results.append(compare_other(name, real, options.rounds))
+        # Row by row: what a long run has measured is kept, whatever comes after.
+        if options.json:
+            _report.write_json(options.json, results, loops, options.against)
     progress("")
 
     facts = _report.machine()
@@ -265,8 +268,6 @@ def main() -> int:
     broken = _report.failures(results)
     for line in broken:
         print(f"failed: {line}")
-    if options.json:
-        _report.write_json(options.json, results, loops, options.against)
     ours = any(f" on {loop}:" in line for line in broken for loop in _loops.OURS)
     # The ring may be refused; the selector driver has no excuse.
     return 1 if ours or ("selector" in options.loops and "selector" not in loops) else 0
