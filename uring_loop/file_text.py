@@ -61,6 +61,8 @@ class TextFile(LineFile[str]):
         self._decoded = ""
         self._used = 0
         self._chunks: list[_Chunk] = []
+        # Of the chunk that was read last; where tell() begins to try depends on it, as in io.
+        self._bytes_per_character = 0.0
 
     # What it is.
 
@@ -114,8 +116,9 @@ class TextFile(LineFile[str]):
         try:
             if size < 0:
                 return await self._read_all()
-            while len(self._decoded) - self._used < size and await self._read_chunk():
-                pass
+            while (wanted := size - (len(self._decoded) - self._used)) > 0:
+                if not await self._read_chunk(wanted):
+                    break
             return self._take(self._used + size)
         finally:
             self._serial.leave()
@@ -172,8 +175,8 @@ class TextFile(LineFile[str]):
         # The decoder keeps a last "\r" until it knows what follows.
         return back + 2 if feed == back + 1 else back + 1
 
-    async def _read_chunk(self) -> bool:
-        """Decode some more; False at the end."""
+    async def _read_chunk(self, wanted: int = 0) -> bool:
+        """Decode some more, at once so many characters if it can; False at the end."""
         decoder = self._get_decoder()
         seekable = self.buffer.seekable()
         if seekable:
@@ -181,14 +184,17 @@ class TextFile(LineFile[str]):
                 await self.buffer.flush()
             kept, flags = decoder.getstate()
             position = self.buffer._position - len(kept)
-        data = await self.buffer.read1(_CHUNK)
+        guess = int(wanted * max(self._bytes_per_character, 1.0))
+        data = await self.buffer.read1(max(_CHUNK, guess))
         if self._used and self._used == len(self._decoded):
             self._forget()
         text = decoder.decode(data, not data)
+        self._bytes_per_character = len(data) / len(text) if text else 0.0
         if seekable:
             self._chunks.append(_Chunk(len(self._decoded), position, flags, kept + data))
         self._decoded += text
-        return bool(data)
+        # What a decoder had kept comes at the end, and is no end yet.
+        return bool(data or text)
 
     def _take(self, end: int) -> str:
         text = self._decoded[self._used : end]
@@ -310,7 +316,10 @@ class TextFile(LineFile[str]):
         position = await self.buffer.tell()
         if self._decoder is None or not self._chunks:
             return position
-        return _locate(self._decoder, self._chunks[0], self._used - self._chunks[0].start)
+        chunk = self._chunks[0]
+        characters = self._used - chunk.start
+        guess = int(characters * self._bytes_per_character)
+        return _locate(self._decoder, chunk, characters, guess)
 
     async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
         """Go where tell() was `cookie`, to the start, or (0, SEEK_END) to the end."""
@@ -403,8 +412,8 @@ class TextFile(LineFile[str]):
             self._serial.busy = True
 
 
-def _locate(decoder: Any, chunk: _Chunk, characters: int) -> int:
-    """The cookie for `characters` of what a chunk decodes to.
+def _locate(decoder: Any, chunk: _Chunk, characters: int, guess: int) -> int:
+    """The cookie for `characters` of what a chunk decodes to, perhaps so many bytes.
 
     A place where the decoder keeps no byte, from which to decode on: its position in
     the file and the decoder's flags; then how many bytes to feed it, and how many of
@@ -413,7 +422,7 @@ def _locate(decoder: Any, chunk: _Chunk, characters: int) -> int:
     saved = decoder.getstate()
     try:
         position, flags, offset = chunk.position, chunk.flags, 0
-        start = _safe_start(decoder, chunk, characters)
+        start = _safe_start(decoder, chunk, characters, guess)
         if start is not None:
             offset, flags, skipped = start
             position += offset
@@ -449,20 +458,26 @@ def _locate(decoder: Any, chunk: _Chunk, characters: int) -> int:
         decoder.setstate(saved)
 
 
-def _safe_start(decoder: Any, chunk: _Chunk, characters: int) -> tuple[int, int, int] | None:
-    """Somewhere shortly before, found by trying: bytes, the flags there, and characters."""
-    size = characters
-    step = 8
+def _safe_start(
+    decoder: Any, chunk: _Chunk, characters: int, size: int
+) -> tuple[int, int, int] | None:
+    """Somewhere shortly before, found by trying: bytes, the flags there, and characters.
+
+    Tries where io tries: between "\\r" and "\\n", which are one character, there are two
+    places for the same text, and what is written overwrites one more byte or one less.
+    """
+    size = min(size, len(chunk.data))
+    step = 1
     while size > 0:
-        if size <= len(chunk.data):
-            decoder.setstate((b"", chunk.flags))
-            count = len(decoder.decode(chunk.data[:size]))
-            kept, flags = decoder.getstate()
-            if count <= characters:
-                if not kept:
-                    return size, flags, count
-                size -= len(kept)
-                continue
-        size -= step
-        step *= 2
+        decoder.setstate((b"", chunk.flags))
+        count = len(decoder.decode(chunk.data[:size]))
+        if count > characters:
+            size -= step
+            step *= 2
+            continue
+        kept, flags = decoder.getstate()
+        if not kept:
+            return size, flags, count
+        size -= len(kept)
+        step = 1
     return None

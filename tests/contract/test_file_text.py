@@ -219,6 +219,42 @@ def test_position_behind_what_was_appended_is_the_end(loop, tmp_path):
     assert run(loop, main()) == (7, 8, "")
 
 
+@pytest.mark.parametrize("count", [3462, 3469, 3470, 3471, 3472])
+def test_what_is_written_after_reading_into_a_line_end_is_where_io_writes_it(
+    loop, tmp_path, count
+):
+    """Between the two characters of a line end there are two places for one text."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for path in (ours, theirs):
+        path.write_text("aaaa\u00e9\u00e9\r\n\u6f22\r" * 400, encoding="utf-8", newline="")
+
+    async def main():
+        async with uring_loop.open(ours, "r+", encoding="utf-8") as file:
+            await file.read(count)
+            await file.seek(0, os.SEEK_CUR)
+            await file.write("a")
+
+    run(loop, main())
+    with open(theirs, "r+", encoding="utf-8") as other:
+        other.read(count)
+        other.seek(0, os.SEEK_CUR)
+        other.write("a")
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize("newline", [None, ""])
+def test_position_behind_a_last_carriage_return_is_the_end(loop, tmp_path, newline):
+    path = tmp_path / "text"
+    path.write_bytes(b"one\r")
+
+    async def main():
+        async with uring_loop.open(path, newline=newline) as file:
+            text = await file.read(100)
+            return text, await file.tell()
+
+    assert run(loop, main()) == ("one\n" if newline is None else "one\r", 4)
+
+
 # Any order of calls does what io's files do.
 
 LETTERS = st.text(st.sampled_from("a\n\ré漢"), max_size=30)
