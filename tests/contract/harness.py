@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import socket
 import struct
 import warnings
@@ -363,6 +364,24 @@ def oracle_lacks(loop_kind, condition, sentence):
     """Skip on stock asyncio of a Python where it lacks, or breaks, what ours must do."""
     if loop_kind == "asyncio" and condition:
         pytest.skip(f"stock asyncio of this Python: {sentence}")
+
+
+@contextlib.contextmanager
+def descriptors_below(limit):
+    """The process can open no descriptor from this number on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def file_closings_end(meanwhile=lambda: None):
+    """Wait for what goes on of files when close() was cancelled."""
+    while any(task.get_coro().__name__ == "_close" for task in asyncio.all_tasks()):
+        meanwhile()
+        await asyncio.sleep(0.001)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import os
 import threading
 
 import pytest
-from harness import iterations, run
+from harness import file_closings_end, iterations, run
 
 import uring_loop
 from uring_loop import file_descriptor
@@ -13,8 +13,7 @@ from uring_loop import file_descriptor
 
 async def closings_end():
     """Wait for what goes on when close() was cancelled."""
-    while any(task.get_coro().__name__ == "_close" for task in asyncio.all_tasks()):
-        await asyncio.sleep(0.001)
+    await file_closings_end()
     await iterations(2)
 
 

@@ -13,7 +13,14 @@ import threading
 import warnings
 
 import pytest
-from harness import PATIENCE_S, iterations, resource_warning, run
+from harness import (
+    PATIENCE_S,
+    descriptors_below,
+    file_closings_end,
+    iterations,
+    resource_warning,
+    run,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -423,15 +430,11 @@ def test_many_files_at_once(loop, tmp_path):
 def test_no_free_descriptor_is_an_error_with_the_filename(loop, path):
     async def main():
         await (await uring_loop.open(path, "rb")).close()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         opened = []
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, hard))
-        try:
+        with descriptors_below(len(os.listdir("/proc/self/fd")) + 3):
             with pytest.raises(OSError) as caught:
                 for _ in range(50):
                     opened.append(await uring_loop.open(path, "rb"))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert caught.value.errno == errno.EMFILE
         assert caught.value.filename == str(path)
         for file in opened:
@@ -820,9 +823,7 @@ def test_cancelled_close_of_a_file_that_nobody_holds_goes_on(loop, tmp_path):
         while path.stat().st_size < 1000:
             gc.collect()
             await asyncio.sleep(0.001)
-        while any(task.get_coro().__name__ == "_close" for task in asyncio.all_tasks()):
-            gc.collect()
-            await asyncio.sleep(0.001)
+        await file_closings_end(meanwhile=gc.collect)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)

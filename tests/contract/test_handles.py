@@ -1,6 +1,7 @@
 """Handle and TimerHandle, as call_soon and call_later return them."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import sys
@@ -324,6 +325,24 @@ def test_handle_cancelled_while_the_time_is_asked_runs_or_does_not(loop, loop_ki
     assert seen == expected
 
 
+@contextlib.contextmanager
+def collector_held():
+    """Nothing is collected before the function is called that this gives; from then on soon."""
+
+    def collect_soon():
+        gc.set_threshold(1)
+        gc.enable()
+
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        yield collect_soon
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+
+
 def test_due_handle_cancelled_by_the_cycle_collector_does_not_run(loop):
     """Making its context may be what starts the collector (before Python 3.12)."""
     seen, kept = [], []
@@ -341,20 +360,13 @@ def test_due_handle_cancelled_by_the_cycle_collector_does_not_run(loop):
         loop.call_soon(loop.stop)
         # None of those that CPython keeps for later is left.
         kept.extend(contextvars.copy_context() for _ in range(400))
-        gc.set_threshold(1)
-        gc.enable()
+        collect_soon()
 
-    threshold = gc.get_threshold()
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_held() as collect_soon:
         # Nor one of those that the loop keeps for later: a handle keeps its context.
         kept.extend(loop.call_soon(object) for _ in range(8))
         kept.append(loop.call_soon(schedule))
         loop.run_forever()
-    finally:
-        gc.set_threshold(*threshold)
-        gc.enable()
     gc.collect()
     if sys.version_info < (3, 12):
         assert seen == []
@@ -371,18 +383,11 @@ def test_arguments_of_a_handle_cancelled_meanwhile_are_whole_or_none(loop):
         def __del__(self):
             handle.cancel()
 
-    threshold = gc.get_threshold()
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_held() as collect_soon:
         Peer()
         kept = [(number, number, handle) for number in range(3000)]
-        gc.set_threshold(1)
-        gc.enable()
+        collect_soon()
         arguments = handle._args
-    finally:
-        gc.set_threshold(*threshold)
-        gc.enable()
     del kept
     assert arguments in (None, (1, 2, 3))
     run(loop, iterations(1))

@@ -3,13 +3,12 @@
 import asyncio
 import errno
 import os
-import resource
 import socket
 import sys
 import weakref
 
 import pytest
-from harness import Peer, Recorder, iterations, oracle_lacks, run, serving
+from harness import Peer, Recorder, descriptors_below, iterations, oracle_lacks, run, serving
 
 
 class Collecting:
@@ -526,11 +525,9 @@ def test_server_factory_raising_in_debug_mode_reaches_the_handler(loop, loop_kin
 @pytest.fixture
 def few_descriptors():
     """A low limit of open descriptors, set before any accept: a ring remembers it from then."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with descriptors_below(highest + 20):
+        yield
 
 
 def test_server_out_of_descriptors_reports_and_recovers(few_descriptors, loop, loop_kind, errors):

@@ -4,24 +4,46 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import socket
 import sys
 import weakref
 
 import pytest
-from harness import Echo, Peer, Recorder, iterations, oracle_lacks, resource_warning, run, serving
+from harness import (
+    Echo,
+    Peer,
+    Recorder,
+    descriptors_below,
+    iterations,
+    oracle_lacks,
+    resource_warning,
+    run,
+    serving,
+)
+
+
+def no_descriptors():
+    """The process can open no descriptor more."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    return descriptors_below(lowest)
 
 
 @contextlib.contextmanager
-def no_descriptors():
-    """The process can open no descriptor more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def other_listener_instead(mine):
+    """Close a listening socket, whose number is another's then: the one this gives.
+
+    At the end that one takes a connection, which whoever knew the number has left to it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        number = mine.fileno()
+        mine.close()
+        os.dup2(other.fileno(), number)
+        yield other
+        taken, _ = other.accept()
+        taken.close()
+        os.close(number)
 
 
 async def answered(address):
@@ -227,21 +249,14 @@ def test_listening_socket_closed_under_its_server_takes_no_connection_of_others(
         mine = socket.create_server(("127.0.0.1", 0))
         server = await loop.create_server(Recorder, sock=mine)
         await iterations(2)
-        other = socket.create_server(("127.0.0.1", 0))
-        number, address = mine.fileno(), mine.getsockname()
-        mine.close()
-        os.dup2(other.fileno(), number)
-        # On io_uring the kernel still has the first one, and takes a last connection.
-        probe = socket.socket()
-        probe.setblocking(False)
-        probe.connect_ex(address)
-        client = socket.create_connection(other.getsockname())
-        await iterations(10)
-        other.setblocking(False)
-        taken, _ = other.accept()
-        for sock in (taken, client, probe, other):
-            sock.close()
-        os.close(number)
+        address = mine.getsockname()
+        with other_listener_instead(mine) as other, socket.socket() as probe:
+            # On io_uring the kernel still has the first one, and takes a last connection.
+            probe.setblocking(False)
+            probe.connect_ex(address)
+            client = socket.create_connection(other.getsockname())
+            await iterations(10)
+        client.close()
         if loop_kind != "asyncio":
             server.close()
 
@@ -258,24 +273,17 @@ def test_server_that_tries_again_finds_its_socket_closed_and_says_so(
     async def main():
         mine = socket.create_server(("127.0.0.1", 0))
         client = socket.socket()
-        other = socket.create_server(("127.0.0.1", 0))
-        other.setblocking(False)
-        late = socket.socket()
         server = await loop.create_server(Recorder, sock=mine)
         with no_descriptors():
             client.connect(mine.getsockname())
             while not errors:
                 await asyncio.sleep(0)
-        number = mine.fileno()
-        mine.close()
-        os.dup2(other.fileno(), number)
-        late.connect(other.getsockname())
-        while not any(isinstance(error["exception"], ValueError) for error in errors):
-            await asyncio.sleep(0.001)
-        taken, _ = other.accept()
-        for sock in (taken, late, client, other):
+        with other_listener_instead(mine) as other:
+            late = socket.create_connection(other.getsockname())
+            while not any(isinstance(error["exception"], ValueError) for error in errors):
+                await asyncio.sleep(0.001)
+        for sock in (late, client):
             sock.close()
-        os.close(number)
         if loop_kind != "asyncio":
             server.close()
 
