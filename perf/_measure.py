@@ -80,21 +80,26 @@ def cores() -> tuple[int | None, int | None]:
     return allowed[-1], allowed[-2]
 
 
-def cpu_seconds(process: int) -> float:
-    """The CPU time of another process. Source: clock_getcpuclockid(3), glibc's encoding."""
+@contextlib.contextmanager
+def looking_at(process: int) -> Iterator[None]:
+    """A process that has gone is an error like any other of a row."""
     try:
-        return time.clock_gettime(((~process) << 3) | 2)
+        yield
     except OSError as error:
         raise MeasureError(f"the server {process} has gone: {error}") from error
+
+
+def cpu_seconds(process: int) -> float:
+    """The CPU time of another process. Source: clock_getcpuclockid(3), glibc's encoding."""
+    with looking_at(process):
+        return time.clock_gettime(((~process) << 3) | 2)
 
 
 def memory_bytes(process: int) -> int:
     """Resident memory that is the process's own. Source: proc_pid_smaps(5)."""
     total = 0
-    try:
+    with looking_at(process):
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError as error:
-        raise MeasureError(f"the server {process} has gone: {error}") from error
     for line in text.splitlines():
         if line.startswith(("Private_Clean:", "Private_Dirty:")):
             total += int(line.split()[1]) * 1024

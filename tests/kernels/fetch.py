@@ -85,6 +85,8 @@ def fetch(name):
 
 
 def _download(name, folder):
+    if shutil.which("apt-get") is None:
+        raise FetchError("install apt: kernels are fetched from a Debian mirror")
     suites, pattern = KERNELS[name]
     apt = folder / "apt"
     for part in ("lists/partial", "archives/partial"):

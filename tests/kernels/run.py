@@ -213,8 +213,8 @@ def _make_initramfs(kernel, control, archive):
 
 
 def check_programs(name):
-    """Before anything is fetched: what is missing on this machine, by its package."""
-    needed = [("depmod", "kmod"), ("apt-get", "apt")]
+    """What is missing on this machine to run a kernel, by its package."""
+    needed = [("modprobe", "kmod")]
     if not name.endswith("-uml"):
         needed += [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio")]
         needed += [("busybox", "busybox-static")]
