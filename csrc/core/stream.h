@@ -32,6 +32,8 @@ struct Stream {
 	bool is_dirty;        /* on the loop's dirty list */
 	bool is_pausing;      /* on the loop's pausing list */
 	bool lent;            /* sendfile uses the descriptor: it must stay open */
+	bool shared;          /* others know the descriptor */
+	bool shown;           /* get_extra_info("socket") refers to the socket object */
 	uint32_t take_size;   /* bulk: the largest receive of late; 0 before the first */
 
 	/* After base.kept, a list of bytes: */
@@ -44,6 +46,8 @@ struct Stream {
 	size_t chunk_head;
 	size_t chunk_count;
 	size_t in_flight;     /* chunks at the head that a send in the kernel names */
+	uint64_t send_turn;   /* in which that was started */
+	int send_error;       /* of one that had to wait: what reading finds comes first; or 0 */
 	Stream *next_dirty;
 	Stream *next_pausing;
 	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];
