@@ -26,7 +26,7 @@ struct Stream {
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
 	enum ul_stream kind;  /* of its socket */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
-	bool roomy;           /* and its buffers hold whatever is received at once */
+	bool roomy;           /* and its buffers hold what the driver receives */
 	bool eof;             /* write_eof() was called */
 	bool eof_sent;        /* and the socket was shut down for it */
 	bool is_dirty;        /* on the loop's dirty list */
