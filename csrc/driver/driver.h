@@ -43,8 +43,9 @@ enum ul_completion_flag {
 	/* A watch reports readiness: `result` holds EPOLL* bits. */
 	UL_WATCH = 1 << 2,
 	/*
-	 * The ring was lost (thread gone, forced close) before the kernel let
-	 * go of the operation's memory: its owner must never free it.
+	 * The ring was lost (thread gone, forced close), or a thread was given
+	 * up that hangs in a call, before the operation's memory was let go of:
+	 * its owner must never free it.
 	 */
 	UL_KEEP = 1 << 3,
 	/* The datagram was larger than the buffer. */

@@ -58,6 +58,7 @@ struct operation {
 	int fd;                         /* whose readiness it waits for, -1 for none */
 	int32_t result;                 /* when DONE */
 	uint8_t opcode;                 /* IORING_OP_* of the same call, to be counted */
+	bool keep;                      /* when DONE: a thread may still use its memory */
 	void *copy;                     /* owned: iovecs, an address or a job */
 	union {
 		struct {                /* read, write */
@@ -210,6 +211,8 @@ static inline bool belongs_to_parent(const struct selector *selector)
 
 /* A new epoll set with all that waits registered: after a fork, or when stale. */
 int ul_selector_rebuild(struct selector *selector);
+/* What waits for the descriptor waits for a file that is gone: -EBADF, a watch without a word. */
+void ul_descriptor_abandon(struct selector *selector, struct descriptor *descriptor);
 
 /* selector_turn.c */
 
@@ -232,7 +235,10 @@ static inline struct descriptor *descriptor_find(const struct selector *selector
 /* The entry of `fd`, made when there is none.  0, -EBADF or -ENOMEM. */
 int ul_descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor);
 void ul_descriptors_release(struct selector *selector);
-/* Bring the registration in line with who waits; what is ready is reported anew. */
+/*
+ * Bring the registration in line with who waits; what is ready is reported anew.  -ENOENT:
+ * the descriptor stands for another file than the one that was registered.
+ */
 int ul_descriptor_register(struct selector *selector, struct descriptor *descriptor);
 void ul_descriptor_unregister(struct selector *selector, struct descriptor *descriptor);
 /* After somebody stopped waiting: only a level-triggered mask must shrink. */
@@ -354,7 +360,7 @@ int ul_selector_request_cancel(struct selector *selector, struct operation *oper
 void ul_selector_requests_flush(struct selector *selector);
 /* Complete what they have done. */
 void ul_selector_requests_take(struct selector *selector);
-/* End all, and the threads: waits for calls that have begun. */
+/* End all, and the threads: waits for calls that have begun, up to a limit. */
 void ul_selector_requests_end(struct selector *selector);
 
 /* selector_files.c */

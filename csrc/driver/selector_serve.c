@@ -164,8 +164,11 @@ int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iove
 	} else {
 		operation->stream.readable = false;
 	}
-	if (result == -EAGAIN)
+	if (result == -EAGAIN) {
+		/* As in serve_queue(). */
+		again = (descriptor->announced & EPOLLPRI) != 0;
 		descriptor->announced = 0;
+	}
 	if (again) {
 		descriptor->again |= DUE_READ;
 		if (descriptor->list == NULL)
@@ -278,6 +281,12 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 			    ul_splice_move(selector, operation))
 				break;
 			descriptor->due &= (uint8_t)~due;
+			/*
+			 * At an urgent mark TCP says EAGAIN, although there is data, while
+			 * a signal is pending (tcp_recvmsg_locked()).
+			 */
+			if (due == DUE_READ && descriptor->announced & EPOLLPRI)
+				descriptor->again |= DUE_READ;
 			if (due == DUE_READ)
 				descriptor->announced = 0;
 			return false;
