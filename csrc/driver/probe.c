@@ -89,6 +89,7 @@ static int find_facts(void)
 	kernel_facts.probe_error = io_uring_queue_init_params(2, &ring, &params);
 	if (kernel_facts.probe_error != 0)
 		goto out;
+	ul_room_found();
 	kernel_facts.probe_error = io_uring_register_probe(&ring, probe, 256);
 	for (opcode = 0; kernel_facts.probe_error == 0 && opcode < probe->ops_len &&
 	     opcode < UL_OPCODES; opcode++)
@@ -207,7 +208,7 @@ int ul_setup(struct io_uring *ring, const struct ul_ring_size *size, uint64_t di
 	}
 	if (result != 0)
 		return result;
-	ul_room_found(size);
+	ul_room_found();
 	if ((params->features & (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) !=
 	    (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) {
 		ul_room_close(ring);

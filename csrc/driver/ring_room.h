@@ -4,8 +4,8 @@
  * ring was closed (seen: 8 to 25 ms; the kernel's grace period and a work queue).
  *
  * So a ring for which there is no room waits as long as one that was closed may give
- * its own back, and is halved only then.  Who does not fit all the same is not made
- * to wait again for that size.
+ * its own back, and is halved only then.  Who does not fit all the same is made to
+ * wait again for that size only when fewer rings are open.
  */
 #ifndef UL_RING_ROOM_H
 #define UL_RING_ROOM_H
@@ -23,8 +23,8 @@ struct ul_ring_size {
 /* There was no room (-ENOMEM): whether to try again, perhaps smaller.  May sleep. */
 bool ul_room_again(struct ul_ring_size *size);
 /* There was. */
-void ul_room_found(const struct ul_ring_size *size);
-/* io_uring_queue_exit(). */
+void ul_room_found(void);
+/* io_uring_queue_exit(), of a ring for which there was room. */
 void ul_room_close(struct io_uring *ring);
 
 #endif

@@ -31,7 +31,7 @@ struct ul_workers {
 	pthread_cond_t gone;             /* the last of them ends */
 	struct ul_job *first;            /* the queue, under `lock` */
 	struct ul_job *last;
-	struct ul_job *begun;            /* what threads are at, under `lock`; linked like the queue */
+	struct ul_job *begun;            /* what threads are at, under `lock`; linked so, too */
 	unsigned queued;
 	unsigned idle;
 	unsigned running;                /* threads that have not ended */

@@ -387,6 +387,30 @@ def test_child_ends_the_inherited_loop_without_harm_to_its_own(loop, make_loop, 
     run(loop, talk_to_itself())
 
 
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer's allocator hangs in a child that was forked beside other threads",
+)
+def test_child_forked_while_another_thread_makes_loops_makes_one_too(make_loop):
+    done = threading.Event()
+
+    def make_loops():
+        while not done.is_set():
+            make_loop().close()
+
+    thread = threading.Thread(target=make_loops)
+    thread.start()
+    try:
+        for _ in range(30):
+            with warnings.catch_warnings():
+                # Python 3.12 and later warn of forks in a process with threads.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                in_child(lambda: make_loop().close())
+    finally:
+        done.set()
+        thread.join()
+
+
 async def talk_to_itself():
     async with attached() as (transport, protocol, peer):
         await exchange(transport, protocol, peer)

@@ -298,6 +298,25 @@ static void test_set_without_watches_has_no_descriptor(void)
 	CHECK_EQUAL(watches.epoll_fd, -1);
 }
 
+static void test_rebuild_does_not_watch_a_numbers_next_owner(void)
+{
+	struct ul_completion out[4];
+	ul_token token;
+	int pair[2], other[2];
+
+	pair_make(pair);
+	pair_make(other);
+	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
+	CHECK_EQUAL(write(other[1], "x", 1), 1);
+	CHECK_EQUAL(harvest(out, 4), 0);
+	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(harvest(out, 4), 0);
+	CHECK_EQUAL(watches.count, 0);
+	pair_close(pair);
+	pair_close(other);
+}
+
 int main(void)
 {
 	ul_watches_init(&watches);
@@ -312,6 +331,7 @@ int main(void)
 	test_nested_set_is_readable_when_a_watch_is_ready();
 	test_child_of_a_fork_leaves_the_parents_set_alone();
 	test_rebuild_drops_what_was_closed_meanwhile();
+	test_rebuild_does_not_watch_a_numbers_next_owner();
 	ul_watches_release(&watches);
 	return 0;
 }
