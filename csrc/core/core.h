@@ -215,6 +215,7 @@ struct Loop {
 	struct sink *held;            /* sinks with an operation in flight */
 	Stream *dirty;                /* streams with bytes to send this turn; owned references */
 	Stream **dirty_tail;
+	Stream *pausing;              /* streams paused in this turn; owned references */
 	struct address_cache *addresses; /* owned or NULL; of datagrams */
 	struct watcher *watchers;     /* owned array, by descriptor */
 	int watcher_capacity;
@@ -245,12 +246,16 @@ struct Loop {
 	int batch_next;
 	int batch_count;
 	struct ul_completion batch[LOOP_BATCH];
-	char *spill;                  /* owned; room for what a protocol's buffer does not hold */
-	bool spilling;                /* it is in use */
+	char *spill;                  /* owned; room for what a guess of a receive's size missed */
 };
 
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
+/*
+ * The bytes of a UL_FOLLOWED completion and of those of its stream that follow, which
+ * are then nobody's: a bytes object, or NULL with an exception and nothing changed.
+ */
+PyObject *loop_gather(Loop *loop, const struct ul_completion *first);
 double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
 /* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
 int loop_report_slow(Loop *loop, PyObject *what, double start);
@@ -354,7 +359,9 @@ int streams_flush(Loop *loop);
 /* As streams_flush(), with plain system calls: no turn follows that would send. */
 int streams_flush_now(Loop *loop);
 int streams_traverse(Loop *loop, visitproc visit, void *arg);
-/* Drop the list of streams that have something to send. */
+/* Those that were paused in this turn, and are still, receive nothing in the next. */
+void streams_hold(Loop *loop);
+/* Drop the lists of streams that have something to send, or were paused. */
 void streams_forget(Loop *loop);
 
 /* ---- datagram*.c, addresses.c --------------------------------------------- */
@@ -418,7 +425,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
-	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon)
+	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon) X(_roomy) X(join)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

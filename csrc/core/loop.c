@@ -111,6 +111,47 @@ static int loop_dispatch_all(Loop *self)
 	}
 }
 
+static int nobody_completed(Loop *Py_UNUSED(loop), struct sink *Py_UNUSED(sink),
+                            const struct ul_completion *Py_UNUSED(completion))
+{
+	return 0;
+}
+
+/* The last of a stream is dispatched by itself, for it ends an operation. */
+static bool is_followed_by(const struct ul_completion *first, const struct ul_completion *other)
+{
+	return other->token == first->token && other->flags & UL_LENT && other->flags & UL_MORE;
+}
+
+PyObject *loop_gather(Loop *self, const struct ul_completion *first)
+{
+	/* Finds what was gathered already, until the batch has been gone through. */
+	static struct sink nobody = {.completed = nobody_completed};
+	size_t size = (size_t)first->result;
+	PyObject *bytes;
+	char *end;
+	int i;
+
+	for (i = self->batch_next; i < self->batch_count; i++) {
+		if (is_followed_by(first, &self->batch[i]))
+			size += (size_t)self->batch[i].result;
+	}
+	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+	if (unlikely(bytes == NULL))
+		return NULL;
+	end = mempcpy(PyBytes_AS_STRING(bytes), first->data, (size_t)first->result);
+	for (i = self->batch_next; i < self->batch_count; i++) {
+		struct ul_completion *completion = &self->batch[i];
+
+		if (!is_followed_by(first, completion))
+			continue;
+		end = mempcpy(end, completion->data, (size_t)completion->result);
+		self->table->recycle(self->driver, completion->data);
+		*completion = (struct ul_completion){.owner = &nobody};
+	}
+	return bytes;
+}
+
 /* How long the loop may sleep: nanoseconds, UL_FOREVER, or -2 with an exception. */
 static int64_t loop_timeout(Loop *self)
 {
@@ -206,6 +247,8 @@ static int loop_run_once(Loop *self)
 		return -1;
 	if (self->dirty != NULL && unlikely(streams_flush(self) < 0))
 		return -1;
+	if (unlikely(self->pausing != NULL))
+		streams_hold(self);
 	timeout_ns = loop_timeout(self);
 	if (unlikely(timeout_ns < UL_FOREVER))
 		return -1;
@@ -258,6 +301,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 		if (exception != NULL)
 			PyErr_SetRaisedException(exception);
 	}
+	streams_hold(self);
 	self->stopping = false;
 	self->running = false;
 	self->thread = 0;

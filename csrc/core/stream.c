@@ -70,10 +70,16 @@ static int stream_closing(struct transport *base)
 static int stream_set_protocol(struct transport *base, PyObject *protocol)
 {
 	int buffered = PyObject_IsInstance(protocol, helpers.buffered_protocol);
+	Stream *self = stream_of(base);
+	bool was_held = self->buffered && !self->roomy;
 
 	if (buffered < 0)
 		return -1;
-	stream_of(base)->buffered = buffered;
+	self->buffered = buffered;
+	/* Of a class of ours it is known; of others their buffers tell. */
+	self->roomy = buffered && PyObject_HasAttr((PyObject *)Py_TYPE(protocol), names._roomy);
+	if (was_held != (self->buffered && !self->roomy))
+		stream_hold(self);
 	return transport_set_protocol(base, protocol);
 }
 
@@ -87,6 +93,7 @@ static const struct transport_kind stream_kind = {
 	.closing = stream_closing,
 	.catch_up = stream_catch_up,
 	.has_context = true,
+	.end_repeats = true,
 	.backlog = stream_backlog,
 	.maybe_pause_protocol = stream_maybe_pause_protocol,
 	.drop_queue = stream_drop_queue,

@@ -405,6 +405,7 @@ int streams_flush_now(Loop *loop)
 
 void streams_forget(Loop *loop)
 {
+	streams_hold(loop);
 	while (loop->dirty != NULL) {
 		Stream *self = loop->dirty;
 
@@ -422,6 +423,8 @@ int streams_traverse(Loop *loop, visitproc visit, void *arg)
 	Stream *self;
 
 	for (self = loop->dirty; self != NULL; self = self->next_dirty)
+		Py_VISIT(self);
+	for (self = loop->pausing; self != NULL; self = self->next_pausing)
 		Py_VISIT(self);
 	return 0;
 }

@@ -50,6 +50,8 @@ struct transport_kind {
 	 * connection_lost(); before, these two run in copies of whoever's asked for them.
 	 */
 	bool has_context;
+	/* Whoever resumes reading hears of an end of file that was told before once more. */
+	bool end_repeats;
 	/* connection_lost() was called. */
 	void (*lost)(struct transport *self);
 	/* In JOINING: transport_end(), if it is time to. */

@@ -43,10 +43,16 @@ void transport_stop_reading(struct transport *self)
 
 int transport_keep(struct transport *self, PyObject *item)
 {
+	PyObject *first;
 	int status = -1;
 
-	if (item != NULL && (self->kept != NULL || (self->kept = PyList_New(0)) != NULL))
+	if (item != NULL && self->kept != NULL) {
 		status = PyList_Append(self->kept, item);
+	} else if (item != NULL && (first = PyList_New(1)) != NULL) {
+		PyList_SET_ITEM(first, 0, Py_NewRef(item));
+		self->kept = first;
+		status = 0;
+	}
 	Py_XDECREF(item);
 	return status;
 }
@@ -116,7 +122,14 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (context == NULL)
 		return NULL;
 	Py_XSETREF(self->context, context);
+	/* What was written before is sent before: a loss found by it is told first. */
+	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+		return NULL;
+	if (self->state != TRANSPORT_OPEN)
+		Py_RETURN_NONE;
 	self->paused = false;
+	if (self->kind->end_repeats)
+		self->read_ended = false;
 	sink_strengthen(&self->receive);
 	transport_log(self, "resumes reading");
 	/* asyncio never calls the protocol from inside resume_reading(). */
