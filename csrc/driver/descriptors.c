@@ -119,16 +119,9 @@ int ul_descriptor_register(struct selector *selector, struct descriptor *descrip
 		descriptor->registration = UNREGISTERED;
 		return 0;
 	}
-	if (level)
-		data |= DATA_LEVEL;
-	if (descriptor->registration == UNREGISTERED) {
-		result = ul_epoll_register(selector->epoll_fd, descriptor->fd, false, mask, data);
-	} else {
-		struct epoll_event event = { .events = mask, .data.u64 = data };
-
-		result = epoll_ctl(selector->epoll_fd, EPOLL_CTL_MOD, descriptor->fd, &event) == 0
-		                 ? 0 : -errno;
-	}
+	result = ul_epoll_register(selector->epoll_fd, descriptor->fd,
+	                           descriptor->registration != UNREGISTERED, mask,
+	                           level ? data | DATA_LEVEL : data);
 	if (result == -ENOENT)
 		descriptor->registration = UNREGISTERED;
 	if (result != 0)

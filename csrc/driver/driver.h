@@ -278,7 +278,8 @@ struct ul_table {
 	 * Level-triggered readiness of `fd`, exactly epoll's: `events` (EPOLLIN,
 	 * EPOLLOUT) replace what was watched before; 0 ends the watch.  Each
 	 * completion has UL_WATCH, `owner`, and `token` as set here.  Refuses
-	 * what epoll_ctl(2) refuses, with its errno.
+	 * what epoll_ctl(2) refuses, with its errno.  -ENOENT: `fd` was watched,
+	 * and stands for another file by now; that watch has ended.
 	 */
 	int (*watch)(struct ul_driver *driver, void *owner, int fd, uint32_t events,
 	             ul_token *token);

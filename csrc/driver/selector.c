@@ -379,7 +379,8 @@ static int selector_watch(struct ul_driver *driver, void *owner, int fd, uint32_
 	result = ul_descriptor_register(selector, descriptor);
 	if (result == -ENOENT) {
 		ul_descriptor_abandon(selector, descriptor);
-		before.watch_events = 0;
+		if (before.watch_events != 0)
+			return result;
 		descriptor->watch_owner = owner;
 		descriptor->watch_events = events;
 		result = ul_descriptor_register(selector, descriptor);

@@ -339,6 +339,8 @@ void uring_recycle(struct ul_driver *driver, unsigned char *data);
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                uint32_t count);
+/* Make it a bulk stream, or one no more; nothing of it is in the kernel. */
+void uring_move(struct uring_slot *slot);
 void uring_hold(struct ul_driver *driver, ul_token token, bool for_good);
 /* Each: how many completions went to `out`, 0 or 1. */
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out);

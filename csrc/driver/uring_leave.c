@@ -299,7 +299,9 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 			uring_done(uring, slot, -ECANCELED);
 			return;
 		}
-		slot->base.flags &= (uint16_t)~(SLOT_POLLING | SLOT_MOVING);
+		slot->base.flags &= (uint16_t)~SLOT_POLLING;
+		if (slot->base.flags & SLOT_MOVING)
+			uring_move(slot);
 	}
 	if (slot->base.verb == URING_TIMEOUT)
 		uring_timeout_continue(slot);

@@ -51,13 +51,10 @@ int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, ui
 
 	if (epoll_ctl(epoll_fd, operation, fd, &event) == 0)
 		return 0;
-	if (operation == EPOLL_CTL_MOD && errno == ENOENT)
-		operation = EPOLL_CTL_ADD;
-	else if (operation == EPOLL_CTL_ADD && errno == EEXIST)
-		operation = EPOLL_CTL_MOD;
-	else
+	if (registered || errno != EEXIST)
 		return -errno;
-	return epoll_ctl(epoll_fd, operation, fd, &event) == 0 ? 0 : -errno;
+	/* Of a duplicate that was closed behind our back, whose file is open still. */
+	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }
 
 void ul_watches_init(struct ul_watches *watches)
@@ -140,6 +137,8 @@ int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t eve
 			result = ul_epoll_register(watches->epoll_fd, fd, watch->events != 0,
 			                           wanted.events, registration_data(&wanted, fd));
 	}
+	if (result == -ENOENT)
+		watch_end(watches, watch, fd);
 	if (result != 0)
 		return result;
 	if (watch->events == 0)

@@ -80,6 +80,26 @@ static void test_operations_end_when_the_next_owner_waits_or_watches(void)
 	}
 }
 
+static void test_watch_of_the_next_owner_is_told_of_the_one_that_ended(void)
+{
+	struct ul_completion out[4];
+	ul_token token;
+	int old[2], pair[2];
+
+	pair_make(old);
+	CHECK_EQUAL(verbs->watch(driver, &first, old[0], EPOLLIN, &token), 0);
+	hand_on(old[0], pair);
+	CHECK_EQUAL(verbs->watch(driver, &second, old[0], EPOLLIN | EPOLLOUT, &token), -ENOENT);
+	nothing_happens();
+	CHECK_EQUAL(verbs->watch(driver, &second, old[0], EPOLLOUT, &token), 0);
+	CHECK_EQUAL(verbs->turn(driver, 0), 0);
+	CHECK_EQUAL(verbs->harvest(driver, out, 4), 1);
+	CHECK(out[0].owner == &second);
+	CHECK_EQUAL(out[0].result, EPOLLOUT);
+	CHECK_EQUAL(verbs->watch(driver, NULL, old[0], 0, &token), 0);
+	close_all(old, pair);
+}
+
 static void test_set_that_is_made_anew_knows_no_next_owner(void)
 {
 	struct ul_completion out[4];
@@ -106,6 +126,7 @@ int main(void)
 	driver_make();
 	test_watch_ends_when_the_next_owner_waits();
 	test_operations_end_when_the_next_owner_waits_or_watches();
+	test_watch_of_the_next_owner_is_told_of_the_one_that_ended();
 	test_set_that_is_made_anew_knows_no_next_owner();
 	driver_end();
 	return 0;
