@@ -41,6 +41,7 @@ SOURCES = [
     "lender.c",
     "operations.c",
     "selector.c",
+    "selector_doubts.c",
     "selector_files.c",
     "selector_requests.c",
     "selector_serve.c",

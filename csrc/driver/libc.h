@@ -1,6 +1,6 @@
 /*
  * Calls of Linux for which a C library may have no function: musl has statx() since
- * 1.2.4, preadv2() since 1.2.5 and renameat2() since 1.2.6.  So they are made directly.
+ * 1.2.4, preadv2(), pwritev2() since 1.2.5 and renameat2() since 1.2.6.  So they are made directly.
  */
 #ifndef UL_LIBC_H
 #define UL_LIBC_H
@@ -63,6 +63,13 @@ static inline ssize_t ul_preadv2(int fd, const struct iovec *iov, int count, int
 {
 	/* The offset in two halves, of which a kernel of 64 bits looks at the first only. */
 	return syscall(SYS_preadv2, fd, iov, count, (long)offset,
+	               (long)((uint64_t)offset >> 32), flags);
+}
+
+static inline ssize_t ul_pwritev2(int fd, const struct iovec *iov, int count, int64_t offset,
+                                  int flags)
+{
+	return syscall(SYS_pwritev2, fd, iov, count, (long)offset,
 	               (long)((uint64_t)offset >> 32), flags);
 }
 

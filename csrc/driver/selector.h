@@ -6,6 +6,7 @@
  *     selector_verbs.c     how the operations of sockets start, and are tried again
  *     selector_files.c     the same for readiness, the clock, files and pipes
  *     selector_serve.c     what a ready descriptor does for those who wait
+ *     selector_doubts.c    streams that may hold more than a receive has found
  *     operations.c         the life of an operation
  *     descriptors.c        one entry per descriptor, and its registration
  *     deadlines.c          the heap of deadlines
@@ -155,6 +156,7 @@ struct descriptor {
 	uint8_t again;                  /* enum due: next turn, without an event */
 	/* A stream send was short: another is hopeless before EPOLLOUT. */
 	bool full;
+	bool doubtful;                  /* see selector_doubts.c */
 	uint16_t served;                /* completions given this turn */
 	void *watch_owner;
 	ul_token watch_token;
@@ -189,6 +191,8 @@ struct selector {
 	unsigned epoch;                 /* ul_fork_epoch when epoll_fd was made */
 	bool stale;                     /* a dead file keeps the set ready: rebuild */
 	bool skipped;                   /* the last turn made no system call */
+	bool doubtful;                  /* so is a descriptor */
+	uint32_t doubts_next;           /* the descriptor that was looked at last */
 	bool has_pwait2;                /* epoll_pwait2(2), Linux 5.11 */
 	atomic_bool sleeping;           /* a turn waits, or is about to */
 	atomic_bool woken;              /* wake() was called since the last wait */
@@ -217,6 +221,8 @@ void ul_descriptor_abandon(struct selector *selector, struct descriptor *descrip
 
 /* selector_turn.c */
 
+/* It is due a look: this turn. */
+void ul_descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due);
 bool ul_selector_immediate(struct ul_driver *driver);
 int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns);
 void ul_selector_wake(struct ul_driver *driver);
@@ -335,6 +341,11 @@ bool ul_descriptor_serve(struct selector *selector, struct descriptor *descripto
 void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good);
 int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                      uint32_t count);
+
+/* selector_doubts.c */
+
+/* Ask those of which it is doubtful whether they are drained; all of them, or a few. */
+void ul_doubts_settle(struct selector *selector, bool all);
 
 /* selector_verbs.c */
 

@@ -13,7 +13,7 @@
  *
  *   - EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen: what they announce makes no
  *     further edge;
- *   - urgent data: a TCP receive stops short at its mark;
+ *   - urgent data: a TCP receive stops short at its mark (see also selector_doubts.c);
  *   - ancillary data: an AF_UNIX receive stops short behind passed descriptors.
  *     recvmsg(2) without room for them says MSG_CTRUNC then;
  *   - any other kind of socket, of which nothing but EAGAIN says that it is drained.
@@ -89,7 +89,7 @@ static void stream_adapt(const struct selector *selector, struct operation *oper
 }
 
 /* One receive of a stream: its result, and whether the next turn is to ask again. */
-static int stream_receive(const struct selector *selector, const struct descriptor *descriptor,
+static int stream_receive(struct selector *selector, struct descriptor *descriptor,
                           struct operation *operation, const struct iovec *iov,
                           uint32_t count, bool *again)
 {
@@ -107,6 +107,8 @@ static int stream_receive(const struct selector *selector, const struct descript
 		size += iov[index].iov_len;
 	*again = more || (size_t)result == size || descriptor->announced != 0 ||
 	         operation->stream.kind == UL_STREAM_OTHER;
+	if (!*again)
+		selector->doubtful = descriptor->doubtful = true;
 	stream_adapt(selector, operation, (uint32_t)result);
 	return (int)result;
 }
