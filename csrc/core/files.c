@@ -20,7 +20,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "libc.h"
+#include "../libc.h"
 
 /* A copy of so many bytes lets other threads run meanwhile. */
 #define GIL_FREE_BYTES (128 * 1024)

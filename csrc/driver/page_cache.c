@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "libc.h"
+#include "../libc.h"
 #include "options.h"
 
 /* Newer than the headers that we build with; the number is the same everywhere. */

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "compat.h"
-#include "libc.h"
+#include "../libc.h"
 #include "options.h"
 
 /* As many disks' worth of waiting as the ring's workers are allowed. */
@@ -138,7 +138,8 @@ static int64_t call(const struct ul_request *request)
 		                   (off_t)request->address);
 		break;
 	case IORING_OP_STATX:
-		result = ul_statx(fd, path, (int)flags, request->length, pointer(request->address2));
+		result = ul_statx(fd, path, (int)flags, request->length,
+		                  pointer(request->address2));
 		break;
 	case IORING_OP_RENAMEAT:
 		result = ul_renameat2(fd, path, (int)request->length, other, flags);

@@ -2,8 +2,8 @@
  * Calls of Linux for which a C library may have no function: musl has statx() since
  * 1.2.4, preadv2(), pwritev2() since 1.2.5 and renameat2() since 1.2.6.  So they are made directly.
  */
-#ifndef UL_LIBC_H
-#define UL_LIBC_H
+#ifndef LIBC_H
+#define LIBC_H
 
 #include <stdint.h>
 #include <sys/stat.h>
