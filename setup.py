@@ -94,7 +94,7 @@ class BuildExtensions(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args += compile_flags()
             extension.extra_link_args += sanitizer_flags()
-            extension.depends += [*sorted(glob("csrc/*/*.h")), "setup.py"]
+            extension.depends += [*sorted(glob("csrc/**/*.h", recursive=True)), "setup.py"]
             if "uring" in extension.libraries:
                 extension.libraries.remove("uring")
                 extension.extra_link_args += liburing

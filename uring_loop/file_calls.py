@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import logging
 import os
 import threading
 import weakref
@@ -46,8 +47,10 @@ OP_SYMLINKAT = 38
 OP_LINKAT = 39
 OP_FTRUNCATE = 55
 
-# UL_KEEP: the ring was lost, and nobody knows what becomes of the call.
+# UL_KEEP: the ring was lost, or a thread hangs, and nobody knows what becomes of the call.
 _UNKNOWN = 1 << 3
+
+_logger = logging.getLogger("uring_loop")
 
 Request = tuple[int, int, int, int, int, int]
 
@@ -283,6 +286,11 @@ class _Call:
 
     def ring_ended(self, result: int, flags: int) -> None:
         try:
+            if flags & _UNKNOWN and self._loop.is_closed():
+                _logger.warning(
+                    "a call of a file hung while its loop was closed; the thread that makes"
+                    " it and the memory that it uses are kept until it ends, if ever"
+                )
             if result < 0:
                 if not self.waiter.done() and not self._loop.is_closed():
                     self.waiter.set_result(_Failure(result))

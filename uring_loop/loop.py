@@ -464,3 +464,13 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     # CPython's own tests put another in its place, to make the kernel's way fail.
     _sendfile_native = sendfile.sendfile_native
     sendfile = sendfile.sendfile
+
+
+def _before_fork() -> None:
+    """What was written is in the kernel then, as in asyncio, and not the child's to send again."""
+    loop = _stdlib.get_running_loop_or_none()
+    if isinstance(loop, EventLoop):
+        loop._send_queued()
+
+
+os.register_at_fork(before=_before_fork)

@@ -243,6 +243,7 @@ struct Loop {
 	bool unharvested;             /* the last turn's completions are not all dispatched */
 	int *orphans;                 /* owned; descriptors that another thread gave up */
 	int orphan_count;
+	unsigned forks;               /* core_forks when the batch was harvested */
 	int batch_next;
 	int batch_count;
 	struct ul_completion batch[LOOP_BATCH];
@@ -332,6 +333,15 @@ struct accepted {
 };
 
 int listener_init_types(PyObject *module);
+/* A listener's completion that brings a descriptor. */
+bool listener_has_accepted(const struct ul_completion *completion);
+
+/* ---- forks.c -------------------------------------------------------------- */
+
+extern unsigned core_forks;                   /* forks that this process is the child of */
+int forks_init(void);
+/* In the child: drop from the batch what its parent has got. */
+void loop_leave_to_parent(Loop *loop);
 
 /* ---- clients.c ------------------------------------------------------------ */
 

@@ -20,6 +20,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "../libc.h"
+
 /* A copy of so many bytes lets other threads run meanwhile. */
 #define GIL_FREE_BYTES (128 * 1024)
 
@@ -36,8 +38,8 @@ static int open_cached(const char *path, int flags)
 /* What the kernel knows of an open file, without asking whoever it belongs to. */
 static int status_now(int fd, struct statx *status)
 {
-	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-	             STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_SIZE, status);
+	return ul_statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+	                STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_SIZE, status);
 }
 
 static dev_t device_of(const struct statx *status)
@@ -174,7 +176,7 @@ static size_t read_now(int fd, char *data, size_t size, off_t offset, int *error
 	while (done < size) {
 		struct iovec vector = { data + done, size - done };
 
-		count = preadv2(fd, &vector, 1, offset + (off_t)done, RWF_NOWAIT);
+		count = ul_preadv2(fd, &vector, 1, offset + (off_t)done, RWF_NOWAIT);
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count < 0)

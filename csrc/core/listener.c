@@ -29,6 +29,7 @@ typedef struct {
 	int fd;                /* borrowed from the caller's socket */
 	bool wanted;           /* start() was called and stop() was not */
 	bool shared;           /* others may accept from the socket too */
+	unsigned forks;        /* core_forks when it was made: a parent may accept, too */
 } Listener;
 
 static int socket_option(int fd, int option)
@@ -88,8 +89,9 @@ static int listener_look(Listener *self)
 static int listener_arm(Listener *self)
 {
 	ul_token token;
+	bool shared = self->shared || self->forks != core_forks;
 	int status = self->loop->table->accept(self->loop->driver, &self->accept, self->fd,
-	                                       self->shared, &token);
+	                                       shared, &token);
 
 	if (status == -EINPROGRESS) {
 		self->accept.token = token;
@@ -225,6 +227,14 @@ out:
 	return status;
 }
 
+bool listener_has_accepted(const struct ul_completion *completion)
+{
+	const struct sink *sink = completion->owner;
+
+	return sink != NULL && !(completion->flags & UL_WATCH) &&
+	       sink->completed == listener_completed && completion->result >= 0;
+}
+
 PyDoc_STRVAR(listener_start_doc,
 "start()\n--\n\n"
 "Accept connections until stop() or an error.  OSError when the kernel refuses.\n\n"
@@ -313,6 +323,7 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->server = Py_NewRef(server);
 	self->fd = fd;
 	self->shared = shared != 0;
+	self->forks = core_forks;
 	self->accept.completed = listener_completed;
 	self->accept.holder = (PyObject *)self;
 	/* Before listen(2), so that the first connection begins with what is set here. */

@@ -93,11 +93,16 @@ static int loop_dispatch_all(Loop *self)
 {
 	for (;;) {
 		while (self->batch_next < self->batch_count) {
+			if (unlikely(self->forks != core_forks)) {
+				loop_leave_to_parent(self);
+				continue;
+			}
 			if (unlikely(loop_dispatch(self, &self->batch[self->batch_next++]) < 0))
 				return -1;
 		}
 		self->batch_next = 0;
 		self->batch_count = self->table->harvest(self->driver, self->batch, LOOP_BATCH);
+		self->forks = core_forks;
 		if (self->batch_count <= 0) {
 			self->batch_count = 0;
 			self->unharvested = false;
@@ -402,6 +407,18 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 	Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(loop_send_queued_doc,
+"_send_queued()\n--\n\n"
+"Offer to the kernel, at once, what was written in this turn.\n\n"
+"For the moment before a fork: asyncio has sent it, so no child may send it again.");
+
+static PyObject *loop_send_queued(Loop *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->table != NULL && streams_flush_now(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(loop_stop_doc,
 "stop()\n--\n\n"
 "End run_forever() after the current turn; before a run, after its first turn.\n\n"
@@ -574,6 +591,7 @@ static PyMethodDef loop_methods[] = {
 	{"_run", (PyCFunction)loop_run, METH_NOARGS, loop_run_doc},
 	{"_close", (PyCFunction)loop_close, METH_NOARGS, loop_close_doc},
 	{"_submit", (PyCFunction)loop_submit, METH_NOARGS, loop_submit_doc},
+	{"_send_queued", (PyCFunction)loop_send_queued, METH_NOARGS, loop_send_queued_doc},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -214,7 +214,8 @@ static int core_exec(PyObject *module)
 	}
 	if (require_gil() < 0)
 		return -1;
-	if (names_init() < 0 || context_init() < 0 || handle_init_types(module) < 0 ||
+	if (forks_init() < 0 || names_init() < 0 || context_init() < 0 ||
+	    handle_init_types(module) < 0 ||
 	    loop_init_types(module) < 0 || listener_init_types(module) < 0 ||
 	    clients_init_types(module) < 0 ||
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||

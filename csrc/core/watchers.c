@@ -7,6 +7,7 @@
  */
 #include "core.h"
 
+#include <errno.h>
 #include <sys/epoll.h>
 
 static int watchers_reserve(Loop *self, int fd)
@@ -22,6 +23,30 @@ static int watchers_reserve(Loop *self, int fd)
 	return 0;
 }
 
+static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle *writer);
+
+/*
+ * The number is another file's by now: whoever watched before is called for nothing any
+ * more, and only who comes now watches.  The references go first: they may run anything.
+ */
+static int watcher_hand_on(Loop *self, int fd, const Handle *reader, const Handle *writer)
+{
+	struct watcher *watcher = &self->watchers[fd];
+	Handle *old_reader = watcher->reader, *old_writer = watcher->writer;
+	bool new_reader = reader != old_reader, new_writer = writer != old_writer;
+
+	watcher->reader = watcher->writer = NULL;
+	if (old_reader != NULL || old_writer != NULL)
+		self->watched--;
+	Py_XDECREF(old_reader);
+	Py_XDECREF(old_writer);
+	if (loop_check_closed(self) < 0)
+		return -1;
+	watcher = &self->watchers[fd];
+	return watcher_update(self, fd, new_reader ? reader : watcher->reader,
+	                      new_writer ? writer : watcher->writer);
+}
+
 /* Tell the driver what the watcher of `fd` now wants; 0, or -1 with OSError. */
 static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle *writer)
 {
@@ -31,6 +56,8 @@ static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle
 
 	if (status >= 0)
 		return 0;
+	if (status == -ENOENT)
+		return watcher_hand_on(self, fd, reader, writer);
 	exception_set_errno(-status);
 	return -1;
 }
@@ -68,6 +95,8 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 		Py_DECREF(handle);
 		return NULL;
 	}
+	/* Who watched a file that is gone may have left, and run anything. */
+	watcher = &self->watchers[fd];
 	if (watcher->reader == NULL && watcher->writer == NULL)
 		self->watched++;
 	replaced = write ? watcher->writer : watcher->reader;

@@ -139,11 +139,17 @@ void ul_pool_detach(struct ul_pool *pool, bool forked)
 {
 	if (pool->base == NULL)
 		return;
-	if (pool->ring != NULL && !forked)
+	if (pool->ring != NULL)
 		munmap(pool->ring, ring_bytes(pool));
 	pool->ring = NULL;
 	pool->in_ring = 0;
 	free_all(pool, forked);
+}
+
+void ul_pool_forked(struct ul_pool *pool)
+{
+	pool->ring = NULL;
+	pool->leaked = false;
 }
 
 void ul_pool_release(struct ul_pool *pool)

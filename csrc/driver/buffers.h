@@ -54,9 +54,14 @@ int ul_pool_open(struct ul_pool *pool);
 int ul_pool_register(struct ul_pool *pool, struct io_uring *ring);
 /*
  * The ring is gone: what it held is free again.  In a forked child nothing is
- * lent any more either, and the mappings of the parent's ring are not ours.
+ * lent any more either.
  */
 void ul_pool_detach(struct ul_pool *pool, bool forked);
+/*
+ * In the child of a fork, before anything else: the ring's mapping has stayed with the
+ * parent, and that place may be anybody's from now on.
+ */
+void ul_pool_forked(struct ul_pool *pool);
 void ul_pool_release(struct ul_pool *pool);
 /* Move free buffers into the ring. */
 void ul_pool_fill(struct ul_pool *pool);

@@ -9,7 +9,8 @@
  *     ready then is reported by the next epoll_wait(2) even edge-triggered.
  *     So nothing need be remembered from times when nobody waited: to start
  *     to wait is to register again, one system call that also finds out that
- *     the descriptor stands for another file by now (ENOENT).  Only the send
+ *     the descriptor stands for another file by now (ENOENT): then whoever
+ *     waited before waited for what is gone (EBADF), not for that.  Only the send
  *     of a stream that is being received is spared that call: the transport
  *     that receives owns the descriptor, so it cannot have changed hands;
  *   - a registration that outlived its descriptor is told by its generation.
@@ -121,6 +122,8 @@ int ul_descriptor_register(struct selector *selector, struct descriptor *descrip
 	result = ul_epoll_register(selector->epoll_fd, descriptor->fd,
 	                           descriptor->registration != UNREGISTERED, mask,
 	                           level ? data | DATA_LEVEL : data);
+	if (result == -ENOENT)
+		descriptor->registration = UNREGISTERED;
 	if (result != 0)
 		return result;
 	descriptor->registration = level ? LEVEL : EDGE;
@@ -158,8 +161,9 @@ void ul_descriptor_settle(struct selector *selector, struct descriptor *descript
 		ul_descriptor_unregister(selector, descriptor);
 		return;
 	}
-	/* Fails for want of memory at worst; the old mask then reports too much. */
-	ul_descriptor_register(selector, descriptor);
+	/* Else it fails for want of memory at worst; the old mask then reports too much. */
+	if (ul_descriptor_register(selector, descriptor) == -ENOENT)
+		ul_descriptor_abandon(selector, descriptor);
 }
 
 void ul_descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor)

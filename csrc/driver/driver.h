@@ -43,8 +43,9 @@ enum ul_completion_flag {
 	/* A watch reports readiness: `result` holds EPOLL* bits. */
 	UL_WATCH = 1 << 2,
 	/*
-	 * The ring was lost (thread gone, forced close) before the kernel let
-	 * go of the operation's memory: its owner must never free it.
+	 * The ring was lost (thread gone, forced close), or a thread was given
+	 * up that hangs in a call, before the operation's memory was let go of:
+	 * its owner must never free it.
 	 */
 	UL_KEEP = 1 << 3,
 	/* The datagram was larger than the buffer. */
@@ -277,7 +278,8 @@ struct ul_table {
 	 * Level-triggered readiness of `fd`, exactly epoll's: `events` (EPOLLIN,
 	 * EPOLLOUT) replace what was watched before; 0 ends the watch.  Each
 	 * completion has UL_WATCH, `owner`, and `token` as set here.  Refuses
-	 * what epoll_ctl(2) refuses, with its errno.
+	 * what epoll_ctl(2) refuses, with its errno.  -ENOENT: `fd` was watched,
+	 * and stands for another file by now; that watch has ended.
 	 */
 	int (*watch)(struct ul_driver *driver, void *owner, int fd, uint32_t events,
 	             ul_token *token);

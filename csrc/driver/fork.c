@@ -10,19 +10,23 @@
 
 _Atomic unsigned ul_fork_epoch;
 
-static pthread_mutex_t nodes_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t nodes_once = PTHREAD_ONCE_INIT;
 static struct ul_fork_node *nodes;
 static int nodes_error;
 
 static void before_fork(void)
 {
-	pthread_mutex_lock(&nodes_lock);
+	struct ul_fork_node *node;
+
+	pthread_mutex_lock(&fork_lock);
+	for (node = nodes; node != NULL; node = node->next)
+		node->before(node);
 }
 
 static void after_in_parent(void)
 {
-	pthread_mutex_unlock(&nodes_lock);
+	pthread_mutex_unlock(&fork_lock);
 }
 
 static void after_in_child(void)
@@ -33,7 +37,7 @@ static void after_in_child(void)
 	for (node = nodes; node != NULL; node = node->next)
 		node->in_child(node);
 	/* Taken by this very thread, before the fork. */
-	pthread_mutex_unlock(&nodes_lock);
+	pthread_mutex_unlock(&fork_lock);
 }
 
 static void install(void)
@@ -52,13 +56,13 @@ int ul_fork_add(struct ul_fork_node *node)
 	pthread_once(&nodes_once, install);
 	if (nodes_error != 0)
 		return nodes_error;
-	pthread_mutex_lock(&nodes_lock);
+	pthread_mutex_lock(&fork_lock);
 	node->next = nodes;
 	node->link = &nodes;
 	if (nodes != NULL)
 		nodes->link = &node->next;
 	nodes = node;
-	pthread_mutex_unlock(&nodes_lock);
+	pthread_mutex_unlock(&fork_lock);
 	return 0;
 }
 
@@ -66,10 +70,20 @@ void ul_fork_remove(struct ul_fork_node *node)
 {
 	if (node->link == NULL)
 		return;
-	pthread_mutex_lock(&nodes_lock);
+	pthread_mutex_lock(&fork_lock);
 	*node->link = node->next;
 	if (node->next != NULL)
 		node->next->link = node->link;
 	node->link = NULL;
-	pthread_mutex_unlock(&nodes_lock);
+	pthread_mutex_unlock(&fork_lock);
+}
+
+void ul_fork_forbid(void)
+{
+	pthread_mutex_lock(&fork_lock);
+}
+
+void ul_fork_permit(void)
+{
+	pthread_mutex_unlock(&fork_lock);
 }

@@ -127,6 +127,12 @@ int ul_operation_wait(struct selector *selector, struct operation *operation, in
 	if (side == WRITERS && descriptor_is_streaming(descriptor))
 		return 0;
 	result = ul_descriptor_register(selector, descriptor);
+	if (result == -ENOENT) {
+		ul_operation_queue_remove(operation);
+		ul_descriptor_abandon(selector, descriptor);
+		ul_operation_queue_append(queue_of(descriptor, side), operation);
+		result = ul_descriptor_register(selector, descriptor);
+	}
 	if (result != 0)
 		ul_operation_queue_remove(operation);
 	return result;

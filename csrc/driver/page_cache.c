@@ -14,14 +14,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "../libc.h"
 #include "options.h"
 
 /* Newer than the headers that we build with; the number is the same everywhere. */
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
-#endif
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT 0x00000008
 #endif
 
 /* Between two bytes that are asked for: what the kernel reads ahead in one go, unless told. */
@@ -54,7 +52,7 @@ static enum answer byte_cached(int fd, uint64_t offset)
 	unsigned char byte;
 	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
 
-	if (preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT) >= 0)
+	if (ul_preadv2(fd, &iov, 1, (int64_t)offset, RWF_NOWAIT) >= 0)
 		return YES;
 	return errno == EAGAIN ? NO : UNKNOWN;
 }

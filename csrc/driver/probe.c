@@ -3,18 +3,16 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "fork.h"
 #include "kernels.h"
-
-/* The smallest submission queue that is worth having a ring for. */
-#define ENTRIES_MIN 16
 
 static const char *const feature_names[UL_FEATURE_COUNT] = {
 	"ext_arg", "single_issuer", "defer_taskrun", "coop_taskrun", "registered_fd",
@@ -35,16 +33,15 @@ const char *ul_feature_name(uint32_t bit)
 	return bit < UL_FEATURE_COUNT ? feature_names[bit] : NULL;
 }
 
-/* What one process finds once; the same for every ring. */
+/* What one process finds once, where forks are forbidden; the same for every ring. */
 static struct {
-	pthread_mutex_t mutex;
 	bool found;
 	uint32_t last_opcode;
 	bool has_opcode[256];    /* of UL_OPCODES */
 	int probe_error;         /* of IORING_REGISTER_PROBE */
 	int buffer_ring_error;
 	int registered_fd_error;
-} kernel_facts = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+} kernel_facts;
 
 /* For want of something that may be there later: says nothing about the kernel. */
 static bool is_shortage(int error)
@@ -92,6 +89,7 @@ static int find_facts(void)
 	kernel_facts.probe_error = io_uring_queue_init_params(2, &ring, &params);
 	if (kernel_facts.probe_error != 0)
 		goto out;
+	ul_room_found();
 	kernel_facts.probe_error = io_uring_register_probe(&ring, probe, 256);
 	for (opcode = 0; kernel_facts.probe_error == 0 && opcode < probe->ops_len &&
 	     opcode < UL_OPCODES; opcode++)
@@ -102,7 +100,7 @@ static int find_facts(void)
 	/* How many were registered, or -errno. */
 	result = io_uring_register_ring_fd(&ring);
 	kernel_facts.registered_fd_error = result == 1 ? 0 : result < 0 ? result : -EINVAL;
-	io_uring_queue_exit(&ring);
+	ul_room_close(&ring);
 out:
 	free(probe);
 	return is_shortage(kernel_facts.probe_error) ? kernel_facts.probe_error : 0;
@@ -111,15 +109,13 @@ out:
 /* Once per process, but for what was found short of something. */
 static int know_facts(void)
 {
-	int result = 0;
+	int result;
 
-	pthread_mutex_lock(&kernel_facts.mutex);
-	if (!kernel_facts.found) {
-		result = find_facts();
-		kernel_facts.found = result == 0 && !is_shortage(kernel_facts.buffer_ring_error) &&
-		                     !is_shortage(kernel_facts.registered_fd_error);
-	}
-	pthread_mutex_unlock(&kernel_facts.mutex);
+	if (kernel_facts.found)
+		return 0;
+	result = find_facts();
+	kernel_facts.found = result == 0 && !is_shortage(kernel_facts.buffer_ring_error) &&
+	                     !is_shortage(kernel_facts.registered_fd_error);
 	return result;
 }
 
@@ -171,7 +167,7 @@ static uint64_t consistent(uint64_t features)
 	return features;
 }
 
-int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint64_t disable,
+int ul_setup(struct io_uring *ring, const struct ul_ring_size *size, uint64_t disable,
              struct io_uring_params *params, uint64_t *features)
 {
 	const unsigned basic = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
@@ -196,44 +192,31 @@ int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint6
 		{ 0, basic },
 	};
 	const size_t rungs = sizeof(ladder) / sizeof(ladder[0]);
-	size_t rung = 0;
+	const uint32_t entries = size->entries != 0 ? size->entries : 1;
+	size_t rung;
 	int result = -EINVAL;
 
 	if (ul_kernel_bug_of(ul_kernel_running(), 0, 0) != NULL)
 		return -EBADE;
-	if (entries == 0)
-		entries = 1;
-	while (rung < rungs) {
-		if (ladder[rung].needs & disable) {
-			rung++;
+	for (rung = 0; rung < rungs && result == -EINVAL; rung++) {
+		if (ladder[rung].needs & disable)
 			continue;
-		}
 		memset(params, 0, sizeof(*params));
 		params->flags = ladder[rung].flags;
-		params->cq_entries = cq_entries < entries ? entries : cq_entries;
+		params->cq_entries = size->cq_entries < entries ? entries : size->cq_entries;
 		result = io_uring_queue_init_params(entries, ring, params);
-		if (result == 0)
-			break;
-		if (result == -EINVAL) {
-			rung++;
-		} else if (result == -ENOMEM && entries > ENTRIES_MIN) {
-			/* Locked memory is limited before 5.12, a container's always. */
-			entries /= 2;
-			cq_entries /= 2;
-		} else {
-			return result;
-		}
 	}
 	if (result != 0)
 		return result;
+	ul_room_found();
 	if ((params->features & (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) !=
 	    (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) {
-		io_uring_queue_exit(ring);
+		ul_room_close(ring);
 		return -EOPNOTSUPP;
 	}
 	result = know_facts();
 	if (result != 0) {
-		io_uring_queue_exit(ring);
+		ul_room_close(ring);
 		return result;
 	}
 	*features = consistent(find_features(params) & ~disable);
@@ -356,6 +339,18 @@ static int disabled_sysctl(void)
 	return value;
 }
 
+/* The limit is told where there is one; whether it is to blame, the kernel does not say. */
+static void explain_shortage(char *reason, size_t size)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		snprintf(reason, size, "no memory for a ring, not even for a small one");
+	else
+		snprintf(reason, size, "no memory for a ring, not even for a small one "
+		         "(RLIMIT_MEMLOCK is %llu KiB)", (unsigned long long)limit.rlim_cur / 1024);
+}
+
 void ul_explain(int error, char *reason, size_t size)
 {
 	int disabled = disabled_sysctl();
@@ -375,7 +370,7 @@ void ul_explain(int error, char *reason, size_t size)
 		snprintf(reason, size, "io_uring of this kernel is known to be broken (%s)",
 		         ul_known_bug(0));
 	else if (error == -ENOMEM)
-		snprintf(reason, size, "no memory for a ring, not even for a small one");
+		explain_shortage(reason, size);
 	else
 		snprintf(reason, size, "io_uring_setup failed: %s", strerror(-error));
 }
@@ -396,6 +391,7 @@ static int32_t feature_error(uint64_t feature, uint64_t disable)
 
 int ul_try_ring(struct ul_probe *result, uint64_t disable)
 {
+	struct ul_ring_size size = { 2, 4 };
 	struct io_uring_params params;
 	struct io_uring ring;
 	uint64_t features;
@@ -403,13 +399,18 @@ int ul_try_ring(struct ul_probe *result, uint64_t disable)
 	uint32_t bit;
 
 	memset(result, 0, sizeof(*result));
-	error = ul_setup(&ring, 2, 4, disable, &params, &features);
+	do {
+		ul_fork_forbid();
+		error = ul_setup(&ring, &size, disable, &params, &features);
+		if (error == 0)
+			ul_room_close(&ring);
+		ul_fork_permit();
+	} while (error == -ENOMEM && ul_room_again(&size));
 	if (error != 0) {
 		result->error = -error;
 		ul_explain(error, result->reason, sizeof(result->reason));
 		return error;
 	}
-	io_uring_queue_exit(&ring);
 	result->last_opcode = kernel_facts.last_opcode;
 	result->kernel_features = params.features;
 	result->setup_flags = params.flags;

@@ -11,13 +11,14 @@
 
 #include "compat.h"
 #include "options.h"
+#include "ring_room.h"
 
 /*
  * Make a ring (disabled where the kernel can, for its thread to enable), by the
- * best of the setups that `disable` leaves.  `entries` may be halved.  The
- * features in use go to `features`; 0 or -errno.
+ * best of the setups that `disable` leaves.  The caller has forbidden forks.  The
+ * features in use go to `features`; 0 or -errno, and -ENOMEM is for ul_room_again().
  */
-int ul_setup(struct io_uring *ring, uint32_t entries, uint32_t cq_entries, uint64_t disable,
+int ul_setup(struct io_uring *ring, const struct ul_ring_size *size, uint64_t disable,
              struct io_uring_params *params, uint64_t *features);
 
 /* Make a ring and use it: send, receive, cancel.  0 or -errno, told in `result`. */

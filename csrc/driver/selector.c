@@ -93,35 +93,84 @@ static void descriptor_end(struct selector *selector, struct descriptor *descrip
 	descriptor->watch_events = 0;
 }
 
-static void descriptor_rebuild(struct selector *selector, struct descriptor *descriptor)
+void ul_descriptor_abandon(struct selector *selector, struct descriptor *descriptor)
 {
-	int result;
+	descriptor_end(selector, descriptor, -EBADF);
+	descriptor->registration = UNREGISTERED;
+}
 
+static bool is_waited_for(const struct descriptor *descriptor)
+{
+	return descriptor->readers.first != NULL || descriptor->writers.first != NULL ||
+	       descriptor->pollers.first != NULL || descriptor->watch_events != 0;
+}
+
+/*
+ * In a set of our own the descriptor is asked for under its old registration first, so
+ * that one which stands for another file by now is not taken for what was waited for.
+ */
+static int descriptor_verify(struct selector *selector, struct descriptor *descriptor)
+{
+	if (descriptor->registration != UNREGISTERED && is_waited_for(descriptor) &&
+	    ul_descriptor_register(selector, descriptor) == -ENOENT)
+		ul_descriptor_abandon(selector, descriptor);
+	return 0;
+}
+
+static int descriptor_forget(struct selector *selector, struct descriptor *descriptor)
+{
+	(void)selector;
 	descriptor->list = NULL;
 	descriptor->registration = UNREGISTERED;
 	descriptor->ready = 0;
 	descriptor->due = 0;
 	descriptor->again = 0;
-	if (descriptor->readers.first == NULL && descriptor->writers.first == NULL &&
-	    descriptor->pollers.first == NULL && descriptor->watch_events == 0)
-		return;
+	return 0;
+}
+
+/* 0, or -errno when there is no memory for it. */
+static int descriptor_restore(struct selector *selector, struct descriptor *descriptor)
+{
+	int result;
+
+	if (!is_waited_for(descriptor))
+		return 0;
 	result = ul_descriptor_register(selector, descriptor);
+	if (result == -ENOMEM || result == -ENOSPC)
+		return result;
 	if (result != 0)
 		descriptor_end(selector, descriptor, result);
+	return 0;
+}
+
+typedef int (*descriptor_handler)(struct selector *selector, struct descriptor *descriptor);
+
+static int each_descriptor(struct selector *selector, descriptor_handler handle)
+{
+	uint32_t block;
+	uint32_t index;
+	int result = 0;
+
+	for (block = 0; block < selector->block_count; block++) {
+		if (selector->blocks[block] == NULL)
+			continue;
+		for (index = 0; index < DESCRIPTORS_PER_BLOCK && result == 0; index++)
+			result = handle(selector, &selector->blocks[block][index]);
+	}
+	return result;
 }
 
 /*
  * A new epoll set, in which everything that waits is registered, and so all
  * that is ready is reported again.  After a fork the old set is the parent's
- * as well and only closed here; so is the eventfd.
+ * as well and only closed here; so is the eventfd.  What fails half-way, for
+ * want of memory, is made anew by the next turn.
  */
 int ul_selector_rebuild(struct selector *selector)
 {
 	bool forked = belongs_to_parent(selector);
 	int wake_fd = selector->wake_fd;
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	uint32_t block;
-	uint32_t index;
 	int result;
 
 	if (epoll_fd < 0)
@@ -136,32 +185,30 @@ int ul_selector_rebuild(struct selector *selector)
 		close(selector->wake_fd);
 		/* The thread that slept is the parent's. */
 		atomic_store(&selector->sleeping, false);
+	} else {
+		each_descriptor(selector, descriptor_verify);
 	}
 	close(selector->epoll_fd);
 	selector->epoll_fd = epoll_fd;
 	selector->wake_fd = wake_fd;
 	selector->epoch = atomic_load(&ul_fork_epoch);
-	selector->stale = false;
+	selector->stale = true;
 	selector->work = (struct descriptor_list){ 0 };
 	selector->later = (struct descriptor_list){ 0 };
 	selector->statistics.rebuilt++;
+	each_descriptor(selector, descriptor_forget);
 	result = wake_register(selector);
-	if (result != 0)
-		return result;
-	for (block = 0; block < selector->block_count; block++) {
-		if (selector->blocks[block] == NULL)
-			continue;
-		for (index = 0; index < DESCRIPTORS_PER_BLOCK; index++)
-			descriptor_rebuild(selector, &selector->blocks[block][index]);
-	}
-	return 0;
+	if (result == 0)
+		result = each_descriptor(selector, descriptor_restore);
+	selector->stale = result != 0;
+	return result;
 }
 
 static int selector_begin(struct ul_driver *driver)
 {
 	struct selector *selector = selector_of(driver);
 
-	return belongs_to_parent(selector) ? ul_selector_rebuild(selector) : 0;
+	return belongs_to_parent(selector) || selector->stale ? ul_selector_rebuild(selector) : 0;
 }
 
 static void selector_end(struct ul_driver *driver)
@@ -181,6 +228,7 @@ static int done_harvest(struct selector *selector, struct ul_completion *out, in
 			.owner = operation->slot.owner,
 			.token = ul_slot_token(&operation->slot),
 			.result = operation->result,
+			.flags = operation->keep ? UL_KEEP : 0,
 		};
 		ul_operation_queue_remove(operation);
 		ul_slot_free(&selector->slots, &operation->slot);
@@ -260,8 +308,9 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	if (descriptor == NULL)
 		return 0;
 	/* What the next in its queue would wait for has been reported, to it. */
-	if (was_readable && descriptor->readers.first != NULL)
-		ul_descriptor_register(selector, descriptor);
+	if (was_readable && descriptor->readers.first != NULL &&
+	    ul_descriptor_register(selector, descriptor) == -ENOENT)
+		ul_descriptor_abandon(selector, descriptor);
 	ul_descriptor_settle(selector, descriptor);
 	return 0;
 }
@@ -328,6 +377,14 @@ static int selector_watch(struct ul_driver *driver, void *owner, int fd, uint32_
 	descriptor->watch_owner = owner;
 	descriptor->watch_events = events;
 	result = ul_descriptor_register(selector, descriptor);
+	if (result == -ENOENT) {
+		ul_descriptor_abandon(selector, descriptor);
+		if (before.watch_events != 0)
+			return result;
+		descriptor->watch_owner = owner;
+		descriptor->watch_events = events;
+		result = ul_descriptor_register(selector, descriptor);
+	}
 	if (result != 0) {
 		descriptor->watch_owner = before.watch_owner;
 		descriptor->watch_events = before.watch_events;

@@ -6,6 +6,7 @@
  *     selector_verbs.c     how the operations of sockets start, and are tried again
  *     selector_files.c     the same for readiness, the clock, files and pipes
  *     selector_serve.c     what a ready descriptor does for those who wait
+ *     selector_doubts.c    streams that may hold more than a receive has found
  *     operations.c         the life of an operation
  *     descriptors.c        one entry per descriptor, and its registration
  *     deadlines.c          the heap of deadlines
@@ -58,6 +59,7 @@ struct operation {
 	int fd;                         /* whose readiness it waits for, -1 for none */
 	int32_t result;                 /* when DONE */
 	uint8_t opcode;                 /* IORING_OP_* of the same call, to be counted */
+	bool keep;                      /* when DONE: a thread may still use its memory */
 	void *copy;                     /* owned: iovecs, an address or a job */
 	union {
 		struct {                /* read, write */
@@ -154,6 +156,7 @@ struct descriptor {
 	uint8_t again;                  /* enum due: next turn, without an event */
 	/* A stream send was short: another is hopeless before EPOLLOUT. */
 	bool full;
+	bool doubtful;                  /* see selector_doubts.c */
 	uint16_t served;                /* completions given this turn */
 	void *watch_owner;
 	ul_token watch_token;
@@ -188,6 +191,8 @@ struct selector {
 	unsigned epoch;                 /* ul_fork_epoch when epoll_fd was made */
 	bool stale;                     /* a dead file keeps the set ready: rebuild */
 	bool skipped;                   /* the last turn made no system call */
+	bool doubtful;                  /* so is a descriptor */
+	uint32_t doubts_next;           /* the descriptor that was looked at last */
 	bool has_pwait2;                /* epoll_pwait2(2), Linux 5.11 */
 	atomic_bool sleeping;           /* a turn waits, or is about to */
 	atomic_bool woken;              /* wake() was called since the last wait */
@@ -211,9 +216,13 @@ static inline bool belongs_to_parent(const struct selector *selector)
 
 /* A new epoll set with all that waits registered: after a fork, or when stale. */
 int ul_selector_rebuild(struct selector *selector);
+/* What waits for the descriptor waits for a file that is gone: -EBADF, a watch without a word. */
+void ul_descriptor_abandon(struct selector *selector, struct descriptor *descriptor);
 
 /* selector_turn.c */
 
+/* It is due a look: this turn. */
+void ul_descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due);
 bool ul_selector_immediate(struct ul_driver *driver);
 int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns);
 void ul_selector_wake(struct ul_driver *driver);
@@ -233,7 +242,10 @@ static inline struct descriptor *descriptor_find(const struct selector *selector
 /* The entry of `fd`, made when there is none.  0, -EBADF or -ENOMEM. */
 int ul_descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor);
 void ul_descriptors_release(struct selector *selector);
-/* Bring the registration in line with who waits; what is ready is reported anew. */
+/*
+ * Bring the registration in line with who waits; what is ready is reported anew.  -ENOENT:
+ * the descriptor stands for another file than the one that was registered.
+ */
 int ul_descriptor_register(struct selector *selector, struct descriptor *descriptor);
 void ul_descriptor_unregister(struct selector *selector, struct descriptor *descriptor);
 /* After somebody stopped waiting: only a level-triggered mask must shrink. */
@@ -330,6 +342,11 @@ void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good);
 int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                      uint32_t count);
 
+/* selector_doubts.c */
+
+/* Ask those of which it is doubtful whether they are drained; all of them, or a few. */
+void ul_doubts_settle(struct selector *selector, bool all);
+
 /* selector_verbs.c */
 
 /* The call of a one-shot operation, once more: its result, or -EAGAIN. */
@@ -356,7 +373,7 @@ int ul_selector_request_cancel(struct selector *selector, struct operation *oper
 void ul_selector_requests_flush(struct selector *selector);
 /* Complete what they have done. */
 void ul_selector_requests_take(struct selector *selector);
-/* End all, and the threads: waits for calls that have begun. */
+/* End all, and the threads: waits for calls that have begun, up to a limit. */
 void ul_selector_requests_end(struct selector *selector);
 
 /* selector_files.c */

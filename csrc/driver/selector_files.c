@@ -43,8 +43,8 @@ static int call_write(int fd, const void *data, uint32_t size, int64_t offset)
 static int call_splice(int fd_in, int64_t offset_in, int fd_out, int64_t offset_out,
                        uint32_t size, uint32_t flags)
 {
-	off64_t in = offset_in;
-	off64_t out = offset_out;
+	loff_t in = offset_in;
+	loff_t out = offset_out;
 	ssize_t result;
 
 	do {

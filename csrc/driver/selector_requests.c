@@ -8,6 +8,9 @@
 #include "selector.h"
 #include "workers.h"
 
+/* How long close() waits for a disk, or a server, that does not answer; as the ring's. */
+#define CLOSE_NS UINT64_C(1000000000)
+
 static void take_ended(struct selector *selector, struct ul_job *job)
 {
 	struct ul_job *next;
@@ -36,11 +39,13 @@ static void cancel_live(struct selector *selector)
 static struct ul_workers *workers_of(struct selector *selector)
 {
 	struct ul_workers *workers = selector->workers;
+	struct ul_job *ended;
 
 	if (workers == NULL || !ul_workers_forked(workers))
 		return workers;
-	ul_workers_forget(workers);
+	ul_workers_forget(workers, &ended);
 	selector->workers = NULL;
+	take_ended(selector, ended);
 	cancel_live(selector);
 	return NULL;
 }
@@ -107,12 +112,22 @@ void ul_selector_requests_take(struct selector *selector)
 void ul_selector_requests_end(struct selector *selector)
 {
 	struct ul_workers *workers = workers_of(selector);
+	void *lost[UL_WORKERS_MAX];
 	struct ul_job *ended;
+	unsigned count;
 
 	if (workers == NULL)
 		return;
-	ul_workers_close(workers, &ended);
+	count = ul_workers_close(workers, CLOSE_NS, &ended, lost);
 	selector->workers = NULL;
 	take_ended(selector, ended);
+	/* The job is the thread's now, and the memory that it names is not free. */
+	while (count-- > 0) {
+		struct operation *operation = lost[count];
+
+		operation->copy = NULL;
+		operation->keep = true;
+		ul_operation_complete(selector, operation, -ECANCELED);
+	}
 	cancel_live(selector);
 }

@@ -13,7 +13,7 @@
  *
  *   - EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen: what they announce makes no
  *     further edge;
- *   - urgent data: a TCP receive stops short at its mark;
+ *   - urgent data: a TCP receive stops short at its mark (see also selector_doubts.c);
  *   - ancillary data: an AF_UNIX receive stops short behind passed descriptors.
  *     recvmsg(2) without room for them says MSG_CTRUNC then;
  *   - any other kind of socket, of which nothing but EAGAIN says that it is drained.
@@ -89,7 +89,7 @@ static void stream_adapt(const struct selector *selector, struct operation *oper
 }
 
 /* One receive of a stream: its result, and whether the next turn is to ask again. */
-static int stream_receive(const struct selector *selector, const struct descriptor *descriptor,
+static int stream_receive(struct selector *selector, struct descriptor *descriptor,
                           struct operation *operation, const struct iovec *iov,
                           uint32_t count, bool *again)
 {
@@ -107,6 +107,8 @@ static int stream_receive(const struct selector *selector, const struct descript
 		size += iov[index].iov_len;
 	*again = more || (size_t)result == size || descriptor->announced != 0 ||
 	         operation->stream.kind == UL_STREAM_OTHER;
+	if (!*again)
+		selector->doubtful = descriptor->doubtful = true;
 	stream_adapt(selector, operation, (uint32_t)result);
 	return (int)result;
 }
@@ -188,8 +190,11 @@ int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iove
 	} else {
 		operation->stream.readable = false;
 	}
-	if (result == -EAGAIN)
+	if (result == -EAGAIN) {
+		/* As in serve_queue(). */
+		again = (descriptor->announced & EPOLLPRI) != 0;
 		descriptor->announced = 0;
+	}
 	if (again) {
 		descriptor->again |= DUE_READ;
 		if (descriptor->list == NULL)
@@ -302,6 +307,12 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 			    ul_splice_move(selector, operation))
 				break;
 			descriptor->due &= (uint8_t)~due;
+			/*
+			 * At an urgent mark TCP says EAGAIN, although there is data, while
+			 * a signal is pending (tcp_recvmsg_locked()).
+			 */
+			if (due == DUE_READ && descriptor->announced & EPOLLPRI)
+				descriptor->again |= DUE_READ;
 			if (due == DUE_READ)
 				descriptor->announced = 0;
 			return false;

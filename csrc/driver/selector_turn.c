@@ -15,6 +15,10 @@
 #include "selector.h"
 
 #define EVENTS_PER_TURN 256
+/* A loop that found nothing for so long has the time to settle doubts. */
+#define QUIET_NS INT64_C(50000000)
+/* A power of two: in one of so many turns a busy one settles a few. */
+#define TURNS_TO_DOUBT 256
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
@@ -34,8 +38,7 @@ bool ul_selector_immediate(struct ul_driver *driver)
 	       atomic_load_explicit(&selector->woken, memory_order_relaxed);
 }
 
-/* The descriptor is due a look: this turn. */
-static void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
+void ul_descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
 {
 	descriptor->due |= due;
 	if (descriptor->list != NULL)
@@ -50,7 +53,7 @@ static void later_becomes_work(struct selector *selector)
 
 	while ((descriptor = selector->later.first) != NULL) {
 		ul_descriptor_list_remove(descriptor);
-		descriptor_due(selector, descriptor, descriptor->again);
+		ul_descriptor_due(selector, descriptor, descriptor->again);
 		descriptor->again = 0;
 	}
 }
@@ -91,7 +94,7 @@ static void event_found(struct selector *selector, const struct epoll_event *eve
 	if (descriptor->registration == LEVEL)
 		due |= DUE_WATCH;
 	if (due != 0)
-		descriptor_due(selector, descriptor, due);
+		ul_descriptor_due(selector, descriptor, due);
 	else
 		descriptor->ready = 0;
 }
@@ -113,7 +116,7 @@ static void deadlines_expire(struct selector *selector)
 		ul_deadlines_remove(deadlines, operation);
 		descriptor = descriptor_find(selector, operation->fd);
 		assert(descriptor != NULL);
-		descriptor_due(selector, descriptor, DUE_WRITE);
+		ul_descriptor_due(selector, descriptor, DUE_WRITE);
 	}
 }
 
@@ -164,8 +167,7 @@ static int epoll_wait_ns(struct selector *selector, struct epoll_event *events,
  * a wake() that comes before `sleeping` is set leaves `woken`, one that comes
  * after it writes to the eventfd.
  */
-static int selector_wait(struct selector *selector, struct epoll_event *events,
-                         int64_t timeout_ns)
+static int wait_once(struct selector *selector, struct epoll_event *events, int64_t timeout_ns)
 {
 	int result;
 
@@ -179,9 +181,25 @@ static int selector_wait(struct selector *selector, struct epoll_event *events,
 	}
 	result = epoll_wait_ns(selector, events, timeout_ns);
 	if (result < 0)
-		result = errno == EINTR ? 0 : -errno;
+		result = -errno;
 	atomic_store_explicit(&selector->sleeping, false, memory_order_relaxed);
 	return result;
+}
+
+static int selector_wait(struct selector *selector, struct epoll_event *events,
+                         int64_t timeout_ns)
+{
+	int result;
+
+	if (!selector->doubtful || (timeout_ns >= 0 && timeout_ns <= QUIET_NS))
+		return wait_once(selector, events, timeout_ns);
+	result = wait_once(selector, events, QUIET_NS);
+	if (result != 0 || atomic_load_explicit(&selector->woken, memory_order_relaxed))
+		return result;
+	ul_doubts_settle(selector, true);
+	if (is_pending(selector))
+		return 0;
+	return wait_once(selector, events, timeout_ns < 0 ? timeout_ns : timeout_ns - QUIET_NS);
 }
 
 int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
@@ -199,6 +217,8 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 			return result;
 	}
 	ul_selector_requests_flush(selector);
+	if (selector->doubtful && selector->statistics.turns % TURNS_TO_DOUBT == 0)
+		ul_doubts_settle(selector, false);
 	/*
 	 * With work at hand there is nothing to wait for, and every other turn
 	 * does without asking epoll.  Never two in a row: what becomes ready
@@ -213,6 +233,8 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 	selector->skipped = skip;
 	if (!skip)
 		result = selector_wait(selector, events, timeout_ns);
+	if (result == -EINTR)
+		result = 0;
 	for (index = 0; index < result; index++)
 		event_found(selector, &events[index]);
 	if (selector->deadlines.count != 0)

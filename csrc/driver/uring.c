@@ -13,6 +13,8 @@
 
 /* Further looks at work that the kernel still holds back after a wait. */
 #define MORE_LOOKS 2
+/* Refusals for want of memory, a millisecond each, after which a run ends all the same. */
+#define SHORTAGES_MAX 50
 /* A cancel that found nothing is repeated while its target has not ended. */
 #define CANCELS_MAX 16
 
@@ -55,6 +57,46 @@ void uring_hand_over(struct uring *uring)
 	/* More than the queue holds goes in several loads. */
 	while (uring->backlog.count != 0 && uring_flush(uring, 0) > 0)
 		uring_settle(uring);
+}
+
+/* What io_uring_enter(2) answers, as what turn() answers. */
+static int enter_failed(struct uring *uring, int error)
+{
+	static const struct timespec moment = { 0, 1000000 };
+
+	switch (error) {
+	case -EINTR:
+	case -ETIME:
+	/* Too many completions wait outside the queue: read the queue first. */
+	case -EBUSY:
+		return 0;
+	case -EAGAIN:
+	case -ENOMEM:
+		/* Out of memory for requests; in flight ones give theirs back. */
+		if (!queue_has_entries(uring))
+			nanosleep(&moment, NULL);
+		return 0;
+	default:
+		return error;
+	}
+}
+
+void uring_hand_over_all(struct uring *uring)
+{
+	int shortages = 0;
+
+	while (uring->backlog.count != 0 || uring->sq_tail != uring->sq_head) {
+		int result;
+
+		uring_settle(uring);
+		result = uring_flush_keeping(uring, 0);
+		if (result > 0)
+			continue;
+		if ((result != -EAGAIN && result != -ENOMEM && result != -EINTR) ||
+		    shortages++ == SHORTAGES_MAX)
+			break;
+		enter_failed(uring, result);
+	}
 }
 
 /* --- Waiting -------------------------------------------------------------- */
@@ -129,28 +171,6 @@ static int sleep_in_kernel(struct uring *uring, int64_t timeout_ns)
 	}
 	atomic_store_explicit(&uring->sleeping, 0, memory_order_release);
 	return result;
-}
-
-/* What io_uring_enter(2) answers, as what turn() answers. */
-static int enter_failed(struct uring *uring, int error)
-{
-	static const struct timespec moment = { 0, 1000000 };
-
-	switch (error) {
-	case -EINTR:
-	case -ETIME:
-	/* Too many completions wait outside the queue: read the queue first. */
-	case -EBUSY:
-		return 0;
-	case -EAGAIN:
-	case -ENOMEM:
-		/* Out of memory for requests; in flight ones give theirs back. */
-		if (!queue_has_entries(uring))
-			nanosleep(&moment, NULL);
-		return 0;
-	default:
-		return error;
-	}
 }
 
 static void use_registered_fd(struct uring *uring)
@@ -316,7 +336,7 @@ static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
 }
 
 /* An entry that is no operation's. */
-static void tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
+void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
 {
 	struct uring_slot *slot;
 
@@ -332,13 +352,17 @@ static void tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe
 		 * moment goes on, and is asked again.
 		 */
 		slot = uring_slot_find(uring, UNTAGGED(cqe->user_data));
-		if (cqe->res >= 0 || slot == NULL || slot->base.flags & SLOT_LISTED)
+		if (cqe->res >= 0 || slot == NULL ||
+		    slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
 			break;
 		if (slot->base.state != UL_CANCELLING &&
 		    (slot->base.flags & SLOT_MOVING) == 0)
 			break;
 		if (slot->retries++ < CANCELS_MAX)
 			uring_push_cancel(uring, slot);
+		else
+			/* It stays as it is; its owner's cancel must not rely on this one. */
+			slot->base.flags &= (uint16_t)~SLOT_MOVING;
 		break;
 	default:
 		break;
@@ -367,7 +391,7 @@ static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
 	struct uring_slot *slot;
 
 	if (unlikely(cqe->user_data >> TAG_SHIFT != TAG_OPERATION)) {
-		tagged_completed(uring, cqe);
+		uring_tagged_completed(uring, cqe);
 		return 0;
 	}
 	slot = uring_slot_find(uring, cqe->user_data);

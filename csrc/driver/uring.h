@@ -3,6 +3,7 @@
  *
  *     uring_setup.c       open, begin, end, destroy
  *     uring_leave.c       rebuild in another thread or process; shutdown
+ *     uring_fork.c        what a forked child makes of it
  *     uring_verbs.c       verbs -> templates
  *     uring_queue.c       templates -> submission queue; cancel
  *     uring.c             turn and harvest: completion entries -> completions
@@ -215,6 +216,9 @@ struct uring {
 	struct io_uring_cqe *kept;   /* owned */
 	uint32_t kept_count;
 	uint32_t kept_next;
+	/* Those, and what was in the completion queue, when the process forked. */
+	struct io_uring_cqe *inherited; /* owned */
+	uint32_t inherited_count;
 
 	uint64_t thread;             /* number of the thread that enabled the ring */
 	struct io_uring ring;
@@ -335,6 +339,8 @@ void uring_recycle(struct ul_driver *driver, unsigned char *data);
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                uint32_t count);
+/* Make it a bulk stream, or one no more; nothing of it is in the kernel. */
+void uring_move(struct uring_slot *slot);
 void uring_hold(struct ul_driver *driver, ul_token token, bool for_good);
 /* Each: how many completions went to `out`, 0 or 1. */
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out);
@@ -357,15 +363,22 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
 bool uring_immediate(struct ul_driver *driver);
 int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity);
 void uring_wake(struct ul_driver *driver);
+/* An entry that is no operation's. */
+void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe);
 /* Submit the queue without waiting; io_uring_enter's result. */
 int uring_flush(struct uring *uring, unsigned flags);
 /* uring_settle(), and what the queue has no room for goes to the kernel at once. */
 void uring_hand_over(struct uring *uring);
+/* The same until nothing is left, with patience where memory is short. */
+void uring_hand_over_all(struct uring *uring);
 /* The terminal completion of `slot`, which is free afterwards.  1. */
 int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
                  int result, uint32_t flags);
 
-/* uring_operations.c: each, how many completions went to `out`, 0 or 1. */
+/* uring_operations.c */
+/* A timeout that starts again: for what is left of it. */
+void uring_timeout_continue(struct uring_slot *slot);
+/* Each: how many completions went to `out`, 0 or 1. */
 int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int result,
                               struct ul_completion *out);
 int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
@@ -382,9 +395,17 @@ int uring_ring_open(struct uring *uring);
 int uring_ring_enable(struct uring *uring);
 void uring_ring_unregister(struct uring *uring);
 void uring_ring_close(struct uring *uring);
+void uring_forget_ring(struct uring *uring);
+/* The calling thread enabled the ring. */
+bool uring_is_here(const struct uring *uring);
 bool uring_may_enter(const struct uring *uring);
 int uring_wake_open(struct uring *uring);
 void uring_wake_push(struct uring *uring);
+
+/* uring_fork.c */
+int uring_fork_add(struct uring *uring);
+/* In the child: end what had ended before the fork, and share every listener. */
+void uring_leave_to_parent(struct uring *uring);
 
 /* uring_leave.c */
 typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);

@@ -63,11 +63,14 @@ static void withdraw_all(struct uring *uring)
 
 int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 {
-	struct uring_slot *slot = NULL;
+	struct uring_slot *slot;
 	struct io_uring_cqe *kept;
 
-	if (cqe->user_data >> TAG_SHIFT == TAG_OPERATION)
-		slot = uring_slot_find(uring, cqe->user_data);
+	if (cqe->user_data >> TAG_SHIFT != TAG_OPERATION) {
+		uring_tagged_completed(uring, cqe);
+		return 0;
+	}
+	slot = uring_slot_find(uring, cqe->user_data);
 	if (slot == NULL)
 		return 0;
 	if (slot->base.verb >= URING_WAKE) {
@@ -89,6 +92,8 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 		             cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 	if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
 		slot->base.flags |= SLOT_KEPT;
+		/* An end that we made says nothing of what comes when it starts again. */
+		slot->retries = 0;
 		if (is_receive(slot) && slot->buffer >= 0)
 			ul_pool_lend(&uring->pools[slot->pool], (uint32_t)slot->buffer);
 		/* A cancel of it need not be submitted any more. */
@@ -183,8 +188,13 @@ int uring_read_queue(struct uring *uring, uring_entry_handler handle)
 	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
 	int result = 0;
 
-	while (uring->cq_head != tail && result == 0)
-		result = handle(uring, &uring->cqes[uring->cq_head++ & uring->cq_mask]);
+	while (uring->cq_head != tail) {
+		result = handle(uring, &uring->cqes[uring->cq_head & uring->cq_mask]);
+		/* What there is no memory for stays where it is. */
+		if (result != 0)
+			break;
+		uring->cq_head++;
+	}
 	uring->cq_end = uring->cq_head;
 	io_uring_smp_store_release(uring->cq_khead, uring->cq_head);
 	return result;
@@ -254,9 +264,14 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 	}
 }
 
-/* May the operation be done twice if it was done once, unknown to us? */
-static bool may_repeat(const struct uring_slot *slot)
+/*
+ * May the operation be done twice if it was done once, unknown to us?  A read may, but
+ * not into memory that a worker of our own old ring may be filling yet.
+ */
+static bool may_repeat(const struct uring_slot *slot, bool forked)
 {
+	if (slot->base.verb == URING_READ)
+		return forked;
 	return slot->base.verb != URING_WRITE && slot->base.verb != URING_SPLICE &&
 	       slot->base.verb != URING_REQUEST;
 }
@@ -277,22 +292,19 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 	if (slot->base.state == UL_IN_KERNEL) {
 		slot->base.flags |= SLOT_BEGAN;
 		/* One that only polls so far has done nothing. */
-		if (!may_repeat(slot) && (slot->base.flags & SLOT_POLLING) == 0) {
+		if (!may_repeat(slot, forked) && (slot->base.flags & SLOT_POLLING) == 0) {
 			/* A worker of the old ring may be at it; a parent's has its own memory. */
 			if (!forked && slot->base.verb != URING_SPLICE)
 				slot->base.flags |= SLOT_UNSAFE;
 			uring_done(uring, slot, -ECANCELED);
 			return;
 		}
-		slot->base.flags &= (uint16_t)~(SLOT_POLLING | SLOT_MOVING);
+		slot->base.flags &= (uint16_t)~SLOT_POLLING;
+		if (slot->base.flags & SLOT_MOVING)
+			uring_move(slot);
 	}
-	if (slot->base.verb == URING_TIMEOUT) {
-		uint64_t now = uring_now_ns();
-		uint64_t left = slot->cold->deadline_ns > now ? slot->cold->deadline_ns - now : 0;
-
-		slot->cold->timespec.tv_sec = (int64_t)(left / 1000000000);
-		slot->cold->timespec.tv_nsec = (long long)(left % 1000000000);
-	}
+	if (slot->base.verb == URING_TIMEOUT)
+		uring_timeout_continue(slot);
 	uring->statistics.rearmed++;
 	if (is_receive(slot) || slot->base.flags & SLOT_SHARED) {
 		/* Buffers of its own went back to the pool with the ring. */
@@ -337,27 +349,6 @@ static void forget_own_buffers(struct uring *uring)
 }
 
 /*
- * In the child of a fork: what the old ring had answered is the parent's, and
- * every listener is shared with it.
- */
-static void leave_to_parent(struct uring *uring)
-{
-	uint32_t number;
-
-	for (number = 1; number <= uring_slot_count(uring); number++) {
-		struct uring_slot *slot = uring_slot_number(uring, number);
-
-		if (slot == NULL)
-			continue;
-		slot->base.flags &= (uint16_t)~SLOT_KEPT;
-		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_SHARED) == 0) {
-			uring_share_listener(uring, slot);
-			uring->accepts--;
-		}
-	}
-}
-
-/*
  * Leave the ring of another thread.  One that only its thread may enter is
  * read and closed: closing ends its operations, and the kernel runs none of
  * them for a ring that is going.  Any other is drained first.
@@ -382,7 +373,7 @@ int uring_rebuild(struct uring *uring)
 	int result;
 
 	if (forked)
-		leave_to_parent(uring);
+		uring_leave_to_parent(uring);
 	else if (uring->has_ring) {
 		result = leave_ring(uring);
 		if (result != 0)
@@ -483,6 +474,8 @@ void uring_shutdown(struct ul_driver *driver)
 		return;
 	ul_watches_release(&uring->watches);
 	uring->watches_fired = false;
+	if (uring->forked)
+		uring_leave_to_parent(uring);
 	for (index = uring->kept_next; index < uring->kept_count; index++)
 		put_away(uring, &uring->kept[index]);
 	uring->kept_next = uring->kept_count = 0;

@@ -33,6 +33,15 @@ static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
 		uring_push_poll(uring, slot, slot->sqe.fd, POLLOUT);
 }
 
+void uring_timeout_continue(struct uring_slot *slot)
+{
+	uint64_t now = uring_now_ns();
+	uint64_t left = slot->cold->deadline_ns > now ? slot->cold->deadline_ns - now : 0;
+
+	slot->cold->timespec.tv_sec = (int64_t)(left / 1000000000);
+	slot->cold->timespec.tv_nsec = (long long)(left % 1000000000);
+}
+
 static void operation_would_block(struct uring *uring, struct uring_slot *slot)
 {
 	slot->base.flags |= SLOT_BEGAN;
@@ -137,6 +146,8 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 		}
 		if (slot->retries++ == RETRIES_MAX)
 			break;
+		if (slot->base.verb == URING_TIMEOUT)
+			uring_timeout_continue(slot);
 		uring_push_again(uring, slot);
 		return 0;
 	default:

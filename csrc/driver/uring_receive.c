@@ -304,7 +304,7 @@ static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
 	return ul_pool_lend(pool, index);
 }
 
-static void move(struct uring_slot *slot)
+void uring_move(struct uring_slot *slot)
 {
 	slot->base.flags &= (uint16_t)~SLOT_MOVING;
 	slot->base.flags ^= SLOT_BULK;
@@ -357,7 +357,7 @@ static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int 
 	bool cancelling = slot->base.state == UL_CANCELLING;
 
 	if (slot->base.flags & SLOT_MOVING && !cancelling && is_passing(error)) {
-		move(slot);
+		uring_move(slot);
 		start_again(uring, slot, false);
 		return 0;
 	}
@@ -424,7 +424,7 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 	more_waits = (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) != 0 ||
 	             (uint32_t)cqe->res == uring->pools[slot->pool].size;
 	if (slot->base.flags & SLOT_MOVING)
-		move(slot);
+		uring_move(slot);
 	start_again(uring, slot, !more_waits);
 }
 
@@ -467,7 +467,7 @@ int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov
 	if (likely(result > 0)) {
 		slot->retries = 0;
 		if (unlikely(wants_to_move(uring, slot, (uint32_t)result)))
-			move(slot);
+			uring_move(slot);
 	}
 	start_again(uring, slot, true);
 	return (int)result;
@@ -490,11 +490,11 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 		return;
 	if (slot->base.flags & SLOT_POLLING) {
 		/* It would have received only after that. */
-		move(slot);
+		uring_move(slot);
 	} else if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
 	           uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);
-		move(slot);
+		uring_move(slot);
 		uring_stream_start(uring, slot, true);
 	} else {
 		slot->base.flags |= SLOT_MOVING;

@@ -46,7 +46,7 @@ static uint64_t this_thread(void)
 
 /* --- The ring ------------------------------------------------------------- */
 
-static void forget_ring(struct uring *uring)
+void uring_forget_ring(struct uring *uring)
 {
 	uring->has_ring = false;
 	uring->enabled = false;
@@ -60,35 +60,18 @@ static void forget_ring(struct uring *uring)
 		uring->watches_slot->base.state = UL_QUEUED;
 }
 
-/* In the child of a fork: see fork.h. */
-static void ring_in_child(struct ul_fork_node *node)
+/* A ring that no child inherits.  Forks are forbidden.  0 or -errno. */
+static int ring_make(struct uring *uring, const struct ul_ring_size *size)
 {
-	struct uring *uring =
-		(struct uring *)((char *)node - offsetof(struct uring, fork_node));
-
-	if (uring->has_ring)
-		close(uring->ring.ring_fd);
-	if (uring->wake_fd >= 0)
-		close(uring->wake_fd);
-	uring->wake_fd = -1;
-	forget_ring(uring);
-	uring->kept_next = uring->kept_count = 0;
-	uring->watches_fired = false;
-	uring->forked = true;
-	atomic_store(&uring->sleeping, 0);
-}
-
-int uring_ring_open(struct uring *uring)
-{
-	int result = ul_setup(&uring->ring, uring->options.sq_entries, uring->options.cq_entries,
-	                      uring->options.disable, &uring->params, &uring->features);
+	int result = ul_setup(&uring->ring, size, uring->options.disable, &uring->params,
+	                      &uring->features);
 	unsigned index;
 
 	if (result != 0)
 		return result;
 	result = io_uring_ring_dontfork(&uring->ring);
 	if (result != 0) {
-		io_uring_queue_exit(&uring->ring);
+		ul_room_close(&uring->ring);
 		return result;
 	}
 	uring->has_ring = true;
@@ -113,6 +96,19 @@ int uring_ring_open(struct uring *uring)
 	uring->enter_flags = uring_has(uring, UL_FEATURE_NO_IOWAIT) ? IORING_ENTER_NO_IOWAIT : 0;
 	uring->enabled = false;
 	return 0;
+}
+
+int uring_ring_open(struct uring *uring)
+{
+	struct ul_ring_size size = { uring->options.sq_entries, uring->options.cq_entries };
+	int result;
+
+	do {
+		ul_fork_forbid();
+		result = ring_make(uring, &size);
+		ul_fork_permit();
+	} while (result == -ENOMEM && ul_room_again(&size));
+	return result;
 }
 
 /* From here on the ring is the calling thread's. */
@@ -147,15 +143,23 @@ void uring_ring_close(struct uring *uring)
 	if (!uring->has_ring)
 		return;
 	uring_ring_unregister(uring);
-	io_uring_queue_exit(&uring->ring);
-	forget_ring(uring);
+	/* Between the two a child would close whatever has got the number. */
+	ul_fork_forbid();
+	ul_room_close(&uring->ring);
+	uring_forget_ring(uring);
+	ul_fork_permit();
+}
+
+bool uring_is_here(const struct uring *uring)
+{
+	return uring->thread == this_thread();
 }
 
 /* What only a ring can be asked for: nobody but its thread may enter it. */
 bool uring_may_enter(const struct uring *uring)
 {
 	return uring->has_ring && uring->enabled &&
-	       (uring->thread == this_thread() ||
+	       (uring_is_here(uring) ||
 	        (uring->params.flags & IORING_SETUP_SINGLE_ISSUER) == 0);
 }
 
@@ -240,6 +244,10 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	result = ul_slots_init(&uring->slots, sizeof(struct uring_slot));
 	if (result != 0)
 		goto fail;
+	/* Before there is anything that a child must not keep. */
+	result = uring_fork_add(uring);
+	if (result != 0)
+		goto fail;
 	result = uring_ring_open(uring);
 	if (result != 0)
 		goto fail;
@@ -255,10 +263,6 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	uring_poll_events(&uring->watches_slot->sqe, POLLIN);
 	uring->statistics.in_flight = 0;
 	uring_wake_push(uring);
-	uring->fork_node.in_child = ring_in_child;
-	result = ul_fork_add(&uring->fork_node);
-	if (result != 0)
-		goto fail;
 	*driver = &uring->base;
 	return 0;
 
@@ -275,7 +279,7 @@ int uring_begin(struct ul_driver *driver)
 
 	if (uring->closed)
 		return -ESHUTDOWN;
-	if (!uring->has_ring || (uring->enabled && uring->thread != this_thread()))
+	if (!uring->has_ring || (uring->enabled && !uring_is_here(uring)))
 		result = uring_rebuild(uring);
 	else if (!uring->enabled)
 		result = uring_ring_enable(uring);
@@ -294,11 +298,7 @@ void uring_end(struct ul_driver *driver)
 	if (!uring->has_ring)
 		return;
 	/* What was written last leaves now, and not with the next run. */
-	while (uring->backlog.count != 0 || uring->sq_tail != uring->sq_head) {
-		uring_settle(uring);
-		if (uring_flush_keeping(uring, 0) <= 0)
-			break;
-	}
+	uring_hand_over_all(uring);
 	uring_park_accepts(uring);
 	/* Completions outside the queue would be lost with the ring. */
 	while (IO_URING_READ_ONCE(*uring->sq_kflags) & IORING_SQ_CQ_OVERFLOW) {
@@ -337,5 +337,6 @@ void uring_destroy(struct ul_driver *driver)
 	if (uring->wake_fd >= 0)
 		close(uring->wake_fd);
 	free(uring->kept);
+	free(uring->inherited);
 	free(uring);
 }

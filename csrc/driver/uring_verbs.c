@@ -110,6 +110,7 @@ static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duratio
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_TIMEOUT, owner, IORING_OP_TIMEOUT, -1);
 	struct uring_cold *cold;
+	uint64_t now = uring_now_ns();
 
 	if (unlikely(slot == NULL))
 		return start_failed(uring, token);
@@ -118,7 +119,7 @@ static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duratio
 		return start_undo(uring, slot, -ENOMEM, token);
 	cold->timespec.tv_sec = (int64_t)(duration_ns / 1000000000);
 	cold->timespec.tv_nsec = (long long)(duration_ns % 1000000000);
-	cold->deadline_ns = uring_now_ns() + duration_ns;
+	cold->deadline_ns = duration_ns < UINT64_MAX - now ? now + duration_ns : UINT64_MAX;
 	slot->sqe.addr = (uintptr_t)&cold->timespec;
 	slot->sqe.len = 1;
 	return started(uring, slot, token);
@@ -214,7 +215,8 @@ static int uring_close(struct ul_driver *driver, int fd)
 		assert(uring->sqes[position & uring->sq_mask].fd != fd);
 #endif
 	ul_watches_forget(&uring->watches, fd);
-	return close(fd) == 0 ? 0 : -errno;
+	/* EINTR: Linux has closed it all the same. */
+	return close(fd) == 0 || errno == EINTR ? 0 : -errno;
 }
 
 static int uring_watch(struct ul_driver *driver, void *owner, int fd, uint32_t events,

@@ -51,13 +51,10 @@ int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, ui
 
 	if (epoll_ctl(epoll_fd, operation, fd, &event) == 0)
 		return 0;
-	if (operation == EPOLL_CTL_MOD && errno == ENOENT)
-		operation = EPOLL_CTL_ADD;
-	else if (operation == EPOLL_CTL_ADD && errno == EEXIST)
-		operation = EPOLL_CTL_MOD;
-	else
+	if (registered || errno != EEXIST)
 		return -errno;
-	return epoll_ctl(epoll_fd, operation, fd, &event) == 0 ? 0 : -errno;
+	/* Of a duplicate that was closed behind our back, whose file is open still. */
+	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }
 
 void ul_watches_init(struct ul_watches *watches)
@@ -140,6 +137,8 @@ int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t eve
 			result = ul_epoll_register(watches->epoll_fd, fd, watch->events != 0,
 			                           wanted.events, registration_data(&wanted, fd));
 	}
+	if (result == -ENOENT)
+		watch_end(watches, watch, fd);
 	if (result != 0)
 		return result;
 	if (watch->events == 0)
@@ -190,6 +189,19 @@ void ul_watches_forget(struct ul_watches *watches, int fd)
 	watch_end(watches, &watches->table[fd], fd);
 }
 
+/*
+ * In a set of our own the watch is asked for first: its descriptor may stand for another
+ * file by now, which nobody has asked to watch.
+ */
+static bool is_gone(const struct ul_watches *watches, const struct ul_watch *watch, int fd)
+{
+	struct epoll_event event = { .events = watch->events,
+	                             .data.u64 = registration_data(watch, fd) };
+
+	return !belongs_to_parent(watches) &&
+	       epoll_ctl(watches->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0;
+}
+
 int ul_watches_rebuild(struct ul_watches *watches)
 {
 	int epoll_fd = -1;
@@ -200,23 +212,31 @@ int ul_watches_rebuild(struct ul_watches *watches)
 		if (epoll_fd < 0)
 			return -errno;
 	}
+	for (fd = 0; fd < watches->size; fd++) {
+		struct ul_watch *watch = &watches->table[fd];
+		int result;
+
+		if (watch->events == 0)
+			continue;
+		result = is_gone(watches, watch, (int)fd) ? -ENOENT :
+		         ul_epoll_register(epoll_fd, (int)fd, false, watch->events,
+		                           registration_data(watch, (int)fd));
+		if (result == -ENOMEM || result == -ENOSPC) {
+			/* As it was, for the next try. */
+			close(epoll_fd);
+			return result;
+		}
+		/*
+		 * What cannot be watched any more was closed behind our back:
+		 * epoll itself would have forgotten it without a word.
+		 */
+		if (result != 0)
+			watch_end(watches, watch, (int)fd);
+	}
 	if (watches->epoll_fd >= 0)
 		close(watches->epoll_fd);
 	watches->epoll_fd = epoll_fd;
 	watches->epoch = atomic_load(&ul_fork_epoch);
 	watches->stale = false;
-	for (fd = 0; fd < watches->size; fd++) {
-		struct ul_watch *watch = &watches->table[fd];
-
-		if (watch->events == 0)
-			continue;
-		/*
-		 * What cannot be watched any more was closed behind our back:
-		 * epoll itself would have forgotten it without a word.
-		 */
-		if (ul_epoll_register(epoll_fd, (int)fd, false, watch->events,
-		                      registration_data(watch, (int)fd)) != 0)
-			watch_end(watches, watch, (int)fd);
-	}
 	return 0;
 }

@@ -44,7 +44,8 @@ void ul_watches_release(struct ul_watches *watches);
 
 /*
  * Watch `fd` for `events` instead of what was watched before; 0 ends the
- * watch.  0, or the -errno of epoll_ctl(2), with the old watch as it was.
+ * watch.  0, or the -errno of epoll_ctl(2), with the old watch as it was; only
+ * with -ENOENT it has ended: `fd` stands for another file by now.
  */
 int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t events,
                    ul_token *token);
@@ -62,9 +63,8 @@ void ul_watches_forget(struct ul_watches *watches, int fd);
 int ul_watches_rebuild(struct ul_watches *watches);
 
 /*
- * epoll_ctl(2) add or modify.  `registered` is what we believe; when the
- * descriptor was closed behind our back, and perhaps stands for another file
- * now, the kernel knows better and gets its way.  0 or -errno.
+ * epoll_ctl(2) add or modify.  0 or -errno; -ENOENT: `registered` was another file than
+ * the one for which the descriptor stands now.
  */
 int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data);
 

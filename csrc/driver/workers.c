@@ -14,24 +14,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "compat.h"
+#include "../libc.h"
 #include "options.h"
 
 /* As many disks' worth of waiting as the ring's workers are allowed. */
-#define THREADS_MAX 16
+#define THREADS_MAX UL_WORKERS_MAX
 /* They call the kernel and nothing else. */
 #define STACK_SIZE (256 * 1024)
 
 struct ul_workers {
 	pthread_mutex_t lock;
 	pthread_cond_t wanted;
+	pthread_cond_t gone;             /* the last of them ends */
 	struct ul_job *first;            /* the queue, under `lock` */
 	struct ul_job *last;
+	struct ul_job *begun;            /* what threads are at, under `lock`; linked so, too */
 	unsigned queued;
 	unsigned idle;
+	unsigned running;                /* threads that have not ended */
 	bool closing;
+	bool abandoned;                  /* nobody waits for them: the last one frees this */
 	_Atomic(struct ul_job *) done;   /* pushed by threads, taken whole; last come first */
 	void (*ended)(struct ul_driver *driver);
 	struct ul_driver *driver;        /* the owner's */
@@ -132,10 +138,11 @@ static int64_t call(const struct ul_request *request)
 		                   (off_t)request->address);
 		break;
 	case IORING_OP_STATX:
-		result = statx(fd, path, (int)flags, request->length, pointer(request->address2));
+		result = ul_statx(fd, path, (int)flags, request->length,
+		                  pointer(request->address2));
 		break;
 	case IORING_OP_RENAMEAT:
-		result = renameat2(fd, path, (int)request->length, other, flags);
+		result = ul_renameat2(fd, path, (int)request->length, other, flags);
 		break;
 	case IORING_OP_UNLINKAT:
 		result = unlinkat(fd, path, (int)flags);
@@ -205,6 +212,46 @@ static void queue_drop(struct ul_workers *workers, struct ul_job *job)
 	workers->queued--;
 }
 
+static void begun_add(struct ul_workers *workers, struct ul_job *job)
+{
+	job->previous = NULL;
+	job->next = workers->begun;
+	if (job->next != NULL)
+		job->next->previous = job;
+	workers->begun = job;
+}
+
+static void begun_drop(struct ul_workers *workers, struct ul_job *job)
+{
+	if (job->previous != NULL)
+		job->previous->next = job->next;
+	else
+		workers->begun = job->next;
+	if (job->next != NULL)
+		job->next->previous = job->previous;
+}
+
+static void workers_free(struct ul_workers *workers)
+{
+	pthread_cond_destroy(&workers->gone);
+	pthread_cond_destroy(&workers->wanted);
+	pthread_mutex_destroy(&workers->lock);
+	free(workers);
+}
+
+/* `lock` is held, and let go. */
+static void thread_ends(struct ul_workers *workers)
+{
+	bool last = --workers->running == 0;
+	bool abandoned = workers->abandoned;
+
+	if (last && !abandoned)
+		pthread_cond_signal(&workers->gone);
+	pthread_mutex_unlock(&workers->lock);
+	if (last && abandoned)
+		workers_free(workers);
+}
+
 static void *work(void *argument)
 {
 	struct ul_workers *workers = argument;
@@ -220,12 +267,18 @@ static void *work(void *argument)
 			continue;
 		}
 		queue_drop(workers, job);
+		begun_add(workers, job);
 		pthread_mutex_unlock(&workers->lock);
 		job->result = (int32_t)call(&job->request);
-		done_push(workers, job);
+		/* Told under the lock: who abandons us takes the driver away. */
 		pthread_mutex_lock(&workers->lock);
+		begun_drop(workers, job);
+		if (workers->abandoned)
+			free(job);
+		else
+			done_push(workers, job);
 	}
-	pthread_mutex_unlock(&workers->lock);
+	thread_ends(workers);
 	return NULL;
 }
 
@@ -244,8 +297,10 @@ static bool start_thread(struct ul_workers *workers)
 	                         workers);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attributes);
-	if (failure == 0)
+	if (failure == 0) {
 		workers->thread_count++;
+		workers->running++;
+	}
 	return failure == 0;
 }
 
@@ -254,35 +309,78 @@ static bool start_thread(struct ul_workers *workers)
 struct ul_workers *ul_workers_open(void (*ended)(struct ul_driver *), struct ul_driver *driver)
 {
 	struct ul_workers *workers = calloc(1, sizeof(*workers));
+	pthread_condattr_t monotonic;
 
 	if (workers == NULL)
 		return NULL;
 	pthread_mutex_init(&workers->lock, NULL);
 	pthread_cond_init(&workers->wanted, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&workers->gone, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	workers->ended = ended;
 	workers->driver = driver;
 	workers->epoch = atomic_load(&ul_fork_epoch);
 	return workers;
 }
 
-void ul_workers_close(struct ul_workers *workers, struct ul_job **taken)
+/* `lock` is held.  Whether the threads have ended by then. */
+static bool wait_until_gone(struct ul_workers *workers, uint64_t limit_ns)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	limit_ns += (uint64_t)end.tv_nsec;
+	end.tv_sec += (time_t)(limit_ns / 1000000000);
+	end.tv_nsec = (long)(limit_ns % 1000000000);
+	while (workers->running != 0)
+		if (pthread_cond_timedwait(&workers->gone, &workers->lock, &end) != 0)
+			break;
+	return workers->running == 0;
+}
+
+/* `lock` is held.  Nobody waits for the threads any more. */
+static unsigned abandon(struct ul_workers *workers, void *lost[UL_WORKERS_MAX])
+{
+	const struct ul_job *job;
+	unsigned count = 0;
+	unsigned index;
+
+	workers->abandoned = true;
+	for (index = 0; index < workers->thread_count; index++)
+		pthread_detach(workers->threads[index]);
+	for (job = workers->begun; job != NULL; job = job->next)
+		lost[count++] = job->owner;
+	return count;
+}
+
+unsigned ul_workers_close(struct ul_workers *workers, uint64_t limit_ns,
+                          struct ul_job **taken, void *lost[UL_WORKERS_MAX])
 {
 	unsigned index;
+	unsigned count;
 
 	pthread_mutex_lock(&workers->lock);
 	workers->closing = true;
 	pthread_cond_broadcast(&workers->wanted);
+	if (!wait_until_gone(workers, limit_ns)) {
+		count = abandon(workers, lost);
+		*taken = ul_workers_take(workers);
+		pthread_mutex_unlock(&workers->lock);
+		return count;
+	}
 	pthread_mutex_unlock(&workers->lock);
 	for (index = 0; index < workers->thread_count; index++)
 		pthread_join(workers->threads[index], NULL);
 	*taken = ul_workers_take(workers);
-	pthread_cond_destroy(&workers->wanted);
-	pthread_mutex_destroy(&workers->lock);
-	free(workers);
+	workers_free(workers);
+	return 0;
 }
 
-void ul_workers_forget(struct ul_workers *workers)
+void ul_workers_forget(struct ul_workers *workers, struct ul_job **taken)
 {
+	*taken = ul_workers_take(workers);
 	/* A thread that is not here may hold the lock: it is not destroyed. */
 	free(workers);
 }

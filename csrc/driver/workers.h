@@ -19,6 +19,8 @@ struct ul_job {
 	bool queued;
 };
 
+#define UL_WORKERS_MAX 16
+
 struct ul_workers;
 
 /* Whether there is such a call. */
@@ -30,12 +32,18 @@ bool ul_workers_have(uint8_t opcode);
  */
 struct ul_workers *ul_workers_open(void (*ended)(struct ul_driver *), struct ul_driver *driver);
 /*
- * Wait for the jobs that have begun, and free the rest of it: `*taken` are
- * those; the others are the owner's again.
+ * Wait for the jobs that have begun, but no longer than `limit_ns`: `*taken` are those
+ * that have ended.  A job that a thread is still at becomes that thread's, which frees
+ * it, and may go on to use the memory that its request names: `lost` are the owners of
+ * those, as many as the result says.  Every other job is the owner's again.
  */
-void ul_workers_close(struct ul_workers *workers, struct ul_job **taken);
-/* In a forked child, where the threads are not: free it.  Every job is the owner's again. */
-void ul_workers_forget(struct ul_workers *workers);
+unsigned ul_workers_close(struct ul_workers *workers, uint64_t limit_ns,
+                          struct ul_job **taken, void *lost[UL_WORKERS_MAX]);
+/*
+ * In a forked child, where the threads are not: free it.  `*taken` are the jobs that had
+ * ended before the fork; every other is the owner's again.
+ */
+void ul_workers_forget(struct ul_workers *workers, struct ul_job **taken);
 /* Made before a fork of this process, and only fit for forget(). */
 bool ul_workers_forked(const struct ul_workers *workers);
 

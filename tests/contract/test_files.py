@@ -829,3 +829,33 @@ def test_cancelled_close_of_a_file_that_nobody_holds_goes_on(loop, tmp_path):
         warnings.simplefilter("error", ResourceWarning)
         run(loop, main())
     assert path.read_bytes() == b"x" * 1000
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_loop_closed_while_a_call_of_a_file_hangs_goes_on_and_says_what_it_keeps(
+    make_unwatched_loop, loop_kind, caplog
+):
+    """As of a server that is gone: the kernel's log, which waits for more, is a regular file."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio waits for its executor's threads in shutdown_default_executor() only")
+    try:
+        with open("/proc/kmsg", "rb", buffering=0):
+            pass
+    except OSError as exc:
+        pytest.skip(f"a file whose read waits for ever takes CAP_SYSLOG here: {exc}")
+
+    async def main():
+        file = await uring_loop.open("/proc/kmsg", "rb", buffering=0)
+        # What there is already comes at once; the read that follows it hangs.
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await asyncio.wait_for(file.read(1 << 16), 0.3)
+
+    loop = make_unwatched_loop()
+    loop.run_until_complete(main())
+    with caplog.at_level("WARNING", logger="uring_loop"):
+        loop.close()
+    assert loop.is_closed()
+    # The ring's worker is interrupted by the kernel, a thread cannot be.
+    told = [record.message for record in caplog.records if "hung" in record.message]
+    assert len(told) == (loop_kind == "selector")

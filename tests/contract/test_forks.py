@@ -220,6 +220,202 @@ def test_child_forked_while_the_loop_sleeps_in_another_thread_harms_nothing(loop
         thread.join()
 
 
+def leave_after_turns(loop, turns=10):
+    """In a child that was forked inside a callback: let the inherited loop go on, then leave."""
+    if turns:
+        loop.call_soon(leave_after_turns, loop, turns - 1)
+    else:
+        os._exit(0)
+
+
+def fork_inside(loop):
+    """Fork in a callback; whether this is the parent, which waits.  The child goes on a little."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
+        leave_after_turns(loop)
+        return False
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return True
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
+def test_what_came_with_the_callback_that_forks_is_given_to_one_of_the_two(loop, pair):
+    """Never to both, and never other bytes: which of them gets it differs."""
+    told, tell = os.pipe()
+
+    class Telling(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            if Telling.forks:
+                Telling.forks = False
+                fork_inside(loop)
+            os.write(tell, data)
+
+    Telling.forks = True
+
+    async def main():
+        pairs = [pair() for _ in range(5)]
+        transports = []
+        for ours, _ in pairs:
+            transport, _ = await loop.create_connection(Telling, sock=ours)
+            transports.append(transport)
+        for number, (_, peer) in enumerate(pairs):
+            peer.sendall(b"<%d>" % number)
+        # More turns than the child has.
+        await iterations(50)
+        for transport in transports:
+            transport.abort()
+        for _, peer in pairs:
+            peer.close()
+
+    run(loop, main())
+    os.close(tell)
+    with open(told, "rb") as told_file:
+        parts = told_file.read().replace(b">", b"> ").split()
+    assert set(parts) == {b"<%d>" % number for number in range(5)}
+    # One was being told when the process forked: in both it goes on.
+    assert len(parts) == 6
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
+def test_what_was_written_before_a_fork_is_sent_once(loop, pair, turns):
+    """In the turn of the fork, and when the kernel has it and the loop does not know yet."""
+
+    async def main():
+        async with attached(pair=pair) as (transport, _, peer):
+            def fork_after(left):
+                if left:
+                    loop.call_soon(fork_after, left - 1)
+                elif fork_inside(loop):
+                    done.set_result(None)
+
+            def write():
+                transport.write(b"once")
+                fork_after(turns)
+
+            done = loop.create_future()
+            loop.call_soon(write)
+            await done
+            transport.write(b"end")
+            assert await peer.recv_exactly(7) == b"onceend"
+            transport.close()
+            assert await peer.recv_all() == b""
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_what_was_written_last_in_a_run_is_not_sent_by_a_child_that_runs_the_loop(
+    loop, loop_kind, listening
+):
+    needs_kept_memory(loop_kind)
+    held = {}
+
+    async def write():
+        sock, other = tcp_pair()
+        transport, _ = await loop.create_connection(Recorder, sock=sock)
+        held.update(transport=transport, peer=Peer(other))
+        if listening:
+            held.update(server=await loop.create_server(Recorder, "127.0.0.1", 0))
+        transport.write(b"once")
+
+    async def finish():
+        held["transport"].write(b"end")
+        assert await held["peer"].recv_exactly(7) == b"onceend"
+        held["transport"].close()
+        assert await held["peer"].recv_all() == b""
+        if listening:
+            held["server"].close()
+        held["peer"].close()
+
+    run(loop, write())
+    in_child(lambda: run(loop, iterations(10)))
+    run(loop, finish())
+
+
+def test_connection_accepted_in_the_turn_of_a_fork_is_not_kept_open_by_the_child(loop):
+    released, release = os.pipe()
+
+    class Closing(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.close()
+
+    def fork(children):
+        pid = os.fork()
+        if pid == 0:
+            os.close(release)
+            os.read(released, 1)
+            os._exit(0)
+        children.append(pid)
+
+    async def main():
+        children = []
+        server = await loop.create_server(Closing, "127.0.0.1", 0)
+        client = socket.create_connection(server.sockets[0].getsockname())
+        loop.call_soon(fork, children)
+        await asyncio.sleep(0)
+        peer = Peer(client)
+        assert await peer.recv_all() == b""
+        peer.close()
+        server.close()
+        return children
+
+    children = run(loop, main())
+    os.close(release)
+    os.close(released)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def test_child_ends_the_inherited_loop_without_harm_to_its_own(loop, make_loop, loop_kind):
+    needs_kept_memory(loop_kind)
+    oracle_lacks(loop_kind, True, "closing in the child edits the shared epoll set")
+    run(loop, talk_to_itself())
+
+    def child():
+        own = make_loop()
+        run(own, talk_to_itself())
+        loop.close()
+        run(own, talk_to_itself())
+        own.close()
+
+    in_child(child)
+    run(loop, talk_to_itself())
+
+
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer's allocator hangs in a child that was forked beside other threads",
+)
+def test_child_forked_while_another_thread_makes_loops_makes_one_too(make_loop):
+    done = threading.Event()
+
+    def make_loops():
+        while not done.is_set():
+            make_loop().close()
+
+    thread = threading.Thread(target=make_loops)
+    thread.start()
+    try:
+        for _ in range(30):
+            with warnings.catch_warnings():
+                # Python 3.12 and later warn of forks in a process with threads.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                in_child(lambda: make_loop().close())
+    finally:
+        done.set()
+        thread.join()
+
+
+async def talk_to_itself():
+    async with attached() as (transport, protocol, peer):
+        await exchange(transport, protocol, peer)
+
+
 def test_subprocess_started_while_connections_are_open_inherits_none(loop):
     async def main():
         async with attached() as (transport, protocol, peer):

@@ -280,3 +280,21 @@ def test_data_that_arrived_before_close_by_the_peer_with_reset_is_not_reordered(
             assert "eof_received" not in protocol.calls
 
     run(loop, main())
+
+
+def test_bytes_behind_an_urgent_byte_that_the_application_has_read_arrive(loop):
+    """As a handler of SIGURG reads it, before the loop could see that there was one."""
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            sock = transport.get_extra_info("socket")
+            with socket.socket(fileno=os.dup(sock.fileno())) as handler:
+                peer.sock.send(b"ab")
+                peer.sock.send(b"U", socket.MSG_OOB)
+                peer.sock.send(b"END")
+                handler.setblocking(True)
+                assert handler.recv(1, socket.MSG_OOB) == b"U"
+            await protocol.until_size(5)
+            assert protocol.data == b"abEND"
+
+    run(loop, main())

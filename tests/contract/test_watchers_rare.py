@@ -320,6 +320,84 @@ def test_descriptor_closed_and_reused_while_watched_is_not_the_new_ones_watch(lo
     assert run(loop, main()) == []
 
 
+async def served(loop, number, calls):
+    """A server of the loop's own gets the number, and a connection."""
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    owner = server.sockets[0].fileno()
+    with socket.create_connection(server.sockets[0].getsockname()):
+        await iterations(5)
+    server.close()
+    return owner
+
+
+async def connected(loop, number, calls):
+    """A transport gets the number, and bytes."""
+    one, other = socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=one)
+    owner = one.fileno()
+    other.send(b"x")
+    await iterations(5)
+    transport.abort()
+    other.close()
+    return owner
+
+
+async def received(loop, number, calls):
+    """A plain socket gets the number, and is waited for."""
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    owner = one.fileno()
+    task = loop.create_task(loop.sock_recv(one, 10))
+    await asyncio.sleep(0)
+    other.send(b"x")
+    await iterations(5)
+    task.cancel()
+    one.close()
+    other.close()
+    return owner
+
+
+@pytest.mark.parametrize("owner", [served, connected, received])
+def test_watch_of_a_closed_descriptor_is_not_called_for_the_next_owner_of_its_number(loop, owner):
+    async def main():
+        calls = []
+        one, other = socket.socketpair()
+        number = one.fileno()
+        loop.add_reader(number, calls.append, "old")
+        one.close()
+        # What asyncio does is the judge of `calls` only: it registers the number no more.
+        assert await owner(loop, number, calls) == number
+        loop.remove_reader(number)
+        other.close()
+        return calls
+
+    assert run(loop, main()) == []
+
+
+@pytest.mark.parametrize("old, new", [("reader", "writer"), ("writer", "reader")])
+def test_watch_of_a_reused_number_does_not_bring_back_its_old_other_side(loop, loop_kind, old, new):
+    oracle_lacks(loop_kind, True, "its selector refuses such a number once, with ENOENT")
+
+    async def main():
+        calls = set()
+        one, other = socket.socketpair()
+        number = one.fileno()
+        getattr(loop, f"add_{old}")(number, calls.add, old)
+        one.close()
+        other.close()
+        one, other = socket.socketpair()
+        mine, peer = (one, other) if one.fileno() == number else (other, one)
+        peer.send(b"x")
+        getattr(loop, f"add_{new}")(number, calls.add, new)
+        await iterations(5)
+        removed = getattr(loop, f"remove_{old}")(number), getattr(loop, f"remove_{new}")(number)
+        mine.close()
+        peer.close()
+        return calls, removed
+
+    assert run(loop, main()) == ({new}, (False, True))
+
+
 def test_watch_of_a_number_reused_after_removal_is_the_new_ones(loop):
     async def main():
         calls = []

@@ -28,6 +28,11 @@ FLAGS = [
     "-Werror",
     "-fno-omit-frame-pointer",
 ]
+# What a program replaces, to refuse what the kernel would have granted.
+WRAPPED = {
+    "test_uring_shortage": ("io_uring_enter2", "io_uring_queue_init_params"),
+    "test_selector_shortage": ("epoll_ctl",),
+}
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 # UL_FEATURE_* in binding.h, by bit; then the kernels that lack several.
@@ -97,7 +102,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = [str(path) for path in objects if not path.stem.startswith("test_")]
     for test in tests:
         own = str(directory / f"{test.stem}.o")
-        compiled(*options, own, *shared, "-luring", "-lpthread", "-o", str(directory / test.stem))
+        wrapped = [f"-Wl,--wrap={name}" for name in WRAPPED.get(test.stem, ())]
+        program = ["-luring", "-lpthread", *wrapped, "-o", str(directory / test.stem)]
+        compiled(*options, own, *shared, *program)
     return directory
 
 

@@ -114,6 +114,40 @@ static void test_recv_across_passed_descriptors_loses_nothing(void)
 	pair_close(pair);
 }
 
+/* The byte is the sign of its mark; who takes it leaves none. */
+static void test_recv_behind_an_urgent_byte_that_was_read_goes_on(void)
+{
+	int busy;
+
+	for (busy = 0; busy < 2; busy++) {
+		struct ul_completion done;
+		ul_token token;
+		int pair[2];
+		char urgent;
+		int size = 0;
+
+		tcp_pair_make(pair);
+		CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
+		nothing_happens();
+		CHECK_EQUAL(send(pair[1], "ab", 2, 0), 2);
+		CHECK_EQUAL(send(pair[1], "!", 1, MSG_OOB), 1);
+		CHECK_EQUAL(send(pair[1], "cde", 3, 0), 3);
+		while (recv(pair[0], &urgent, 1, MSG_OOB) != 1)
+			continue;
+		/* A loop that always has something to do settles it too. */
+		while (size < 5) {
+			CHECK_EQUAL(verbs->turn(driver, busy ? 0 : SECOND), 0);
+			while (verbs->harvest(driver, &done, 1) == 1) {
+				size += done.result;
+				verbs->recycle(driver, done.data);
+			}
+		}
+		CHECK_EQUAL(size, 5);
+		CHECK_EQUAL(verbs->cancel(driver, token), 0);
+		pair_close(pair);
+	}
+}
+
 /* A TCP receive stops at urgent data, which is not part of the stream. */
 static void test_recv_across_urgent_data_loses_nothing(void)
 {
@@ -369,6 +403,7 @@ int main(void)
 	test_recv_at_the_size_of_a_buffer_loses_nothing();
 	test_recv_across_passed_descriptors_loses_nothing();
 	test_recv_across_urgent_data_loses_nothing();
+	test_recv_behind_an_urgent_byte_that_was_read_goes_on();
 	test_recv_cancelled_leaves_the_data_in_the_socket();
 	test_each_stream_is_received_once_per_turn();
 	test_turns_with_work_still_look_at_other_descriptors();

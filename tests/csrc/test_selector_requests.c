@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "selector_fixture.h"
+#include "workers.h"
 
 #define MANY 300
 
@@ -268,6 +269,72 @@ static void test_child_that_only_ends_does_not_wait_for_the_parents_threads(void
 	close(done.result);
 }
 
+static void test_child_of_a_fork_has_what_had_ended_before(void)
+{
+	struct ul_request request = opening("/", O_RDONLY | O_CLOEXEC);
+	struct ul_completion done;
+	ul_token token;
+	pid_t child;
+	int status;
+
+	CHECK_EQUAL(verbs->submit(driver, &first, &request, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->turn(driver, 0), 0);
+	while (!verbs->immediate(driver))
+		usleep(100);
+	child = fork();
+	if (child == 0) {
+		CHECK_EQUAL(verbs->begin(driver), 0);
+		done = next_completion();
+		CHECK_EQUAL(done.token, token);
+		/* The descriptor is there, and nobody else would close it. */
+		CHECK_EQUAL(close(done.result), 0);
+		driver_end();
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(child, &status, 0), child);
+	CHECK_EQUAL(status, 0);
+	CHECK_EQUAL(close(next_completion().result), 0);
+}
+
+static void test_shutdown_gives_up_a_call_that_hangs_and_says_what_to_keep(void)
+{
+	struct ul_request hanging, queued;
+	struct ul_completion done[4];
+	int pairs[UL_WORKERS_MAX][2];
+	ul_token token;
+	int index, count, kept = 0, others = 0;
+
+	/* Every thread hangs, and one call waits for a thread. */
+	for (index = 0; index < UL_WORKERS_MAX; index++) {
+		lingering_pair(pairs[index]);
+		hanging = closing(pairs[index][0]);
+		CHECK_EQUAL(verbs->submit(driver, &first, &hanging, &token), -EINPROGRESS);
+	}
+	CHECK_EQUAL(verbs->turn(driver, 0), 0);
+	for (index = 0; index < UL_WORKERS_MAX; index++)
+		while (fcntl(pairs[index][0], F_GETFD) != -1)
+			usleep(100);
+	queued = opening(path_of("never"), O_RDWR | O_CREAT);
+	CHECK_EQUAL(verbs->submit(driver, &second, &queued, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->turn(driver, 0), 0);
+	verbs->shutdown(driver);
+	while ((count = verbs->harvest(driver, done, 4)) > 0)
+		for (index = 0; index < count; index++) {
+			CHECK_EQUAL(done[index].result, -ECANCELED);
+			CHECK_EQUAL(done[index].flags, done[index].owner == &first ? UL_KEEP : 0);
+			kept += done[index].owner == &first;
+			others += done[index].owner == &second;
+		}
+	CHECK_EQUAL(kept, UL_WORKERS_MAX);
+	CHECK_EQUAL(others, 1);
+	CHECK(!exists(path_of("never")));
+	verbs->destroy(driver);
+	/* They end long after the driver did, and touch nothing of it. */
+	for (index = 0; index < UL_WORKERS_MAX; index++)
+		drain_to_the_end(pairs[index][1]);
+	driver_make();
+}
+
 static void test_shutdown_ends_all_and_leaves_nothing_begun(void)
 {
 	static struct ul_request requests[MANY];
@@ -313,6 +380,8 @@ int main(void)
 	test_cancel_of_what_has_begun_waits_for_its_end();
 	test_child_of_a_fork_cancels_what_the_parent_does();
 	test_child_that_only_ends_does_not_wait_for_the_parents_threads();
+	test_child_of_a_fork_has_what_had_ended_before();
+	test_shutdown_gives_up_a_call_that_hangs_and_says_what_to_keep();
 	test_shutdown_ends_all_and_leaves_nothing_begun();
 	driver_end();
 	CHECK_EQUAL(rmdir(directory), 0);

@@ -134,6 +134,9 @@ static void test_descriptor_closed_behind_our_back_is_watched_anew(void)
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
 	CHECK_EQUAL(write(other[1], "x", 1), 1);
 	CHECK_EQUAL(harvest(out, 4), 0);
+	/* Said once: whoever watched the old file is to be forgotten. */
+	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &after), -ENOENT);
+	CHECK_EQUAL(watches.count, 0);
 	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &after), 0);
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK(out[0].owner == &second);
@@ -159,6 +162,7 @@ static void test_file_that_outlives_its_descriptor_reaches_no_stranger(void)
 	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	duplicate = dup(pair[0]);
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
+	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &token), -ENOENT);
 	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &token), 0);
 	/* Ready is the first file, which pair[0] was once. */
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
@@ -298,6 +302,25 @@ static void test_set_without_watches_has_no_descriptor(void)
 	CHECK_EQUAL(watches.epoll_fd, -1);
 }
 
+static void test_rebuild_does_not_watch_a_numbers_next_owner(void)
+{
+	struct ul_completion out[4];
+	ul_token token;
+	int pair[2], other[2];
+
+	pair_make(pair);
+	pair_make(other);
+	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
+	CHECK_EQUAL(write(other[1], "x", 1), 1);
+	CHECK_EQUAL(harvest(out, 4), 0);
+	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(harvest(out, 4), 0);
+	CHECK_EQUAL(watches.count, 0);
+	pair_close(pair);
+	pair_close(other);
+}
+
 int main(void)
 {
 	ul_watches_init(&watches);
@@ -312,6 +335,7 @@ int main(void)
 	test_nested_set_is_readable_when_a_watch_is_ready();
 	test_child_of_a_fork_leaves_the_parents_set_alone();
 	test_rebuild_drops_what_was_closed_meanwhile();
+	test_rebuild_does_not_watch_a_numbers_next_owner();
 	ul_watches_release(&watches);
 	return 0;
 }

@@ -1,0 +1,58 @@
+/*
+ * What the child of a fork must not take for its own: completions that were harvested
+ * before it, and wait in the batch behind the callback that forked.
+ *
+ * Received bytes and accepted connections were given away once, and to the parent; in
+ * the ring's lent buffers the child would even find zeros.  Everything else says what
+ * holds for both: that a send or a file's call has ended, that a descriptor is ready.
+ */
+#include "core.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+unsigned core_forks;
+
+static void count_fork(void)
+{
+	core_forks++;
+}
+
+int forks_init(void)
+{
+	int error = pthread_atfork(NULL, NULL, count_fork);
+
+	if (error == 0)
+		return 0;
+	exception_set_errno(error);
+	return -1;
+}
+
+/* Whether `completion` stays; what an owner that cancelled waits for stays as an end. */
+static bool leave_to_parent(struct ul_completion *completion)
+{
+	bool accepted = listener_has_accepted(completion);
+
+	if (!accepted && !(completion->flags & UL_LENT))
+		return true;
+	if (accepted)
+		close(completion->result);
+	if (completion->flags & UL_MORE)
+		return false;
+	completion->result = -ECANCELED;
+	completion->flags = 0;
+	completion->data = NULL;
+	return true;
+}
+
+void loop_leave_to_parent(Loop *self)
+{
+	int from, to = self->batch_next;
+
+	for (from = self->batch_next; from < self->batch_count; from++) {
+		if (leave_to_parent(&self->batch[from]))
+			self->batch[to++] = self->batch[from];
+	}
+	self->batch_count = to;
+	self->forks = core_forks;
+}
