@@ -1,5 +1,12 @@
 """A file of bytes: a position, what was read ahead, and what waits to be written.
 
+The position is the file's own, and each call of the kernel names its offset,
+until somebody else may have the descriptor's: it was adopted, fileno() has
+given it away, the process has forked.  From then on the kernel's position is
+the truth, which children and duplicates share, and calls are made there, as
+io's are (`Descriptor.own_position`).  What was read ahead is given back when
+the number is given away.
+
 Calls that use the position run one after another, in the order in which they
 were made; pread() and pwrite() run beside them.
 
@@ -14,11 +21,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-import operator
 import os
 import warnings
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 
+from . import file_numbers
 from .file_calls import Serial, is_turn_due
 from .file_closing import Closing
 from .file_descriptor import Descriptor, pwrite
@@ -33,6 +41,24 @@ _READ_AHEAD_MAX = 256 * 1024
 _UNSENT_MAX = 256 * 1024
 # What is asked for at once beyond the end that the file had when it was opened.
 _GROWTH_MIN = 64 * 1024
+_WHENCES = {os.SEEK_SET, os.SEEK_CUR, os.SEEK_END}
+_WHENCES |= {getattr(os, name) for name in ("SEEK_DATA", "SEEK_HOLE") if hasattr(os, name)}
+
+
+# The files whose position is still their own, by id.
+_private: dict[int, weakref.ref[BinaryFile]] = {}
+
+
+def _share_all() -> None:
+    """Before a fork: the child will have each of these files, and its position, too."""
+    for reference in list(_private.values()):
+        file = reference()
+        if file is not None and not file.closed:
+            file._share()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_share_all)
 
 
 class BinaryFile(LineFile[bytes]):
@@ -45,6 +71,7 @@ class BinaryFile(LineFile[bytes]):
         mode: str,
         buffering: int,
         position: int,
+        shared: bool,
     ) -> None:
         self._descriptor = descriptor
         self._name = name
@@ -67,6 +94,14 @@ class BinaryFile(LineFile[bytes]):
         self._unsent: list[Any] = []
         self._unsent_size = 0
         self._unsent_at = 0
+        # Of that: what is being written at an offset right now.
+        self._on_its_way = 0
+        # Where the descriptor was put for others while a call was under way.
+        self._lent_at: int | None = None
+        if descriptor.seekable and shared:
+            descriptor.own_position = True
+        elif not descriptor.own_position:
+            _private[id(self)] = weakref.ref(self)
 
     # What it is.
 
@@ -106,17 +141,78 @@ class BinaryFile(LineFile[bytes]):
         return os.isatty(self._descriptor.number)
 
     def fileno(self) -> int:
-        """Its descriptor, whose own position is set to the file's.
+        """Its descriptor, whose own position is the file's from now on.
 
         What was written and not flushed is not there yet.
         """
         self._check_open()
-        self._place_descriptor()
+        self._share()
         return self._descriptor.number
 
-    def _place_descriptor(self) -> None:
-        if self._descriptor.seekable:
-            os.lseek(self._descriptor.number, self._position - self._unsent_size, os.SEEK_SET)
+    # The descriptor's own position.
+
+    def _share(self) -> None:
+        """Others may use the descriptor from now on: it is put where the file is."""
+        if not self._descriptor.seekable:
+            return
+        if self._descriptor.own_position:
+            self._give_back()
+            return
+        if self._lent_at is None:
+            # What is on its way to an offset will be there.
+            self._lent_at = self._position - self._unsent_size + self._on_its_way
+            os.lseek(self._descriptor.number, self._lent_at, os.SEEK_SET)
+        if not self._serial.busy:
+            self._use_own_position()
+
+    def _use_own_position(self) -> None:
+        """The last call that named its offset is over."""
+        lent_at, self._lent_at = self._lent_at, None
+        place = self._position - self._unsent_size
+        if self._appending:
+            os.lseek(self._descriptor.number, place, os.SEEK_SET)
+        elif place != lent_at:
+            os.lseek(self._descriptor.number, place - lent_at, os.SEEK_CUR)
+        self._buffer = b""
+        self._index = 0
+        self._descriptor.own_position = True
+        _private.pop(id(self), None)
+
+    def _learn_own_position(self, place: int) -> None:
+        """The kernel has no offsets for this file (of /proc, say), but it can be at one."""
+        os.lseek(self._descriptor.number, place, os.SEEK_SET)
+        self._descriptor.own_position = True
+        _private.pop(id(self), None)
+
+    def _find_position(self) -> int:
+        """The position; somebody else may have moved it."""
+        if self._descriptor.own_position and self._descriptor.seekable:
+            unread = len(self._buffer) - self._index
+            self._position = (
+                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) - unread + self._unsent_size
+            )
+        return self._position
+
+    def _drop_read_ahead(self) -> None:
+        unread = len(self._buffer) - self._index
+        if unread and self._descriptor.own_position:
+            if not self._descriptor.seekable:
+                return  # a stream gives its bytes once
+            os.lseek(self._descriptor.number, -unread, os.SEEK_CUR)
+        self._buffer = b""
+        self._index = 0
+
+    def _give_back(self) -> None:
+        """Others get to read what was only read ahead, unless they have moved on since."""
+        unread = len(self._buffer) - self._index
+        if unread and self._descriptor.own_position and self._descriptor.seekable:
+            at = os.lseek(self._descriptor.number, 0, os.SEEK_CUR)
+            if at == self._position + unread:
+                self._drop_read_ahead()
+
+    def _place(self, offset: int) -> int | None:
+        """What a call names as its offset; None: where the descriptor is."""
+        return None if self._descriptor.own_position else offset
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self._name!r} mode={self._mode!r}>"
@@ -125,7 +221,9 @@ class BinaryFile(LineFile[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer only at the end; all that is left by default."""
-        size = -1 if size is None else operator.index(size)
+        size = file_numbers.wanted(size)
+        if size < -1 and self._buffered:
+            raise ValueError("read length must be non-negative or -1")
         await self._enter("read")
         try:
             if is_turn_due(max(size, 0)):
@@ -138,7 +236,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes by one call of the kernel at most."""
-        size = operator.index(size)
+        size = file_numbers.size(size)
         await self._enter("read1")
         try:
             return await self._read_some(size if size >= 0 else self._read_ahead)
@@ -161,7 +259,7 @@ class BinaryFile(LineFile[bytes]):
                 if is_turn_due(len(view)):
                     await asyncio.sleep(0)
                 if self._index == len(self._buffer) and len(view) >= self._read_ahead:
-                    await self._flush()
+                    await self._before_reading()
                     count = self._descriptor.read_into_now(view, self._position)
                     if count is not None:
                         self._position += count
@@ -182,6 +280,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def peek(self, size: int = 0, /) -> bytes:
         """What comes next, without moving the position; at least one byte before the end."""
+        file_numbers.size(size)
         await self._enter("peek")
         try:
             if self._index == len(self._buffer):
@@ -192,7 +291,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def readline(self, size: int | None = -1, /) -> bytes:
         """Up to the end of the line, `size` bytes at most."""
-        size = -1 if size is None else operator.index(size)
+        size = file_numbers.wanted(size)
         await self._enter("readline")
         try:
             if is_turn_due(0):
@@ -207,7 +306,8 @@ class BinaryFile(LineFile[bytes]):
         Sees what has reached the kernel: flush() comes first where it matters.
         """
         self._check_ready(self._readable, "pread")
-        if offset < 0 or size < 0:
+        size, offset = file_numbers.size(size), file_numbers.place(offset)
+        if size < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if is_turn_due(size):
             await asyncio.sleep(0)
@@ -224,7 +324,7 @@ class BinaryFile(LineFile[bytes]):
             self._index += size
             self._position += size
             return self._buffer[start : start + size]
-        await self._flush()
+        await self._before_reading()
         parts = [self._buffer[start:]] if have else []
         total = have
         self._buffer = b""
@@ -232,7 +332,7 @@ class BinaryFile(LineFile[bytes]):
         try:
             while size < 0 or total < size:
                 want = self._want(size, total)
-                got = self._descriptor.read_now(want, self._position + total)
+                got = self._descriptor.read_now(want, self._place(self._position + total))
                 if got is not None and not got[1] and len(got[0]) < want:
                     # That was the end: no need to ask once more.
                     parts.append(got[0])
@@ -275,7 +375,7 @@ class BinaryFile(LineFile[bytes]):
     async def _read_some(self, size: int) -> bytes:
         """What is buffered, or else what one call brings."""
         if size > 0 and self._index == len(self._buffer):
-            await self._flush()
+            await self._before_reading()
             if not self._buffered or size >= self._read_ahead:
                 data = await self._get(size, self._position)
                 self._position += len(data)
@@ -288,7 +388,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def _refill(self) -> bool:
         """Read on behind what is buffered; False at the end."""
-        await self._flush()
+        await self._before_reading()
         rest = self._buffer[self._index :]
         part = await self._get(self._read_ahead, self._position + len(rest))
         if not self._read_ahead_fixed:
@@ -315,20 +415,31 @@ class BinaryFile(LineFile[bytes]):
             self._position += len(line)
             return line
 
+    async def _before_reading(self) -> None:
+        await self._flush()
+        if self._descriptor.own_position:
+            self._find_position()
+
     async def _get(self, size: int, offset: int) -> bytes:
         """Bytes of the file from memory or by one call that may wait; b"" at the end."""
-        got = self._descriptor.read_now(size, offset)
+        got = self._descriptor.read_now(size, self._place(offset))
         if got is not None and (got[0] or not got[1]):
             return got[0]
         return await self._get_slowly(size, offset)
 
     async def _get_slowly(self, size: int, offset: int) -> bytes:
-        if self._descriptor.seekable:
-            return await self._descriptor.read(size, offset)
+        if not self._descriptor.own_position:
+            try:
+                return await self._descriptor.read(size, offset)
+            except OSError as exc:
+                if exc.errno != errno.ESPIPE:
+                    raise
+            self._learn_own_position(offset)
         return await self._descriptor.read(size, None, late=self._keep_late)
 
     def _keep_late(self, data: bytes) -> None:
-        # A stream gives its bytes once: those of a cancelled read are the next one's.
+        # Whoever is not told an offset gives its bytes once: those of a cancelled read are the
+        # next one's.
         self._buffer = self._buffer[self._index :] + data
         self._index = 0
 
@@ -372,8 +483,7 @@ class BinaryFile(LineFile[bytes]):
         The position neither matters nor moves.  A mutable buffer is copied first.
         """
         self._check_ready(self._writable, "pwrite")
-        if offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        offset = file_numbers.place(offset)
         with memoryview(data) as view:
             return await self._descriptor.write(
                 data if type(data) is bytes else view.tobytes(), offset
@@ -382,8 +492,7 @@ class BinaryFile(LineFile[bytes]):
     def _accept(self, data: bytes) -> None:
         if not data:
             return
-        self._buffer = b""
-        self._index = 0
+        self._drop_read_ahead()
         if not self._unsent:
             self._unsent_at = self._position
         self._unsent.append(data)
@@ -391,21 +500,33 @@ class BinaryFile(LineFile[bytes]):
         self._position += len(data)
 
     async def _write_through(self, data: bytes) -> int:
-        self._buffer = b""
-        self._index = 0
+        self._drop_read_ahead()
         if not data:
             return 0
-        count = await self._descriptor.write(data, self._write_place(self._position),
-                                             late=self._written_through)
+        count = await self._put(data, self._position, self._written_through)
         self._written_through(count)
         return count
 
     def _written_through(self, count: int) -> None:
         self._position += count
+        self._on_its_way = 0
         self._find_end()
 
+    async def _put(self, data: Any, offset: int, late: Callable[[int], object]) -> int:
+        """Write with one call; how much that was."""
+        place = self._write_place(offset)
+        if place is not None:
+            self._on_its_way = len(data)
+            try:
+                return await self._descriptor.write(data, place, late=late)
+            except OSError as exc:
+                if exc.errno != errno.ESPIPE:
+                    raise
+            self._learn_own_position(offset)
+        return await self._descriptor.write(data, None, late=late)
+
     def _write_place(self, offset: int) -> int | None:
-        return offset if self._descriptor.seekable and not self._appending else None
+        return None if self._appending else self._place(offset)
 
     def _find_end(self) -> None:
         if self._appending and self._descriptor.seekable:
@@ -416,8 +537,8 @@ class BinaryFile(LineFile[bytes]):
 
     async def _flush(self) -> None:
         while self._unsent:
-            data, place = self._next_unsent()
-            self._sent(await self._descriptor.write(data, place, late=self._sent))
+            data, _ = self._next_unsent()
+            self._sent(await self._put(data, self._unsent_at, self._sent))
 
     def _next_unsent(self) -> tuple[Any, int | None]:
         """What to write next, and where to."""
@@ -434,6 +555,7 @@ class BinaryFile(LineFile[bytes]):
             self._unsent[0] = memoryview(chunk)[count:]
         self._unsent_size -= count
         self._unsent_at += count
+        self._on_its_way = 0
         self._find_end()
 
     async def flush(self) -> None:
@@ -441,6 +563,9 @@ class BinaryFile(LineFile[bytes]):
         await self._enter(None)
         try:
             await self._flush()
+            if self._readable and self._writable:
+                # As io does: what follows is read anew.
+                self._drop_read_ahead()
         finally:
             self._leave()
 
@@ -467,17 +592,26 @@ class BinaryFile(LineFile[bytes]):
         await self._enter(None)
         try:
             self._check_seekable()
-            return self._position
+            return self._find_position()
         finally:
             self._leave()
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; where it is then."""
-        offset = operator.index(offset)
+        try:
+            offset = file_numbers.offset(offset)
+        except OverflowError as exc:
+            if self._buffered:
+                raise ValueError(str(exc)) from None
+            raise
         await self._enter(None)
         try:
             self._check_seekable()
+            if whence not in _WHENCES:
+                raise ValueError(f"whence value {whence} unsupported")
             await self._flush()
+            if self._descriptor.own_position:
+                return await self._seek_own_position(offset, whence)
             return await self._seek(offset, whence)
         finally:
             self._leave()
@@ -488,13 +622,9 @@ class BinaryFile(LineFile[bytes]):
         elif whence == os.SEEK_END:
             offset += await self._descriptor.end()
         elif whence != os.SEEK_SET:
-            if whence not in (getattr(os, "SEEK_DATA", None), getattr(os, "SEEK_HOLE", None)):
-                raise ValueError(f"whence value {whence} unsupported")
             offset = await self._descriptor.seek(offset, whence)
-        if offset < 0:
+        if not 0 <= offset < 2**63:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        if offset > 2**63 - 1:
-            raise OverflowError("Python int too large to convert to C long")
         index = self._index + offset - self._position
         if 0 <= index <= len(self._buffer):
             self._index = index
@@ -503,23 +633,41 @@ class BinaryFile(LineFile[bytes]):
             self._index = 0
             self._read_ahead = self._read_ahead_fixed or _READ_AHEAD_MIN
         self._position = offset
+        if self._lent_at is not None:
+            self._lent_at = os.lseek(self._descriptor.number, offset, os.SEEK_SET)
         return offset
+
+    async def _seek_own_position(self, offset: int, whence: int) -> int:
+        unread = len(self._buffer) - self._index
+        if unread and whence in (os.SEEK_SET, os.SEEK_CUR):
+            moved = offset if whence == os.SEEK_CUR else offset - self._position
+            if 0 <= self._index + moved <= len(self._buffer):
+                self._index += moved
+                self._position += moved
+                return self._position
+        if whence in (os.SEEK_SET, os.SEEK_CUR):
+            offset -= unread if whence == os.SEEK_CUR else 0
+            self._position = os.lseek(self._descriptor.number, offset, whence)
+        else:
+            self._position = await self._descriptor.seek(offset, whence)
+        self._buffer = b""
+        self._index = 0
+        self._read_ahead = self._read_ahead_fixed or _READ_AHEAD_MIN
+        return self._position
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Cut or extend the file to `size`, by default to the position; its size then."""
+        self._check("truncate")
         if size is not None:
-            size = operator.index(size)
+            size = file_numbers.place(size)
         await self._enter("truncate")
         try:
             await self._flush()
+            self._drop_read_ahead()
             if size is None:
                 self._check_seekable()
-                size = self._position
-            if size < 0:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                size = self._find_position()
             await self._descriptor.truncate(size)
-            self._buffer = b""
-            self._index = 0
             return size
         finally:
             self._leave()
@@ -558,8 +706,8 @@ class BinaryFile(LineFile[bytes]):
     aclose = close
 
     def _close_now(self) -> bool:
-        if not self._descriptor.closes and not self._descriptor.use.pending:
-            self._place_descriptor()
+        if self._descriptor.own_position and not self._descriptor.use.pending:
+            self._give_back()
         if not self._descriptor.close_now():
             return False
         self._closed = True
@@ -584,14 +732,14 @@ class BinaryFile(LineFile[bytes]):
 
     async def _close_descriptor(self) -> None:
         try:
-            if not self._descriptor.closes:
-                self._place_descriptor()
+            self._give_back()
             await self._descriptor.close()
         finally:
             self._closed = True
             self._leave()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
+        _private.pop(id(self), None)
         descriptor = getattr(self, "_descriptor", None)
         if descriptor is None or descriptor.number < 0:
             return
@@ -610,10 +758,15 @@ class BinaryFile(LineFile[bytes]):
         while self._unsent:
             place = self._write_place(self._unsent_at)
             data = self._unsent[0]
-            if place is None:
-                self._sent(os.write(self._descriptor.number, data))
-            else:
-                self._sent(pwrite(self._descriptor.number, data, place))
+            if place is not None:
+                try:
+                    self._sent(pwrite(self._descriptor.number, data, place))
+                    continue
+                except OSError as exc:
+                    if exc.errno != errno.ESPIPE:
+                        raise
+                self._learn_own_position(place)
+            self._sent(os.write(self._descriptor.number, data))
 
     # One call after another.
 
@@ -632,8 +785,16 @@ class BinaryFile(LineFile[bytes]):
     def _leave(self) -> None:
         # A call that nobody waits for may still move bytes: the next one comes after it.
         if self._descriptor.use.abandoned:
-            self._descriptor.use.when_quiet(self._serial.leave)
+            self._descriptor.use.when_quiet(self._let_next_in)
         else:
+            self._let_next_in()
+
+    def _let_next_in(self) -> None:
+        self._on_its_way = 0
+        try:
+            if self._lent_at is not None:
+                self._use_own_position()
+        finally:
             self._serial.leave()
 
     def _check(self, call: str | None) -> None:
