@@ -1,12 +1,5 @@
 """A file of bytes: a position, what was read ahead, and what waits to be written.
 
-The position is the file's own, and each call of the kernel names its offset,
-until somebody else may have the descriptor's: it was adopted, fileno() has
-given it away, the process has forked.  From then on the kernel's position is
-the truth, which children and duplicates share, and calls are made there, as
-io's are (`Descriptor.own_position`).  What was read ahead is given back when
-the number is given away.
-
 Calls that use the position run one after another, in the order in which they
 were made; pread() and pwrite() run beside them.
 
@@ -23,14 +16,14 @@ import errno
 import io
 import os
 import warnings
-import weakref
 from collections.abc import Callable, Iterable
 
 from . import file_numbers
-from .file_calls import Serial, is_turn_due
+from .file_calls import is_turn_due
 from .file_closing import Closing
 from .file_descriptor import Descriptor, pwrite
 from .file_lines import LineFile
+from .file_position import PositionedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,23 +38,7 @@ _WHENCES = {os.SEEK_SET, os.SEEK_CUR, os.SEEK_END}
 _WHENCES |= {getattr(os, name) for name in ("SEEK_DATA", "SEEK_HOLE") if hasattr(os, name)}
 
 
-# The files whose position is still their own, by id.
-_private: dict[int, weakref.ref[BinaryFile]] = {}
-
-
-def _share_all() -> None:
-    """Before a fork: the child will have each of these files, and its position, too."""
-    for reference in list(_private.values()):
-        file = reference()
-        if file is not None and not file.closed:
-            file._share()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_share_all)
-
-
-class BinaryFile(LineFile[bytes]):
+class BinaryFile(PositionedFile, LineFile[bytes]):
     """An asynchronous file opened in binary mode; made by uring_loop.open()."""
 
     def __init__(
@@ -73,7 +50,7 @@ class BinaryFile(LineFile[bytes]):
         position: int,
         shared: bool,
     ) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self._name = name
         self._mode = mode
         self._readable = "r" in mode or "+" in mode
@@ -83,25 +60,12 @@ class BinaryFile(LineFile[bytes]):
         self._read_ahead_fixed = buffering if buffering > 1 else 0
         self._read_ahead = buffering if buffering > 1 else _READ_AHEAD_MIN
         self._unsent_max = buffering if buffering > 1 else _UNSENT_MAX
-        self._serial = Serial()
         self._closing: asyncio.Task[None] | Closing | None = None
         self._closed = False
-        self._position = position
-        # Read ahead: the byte at _index is the one at _position.
-        self._buffer = b""
-        self._index = 0
         # Accepted and not written: chunks that belong at _unsent_at.
         self._unsent: list[Any] = []
-        self._unsent_size = 0
         self._unsent_at = 0
-        # Of that: what is being written at an offset right now.
-        self._on_its_way = 0
-        # Where the descriptor was put for others while a call was under way.
-        self._lent_at: int | None = None
-        if descriptor.seekable and shared:
-            descriptor.own_position = True
-        elif not descriptor.own_position:
-            _private[id(self)] = weakref.ref(self)
+        self._begin_at(position, shared)
 
     # What it is.
 
@@ -148,71 +112,6 @@ class BinaryFile(LineFile[bytes]):
         self._check_open()
         self._share()
         return self._descriptor.number
-
-    # The descriptor's own position.
-
-    def _share(self) -> None:
-        """Others may use the descriptor from now on: it is put where the file is."""
-        if not self._descriptor.seekable:
-            return
-        if self._descriptor.own_position:
-            self._give_back()
-            return
-        if self._lent_at is None:
-            # What is on its way to an offset will be there.
-            self._lent_at = self._position - self._unsent_size + self._on_its_way
-            os.lseek(self._descriptor.number, self._lent_at, os.SEEK_SET)
-        if not self._serial.busy:
-            self._use_own_position()
-
-    def _use_own_position(self) -> None:
-        """The last call that named its offset is over."""
-        lent_at, self._lent_at = self._lent_at, None
-        place = self._position - self._unsent_size
-        if self._appending:
-            os.lseek(self._descriptor.number, place, os.SEEK_SET)
-        elif place != lent_at:
-            os.lseek(self._descriptor.number, place - lent_at, os.SEEK_CUR)
-        self._buffer = b""
-        self._index = 0
-        self._descriptor.own_position = True
-        _private.pop(id(self), None)
-
-    def _learn_own_position(self, place: int) -> None:
-        """The kernel has no offsets for this file (of /proc, say), but it can be at one."""
-        os.lseek(self._descriptor.number, place, os.SEEK_SET)
-        self._descriptor.own_position = True
-        _private.pop(id(self), None)
-
-    def _find_position(self) -> int:
-        """The position; somebody else may have moved it."""
-        if self._descriptor.own_position and self._descriptor.seekable:
-            unread = len(self._buffer) - self._index
-            self._position = (
-                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) - unread + self._unsent_size
-            )
-        return self._position
-
-    def _drop_read_ahead(self) -> None:
-        unread = len(self._buffer) - self._index
-        if unread and self._descriptor.own_position:
-            if not self._descriptor.seekable:
-                return  # a stream gives its bytes once
-            os.lseek(self._descriptor.number, -unread, os.SEEK_CUR)
-        self._buffer = b""
-        self._index = 0
-
-    def _give_back(self) -> None:
-        """Others get to read what was only read ahead, unless they have moved on since."""
-        unread = len(self._buffer) - self._index
-        if unread and self._descriptor.own_position and self._descriptor.seekable:
-            at = os.lseek(self._descriptor.number, 0, os.SEEK_CUR)
-            if at == self._position + unread:
-                self._drop_read_ahead()
-
-    def _place(self, offset: int) -> int | None:
-        """What a call names as its offset; None: where the descriptor is."""
-        return None if self._descriptor.own_position else offset
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self._name!r} mode={self._mode!r}>"
@@ -390,7 +289,9 @@ class BinaryFile(LineFile[bytes]):
         """Read on behind what is buffered; False at the end."""
         await self._before_reading()
         rest = self._buffer[self._index :]
-        part = await self._get(self._read_ahead, self._position + len(rest))
+        # What an unbuffered file reads ahead, its other readers would miss.
+        size = self._read_ahead if self._buffered or not self._descriptor.own_position else 1
+        part = await self._get(size, self._position + len(rest))
         if not self._read_ahead_fixed:
             self._read_ahead = min(2 * self._read_ahead, _READ_AHEAD_MAX)
         self._buffer = rest + part if rest else part
@@ -434,7 +335,8 @@ class BinaryFile(LineFile[bytes]):
             except OSError as exc:
                 if exc.errno != errno.ESPIPE:
                     raise
-            self._learn_own_position(offset)
+            # It has no offsets (a file of /proc, say).
+            self._take_own_position(offset)
         return await self._descriptor.read(size, None, late=self._keep_late)
 
     def _keep_late(self, data: bytes) -> None:
@@ -522,7 +424,7 @@ class BinaryFile(LineFile[bytes]):
             except OSError as exc:
                 if exc.errno != errno.ESPIPE:
                     raise
-            self._learn_own_position(offset)
+            self._take_own_position(offset)
         return await self._descriptor.write(data, None, late=late)
 
     def _write_place(self, offset: int) -> int | None:
@@ -739,7 +641,7 @@ class BinaryFile(LineFile[bytes]):
             self._leave()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        _private.pop(id(self), None)
+        self._end_privacy()
         descriptor = getattr(self, "_descriptor", None)
         if descriptor is None or descriptor.number < 0:
             return
@@ -765,7 +667,7 @@ class BinaryFile(LineFile[bytes]):
                 except OSError as exc:
                     if exc.errno != errno.ESPIPE:
                         raise
-                self._learn_own_position(place)
+                self._take_own_position(place)
             self._sent(os.write(self._descriptor.number, data))
 
     # One call after another.
@@ -793,7 +695,7 @@ class BinaryFile(LineFile[bytes]):
         self._on_its_way = 0
         try:
             if self._lent_at is not None:
-                self._use_own_position()
+                self._end_lending()
         finally:
             self._serial.leave()
 

@@ -184,6 +184,8 @@ class Descriptor:
         place = OWN_POSITION if offset is None else offset
         request = (file_calls.OP_READ, self.number, address, place, size, 0)
         stream = offset is None and not self.positioned
+        if stream and file_calls.is_turn_due(size):
+            await asyncio.sleep(0)
         while True:
             try:
                 return await calls().make(
@@ -215,6 +217,8 @@ class Descriptor:
         place = OWN_POSITION if offset is None else offset
         request = (file_calls.OP_WRITE, self.number, address, place, size, 0)
         locked = offset is None and self.positioned and not self.appends
+        if not self.positioned and file_calls.is_turn_due(size):
+            await asyncio.sleep(0)
         while True:
             try:
                 return await calls().make(
@@ -301,7 +305,18 @@ def _answers_at_once(number: int, way: str) -> bool:
         return False
     flags = fcntl.fcntl(number, fcntl.F_GETFL)
     wrong_end = os.O_WRONLY if way == "r" else os.O_RDONLY
-    return bool(flags & os.O_NONBLOCK) or flags & os.O_ACCMODE == wrong_end
+    if flags & os.O_NONBLOCK or flags & os.O_ACCMODE == wrong_end:
+        return True
+    return way == "r" and os.isatty(number) and _terminal_never_waits(number)
+
+
+def _terminal_never_waits(number: int) -> bool:
+    """Whether a terminal that has nothing says that it is at its end; termios(3)."""
+    import termios
+
+    _, _, _, local, _, _, controls = termios.tcgetattr(number)
+    takes_less = controls[termios.VMIN] in (0, b"\0") and controls[termios.VTIME] in (0, b"\0")
+    return not local & termios.ICANON and takes_less
 
 
 def _can_seek(number: int) -> bool:

@@ -30,7 +30,7 @@ static PyObject *loop_expect(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	Py_RETURN_NONE;
 }
 
-/* For "O&": a number of 64 bits without a sign; one that does not fit must not lose its rest. */
+/* For "O&": a number of 64 bits without a sign; one that does not fit is refused. */
 static int as_uint64(PyObject *number, void *result)
 {
 	unsigned long long value = PyLong_AsUnsignedLongLong(number);
@@ -49,7 +49,7 @@ static int as_uint32(PyObject *number, void *result)
 	if (!as_uint64(number, &value))
 		return 0;
 	if (value > UINT32_MAX) {
-		PyErr_SetString(PyExc_OverflowError, "a request's number does not fit into 32 bits");
+		PyErr_SetString(PyExc_OverflowError, "it does not fit into 32 bits");
 		return 0;
 	}
 	*(uint32_t *)result = (uint32_t)value;
@@ -62,7 +62,8 @@ PyDoc_STRVAR(loop_request_doc,
 "callback(result, flags): called when it has ended.\n"
 "keep: the memory that it borrows, held until then.\n"
 "request: opcode (IORING_OP_*), fd, addr, off, len and flags, as io_uring_enter(2)\n"
-"has them; OverflowError for a number that does not fit.  -EOPNOTSUPP at once says that this driver, on this kernel, never does it.");
+"has them; OverflowError for a number that does not fit.  -EOPNOTSUPP at once says\n"
+"that this driver, on this kernel, never does it.");
 
 static PyObject *loop_request(Loop *self, PyObject *args)
 {
@@ -95,7 +96,7 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 		return key;
 	}
 	Py_XDECREF(key);
-	/* No memory: nobody would hear of it.  What the kernel has already keeps what it borrows. */
+	/* No memory to hear of it by.  What the kernel has already keeps what it borrows. */
 	if (self->table->cancel(self->driver, token) == 0)
 		Py_DECREF(entry);
 	return NULL;
