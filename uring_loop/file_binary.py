@@ -531,6 +531,8 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if 0 <= index <= len(self._buffer):
             self._index = index
         else:
+            # The kernel knows how far the file can go.
+            os.lseek(self._descriptor.number, offset, os.SEEK_SET)
             self._buffer = b""
             self._index = 0
             self._read_ahead = self._read_ahead_fixed or _READ_AHEAD_MIN

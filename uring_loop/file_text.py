@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from . import file_numbers
 from .file_binary import BinaryFile
-from .file_calls import Serial, is_turn_due
+from .file_calls import CALL_BYTES_MAX, Serial, is_turn_due
 from .file_lines import LineFile
 
 _CHUNK = 8192
@@ -185,7 +185,7 @@ class TextFile(LineFile[str]):
                 await self.buffer.flush()
             kept, flags = decoder.getstate()
             position = self.buffer._find_position() - len(kept)
-        guess = int(wanted * max(self._bytes_per_character, 1.0))
+        guess = min(int(wanted * max(self._bytes_per_character, 1.0)), CALL_BYTES_MAX)
         data = await self.buffer.read1(max(_CHUNK, guess))
         if self._used and self._used == len(self._decoded):
             self._forget()
