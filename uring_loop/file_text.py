@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import io
 import operator
 import os
@@ -355,6 +356,10 @@ class TextFile(LineFile[str]):
         rest, flags = divmod(rest, _WORD)
         rest, feed = divmod(rest, _WORD)
         need_end, skip = divmod(rest, _WORD)
+        if need_end > 1:
+            raise OverflowError("int too big to convert: tell() gives no such position")
+        if position >= _WORD // 2:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         await self.buffer.seek(position)
         # As in io, what a decoder had to be fed from the start on counts as the start.
         self._restart(position == 0 and flags == 0)
