@@ -625,7 +625,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
     async def _close(self) -> None:
         await self._serial.enter()
         try:
-            await self._flush()
+            await self._flush_last()
         except GeneratorExit:
             # The loop has gone: letting go of the file writes and closes it.
             raise
@@ -633,6 +633,15 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             await self._close_descriptor()
             raise
         await self._close_descriptor()
+
+    async def _flush_last(self) -> None:
+        try:
+            await self._flush()
+        except RuntimeError:
+            # No thread is to be had.  What the file has taken is not lost for that.
+            if not self._descriptor.positioned:
+                raise
+            self._write_out()
 
     async def _close_descriptor(self) -> None:
         try:

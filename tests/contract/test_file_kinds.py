@@ -450,3 +450,68 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
 
     run(loop, main())
     assert (tmp_path / "file").read_bytes() == (b"content" if written else b"")
+
+
+def test_process_that_may_have_no_more_threads_is_told_so_and_loses_nothing(loop_kind, tmp_path):
+    """Of the ring's workers the kernel says nothing but that the call was cancelled."""
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    program = f"""
+    import concurrent.futures.thread, resource, threading
+    uring_loop.open, uring_loop.paths
+
+    async def begin():
+        file = await uring_loop.open({str(tmp_path / "file")!r}, "wb")
+        await file.write(b"taken")
+        return file
+
+    async def end(file):
+        await file.close()
+
+    async def outcome(call):
+        try:
+            return repr(await call)
+        except Exception as error:
+            return repr(error)
+
+    def elsewhere():
+        # The ring's workers are of the thread that enters it, and end with it.
+        global file
+        loop = factory()
+        file = loop.run_until_complete(begin())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    number = file._descriptor.number
+    loop = factory()
+    if os.getuid() == 0:
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+        except OSError:
+            print("nobody")
+            os._exit(0)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    for call in (
+        uring_loop.paths.mkdir({str(tmp_path / "new")!r}),
+        uring_loop.paths.listdir({str(tmp_path)!r}),
+    ):
+        print(loop.run_until_complete(outcome(call)))
+    loop.run_until_complete(end(file))
+    try:
+        os.fstat(number)
+    except OSError:
+        print("closed")
+    loop.close()
+    """
+    found = child(loop_kind, program).splitlines()
+    if found == ["nobody"]:
+        pytest.skip("root of this user namespace cannot become anybody else")
+    assert found == ['RuntimeError("can\'t start new thread")'] * 2 + ["closed"]
+    assert (tmp_path / "file").read_bytes() == b"taken"
+    assert not (tmp_path / "new").exists()
