@@ -186,18 +186,21 @@ def test_descriptors_and_buffers_of_open(loop, files):
         file = await uring_loop.open(number, "rb", buffering, closefd=False)
         await file.close()
 
+    def at_once(number, buffering):
+        open(number, "rb", buffering, closefd=False).close()
+
     async def main():
         for number in NUMBERS:
             if isinstance(number, int):
                 found = await awaited(opened, number, -1)
-                expected = called(lambda: open(number, "rb", closefd=False))  # noqa: B023
+                expected = called(at_once, number, -1)
                 assert found == expected, number
         descriptor = os.open(files[0], os.O_RDONLY)
         for number in NUMBERS:
             if number == 2**31 - 1:
                 continue
             found = await awaited(opened, descriptor, number)
-            expected = called(lambda: open(descriptor, "rb", number, closefd=False).close())  # noqa: B023
+            expected = called(at_once, descriptor, number)
             if isinstance(number, int) and number < -1:
                 continue
             assert found == expected, number
