@@ -211,6 +211,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if is_turn_due(size):
             await asyncio.sleep(0)
             self._check_open()
+        size = self._descriptor.likely_size(size, offset)
         got = self._descriptor.read_now(size, offset)
         if got is not None and not got[1]:
             return got[0]
@@ -276,6 +277,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if size > 0 and self._index == len(self._buffer):
             await self._before_reading()
             if not self._buffered or size >= self._read_ahead:
+                size = self._descriptor.likely_size(size, self._position)
                 data = await self._get(size, self._position)
                 self._position += len(data)
                 return data

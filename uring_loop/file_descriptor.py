@@ -54,6 +54,8 @@ except ImportError:
 _AT_FDCWD = -100
 # RWF_NOWAIT is not for this file, ever.
 _NOT_AT_ONCE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+# So much room is made for a read without a look at the file.
+_ROOM_MAX = 1024 * 1024
 # Nor for this stream; other errors are its own.
 _NOT_THIS_STREAM = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
 
@@ -139,6 +141,12 @@ class Descriptor:
             self.at_once = False
             return None
         return got
+
+    def likely_size(self, size: int, offset: int) -> int:
+        """How much of `size` bytes at `offset` to make room for: no gigabytes for a small file."""
+        if size <= _ROOM_MAX or not self.local:
+            return size
+        return min(size, max(os.fstat(self.number).st_size - offset + 1, _ROOM_MAX))
 
     def read_stream_now(self, size: int) -> bytes | None:
         """What a stream has; BlockingIOError: nothing yet; None: ask in a way that may wait."""
