@@ -14,15 +14,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-import operator
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from .file_calls import Serial, is_turn_due
+from . import file_numbers
+from .file_calls import is_turn_due
 from .file_closing import Closing
 from .file_descriptor import Descriptor, pwrite
 from .file_lines import LineFile
+from .file_position import PositionedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ _READ_AHEAD_MAX = 256 * 1024
 _UNSENT_MAX = 256 * 1024
 # What is asked for at once beyond the end that the file had when it was opened.
 _GROWTH_MIN = 64 * 1024
+_WHENCES = {os.SEEK_SET, os.SEEK_CUR, os.SEEK_END}
+_WHENCES |= {getattr(os, name) for name in ("SEEK_DATA", "SEEK_HOLE") if hasattr(os, name)}
 
 
-class BinaryFile(LineFile[bytes]):
+class BinaryFile(PositionedFile, LineFile[bytes]):
     """An asynchronous file opened in binary mode; made by uring_loop.open()."""
 
     def __init__(
@@ -45,8 +48,9 @@ class BinaryFile(LineFile[bytes]):
         mode: str,
         buffering: int,
         position: int,
+        shared: bool,
     ) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self._name = name
         self._mode = mode
         self._readable = "r" in mode or "+" in mode
@@ -56,17 +60,12 @@ class BinaryFile(LineFile[bytes]):
         self._read_ahead_fixed = buffering if buffering > 1 else 0
         self._read_ahead = buffering if buffering > 1 else _READ_AHEAD_MIN
         self._unsent_max = buffering if buffering > 1 else _UNSENT_MAX
-        self._serial = Serial()
         self._closing: asyncio.Task[None] | Closing | None = None
         self._closed = False
-        self._position = position
-        # Read ahead: the byte at _index is the one at _position.
-        self._buffer = b""
-        self._index = 0
         # Accepted and not written: chunks that belong at _unsent_at.
         self._unsent: list[Any] = []
-        self._unsent_size = 0
         self._unsent_at = 0
+        self._begin_at(position, shared)
 
     # What it is.
 
@@ -106,17 +105,13 @@ class BinaryFile(LineFile[bytes]):
         return os.isatty(self._descriptor.number)
 
     def fileno(self) -> int:
-        """Its descriptor, whose own position is set to the file's.
+        """Its descriptor, whose own position is the file's from now on.
 
         What was written and not flushed is not there yet.
         """
         self._check_open()
-        self._place_descriptor()
+        self._share()
         return self._descriptor.number
-
-    def _place_descriptor(self) -> None:
-        if self._descriptor.seekable:
-            os.lseek(self._descriptor.number, self._position - self._unsent_size, os.SEEK_SET)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self._name!r} mode={self._mode!r}>"
@@ -125,7 +120,9 @@ class BinaryFile(LineFile[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer only at the end; all that is left by default."""
-        size = -1 if size is None else operator.index(size)
+        size = file_numbers.wanted(size)
+        if size < -1 and self._buffered:
+            raise ValueError("read length must be non-negative or -1")
         await self._enter("read")
         try:
             if is_turn_due(max(size, 0)):
@@ -138,7 +135,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes by one call of the kernel at most."""
-        size = operator.index(size)
+        size = file_numbers.size(size)
         await self._enter("read1")
         try:
             return await self._read_some(size if size >= 0 else self._read_ahead)
@@ -161,7 +158,7 @@ class BinaryFile(LineFile[bytes]):
                 if is_turn_due(len(view)):
                     await asyncio.sleep(0)
                 if self._index == len(self._buffer) and len(view) >= self._read_ahead:
-                    await self._flush()
+                    await self._before_reading()
                     count = self._descriptor.read_into_now(view, self._position)
                     if count is not None:
                         self._position += count
@@ -182,6 +179,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def peek(self, size: int = 0, /) -> bytes:
         """What comes next, without moving the position; at least one byte before the end."""
+        file_numbers.size(size)
         await self._enter("peek")
         try:
             if self._index == len(self._buffer):
@@ -192,7 +190,7 @@ class BinaryFile(LineFile[bytes]):
 
     async def readline(self, size: int | None = -1, /) -> bytes:
         """Up to the end of the line, `size` bytes at most."""
-        size = -1 if size is None else operator.index(size)
+        size = file_numbers.wanted(size)
         await self._enter("readline")
         try:
             if is_turn_due(0):
@@ -207,11 +205,13 @@ class BinaryFile(LineFile[bytes]):
         Sees what has reached the kernel: flush() comes first where it matters.
         """
         self._check_ready(self._readable, "pread")
-        if offset < 0 or size < 0:
+        size, offset = file_numbers.size(size), file_numbers.place(offset)
+        if size < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if is_turn_due(size):
             await asyncio.sleep(0)
             self._check_open()
+        size = self._descriptor.likely_size(size, offset)
         got = self._descriptor.read_now(size, offset)
         if got is not None and not got[1]:
             return got[0]
@@ -224,7 +224,7 @@ class BinaryFile(LineFile[bytes]):
             self._index += size
             self._position += size
             return self._buffer[start : start + size]
-        await self._flush()
+        await self._before_reading()
         parts = [self._buffer[start:]] if have else []
         total = have
         self._buffer = b""
@@ -232,7 +232,7 @@ class BinaryFile(LineFile[bytes]):
         try:
             while size < 0 or total < size:
                 want = self._want(size, total)
-                got = self._descriptor.read_now(want, self._position + total)
+                got = self._descriptor.read_now(want, self._place(self._position + total))
                 if got is not None and not got[1] and len(got[0]) < want:
                     # That was the end: no need to ask once more.
                     parts.append(got[0])
@@ -275,8 +275,9 @@ class BinaryFile(LineFile[bytes]):
     async def _read_some(self, size: int) -> bytes:
         """What is buffered, or else what one call brings."""
         if size > 0 and self._index == len(self._buffer):
-            await self._flush()
+            await self._before_reading()
             if not self._buffered or size >= self._read_ahead:
+                size = self._descriptor.likely_size(size, self._position)
                 data = await self._get(size, self._position)
                 self._position += len(data)
                 return data
@@ -288,9 +289,11 @@ class BinaryFile(LineFile[bytes]):
 
     async def _refill(self) -> bool:
         """Read on behind what is buffered; False at the end."""
-        await self._flush()
+        await self._before_reading()
         rest = self._buffer[self._index :]
-        part = await self._get(self._read_ahead, self._position + len(rest))
+        # What an unbuffered file reads ahead, its other readers would miss.
+        size = self._read_ahead if self._buffered or not self._descriptor.own_position else 1
+        part = await self._get(size, self._position + len(rest))
         if not self._read_ahead_fixed:
             self._read_ahead = min(2 * self._read_ahead, _READ_AHEAD_MAX)
         self._buffer = rest + part if rest else part
@@ -315,20 +318,32 @@ class BinaryFile(LineFile[bytes]):
             self._position += len(line)
             return line
 
+    async def _before_reading(self) -> None:
+        await self._flush()
+        if self._descriptor.own_position:
+            self._find_position()
+
     async def _get(self, size: int, offset: int) -> bytes:
         """Bytes of the file from memory or by one call that may wait; b"" at the end."""
-        got = self._descriptor.read_now(size, offset)
+        got = self._descriptor.read_now(size, self._place(offset))
         if got is not None and (got[0] or not got[1]):
             return got[0]
         return await self._get_slowly(size, offset)
 
     async def _get_slowly(self, size: int, offset: int) -> bytes:
-        if self._descriptor.seekable:
-            return await self._descriptor.read(size, offset)
+        if not self._descriptor.own_position:
+            try:
+                return await self._descriptor.read(size, offset)
+            except OSError as exc:
+                if exc.errno != errno.ESPIPE:
+                    raise
+            # It has no offsets (a file of /proc, say).
+            self._take_own_position(offset)
         return await self._descriptor.read(size, None, late=self._keep_late)
 
     def _keep_late(self, data: bytes) -> None:
-        # A stream gives its bytes once: those of a cancelled read are the next one's.
+        # Whoever is not told an offset gives its bytes once: those of a cancelled read are the
+        # next one's.
         self._buffer = self._buffer[self._index :] + data
         self._index = 0
 
@@ -372,8 +387,7 @@ class BinaryFile(LineFile[bytes]):
         The position neither matters nor moves.  A mutable buffer is copied first.
         """
         self._check_ready(self._writable, "pwrite")
-        if offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        offset = file_numbers.place(offset)
         with memoryview(data) as view:
             return await self._descriptor.write(
                 data if type(data) is bytes else view.tobytes(), offset
@@ -382,8 +396,7 @@ class BinaryFile(LineFile[bytes]):
     def _accept(self, data: bytes) -> None:
         if not data:
             return
-        self._buffer = b""
-        self._index = 0
+        self._drop_read_ahead()
         if not self._unsent:
             self._unsent_at = self._position
         self._unsent.append(data)
@@ -391,21 +404,33 @@ class BinaryFile(LineFile[bytes]):
         self._position += len(data)
 
     async def _write_through(self, data: bytes) -> int:
-        self._buffer = b""
-        self._index = 0
+        self._drop_read_ahead()
         if not data:
             return 0
-        count = await self._descriptor.write(data, self._write_place(self._position),
-                                             late=self._written_through)
+        count = await self._put(data, self._position, self._written_through)
         self._written_through(count)
         return count
 
     def _written_through(self, count: int) -> None:
         self._position += count
+        self._on_its_way = 0
         self._find_end()
 
+    async def _put(self, data: Any, offset: int, late: Callable[[int], object]) -> int:
+        """Write with one call; how much that was."""
+        place = self._write_place(offset)
+        if place is not None:
+            self._on_its_way = len(data)
+            try:
+                return await self._descriptor.write(data, place, late=late)
+            except OSError as exc:
+                if exc.errno != errno.ESPIPE:
+                    raise
+            self._take_own_position(offset)
+        return await self._descriptor.write(data, None, late=late)
+
     def _write_place(self, offset: int) -> int | None:
-        return offset if self._descriptor.seekable and not self._appending else None
+        return None if self._appending else self._place(offset)
 
     def _find_end(self) -> None:
         if self._appending and self._descriptor.seekable:
@@ -416,8 +441,8 @@ class BinaryFile(LineFile[bytes]):
 
     async def _flush(self) -> None:
         while self._unsent:
-            data, place = self._next_unsent()
-            self._sent(await self._descriptor.write(data, place, late=self._sent))
+            data, _ = self._next_unsent()
+            self._sent(await self._put(data, self._unsent_at, self._sent))
 
     def _next_unsent(self) -> tuple[Any, int | None]:
         """What to write next, and where to."""
@@ -434,6 +459,7 @@ class BinaryFile(LineFile[bytes]):
             self._unsent[0] = memoryview(chunk)[count:]
         self._unsent_size -= count
         self._unsent_at += count
+        self._on_its_way = 0
         self._find_end()
 
     async def flush(self) -> None:
@@ -441,6 +467,9 @@ class BinaryFile(LineFile[bytes]):
         await self._enter(None)
         try:
             await self._flush()
+            if self._readable and self._writable:
+                # As io does: what follows is read anew.
+                self._drop_read_ahead()
         finally:
             self._leave()
 
@@ -467,17 +496,26 @@ class BinaryFile(LineFile[bytes]):
         await self._enter(None)
         try:
             self._check_seekable()
-            return self._position
+            return self._find_position()
         finally:
             self._leave()
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; where it is then."""
-        offset = operator.index(offset)
+        try:
+            offset = file_numbers.offset(offset)
+        except OverflowError as exc:
+            if self._buffered:
+                raise ValueError(str(exc)) from None
+            raise
         await self._enter(None)
         try:
             self._check_seekable()
+            if whence not in _WHENCES:
+                raise ValueError(f"whence value {whence} unsupported")
             await self._flush()
+            if self._descriptor.own_position:
+                return await self._seek_own_position(offset, whence)
             return await self._seek(offset, whence)
         finally:
             self._leave()
@@ -488,38 +526,54 @@ class BinaryFile(LineFile[bytes]):
         elif whence == os.SEEK_END:
             offset += await self._descriptor.end()
         elif whence != os.SEEK_SET:
-            if whence not in (getattr(os, "SEEK_DATA", None), getattr(os, "SEEK_HOLE", None)):
-                raise ValueError(f"whence value {whence} unsupported")
             offset = await self._descriptor.seek(offset, whence)
-        if offset < 0:
+        if not 0 <= offset < 2**63:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        if offset > 2**63 - 1:
-            raise OverflowError("Python int too large to convert to C long")
         index = self._index + offset - self._position
         if 0 <= index <= len(self._buffer):
             self._index = index
         else:
+            # The kernel knows how far the file can go.
+            os.lseek(self._descriptor.number, offset, os.SEEK_SET)
             self._buffer = b""
             self._index = 0
             self._read_ahead = self._read_ahead_fixed or _READ_AHEAD_MIN
         self._position = offset
+        if self._lent_at is not None:
+            self._lent_at = os.lseek(self._descriptor.number, offset, os.SEEK_SET)
         return offset
+
+    async def _seek_own_position(self, offset: int, whence: int) -> int:
+        unread = len(self._buffer) - self._index
+        if unread and whence in (os.SEEK_SET, os.SEEK_CUR):
+            moved = offset if whence == os.SEEK_CUR else offset - self._position
+            if 0 <= self._index + moved <= len(self._buffer):
+                self._index += moved
+                self._position += moved
+                return self._position
+        if whence in (os.SEEK_SET, os.SEEK_CUR):
+            offset -= unread if whence == os.SEEK_CUR else 0
+            self._position = os.lseek(self._descriptor.number, offset, whence)
+        else:
+            self._position = await self._descriptor.seek(offset, whence)
+        self._buffer = b""
+        self._index = 0
+        self._read_ahead = self._read_ahead_fixed or _READ_AHEAD_MIN
+        return self._position
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Cut or extend the file to `size`, by default to the position; its size then."""
+        self._check("truncate")
         if size is not None:
-            size = operator.index(size)
+            size = file_numbers.place(size)
         await self._enter("truncate")
         try:
             await self._flush()
+            self._drop_read_ahead()
             if size is None:
                 self._check_seekable()
-                size = self._position
-            if size < 0:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                size = self._find_position()
             await self._descriptor.truncate(size)
-            self._buffer = b""
-            self._index = 0
             return size
         finally:
             self._leave()
@@ -558,8 +612,8 @@ class BinaryFile(LineFile[bytes]):
     aclose = close
 
     def _close_now(self) -> bool:
-        if not self._descriptor.closes and not self._descriptor.use.pending:
-            self._place_descriptor()
+        if self._descriptor.own_position and not self._descriptor.use.pending:
+            self._give_back()
         if not self._descriptor.close_now():
             return False
         self._closed = True
@@ -573,7 +627,7 @@ class BinaryFile(LineFile[bytes]):
     async def _close(self) -> None:
         await self._serial.enter()
         try:
-            await self._flush()
+            await self._flush_last()
         except GeneratorExit:
             # The loop has gone: letting go of the file writes and closes it.
             raise
@@ -582,16 +636,25 @@ class BinaryFile(LineFile[bytes]):
             raise
         await self._close_descriptor()
 
+    async def _flush_last(self) -> None:
+        try:
+            await self._flush()
+        except RuntimeError:
+            # No thread is to be had.  What the file has taken is not lost for that.
+            if not self._descriptor.positioned:
+                raise
+            self._write_out()
+
     async def _close_descriptor(self) -> None:
         try:
-            if not self._descriptor.closes:
-                self._place_descriptor()
+            self._give_back()
             await self._descriptor.close()
         finally:
             self._closed = True
             self._leave()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
+        self._end_privacy()
         descriptor = getattr(self, "_descriptor", None)
         if descriptor is None or descriptor.number < 0:
             return
@@ -610,10 +673,15 @@ class BinaryFile(LineFile[bytes]):
         while self._unsent:
             place = self._write_place(self._unsent_at)
             data = self._unsent[0]
-            if place is None:
-                self._sent(os.write(self._descriptor.number, data))
-            else:
-                self._sent(pwrite(self._descriptor.number, data, place))
+            if place is not None:
+                try:
+                    self._sent(pwrite(self._descriptor.number, data, place))
+                    continue
+                except OSError as exc:
+                    if exc.errno != errno.ESPIPE:
+                        raise
+                self._take_own_position(place)
+            self._sent(os.write(self._descriptor.number, data))
 
     # One call after another.
 
@@ -632,8 +700,16 @@ class BinaryFile(LineFile[bytes]):
     def _leave(self) -> None:
         # A call that nobody waits for may still move bytes: the next one comes after it.
         if self._descriptor.use.abandoned:
-            self._descriptor.use.when_quiet(self._serial.leave)
+            self._descriptor.use.when_quiet(self._let_next_in)
         else:
+            self._let_next_in()
+
+    def _let_next_in(self) -> None:
+        self._on_its_way = 0
+        try:
+            if self._lent_at is not None:
+                self._end_lending()
+        finally:
             self._serial.leave()
 
     def _check(self, call: str | None) -> None:

@@ -6,6 +6,13 @@ such operation says so at once, and from then on that loop uses its default
 executor for it.  What might wait for others it leaves to the executor as well.
 A loop that is not ours has no driver to ask.  So this works on any asyncio loop.
 
+Where no thread is to be had either the caller hears of that, and the call was
+not made.  But at the end of the interpreter, when no thread may begin any more
+and handlers of atexit still run, the loop's own thread makes it, as io would.
+
+Audit hooks hear of a call what os tells them: before it is the driver's from
+here, and from os itself in a thread.
+
 Cancelling a caller asks the kernel to end the operation and does not wait for
 it: what it borrows stays held, and `Use` counts it, until it has really ended.
 """
@@ -17,6 +24,7 @@ import errno
 import functools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -46,6 +54,9 @@ OP_MKDIRAT = 37
 OP_SYMLINKAT = 38
 OP_LINKAT = 39
 OP_FTRUNCATE = 55
+
+# The driver has not made a call, and in this case does not: a thread must.
+_NOT_BY_DRIVER = object()
 
 # UL_KEEP: the ring was lost, or a thread hangs, and nobody knows what becomes of the call.
 _UNKNOWN = 1 << 3
@@ -172,18 +183,28 @@ _ending = threading.RLock()
 class _InThread:
     """A function for a thread, and whether the thread is through with it."""
 
-    __slots__ = ("_callback", "_function", "_over")
+    __slots__ = ("_callback", "_function", "_over", "_revoked")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self._callback: Callable[[], object] | None = None
         self._over = False
+        self._revoked = False
 
     def __call__(self) -> Any:
+        if self._revoked:
+            return None
         try:
             return self._function()
         finally:
             self._end()
+
+    def revoke(self) -> None:
+        """It must not be called any more: the executor could not take it.
+
+        One that found no thread has queued it all the same, for when it finds one.
+        """
+        self._revoked = True
 
     def when_over(self, callback: Callable[[], object]) -> None:
         """Call back once, from that thread, or now."""
@@ -257,9 +278,11 @@ class _Call:
 
     def never_began(self) -> None:
         """Nothing comes of it, for nothing was done."""
-        if self._undone is not None:
-            self._undone()
-        self.ended()
+        try:
+            if self._undone is not None:
+                self._undone()
+        finally:
+            self.ended()
 
     def in_thread(self, function: Callable[[], Any]) -> _InThread:
         """What the thread is to call."""
@@ -333,17 +356,23 @@ class _Failure:
 class Calls:
     """The calls of one loop."""
 
-    __slots__ = ("_loop", "_refused", "_ring")
+    __slots__ = ("_driver", "_known", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # Weak, for it is found by its loop.
         self._loop = weakref.ref(loop)
-        self._ring = hasattr(loop, "_driver") and hasattr(loop, "_expect")
-        self._refused: set[int] = set()
+        self._driver: Any = getattr(loop, "_driver", None) if hasattr(loop, "_expect") else None
+        self._known: dict[int, bool] = {}
 
     def has(self, opcode: int) -> bool:
-        """Whether the ring has not refused this operation so far."""
-        return self._ring and opcode not in self._refused
+        """Whether the loop's driver makes such requests."""
+        known = self._known.get(opcode)
+        if known is None:
+            driver = self._driver
+            known = self._known[opcode] = driver is not None and bool(
+                driver.lib.ul_has_request(driver.handle, opcode)
+            )
+        return known
 
     async def make(
         self,
@@ -356,7 +385,8 @@ class Calls:
         late: Callable[[Any], object] | None = None,
         undone: Callable[[], object] | None = None,
         names: tuple[Any, ...] = (),
-        ready: tuple[int, bool] | None = None,
+        ready: tuple[int, bool, Callable[[], Any]] | None = None,
+        audit: tuple[Any, ...] | None = None,
     ) -> Any:
         """Make one call and give its value.
 
@@ -365,21 +395,66 @@ class Calls:
         use: counts it while it is under way.
         value: makes the value of the ring's result; by default it is the value.
         late: gets the value when the caller was cancelled, but the call was not.
-        undone: called when the caller was cancelled, and the call was never made.
+        undone: called when the call was never made and the caller cannot make another: it was
+            cancelled, or there is no memory or thread; then nothing is raised but what
+            `undone` raises.
         names: the paths to tell in an OSError.
-        ready: a descriptor and whether it is to be written, when the call waits for others:
-            a thread in it could not be cancelled, so it starts only when that is ready.
+        ready: a descriptor, whether it is to be written, and the call without waiting, for a
+            call that waits for others: its value, BlockingIOError, or None when it cannot say.
+            A thread in such a call could not be cancelled.
+        audit: the event of os that `function` raises by itself.
         """
+        number, writing, at_once = ready if ready is not None else (-1, False, None)
+        waits = False
+        if at_once is not None:
+            try:
+                got = at_once()
+            except BlockingIOError:
+                got, waits = None, True
+            if got is not None:
+                return got
+        if request is not None and self.has(request[0]):
+            if audit is not None:
+                sys.audit(*audit)
+            got = await self._make_request(request, keep, use, value, late, undone, names)
+            if got is not _NOT_BY_DRIVER:
+                return got
+        while at_once is not None and await readiness(number, writing) and waits:
+            try:
+                got = at_once()
+            except BlockingIOError:
+                continue
+            if got is not None:
+                return got
+            break
+        return await self._make_in_thread(
+            functools.partial(function, *arguments), use, late, undone
+        )
+
+    async def _make_request(
+        self,
+        request: Request,
+        keep: object,
+        use: Use | None,
+        value: Callable[[int], Any] | None,
+        late: Callable[[Any], object] | None,
+        undone: Callable[[], object] | None,
+        names: tuple[Any, ...],
+    ) -> Any:
+        """Have the driver make a call; _NOT_BY_DRIVER when it did not and will not."""
         loop: Any = self._loop()
-        while request is not None and self.has(request[0]):
+        while True:
             call = _Call(loop, use, value, late, undone)
-            token = loop._request(call.ring_ended, (keep, use, call), request)
+            try:
+                token = loop._request(call.ring_ended, (keep, use, call), request)
+                if token < 0 and undone is None:
+                    raise _os_error(token, names)
+            except BaseException:
+                call.never_began()
+                raise
             if token < 0:
-                call.ended()
-                if token == -errno.EOPNOTSUPP:
-                    self._refused.add(request[0])
-                    break
-                raise _os_error(token, names)
+                call.never_began()
+                return None
             try:
                 result = await call.waiter
             except asyncio.CancelledError:
@@ -390,19 +465,35 @@ class Calls:
             if type(result) is not _Failure:
                 return result
             if result.result == -errno.ENOTBLK:
-                # The driver could not cancel it: it waits for others.
-                break
+                # Nothing was done: it waits for others, or there is no thread for it.
+                return _NOT_BY_DRIVER
             if result.result != -errno.EINTR:
                 raise _os_error(result.result, names)
-        if ready is not None:
-            await readiness(*ready)
-        call = _Call(loop, use, None, late, None)
+
+    async def _make_in_thread(
+        self,
+        function: Callable[[], Any],
+        use: Use | None,
+        late: Callable[[Any], object] | None,
+        undone: Callable[[], object] | None,
+    ) -> Any:
+        """Have a thread of the loop's executor call `function`."""
+        loop: Any = self._loop()
+        call = _Call(loop, use, None, late, undone)
+        queued = call.in_thread(function)
         try:
-            function = call.in_thread(functools.partial(function, *arguments))
-            future = loop.run_in_executor(None, function)
-        except BaseException:
-            call.ended()
-            raise
+            future = loop.run_in_executor(None, queued)
+        except BaseException as exc:
+            queued.revoke()
+            call.never_began()
+            if not isinstance(exc, RuntimeError):
+                raise
+            if undone is not None:
+                return None
+            if threading.main_thread().is_alive():
+                raise
+            # The interpreter ends: only handlers of atexit still run, and no thread begins.
+            return function()
         future.add_done_callback(call.thread_ended)
         try:
             return await call.waiter
@@ -451,8 +542,8 @@ def _os_error(result: int, names: tuple[Any, ...]) -> OSError:
     return OSError(-result, message, names[0], None, names[1])
 
 
-async def readiness(descriptor: int, writing: bool) -> None:
-    """Wait until a pipe or terminal can be read or written, where the loop can tell."""
+async def readiness(descriptor: int, writing: bool) -> bool:
+    """Wait until a pipe or terminal can be read or written; False where the loop cannot tell."""
     loop = asyncio.get_running_loop()
     add, remove = (
         (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
@@ -462,9 +553,10 @@ async def readiness(descriptor: int, writing: bool) -> None:
         add(descriptor, lambda: ready.done() or ready.set_result(None))
     except (OSError, NotImplementedError, ValueError):
         # What cannot be waited for is always ready, or its thread waits.
-        return
+        return False
     try:
         await ready
     finally:
         remove(descriptor)
+    return True
 

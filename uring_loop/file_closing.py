@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .file_binary import BinaryFile
 
 # Not an error of the file: it has to be done in another way.
-_NOT_THIS_WAY = {-errno.EAGAIN, -errno.ENOTBLK, -errno.EOPNOTSUPP, -errno.ENOMEM}
+_NOT_THIS_WAY = {
+    -errno.EAGAIN,
+    -errno.ENOTBLK,
+    -errno.EOPNOTSUPP,
+    -errno.ENOMEM,
+    # It knows no offsets.
+    -errno.ESPIPE,
+}
+# The driver has not made this close: it has ended before, or has no thread for it.
+_NOT_CLOSED = {-errno.ECANCELED, -errno.ENOTBLK, -errno.EOPNOTSUPP}
 
 
 class Closing:
@@ -56,15 +65,21 @@ class Closing:
             held, address = file_calls.borrow(data)
             offset = OWN_POSITION if place is None else place
             request = (file_calls.OP_WRITE, descriptor.number, address, offset, size, 0)
-            if self._loop._request(self._written, (held, data), request) < 0:
+            if not self._start(self._written, (held, data), request):
                 self._leave_to_task()
             return
         self._number = descriptor.number
         request = (file_calls.OP_CLOSE, self._number, 0, 0, 0, 0)
-        descriptor.number = -1
-        if self._loop._request(self._closed, None, request) < 0:
-            descriptor.number = self._number
+        if self._start(self._closed, None, request):
+            descriptor.number = -1
+        else:
             self._leave_to_task()
+
+    def _start(self, callback: Any, keep: object, request: file_calls.Request) -> bool:
+        try:
+            return self._loop._request(callback, keep, request) >= 0
+        except MemoryError:
+            return False
 
     def _written(self, result: int, flags: int) -> None:
         if self._loop.is_closed():
@@ -85,9 +100,11 @@ class Closing:
         self._go_on()
 
     def _closed(self, result: int, flags: int) -> None:
-        if result == -errno.ECANCELED:
-            # The driver has ended before it came to it.
-            os.close(self._number)
+        if result in _NOT_CLOSED:
+            try:
+                os.close(self._number)
+            except OSError as exc:
+                self._error = self._error or exc
         elif result < 0 and result != -errno.EINTR and self._error is None:
             self._error = OSError(-result, os.strerror(-result))
         self._end()

@@ -1,20 +1,24 @@
-"""A file's descriptor: opened, read, written and closed at explicit offsets.
+"""A file's descriptor: opened, read, written and closed.
 
 What is in memory already is answered at once, without a trip to the kernel's
 workers or a thread (`*_now`); everything else may wait.  Knows nothing of
-positions, buffers or text.
+buffers or text.
+
+A call names its offset, or it is made at the descriptor's own position, which
+all share who have this descriptor or a duplicate of it.  read(2) and write(2)
+hold a lock on the position of a plain file; io_uring does not (fs/read_write.c
+fdget_pos(), io_uring/rw.c io_kiocb_update_pos()), and would write over what a
+child writes at that moment.  So there these calls are threads'.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import os
 import stat
 import threading
-import warnings
 from collections.abc import Callable
 
 from . import file_calls
@@ -28,19 +32,32 @@ try:
     from ._core import (
         file_close_now,
         file_is_local,
+        file_open,
         file_open_now,
         file_read_into_now,
         file_status_now,
+        file_truncate,
+        file_write_now,
     )
     from ._core import file_read_now as _read_now
 except ImportError:
     # No compiled modules on this platform: nothing is known to be in memory.
-    file_open_now = file_close_now = file_is_local = None
-    file_read_into_now = file_status_now = _read_now = None
+    file_open = file_open_now = file_close_now = file_is_local = None
+    file_read_into_now = file_status_now = file_write_now = _read_now = None
+    file_truncate = os.ftruncate
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # Windows: nothing there can be asked how it was opened
 
 _AT_FDCWD = -100
 # RWF_NOWAIT is not for this file, ever.
 _NOT_AT_ONCE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+# So much room is made for a read without a look at the file.
+_ROOM_MAX = 1024 * 1024
+# Nor for this stream; other errors are its own.
+_NOT_THIS_STREAM = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
 
 # Devices of which something is known: whether a file there opens from memory.
 _devices: dict[int, bool] = {}
@@ -75,11 +92,14 @@ class Descriptor:
     """An open descriptor and what is known of it."""
 
     __slots__ = (
+        "appends",
         "at_once",
         "block_size",
         "closes",
         "local",
         "number",
+        "own_position",
+        "positioned",
         "regular",
         "seekable",
         "size_at_open",
@@ -95,26 +115,64 @@ class Descriptor:
         self.block_size = block_size if block_size > 1 else 8192
         self.closes = closes
         self.regular = stat.S_ISREG(mode)
+        # What else can seek (a device, an eventfd) need not know what an offset is.
+        self.positioned = self.regular or stat.S_ISBLK(mode)
         self.seekable = self.regular or _can_seek(number)
-        self.at_once = self.regular and _read_now is not None
+        # Whether calls are made where the descriptor is, rather than at an offset.
+        self.own_position = not self.positioned
+        # Whether it was opened with O_APPEND: then the kernel finds the end under a lock.
+        self.appends = False
+        self.at_once = _read_now is not None
         self.written = writable
         # Whether its device answers from this machine's memory.
         self.local = False
         self.use = Use()
 
-    def read_now(self, size: int, offset: int) -> tuple[bytes, int] | None:
+    def read_now(self, size: int, offset: int | None) -> tuple[bytes, int] | None:
         """(bytes, errno): what is in memory; fewer bytes and no errno: the end.  None: ask."""
-        if not self.at_once:
+        if not self.at_once or not self.regular:
             return None
+        if offset is None:
+            if not self.local:
+                return None  # somebody may hold the position's lock while a server answers
+            offset = -1
         got: tuple[bytes, int] = _read_now(self.number, min(size, CALL_BYTES_MAX), offset)
         if got[1] in _NOT_AT_ONCE:
             self.at_once = False
             return None
         return got
 
+    def likely_size(self, size: int, offset: int) -> int:
+        """How much of `size` bytes at `offset` to make room for: no gigabytes for a small file."""
+        if size <= _ROOM_MAX or not self.local:
+            return size
+        return min(size, max(os.fstat(self.number).st_size - offset + 1, _ROOM_MAX))
+
+    def read_stream_now(self, size: int) -> bytes | None:
+        """What a stream has; BlockingIOError: nothing yet; None: ask in a way that may wait."""
+        if self.at_once:
+            data, error = _read_now(self.number, size, -1)
+            if data or not error:
+                return data
+            if error not in _NOT_THIS_STREAM:
+                raise OSError(error, os.strerror(error))
+            self.at_once = False
+        return os.read(self.number, size) if _answers_at_once(self.number, "r") else None
+
+    def write_stream_now(self, data: Any) -> int | None:
+        """How much of `data` a stream takes; BlockingIOError and None as for reading."""
+        if self.at_once:
+            count, error = file_write_now(self.number, data)
+            if not error:
+                return count
+            if error not in _NOT_THIS_STREAM:
+                raise OSError(error, os.strerror(error))
+            self.at_once = False
+        return os.write(self.number, data) if _answers_at_once(self.number, "w") else None
+
     def read_into_now(self, buffer: Any, offset: int) -> int | None:
         """How much of `buffer` was filled; None when not all that there is was in memory."""
-        if not self.at_once:
+        if not self.at_once or self.own_position:
             return None
         count, error = file_read_into_now(self.number, buffer, offset)
         if error in _NOT_AT_ONCE:
@@ -124,7 +182,7 @@ class Descriptor:
     async def read(
         self, size: int, offset: int | None, late: Callable[[bytes], object] | None = None
     ) -> bytes:
-        """One call's worth of up to `size` bytes; offset None: a stream's next ones.
+        """One call's worth of up to `size` bytes; offset None: at the descriptor's own position.
 
         late: gets the bytes that a cancelled caller does not.
         """
@@ -133,17 +191,21 @@ class Descriptor:
         held, address = file_calls.borrow(buffer)
         place = OWN_POSITION if offset is None else offset
         request = (file_calls.OP_READ, self.number, address, place, size, 0)
+        stream = offset is None and not self.positioned
+        if stream and file_calls.is_turn_due(size):
+            await asyncio.sleep(0)
         while True:
             try:
                 return await calls().make(
-                    request,
+                    None if offset is None and self.positioned else request,
                     held,
                     *((os.read, self.number, size) if offset is None
                       else (pread, self.number, size, offset)),
                     use=self.use,
                     value=lambda count: bytes(memoryview(buffer)[:count]),
                     late=late,
-                    ready=(self.number, False) if offset is None else None,
+                    ready=(self.number, False, lambda: self.read_stream_now(size))
+                    if stream else None,
                 )
             except BlockingIOError:
                 await file_calls.readiness(self.number, writing=False)
@@ -162,16 +224,20 @@ class Descriptor:
         held, address = file_calls.borrow(data)
         place = OWN_POSITION if offset is None else offset
         request = (file_calls.OP_WRITE, self.number, address, place, size, 0)
+        locked = offset is None and self.positioned and not self.appends
+        if not self.positioned and file_calls.is_turn_due(size):
+            await asyncio.sleep(0)
         while True:
             try:
                 return await calls().make(
-                    request,
+                    None if locked else request,
                     (held, data),
                     *((os.write, self.number, data) if offset is None
                       else (pwrite, self.number, data, offset)),
                     use=self.use,
                     late=late,
-                    ready=None if self.seekable else (self.number, True),
+                    ready=None if self.positioned or offset is not None
+                    else (self.number, True, lambda: self.write_stream_now(data)),
                 )
             except BlockingIOError:
                 await file_calls.readiness(self.number, writing=True)
@@ -186,7 +252,7 @@ class Descriptor:
     async def truncate(self, size: int) -> None:
         """ftruncate(2)."""
         request = (file_calls.OP_FTRUNCATE, self.number, 0, size, 0, 0)
-        await calls().make(request, None, os.ftruncate, self.number, size, use=self.use)
+        await calls().make(request, None, file_truncate, self.number, size, use=self.use)
 
     async def end(self) -> int:
         """Where the file ends."""
@@ -213,7 +279,7 @@ class Descriptor:
 
     def closes_by_requests(self) -> bool:
         """Whether the running loop's driver can write and close it, with nothing in the way."""
-        if not self.closes or not self.regular or self.use.pending:
+        if not self.closes or not self.regular or self.own_position or self.use.pending:
             return False
         made = calls()
         return made.has(file_calls.OP_WRITE) and made.has(file_calls.OP_CLOSE)
@@ -229,7 +295,8 @@ class Descriptor:
         number, self.number = self.number, -1
         request = (file_calls.OP_CLOSE, number, 0, 0, 0, 0)
         close = functools.partial(os.close, number)
-        # Whoever is cancelled here has nothing left to close it by.
+        # Whoever is cancelled here, or finds no memory and no thread for it, has nothing left
+        # to close it by.
         await calls().make(request, None, close, undone=close)
 
     def drop(self) -> None:
@@ -238,6 +305,26 @@ class Descriptor:
         if number >= 0 and self.closes:
             # A call that was abandoned may not have begun, in a queue of the executor's.
             self.use.when_settled_anywhere(functools.partial(os.close, number))
+
+
+def _answers_at_once(number: int, way: str) -> bool:
+    """Whether a call that reads ("r") or writes ("w") cannot wait: it would not, or cannot be."""
+    if fcntl is None:
+        return False
+    flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    wrong_end = os.O_WRONLY if way == "r" else os.O_RDONLY
+    if flags & os.O_NONBLOCK or flags & os.O_ACCMODE == wrong_end:
+        return True
+    return way == "r" and os.isatty(number) and _terminal_never_waits(number)
+
+
+def _terminal_never_waits(number: int) -> bool:
+    """Whether a terminal that has nothing says that it is at its end; termios(3)."""
+    import termios
+
+    _, _, _, local, _, _, controls = termios.tcgetattr(number)
+    takes_less = controls[termios.VMIN] in (0, b"\0") and controls[termios.VTIME] in (0, b"\0")
+    return not local & termios.ICANON and takes_less
 
 
 def _can_seek(number: int) -> bool:
@@ -276,17 +363,30 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
             number, mode, size, block_size, _ = found
             descriptor = Descriptor(number, mode, size, block_size, writable, True)
             descriptor.local = True
+            descriptor.appends = bool(flags & os.O_APPEND)
             return descriptor
         fifo = found is True
     if fifo and flags & (os.O_WRONLY | os.O_RDWR) != os.O_RDWR:
-        number = await _open_fifo(path, flags)
+        number = await _open_fifo(path, encoded, flags)
     else:
         held, address = file_calls.borrow(encoded + b"\0")
         request = (file_calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
         number = await calls().make(
-            request, held, os.open, path, flags, 0o666, late=os.close, names=(path,)
+            request, held, _open_plain, path, encoded, flags, late=os.close, names=(path,)
         )
-    return await settle(number, path, writable)
+    descriptor = await settle(number, path, writable)
+    descriptor.appends = bool(flags & os.O_APPEND)
+    return descriptor
+
+
+def _open_plain(path: Any, encoded: bytes, flags: int) -> int:
+    if file_open is None:
+        return os.open(path, flags, 0o666)
+    try:
+        return file_open(encoded, flags)
+    except OSError as exc:
+        exc.filename = path
+        raise
 
 
 async def open_with(
@@ -311,41 +411,27 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
     """What was just opened, by a way that could wait; closed again when that fails."""
     try:
         descriptor, device = adopt(number, writable, True, path)
-        if descriptor.at_once and device not in _devices:
-            # Asked through a descriptor of its own, for the caller may be cancelled meanwhile.
-            own = [os.dup(number)]
-            try:
-                local = await calls().make(None, None, _ask_device, own)
-            finally:
-                # The thread has taken it, or never will.
-                _close_all(own)
-            _devices[device] = descriptor.local = local
-            if local:
-                _local_devices.add(device)
-        return descriptor
     except BaseException:
         os.close(number)
         raise
+    if descriptor.at_once and descriptor.regular and device not in _devices:
+        # Through this very descriptor: to close another one of the file's would end the locks
+        # that this process has on it (fcntl(2), POSIX record locks).
+        try:
+            local = await calls().make(None, None, file_is_local, number, use=descriptor.use)
+        except RuntimeError:
+            # No thread can be had; the file is as good without.
+            return descriptor
+        except BaseException:
+            descriptor.drop()
+            raise
+        _devices[device] = descriptor.local = local
+        if local:
+            _local_devices.add(device)
+    return descriptor
 
 
-def _ask_device(own: list[int]) -> bool:
-    try:
-        number = own.pop()
-    except IndexError:
-        return False  # whoever asked was cancelled before a thread was free
-    try:
-        return file_is_local(number)
-    finally:
-        os.close(number)
-
-
-def _close_all(numbers: list[int]) -> None:
-    with contextlib.suppress(IndexError):
-        while True:
-            os.close(numbers.pop())
-
-
-async def _open_fifo(path: Any, flags: int) -> int:
+async def _open_fifo(path: Any, encoded: bytes, flags: int) -> int:
     """Open a FIFO, which waits for the other end, in a thread of its own."""
     loop = asyncio.get_running_loop()
     opened = loop.create_future()
@@ -364,7 +450,7 @@ async def _open_fifo(path: Any, flags: int) -> int:
     def work() -> None:
         number, error = -1, None
         try:
-            number = os.open(path, flags, 0o666)
+            number = _open_plain(path, encoded, flags)
         except BaseException as exc:
             error = exc
         with lock:
@@ -386,44 +472,55 @@ async def _open_fifo(path: Any, flags: int) -> int:
         if opened.cancelled():
             with lock:
                 state["abandoned"] = True
-            _release_fifo(loop, thread, path, flags)
+            _release_fifo(loop, thread, encoded, flags)
         elif opened.exception() is None:
             os.close(opened.result())
         raise
 
 
 def _release_fifo(
-    loop: asyncio.AbstractEventLoop, thread: threading.Thread, path: Any, flags: int
+    loop: asyncio.AbstractEventLoop, thread: threading.Thread, encoded: bytes, flags: int
 ) -> None:
     """Be the other end for a moment, until the thread that waits for it has come back."""
     if not thread.is_alive():
         return
     other = os.O_RDONLY if flags & os.O_WRONLY else os.O_WRONLY
     try:
-        os.close(os.open(path, other | os.O_NONBLOCK | os.O_CLOEXEC))
+        os.close(_open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:
         pass  # The thread is not there yet, or the name is gone.
     if not loop.is_closed():
-        loop.call_later(0.01, _release_fifo, loop, thread, path, flags)
+        loop.call_later(0.01, _release_fifo, loop, thread, encoded, flags)
 
 
-class _Captured(BaseException):
-    """What open(2) would have been asked; carries the flags out of io.open()."""
-
-
-def _capture(path: Any, flags: int) -> int:
-    raise _Captured(flags)
+_KINDS = {
+    "r": 0,
+    "w": os.O_CREAT | os.O_TRUNC,
+    "x": os.O_CREAT | os.O_EXCL,
+    "a": os.O_CREAT | os.O_APPEND,
+}
+# On Windows there is no other way to get the bytes as they are.
+_ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 
 
 @functools.lru_cache(maxsize=64)
-def open_flags(
-    mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None
-) -> int:
-    """What io.open() asks of open(2), after it has checked the arguments."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            open(".", mode, buffering, encoding, errors, newline, True, _capture).close()
-    except _Captured as captured:
-        return captured.args[0]
-    raise AssertionError("io.open() did not call its opener")
+def open_flags(mode: str) -> tuple[int, str]:
+    """What io.open() asks of open(2), and its raw file's mode; ValueError for what is no mode."""
+    letters = set(mode)
+    kinds = letters & set(_KINDS)
+    if (
+        letters - set("rwxa+bt")
+        or len(letters) < len(mode)
+        or {"t", "b"} <= letters
+        or len(kinds) != 1
+    ):
+        raise ValueError(f"invalid mode: {mode!r}")
+    kind = kinds.pop()
+    if "+" in letters:
+        return os.O_RDWR | _KINDS[kind] | _ALWAYS, kind + "+"
+    return (os.O_RDONLY if kind == "r" else os.O_WRONLY) | _KINDS[kind] | _ALWAYS, kind
+
+
+def refuse_arguments(mode: Any, encoding: Any, errors: Any, newline: Any) -> None:
+    """Have io say in its own words what is wrong with these, of which no audit hook hears."""
+    open(os.devnull, mode, -1, encoding, errors, newline).close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import AnyStr, Generic, Self
 
+from . import file_numbers
+
 
 class LineFile(Generic[AnyStr]):
     """A file that gives one line after another, and is closed at the end of `async with`."""
@@ -22,12 +24,13 @@ class LineFile(Generic[AnyStr]):
 
     async def readlines(self, hint: int | None = -1, /) -> list[AnyStr]:
         """The lines that are left, or as many as it takes to pass `hint` bytes or characters."""
+        limit = file_numbers.wanted(hint)
         lines = []
         size = 0
         async for line in self:
             lines.append(line)
             size += len(line)
-            if hint is not None and 0 < hint < size:
+            if 0 < limit < size:
                 break
         return lines
 

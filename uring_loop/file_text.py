@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import io
 import operator
 import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from . import file_numbers
 from .file_binary import BinaryFile
-from .file_calls import Serial, is_turn_due
+from .file_calls import CALL_BYTES_MAX, Serial, is_turn_due
 from .file_lines import LineFile
 
 _CHUNK = 8192
@@ -111,7 +113,7 @@ class TextFile(LineFile[str]):
 
     async def read(self, size: int | None = -1, /) -> str:
         """Up to `size` characters, fewer only at the end; all that is left by default."""
-        size = -1 if size is None else operator.index(size)
+        size = file_numbers.wanted(size)
         await self._enter(reading=True)
         try:
             if size < 0:
@@ -125,7 +127,7 @@ class TextFile(LineFile[str]):
 
     async def readline(self, size: int | None = -1, /) -> str:
         """Up to the end of the line, `size` characters at most."""
-        size = -1 if size is None else operator.index(size)
+        size = file_numbers.wanted(size)
         await self._enter(reading=True)
         try:
             if is_turn_due(0):
@@ -183,8 +185,8 @@ class TextFile(LineFile[str]):
             if self.buffer._unsent:
                 await self.buffer.flush()
             kept, flags = decoder.getstate()
-            position = self.buffer._position - len(kept)
-        guess = int(wanted * max(self._bytes_per_character, 1.0))
+            position = self.buffer._find_position() - len(kept)
+        guess = min(int(wanted * max(self._bytes_per_character, 1.0)), CALL_BYTES_MAX)
         data = await self.buffer.read1(max(_CHUNK, guess))
         if self._used and self._used == len(self._decoded):
             self._forget()
@@ -272,12 +274,12 @@ class TextFile(LineFile[str]):
         await self._after_others(self.buffer.fdatasync)
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Cut or extend the file to `size` bytes, by default to the position; its size then."""
+        """Cut or extend the file to `size` bytes, by default to where `buffer` is; that size."""
         await self._enter(reading=None)
         try:
             await self.buffer.flush()
-            if size is None:
-                size = await self._tell()
+            # By default to where the bytes were read or written to, as io does, which is behind
+            # what was only decoded so far: tell() may give a cookie, which is no size.
             return await self.buffer.truncate(size)
         finally:
             self._serial.leave()
@@ -354,6 +356,10 @@ class TextFile(LineFile[str]):
         rest, flags = divmod(rest, _WORD)
         rest, feed = divmod(rest, _WORD)
         need_end, skip = divmod(rest, _WORD)
+        if need_end > 1:
+            raise OverflowError("int too big to convert: tell() gives no such position")
+        if position >= _WORD // 2:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         await self.buffer.seek(position)
         # As in io, what a decoder had to be fed from the start on counts as the start.
         self._restart(position == 0 and flags == 0)

@@ -22,7 +22,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator
 
-from . import file_descriptor
+from . import file_descriptor, file_numbers
 from . import paths as os
 from .file_binary import BinaryFile
 from .file_calls import encode_path
@@ -78,28 +78,46 @@ def open(
         encoded = encode_path(file)
         if not closefd:
             raise ValueError("Cannot use closefd=False with file name")
+    elif not -(2**31) <= file < 2**31:
+        raise TypeError(f"expected str, bytes, os.PathLike or a file descriptor, not {file}")
     elif file < 0:
         raise ValueError("negative file descriptor")
-    flags = file_descriptor.open_flags(mode, buffering, encoding, errors, newline)
+    buffering = file_numbers.c_int(buffering)
+    try:
+        flags, raw_mode = file_descriptor.open_flags(mode)
+    except (TypeError, ValueError):
+        file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+        raise
     text = None
     if "b" not in mode:
-        text = io.TextIOWrapper(io.BytesIO(), io.text_encoding(encoding, 3), errors, newline)
+        # The caller's line is what a warning of the encoding names.
+        encoding = io.text_encoding(encoding, 2)
+        try:
+            text = io.TextIOWrapper(io.BytesIO(), encoding, errors, newline)
+        except TypeError:
+            file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+            raise
         if buffering == 0:
             raise ValueError("can't have unbuffered text I/O")
-    elif buffering == 1:
-        warnings.warn(
-            "line buffering (buffering=1) isn't supported in binary mode, "
-            "the default buffer size will be used",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return Opening(file, encoded, mode, flags, buffering, text, newline, closefd, opener)
+    else:
+        if not encoding is errors is newline is None:
+            file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+        if buffering == 1:
+            warnings.warn(
+                "line buffering (buffering=1) isn't supported in binary mode, "
+                "the default buffer size will be used",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    event = ("open", file, raw_mode, flags)
+    return Opening(event, file, encoded, mode, flags, buffering, text, newline, closefd, opener)
 
 
 open_file = open
 
 
 async def _open(
+    event: tuple[Any, ...],
     file: Any,
     encoded: bytes,
     mode: str,
@@ -110,6 +128,8 @@ async def _open(
     closefd: bool,
     opener: Callable[[Any, int], int] | None,
 ) -> AnyFile:
+    # As io tells audit hooks: of each file once, before anything is done.
+    sys.audit(*event)
     adopted = isinstance(file, int)
     writable = "r" not in mode or "+" in mode
     if adopted:
@@ -133,7 +153,9 @@ async def _open(
         if not adopted:
             descriptor.drop()
         raise
-    binary = BinaryFile(descriptor, file, _raw_mode(mode), buffering, position)
+    # An opener, too, may have kept the descriptor or given it away.
+    shared = adopted or opener is not None
+    binary = BinaryFile(descriptor, file, _raw_mode(mode), buffering, position, shared)
     if text is None:
         return binary
     return TextFile(binary, mode, text.encoding, text.errors or "strict", newline, line_buffering)

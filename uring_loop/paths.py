@@ -1,8 +1,8 @@
 """What `os` does with paths and descriptors, awaited.
 
-The names, arguments, results and errors are those of `os`.  What the ring has
-an operation for is one, and so it is on the selector, which has threads for them;
-the rest runs in the default executor's.
+The names, arguments, results, errors and audit events are those of `os`.  What the
+ring has an operation for is one, and so it is on the selector, which has threads
+for them; the rest runs in the default executor's.
 
 `dir_fd` and its kin are taken where `os` takes them.
 """
@@ -13,9 +13,10 @@ import errno
 import functools
 import os
 import struct
+import sys
 from collections.abc import Callable
 
-from . import file_calls
+from . import file_calls, file_numbers
 from .file_calls import borrow, calls, encode_path
 
 TYPE_CHECKING = False
@@ -59,18 +60,26 @@ _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_SYMLINK_FOLLOW = 0x400
 _AT_EMPTY_PATH = 0x1000
 # Until 3.14 os.link() follows only when the call is for more than link(2), which follows nothing.
-# It is written in its signature, whose default depends on the system since.
-_LINK_FOLLOWS = "os.name" in (os.link.__text_signature__ or "")
+# It is written in its signature, whose default depends on the system since; os may have another
+# function by that name, of a test's, but the module that it has its own from has not.
+_link = getattr(sys.modules.get(os.name), "link", None)
+_LINK_FOLLOWS = "os.name" in (getattr(_link, "__text_signature__", None) or "")
 _STATX_BASIC_STATS = 0x7FF
 
 # struct statx, linux/stat.h: up to the device numbers.
 _STATX = struct.Struct("=IIQIIIH2xQQQ8x" + "qI4x" * 4 + "IIII")
 _STATX_SIZE = 256
 _U32 = 2**32 - 1
+_U64 = 2**64 - 1
 
 
 def _directory(dir_fd: int | None) -> int:
-    return _AT_FDCWD if dir_fd is None else dir_fd
+    return file_numbers.directory(dir_fd, _AT_FDCWD)
+
+
+def _told(dir_fd: int | None) -> int:
+    """As audit hooks are told of it."""
+    return -1 if dir_fd is None else dir_fd
 
 
 class _Paths:
@@ -92,7 +101,10 @@ async def stat(
 ) -> os.stat_result:
     """os.stat(): of a path, or of an open descriptor."""
     if isinstance(path, int):
+        if dir_fd is not None or not follow_symlinks:
+            os.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # says that it cannot
         return await fstat(path)
+    path = os.fspath(path)
     names = _Paths(path)
     flags = 0 if follow_symlinks else _AT_SYMLINK_NOFOLLOW
     return await _statx(
@@ -111,7 +123,11 @@ async def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
 
 async def fstat(fd: int) -> os.stat_result:
     """os.fstat()."""
-    return await _statx(fd, _Paths(b""), _AT_EMPTY_PATH, (), lambda: os.fstat(fd))
+    number = file_numbers.c_int(fd)
+    if number < 0:
+        # Some of these mean a directory to statx(2).
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return await _statx(number, _Paths(b""), _AT_EMPTY_PATH, (), lambda: os.fstat(number))
 
 
 async def _statx(
@@ -186,6 +202,7 @@ async def rename(
     src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
 ) -> None:
     """os.rename()."""
+    src, dst = os.fspath(src), os.fspath(dst)
     await _of_two_paths(
         file_calls.OP_RENAMEAT,
         (src, dst),
@@ -193,6 +210,7 @@ async def rename(
         _directory(dst_dir_fd),
         0,
         lambda: os.rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd),
+        ("os.rename", src, dst, _told(src_dir_fd), _told(dst_dir_fd)),
     )
 
 
@@ -208,7 +226,9 @@ async def replace(
 
 async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
     """os.unlink()."""
-    await _of_one_path(file_calls.OP_UNLINKAT, path, dir_fd, 0, 0, os.unlink)
+    path = os.fspath(path)
+    event = ("os.remove", path, _told(dir_fd))
+    await _of_one_path(file_calls.OP_UNLINKAT, path, dir_fd, 0, 0, os.unlink, event)
 
 
 remove = unlink
@@ -216,22 +236,32 @@ remove = unlink
 
 async def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
     """os.rmdir()."""
-    await _of_one_path(file_calls.OP_UNLINKAT, path, dir_fd, 0, _AT_REMOVEDIR, os.rmdir)
+    path = os.fspath(path)
+    event = ("os.rmdir", path, _told(dir_fd))
+    await _of_one_path(file_calls.OP_UNLINKAT, path, dir_fd, 0, _AT_REMOVEDIR, os.rmdir, event)
 
 
 async def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
     """os.mkdir()."""
+    path, mode = os.fspath(path), file_numbers.c_int(mode)
     make = functools.partial(os.mkdir, mode=mode)
-    await _of_one_path(file_calls.OP_MKDIRAT, path, dir_fd, mode, 0, make)
+    event = ("os.mkdir", path, mode, _told(dir_fd))
+    await _of_one_path(file_calls.OP_MKDIRAT, path, dir_fd, mode & _U32, 0, make, event)
 
 
 async def _of_one_path(
-    operation: int, path: Any, dir_fd: int | None, mode: int, flags: int, function: Any
+    operation: int,
+    path: Any,
+    dir_fd: int | None,
+    mode: int,
+    flags: int,
+    function: Any,
+    event: tuple[Any, ...],
 ) -> None:
     paths = _Paths(path)
     request = (operation, _directory(dir_fd), paths.addresses[0], 0, mode, flags)
     await calls().make(
-        request, paths.held, lambda: function(path, dir_fd=dir_fd), names=(path,)
+        request, paths.held, lambda: function(path, dir_fd=dir_fd), names=(path,), audit=event
     )
 
 
@@ -244,6 +274,7 @@ async def link(
     follow_symlinks: bool = True,
 ) -> None:
     """os.link()."""
+    src, dst = os.fspath(src), os.fspath(dst)
     options = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd}
     if not follow_symlinks:
         options["follow_symlinks"] = False
@@ -255,6 +286,7 @@ async def link(
         _directory(dst_dir_fd),
         0 if plain or not follow_symlinks else _AT_SYMLINK_FOLLOW,
         lambda: os.link(src, dst, **options),
+        ("os.link", src, dst, _told(src_dir_fd), _told(dst_dir_fd)),
     )
 
 
@@ -262,6 +294,7 @@ async def symlink(
     src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None
 ) -> None:
     """os.symlink()."""
+    src, dst = os.fspath(src), os.fspath(dst)
     await _of_two_paths(
         file_calls.OP_SYMLINKAT,
         (src, dst),
@@ -269,6 +302,7 @@ async def symlink(
         0,
         0,
         lambda: os.symlink(src, dst, target_is_directory, dir_fd=dir_fd),
+        ("os.symlink", src, dst, _told(dir_fd)),
     )
 
 
@@ -279,10 +313,11 @@ async def _of_two_paths(
     other_directory: int,
     flags: int,
     function: Callable[[], None],
+    event: tuple[Any, ...],
 ) -> None:
     paths = _Paths(*names)
     request = (operation, directory, *paths.addresses, other_directory & _U32, flags)
-    await calls().make(request, paths.held, function, names=names)
+    await calls().make(request, paths.held, function, names=names, audit=event)
 
 
 # Open descriptors.
@@ -299,17 +334,18 @@ async def fdatasync(fd: Any) -> None:
 
 
 async def _sync(fd: Any, flags: int, function: Any) -> None:
-    number = _number(fd)
+    number = file_numbers.descriptor(fd)
     await calls().make((file_calls.OP_FSYNC, number, 0, 0, 0, flags), fd, function, number)
 
 
 async def ftruncate(fd: Any, length: int) -> None:
     """os.ftruncate()."""
-    number = _number(fd)
-    if length < 0:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    request = (file_calls.OP_FTRUNCATE, number, 0, length, 0, 0)
-    await calls().make(request, fd, os.ftruncate, number, length)
+    number = file_numbers.descriptor(fd)
+    length = file_numbers.offset(length)
+    # A negative one is the kernel's to refuse, as a number without a sign.
+    request = (file_calls.OP_FTRUNCATE, number, 0, length & _U64, 0, 0)
+    event = ("os.truncate", number, length)
+    await calls().make(request, fd, os.ftruncate, number, length, audit=event)
 
 
 async def fallocate(fd: Any, offset: int, length: int) -> None:
@@ -318,9 +354,8 @@ async def fallocate(fd: Any, offset: int, length: int) -> None:
     OSError (EOPNOTSUPP) where the file system has no such thing; in a thread the C
     library writes zeros there instead.
     """
-    number = _number(fd)
-    if offset < 0 or length <= 0:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    number = file_numbers.descriptor(fd)
+    offset, length = file_numbers.place(offset), file_numbers.place(length)
     # The ring takes the length where others have an address.
     request = (file_calls.OP_FALLOCATE, number, length, offset, 0, 0)
     await calls().make(request, fd, _posix_fallocate, number, offset, length)
@@ -334,15 +369,6 @@ def _no_fallocate(fd: int, offset: int, length: int) -> None:
 
 
 _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
-
-
-def _number(fd: Any) -> int:
-    number = fd if isinstance(fd, int) else fd.fileno()
-    if not isinstance(number, int):
-        raise TypeError("fileno() returned a non-integer")
-    if number < 0:
-        raise ValueError(f"file descriptor cannot be a negative integer ({number})")
-    return number
 
 
 # What the ring has no operation for.

@@ -7,11 +7,15 @@
  * The kernel decides (RESOLVE_CACHED, RWF_NOWAIT), except about file systems:
  * opening a file of a network or FUSE mount asks a server even when the name is
  * known.  So a file is opened here only on a device that the caller vouches for.
+ *
+ * An offset of -1 is the descriptor's own position: then one call is made, for
+ * what is not a plain file gives a message with each.
  */
 #include "core.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -33,6 +37,20 @@ static int open_cached(const char *path, int flags)
 	};
 
 	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+}
+
+/* A descriptor, or -1 with an exception: a number that does not fit is none, not another one. */
+static int descriptor_of(PyObject *number)
+{
+	long value = PyLong_AsLong(number);
+
+	if (value == -1 && PyErr_Occurred())
+		return -1;
+	if (value < 0 || value > INT_MAX) {
+		PyErr_Format(PyExc_OverflowError, "%ld is no file descriptor", value);
+		return -1;
+	}
+	return (int)value;
 }
 
 /* What the kernel knows of an open file, without asking whoever it belongs to. */
@@ -125,10 +143,10 @@ PyDoc_STRVAR(file_status_now_doc,
 
 static PyObject *file_status_now(PyObject *Py_UNUSED(module), PyObject *descriptor)
 {
-	int fd = (int)PyLong_AsLong(descriptor);
+	int fd = descriptor_of(descriptor);
 	struct statx status;
 
-	if (fd == -1 && PyErr_Occurred())
+	if (fd < 0)
 		return NULL;
 	if (status_now(fd, &status) != 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
@@ -150,12 +168,12 @@ static PyObject *file_is_local(PyObject *Py_UNUSED(module), PyObject *descriptor
 		0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994,
 		0x858458F6, 0x794C7630, 0x73717368, 0xE0F5E1E2,
 	};
-	int fd = (int)PyLong_AsLong(descriptor);
+	int fd = descriptor_of(descriptor);
 	struct statfs status;
 	size_t i;
 	int result;
 
-	if (fd == -1 && PyErr_Occurred())
+	if (fd < 0)
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
 	result = fstatfs(fd, &status);
@@ -166,7 +184,10 @@ static PyObject *file_is_local(PyObject *Py_UNUSED(module), PyObject *descriptor
 	Py_RETURN_FALSE;
 }
 
-/* preadv2(2) until `size` bytes, the end or an error; *error is 0 or an errno. */
+/*
+ * preadv2(2) until `size` bytes, the end or an error; *error is 0 or an errno.  At
+ * the descriptor's own position once: fewer bytes, with EAGAIN, are no end.
+ */
 static size_t read_now(int fd, char *data, size_t size, off_t offset, int *error)
 {
 	size_t done = 0;
@@ -176,7 +197,8 @@ static size_t read_now(int fd, char *data, size_t size, off_t offset, int *error
 	while (done < size) {
 		struct iovec vector = { data + done, size - done };
 
-		count = ul_preadv2(fd, &vector, 1, offset + (off_t)done, RWF_NOWAIT);
+		count = ul_preadv2(fd, &vector, 1, offset < 0 ? -1 : offset + (off_t)done,
+		                   RWF_NOWAIT);
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count < 0)
@@ -184,6 +206,10 @@ static size_t read_now(int fd, char *data, size_t size, off_t offset, int *error
 		if (count <= 0)
 			break;
 		done += (size_t)count;
+		if (offset < 0) {
+			*error = done < size ? EAGAIN : 0;
+			break;
+		}
 	}
 	return done;
 }
@@ -203,7 +229,8 @@ static size_t read_now_beside_threads(int fd, char *data, size_t size, off_t off
 PyDoc_STRVAR(file_read_now_doc,
 "file_read_now($module, descriptor, size, offset, /)\n--\n\n"
 "(bytes, error): what of `size` bytes at `offset` is in memory.\n\n"
-"Fewer than `size` bytes and no error: the end of the file.");
+"Fewer than `size` bytes and no error: the end of the file.  offset -1: where the\n"
+"descriptor is.");
 
 static PyObject *file_read_now(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -243,6 +270,82 @@ static PyObject *file_read_into_now(PyObject *Py_UNUSED(module), PyObject *args)
 	return Py_BuildValue("ni", (Py_ssize_t)done, error);
 }
 
+PyDoc_STRVAR(file_write_now_doc,
+"file_write_now($module, descriptor, data, /)\n--\n\n"
+"(count, error): how much a pipe, or its like, takes without waiting.");
+
+static PyObject *file_write_now(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	struct iovec vector;
+	Py_buffer view;
+	ssize_t count;
+	int fd, error;
+
+	if (!PyArg_ParseTuple(args, "iy*:file_write_now", &fd, &view))
+		return NULL;
+	vector.iov_base = view.buf;
+	vector.iov_len = (size_t)view.len;
+	do {
+		count = pwritev2(fd, &vector, 1, -1, RWF_NOWAIT);
+	} while (count < 0 && errno == EINTR);
+	error = count < 0 ? errno : 0;
+	PyBuffer_Release(&view);
+	return Py_BuildValue("ni", (Py_ssize_t)count, error);
+}
+
+PyDoc_STRVAR(file_open_doc,
+"file_open($module, path, flags, /)\n--\n\n"
+"os.open(path, flags, 0o666) of which no audit hook hears: a file's opening is one\n"
+"event, and told by whoever opens it.");
+
+static PyObject *file_open(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	const char *path;
+	int fd, flags, error;
+
+	if (!PyArg_ParseTuple(args, "yi:file_open", &path, &flags))
+		return NULL;
+	do {
+		Py_BEGIN_ALLOW_THREADS
+		fd = open(path, flags | O_CLOEXEC, 0666);
+		error = errno;
+		Py_END_ALLOW_THREADS
+	} while (fd < 0 && error == EINTR && PyErr_CheckSignals() == 0);
+	if (fd >= 0)
+		return PyLong_FromLong(fd);
+	if (!PyErr_Occurred()) {
+		errno = error;
+		PyErr_SetFromErrno(PyExc_OSError);
+	}
+	return NULL;
+}
+
+PyDoc_STRVAR(file_truncate_doc,
+"file_truncate($module, descriptor, size, /)\n--\n\n"
+"os.ftruncate() of which no audit hook hears, as none does of io's files.");
+
+static PyObject *file_truncate(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	int fd, result, error;
+	long long size;
+
+	if (!PyArg_ParseTuple(args, "iL:file_truncate", &fd, &size))
+		return NULL;
+	do {
+		Py_BEGIN_ALLOW_THREADS
+		result = ftruncate(fd, (off_t)size);
+		error = errno;
+		Py_END_ALLOW_THREADS
+	} while (result < 0 && error == EINTR && PyErr_CheckSignals() == 0);
+	if (result == 0)
+		Py_RETURN_NONE;
+	if (!PyErr_Occurred()) {
+		errno = error;
+		PyErr_SetFromErrno(PyExc_OSError);
+	}
+	return NULL;
+}
+
 PyDoc_STRVAR(file_close_now_doc,
 "file_close_now($module, descriptor, /)\n--\n\n"
 "Close a file that was only read, unless that frees it on the disk.\n\n"
@@ -250,10 +353,10 @@ PyDoc_STRVAR(file_close_now_doc,
 
 static PyObject *file_close_now(PyObject *Py_UNUSED(module), PyObject *descriptor)
 {
-	int fd = (int)PyLong_AsLong(descriptor);
+	int fd = descriptor_of(descriptor);
 	struct statx status;
 
-	if (fd == -1 && PyErr_Occurred())
+	if (fd < 0)
 		return NULL;
 	if (status_now(fd, &status) != 0 || status.stx_nlink == 0)
 		Py_RETURN_FALSE;
@@ -280,6 +383,9 @@ static PyObject *file_address(PyObject *Py_UNUSED(module), PyObject *buffer)
 
 PyMethodDef file_functions[] = {
 	{"file_address", file_address, METH_O, file_address_doc},
+	{"file_open", file_open, METH_VARARGS, file_open_doc},
+	{"file_truncate", file_truncate, METH_VARARGS, file_truncate_doc},
+	{"file_write_now", file_write_now, METH_VARARGS, file_write_now_doc},
 	{"file_open_now", file_open_now, METH_VARARGS, file_open_now_doc},
 	{"file_status_now", file_status_now, METH_O, file_status_now_doc},
 	{"file_is_local", file_is_local, METH_O, file_is_local_doc},

@@ -30,28 +30,53 @@ static PyObject *loop_expect(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	Py_RETURN_NONE;
 }
 
+/* For "O&": a number of 64 bits without a sign; one that does not fit is refused. */
+static int as_uint64(PyObject *number, void *result)
+{
+	unsigned long long value = PyLong_AsUnsignedLongLong(number);
+
+	if (value == (unsigned long long)-1 && PyErr_Occurred())
+		return 0;
+	*(uint64_t *)result = value;
+	return 1;
+}
+
+/* The same of 32 bits. */
+static int as_uint32(PyObject *number, void *result)
+{
+	uint64_t value;
+
+	if (!as_uint64(number, &value))
+		return 0;
+	if (value > UINT32_MAX) {
+		PyErr_SetString(PyExc_OverflowError, "it does not fit into 32 bits");
+		return 0;
+	}
+	*(uint32_t *)result = (uint32_t)value;
+	return 1;
+}
+
 PyDoc_STRVAR(loop_request_doc,
 "_request($self, callback, keep, request, /)\n--\n\n"
 "Queue an operation that has no verb of its own: its token, or -errno at once.\n\n"
 "callback(result, flags): called when it has ended.\n"
 "keep: the memory that it borrows, held until then.\n"
 "request: opcode (IORING_OP_*), fd, addr, off, len and flags, as io_uring_enter(2)\n"
-"has them.  -EOPNOTSUPP at once says that this driver, on this kernel, never does it.");
+"has them; OverflowError for a number that does not fit.  -EOPNOTSUPP at once says\n"
+"that this driver, on this kernel, never does it.");
 
 static PyObject *loop_request(Loop *self, PyObject *args)
 {
 	struct ul_request request = { 0 };
 	PyObject *callback, *keep, *entry, *key;
-	unsigned long long address, address2;
 	ul_token token;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "OO(biKKII):_request", &callback, &keep, &request.opcode,
-	                      &request.fd, &address, &address2, &request.length,
+	if (!PyArg_ParseTuple(args, "OO(biO&O&O&O&):_request", &callback, &keep, &request.opcode,
+	                      &request.fd, as_uint64, &request.address, as_uint64,
+	                      &request.address2, as_uint32, &request.length, as_uint32,
 	                      &request.op_flags))
 		return NULL;
-	request.address = address;
-	request.address2 = address2;
 	entry = PyTuple_Pack(2, callback, keep);
 	if (entry == NULL)
 		return NULL;
@@ -66,10 +91,15 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 		return PyLong_FromLong(result < 0 ? result : -EOPNOTSUPP);
 	}
 	key = PyLong_FromUnsignedLongLong(token);
-	if (key == NULL || PyDict_SetItem(self->operations, key, entry) < 0)
-		Py_CLEAR(key);
-	Py_DECREF(entry);
-	return key;
+	if (key != NULL && PyDict_SetItem(self->operations, key, entry) == 0) {
+		Py_DECREF(entry);
+		return key;
+	}
+	Py_XDECREF(key);
+	/* No memory to hear of it by.  What the kernel has already keeps what it borrows. */
+	if (self->table->cancel(self->driver, token) == 0)
+		Py_DECREF(entry);
+	return NULL;
 }
 
 int operation_completed(Loop *self, const struct ul_completion *completion)

@@ -71,6 +71,8 @@ uintptr_t ul_table_address(struct ul_driver *driver);
 int ul_probe(struct ul_probe *result, uint64_t disable);
 /* UL_FEATURE_* that `driver` uses (0: the selector). */
 uint64_t ul_features(struct ul_driver *driver);
+/* Whether a request with this IORING_OP_* is ever answered by other than -EOPNOTSUPP. */
+int ul_has_request(struct ul_driver *driver, uint8_t opcode);
 /*
  * How large the ring is: entries of the submission and the completion queue, and
  * how many of each were asked for.  Four zeros on the selector.

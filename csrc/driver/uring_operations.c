@@ -131,7 +131,10 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 		uring_push_again(uring, slot);
 		return 0;
 	case -ECANCELED:
-		/* Nobody asked for it: the ring's thread is gone. */
+		/* Nobody asked for it: no worker thread could be started, and nothing was done. */
+		if (slot->base.verb == URING_REQUEST && !cancelling)
+			result = -ENOTBLK;
+		/* Or the ring's thread is gone. */
 		if (slot->base.verb >= URING_WRITE)
 			break;
 		/* fall through */

@@ -3,6 +3,7 @@
  * enters the kernel: turn() submits.
  */
 #include "uring.h"
+#include "workers.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -279,6 +280,11 @@ const struct ul_table ul_uring_table = {
 uint64_t ul_features(struct ul_driver *driver)
 {
 	return driver->table == &ul_uring_table ? uring_of(driver)->features : 0;
+}
+
+int ul_has_request(struct ul_driver *driver, uint8_t opcode)
+{
+	return driver->table == &ul_uring_table ? ul_has_opcode(opcode) : ul_workers_have(opcode);
 }
 
 void ul_ring_size(struct ul_driver *driver, uint32_t sizes[4])
