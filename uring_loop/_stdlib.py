@@ -141,9 +141,9 @@ def get_running_loop_or_none() -> Any:
     return events._get_running_loop()
 
 
-def set_running_loop(loop: Any) -> None:
-    """Make asyncio.get_running_loop() give `loop` in this thread, or nothing for None."""
-    events._set_running_loop(loop)
+# Makes asyncio.get_running_loop() give its argument in this thread, or nothing for None. It is
+# asyncio's C function itself, as no signal's handler runs inside of one.
+set_running_loop = events._set_running_loop
 
 
 def format_callback_source(function: Any, arguments: Any, *, debug: bool = False) -> str:

@@ -57,6 +57,15 @@ class TLSProtocol(SSLProtocol):
         """
         return self._ssl_buffer_view
 
+    def _write_appdata(self, list_of_data: Any) -> None:
+        """As asyncio's, but two threads never use one TLS object at a time."""
+        if self._loop._runs_elsewhere():
+            # A copy: the caller may change what is not bytes.
+            pieces = [bytes(data) for data in list_of_data]
+            self._loop._hand_over(super()._write_appdata, pieces)
+        else:
+            super()._write_appdata(list_of_data)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """As asyncio's, but a loss during the handshake of start_tls() is told to everybody.
 
@@ -190,7 +199,19 @@ class TLSProtocol(SSLProtocol):
         self._do_shutdown()
 
     def _start_shutdown(self) -> None:
-        """As asyncio's, but close() also ends a connection whose reader has paused for good."""
+        """As asyncio's, but close() also ends a connection whose reader has paused for good.
+
+        And two threads never use one TLS object at a time.
+        """
+        if self._loop._runs_elsewhere():
+            try:
+                self._loop._check_debug_thread()
+            except RuntimeError:
+                # Nothing has happened, and the loop's thread may still close it.
+                self._app_transport._closed = False
+                raise
+            self._loop._hand_over(self._start_shutdown)
+            return
         if self._state is SSLProtocolState.FLUSHING and self._app_reading_paused:
             self._app_transport._closed = True
             self._do_flush()

@@ -16,7 +16,8 @@ static bool stream_released(Stream *self, const struct sink *sink)
 	const struct ul_table *table = self->base.loop->table;
 
 	return sink->link == NULL ||
-	       (table != NULL && table->released(self->base.loop->driver, sink->token));
+	       (table != NULL && !loop_is_elsewhere(self->base.loop) &&
+	        table->released(self->base.loop->driver, sink->token));
 }
 
 static void stream_join(struct transport *base)

@@ -74,13 +74,16 @@ static int stream_get_buffer(Stream *self, PyObject *protocol, Py_buffer *view)
 	return transport_fatal(&self->base, message) < 0 ? -1 : 1;
 }
 
-static int stream_buffer_updated(Stream *self, PyObject *protocol, size_t size)
+/* Of the protocol that is there now: get_buffer() may have set another, as in asyncio. */
+static int stream_buffer_updated(Stream *self, size_t size)
 {
-	PyObject *args[2] = {protocol, PyLong_FromSize_t(size)}, *result = NULL;
+	PyObject *args[2] = {Py_NewRef(self->base.protocol), PyLong_FromSize_t(size)};
+	PyObject *result = NULL;
 
 	if (likely(args[1] != NULL))
 		result = PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
 	Py_XDECREF(args[1]);
+	Py_DECREF(args[0]);
 	if (unlikely(result == NULL))
 		return transport_fatal(&self->base,
 		                       "Fatal error: protocol.buffer_updated() call failed.");
@@ -99,7 +102,7 @@ static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size,
 		*taken = size < (size_t)view.len ? size : (size_t)view.len;
 		memcpy(view.buf, data, *taken);
 		PyBuffer_Release(&view);
-		status = stream_buffer_updated(self, protocol, *taken);
+		status = stream_buffer_updated(self, *taken);
 	} else if (status < 0) {
 		*taken = 0; /* nothing was taken: the bytes are kept for the next run */
 	}
@@ -364,10 +367,10 @@ static int stream_take_to_buffer(Stream *self)
 		if (unlikely(result <= 0)) {
 			status = stream_took_nothing(self, result);
 		} else if (likely(spilled == 0)) {
-			status = stream_buffer_updated(self, protocol, (size_t)result);
+			status = stream_buffer_updated(self, (size_t)result);
 		} else {
 			loop->spilling = true;
-			status = stream_buffer_updated(self, protocol, (size_t)result);
+			status = stream_buffer_updated(self, (size_t)result);
 			status = stream_deliver_spilled(self, spilled, status);
 			loop->spilling = false;
 		}

@@ -227,7 +227,7 @@ def test_attach_of_a_table_from_other_sources_is_refused(sim):
     size.value = right - 8
     try:
         with pytest.raises(RuntimeError, match="were built from different sources"):
-            loop._attach(sim.driver.address, sim.driver.table_address)
+            loop._attach(sim.driver, sim.driver.address, sim.driver.table_address)
     finally:
         size.value = right
     assert loop.is_closed()
