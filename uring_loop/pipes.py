@@ -151,13 +151,12 @@ class _PipeTransport:
             self._closing = True
             return
         self._loop._check_debug_thread()
-        self._closing = self._lost = True
+        self._closing = True
         if self._loop._runs_elsewhere():
-            self._loop._hand_over(self._lose_now, exc)
-        else:
-            self._lose_now(exc)
-
-    def _lose_now(self, exc: BaseException | None) -> None:
+            # After what that thread has written.
+            self._loop._hand_over(self._lose, exc)
+            return
+        self._lost = True
         self._end_watches()
         if self._loop.is_closed():
             # Nobody will call the protocol any more; the descriptor need not wait for it.
