@@ -356,11 +356,11 @@ int datagram_sent(Loop *loop, struct sink *sink,
 
 static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 {
-	PyObject *copy = PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
+	PyObject *copy = PyBytes_CheckExact(data) ? Py_NewRef(data) : PyObject_Bytes(data);
 
 	if (copy == NULL)
 		return -1;
-	/* A buffer of Python's own may have aborted us, and nothing is queued any more. */
+	/* A __bytes__ may have aborted us, and nothing is queued any more. */
 	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
 		Py_DECREF(copy);
 		return 0;
