@@ -14,7 +14,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 
+import harness
 import pytest
 from harness import (
     DATAGRAMS_PAUSE,
@@ -29,10 +31,27 @@ from harness import (
     iterations,
     oracle_lacks,
     resource_warning,
-    run,
     serving,
     small_buffers,
 )
+
+
+def run(loop, coroutine):
+    """As the harness's, but what no timer of the loop's may hide is found out: that it slept on."""
+    overslept = []
+
+    def wake():
+        overslept.append(True)
+        loop.call_soon_threadsafe(loop.stop)
+
+    watchdog = threading.Timer(PATIENCE_S / 2, wake)
+    watchdog.start()
+    try:
+        return harness.run(loop, coroutine)
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        assert not overslept, "nothing has woken the loop"
 
 
 class Elsewhere:
@@ -139,6 +158,20 @@ def test_stream_written_and_closed_in_another_thread_sends_all_of_it(loop, pair)
             assert await peer.recv_all() == b"0123456789ab"
             call.result()
             await protocol.until_lost()
+
+    run(loop, main())
+
+
+def test_stream_written_in_another_thread_sends_it(loop, pair):
+    async def main():
+        async with attached(pair=pair) as (transport, _, peer):
+            await peer.send_all(b"x")
+            # Nothing but the write may wake the loop, so the peer waits in a thread of its own.
+            peer.sock.setblocking(True)
+            receiving = loop.run_in_executor(None, peer.sock.recv, 10)
+            call = Elsewhere(transport.write, b"answer")
+            assert await receiving == b"answer"
+            call.result()
 
     run(loop, main())
 
@@ -683,8 +716,11 @@ def test_loop_stopped_by_another_thread_ends_its_run(loop):
         return Elsewhere(loop.stop)
 
     task = loop.create_task(begin())
-    loop.call_later(PATIENCE_S, pytest.fail)
+    watchdog = threading.Timer(PATIENCE_S, loop.call_soon_threadsafe, [pytest.fail])
+    watchdog.start()
     loop.run_forever()
+    watchdog.cancel()
+    watchdog.join()
     task.result().result()
 
 
@@ -791,9 +827,9 @@ def test_wait_for_a_socket_dropped_in_another_thread_lets_the_next_one_in(loop, 
 # All at once.
 
 
-def test_threads_that_meddle_with_everything_break_nothing(loop):
-    """What becomes of each connection is nobody's promise; that the loop goes on is."""
-    rounds = 300
+def test_threads_that_meddle_with_everything_break_nothing(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "a connection that two threads end at once may stay for ever")
+    rounds = 1500
     live = []
     ended = []
 
@@ -820,6 +856,8 @@ def test_threads_that_meddle_with_everything_break_nothing(loop):
         choose = random.Random(seed).choice
         methods = ["close", "abort", "pause_reading", "resume_reading", "write_eof", "flood"]
         for _ in range(rounds):
+            # A loop that sleeps is where another thread does harm.
+            time.sleep(choose([0, 0.0002]))
             with contextlib.suppress(IndexError, RuntimeError):
                 transport = choose(live)
                 method = choose(methods)
@@ -835,10 +873,10 @@ def test_threads_that_meddle_with_everything_break_nothing(loop):
             for thread in threads:
                 thread.start()
             while len(ended) < len(threads):
-                if len(live) < 10:
+                while len(live) < 20:
                     with contextlib.suppress(OSError):
                         await loop.create_connection(Client, *address)
-                await iterations(1)
+                await asyncio.sleep(0.001)
             for thread in threads:
                 thread.join()
             for transport in list(live):
