@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 _READS = (SSLProtocolState.WRAPPED, SSLProtocolState.FLUSHING)
+_WRITES = (SSLProtocolState.WRAPPED, SSLProtocolState.DO_HANDSHAKE)
 
 # A TLS record's plain text, which is what one read gives at most.  RFC 8446, section 5.1.
 _RECORD_BYTES = 1 << 14
@@ -62,9 +63,19 @@ class TLSProtocol(SSLProtocol):
         if self._loop._runs_elsewhere():
             # A copy: the caller may change what is not bytes.
             pieces = [bytes(data) for data in list_of_data]
-            self._loop._hand_over(super()._write_appdata, pieces)
-        else:
-            super()._write_appdata(list_of_data)
+            self._loop._hand_over(self._write_appdata, pieces)
+            return
+        if self._state not in _WRITES:
+            super()._write_appdata(list_of_data)  # counts what is lost
+            return
+        for data in list_of_data:
+            self._write_backlog.append(data)
+            self._write_buffer_size += len(data)
+        try:
+            if self._state is SSLProtocolState.WRAPPED:
+                self._do_write()
+        except Exception as ex:
+            self._fatal_error(ex, "Fatal error on SSL protocol")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """As asyncio's, but a loss during the handshake of start_tls() is told to everybody.
