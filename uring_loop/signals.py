@@ -101,7 +101,8 @@ class Signals:
 
     def __del__(self) -> None:
         # Of a loop that nobody has closed; __del__ of a subclass may have kept us from it.
-        self._close_pipe()
+        if self._writer >= 0:
+            self._close_pipe()
 
     # Handlers.
 

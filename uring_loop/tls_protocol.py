@@ -61,8 +61,8 @@ class TLSProtocol(SSLProtocol):
     def _write_appdata(self, list_of_data: Any) -> None:
         """As asyncio's, but two threads never use one TLS object at a time."""
         if self._loop._runs_elsewhere():
-            # A copy: the caller may change what is not bytes.
-            pieces = [bytes(data) for data in list_of_data]
+            # The caller may change what is not bytes.
+            pieces = [d if type(d) is bytes else bytes(memoryview(d)) for d in list_of_data]
             self._loop._hand_over(self._write_appdata, pieces)
             return
         if self._state not in _WRITES:
