@@ -420,7 +420,7 @@ struct helpers {
 	PyObject *write_after_loss;    /* (): logs asyncio's warning */
 	PyObject *data_refusal;        /* how write() refuses a type, up to its name */
 	PyObject *set_result;          /* (future, result), unless cancelled */
-	PyObject *set_running_loop;    /* (loop or None): what get_running_loop() says here */
+	PyObject *running_loop_module; /* whose _set_running_loop() get_running_loop() heeds */
 	PyObject *make_socket;         /* (fd) -> socket.socket */
 	PyObject *socket_class;        /* socket.socket */
 	PyObject *stream_transport;    /* the class of those that servers open */
@@ -454,7 +454,8 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
 	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) \
-	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again)
+	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
+	X(_set_running_loop)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

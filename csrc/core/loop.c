@@ -249,7 +249,7 @@ PyDoc_STRVAR(loop_run_doc,
 /* What asyncio.get_running_loop() says in this thread: the loop, or None; 0 or -1. */
 static int loop_set_running(PyObject *loop)
 {
-	return call_and_drop(helpers.set_running_loop, &loop, 1);
+	return call_method_and_drop(helpers.running_loop_module, names._set_running_loop, loop);
 }
 
 /* It must succeed, or no loop runs in this thread again.  Keeps the exception that is set. */
