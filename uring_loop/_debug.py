@@ -138,6 +138,7 @@ def install_helpers() -> None:
         write_after_loss=write_after_loss,
         data_refusal=_stdlib.data_refusal(),
         set_result=_stdlib.set_result_unless_cancelled,
+        running_loop_module=_stdlib.running_loop_module(),
         make_socket=make_socket,
         socket_class=socket.socket,
         stream_transport=StreamTransport,

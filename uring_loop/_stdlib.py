@@ -60,11 +60,11 @@ __all__ = [
     "numeric_address",
     "policy_base",
     "run_until_complete_done",
+    "running_loop_module",
     "sendfile_read_size",
     "set_result_unless_cancelled",
     "set_event_loop_policy",
     "set_reuse_port",
-    "set_running_loop",
     "set_task_name",
     "staggered_race",
     "take_buffered",
@@ -141,9 +141,13 @@ def get_running_loop_or_none() -> Any:
     return events._get_running_loop()
 
 
-def set_running_loop(loop: Any) -> None:
-    """Make asyncio.get_running_loop() give `loop` in this thread, or nothing for None."""
-    events._set_running_loop(loop)
+def running_loop_module() -> Any:
+    """Whose _set_running_loop() makes asyncio.get_running_loop() give a loop in this thread.
+
+    For the core, which asks it each time, as others put another function there, and calls it
+    from C: no signal's handler runs inside of asyncio's own.
+    """
+    return events
 
 
 def format_callback_source(function: Any, arguments: Any, *, debug: bool = False) -> str:

@@ -171,9 +171,10 @@ class Driver:
 
     def close(self) -> None:
         """Free it.  Nothing that it lent may be in use any more."""
-        if self.handle is not None:
-            lib.ul_destroy(self.handle)
-            self.handle = None
+        # First: another thread may ask for the statistics while destroy() is without the GIL.
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            lib.ul_destroy(handle)
 
 
 def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Driver:

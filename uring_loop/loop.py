@@ -102,12 +102,13 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     ) -> None:
         if send_at_once is None:
             send_at_once = os.environ.get("URING_LOOP_SEND_AT_ONCE", "0") not in ("", "0")
-        self._driver = open_driver(driver, disable)
+        opened = open_driver(driver, disable)
         try:
-            self._attach(self._driver.address, self._driver.table_address, send_at_once)
+            self._attach(opened, opened.address, opened.table_address, send_at_once)
         except BaseException:
-            self._driver.close()
+            opened.close()
             raise
+        self._driver = opened
         self._sender = self._driver.make_sender(self)
         self._signals = Signals(self)
         # Made by receive_buffer.of_loop().
@@ -131,8 +132,12 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         )
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if not self.is_closed():
+        if self.is_closed():
+            return
+        try:
+            # Which raises where warnings are errors.
             _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+        finally:
             if not self.is_running():
                 self.close()
 
@@ -186,14 +191,18 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(
                 firstiter=self._asyncgen_started, finalizer=self._asyncgen_dropped
             )
-            _stdlib.set_running_loop(self)
             self._signals.enter()
+            # Makes it this thread's running loop, in C: nothing, not even a second Ctrl-C,
+            # comes between, and leaves a thread in which no loop can run any more.
             self._run()
         finally:
-            self._signals.leave()
-            _stdlib.set_running_loop(None)
-            self._track_origins(False)
-            sys.set_asyncgen_hooks(*hooks)
+            try:
+                self._signals.leave()
+            finally:
+                try:
+                    self._track_origins(False)
+                finally:
+                    sys.set_asyncgen_hooks(*hooks)
 
     def run_until_complete(self, future: Any) -> Any:
         """Run until the future or coroutine is done; gives its result or raises its exception."""

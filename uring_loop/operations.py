@@ -44,17 +44,16 @@ async def run(
         came with it (a descriptor, say).
     at_once: whether the kernel gets it now, rather than at the end of the turn.
     """
-    loop._check_closed()
     driver = loop._driver
-    result = verb(driver.handle, *arguments, driver.token)
+    # A plain future: tasks wait for those of a subclass by a much slower path.
+    future = loop.create_future()
+    completed = partial(_completed, loop, future, late)
+    result = loop._operate(completed, keep, verb, driver.handle, *arguments, driver.token)
     if result >= 0:
         return result
     if result != _STARTED:
         raise os_error(result)
     token = driver.token[0]
-    # A plain future: tasks wait for those of a subclass by a much slower path.
-    future = loop.create_future()
-    loop._expect(token, partial(_completed, loop, future, late), keep)
     if at_once:
         loop._submit()
     try:
@@ -74,20 +73,18 @@ async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: obje
     For an operation on descriptors that the caller closes, or lets somebody close, afterwards:
     until its terminal completion the kernel may look them up again.
     """
-    loop._check_closed()
     driver = loop._driver
-    result = verb(driver.handle, *arguments, driver.token)
+    ended: list[int] = []
+    waiter = loop.create_future()
+
+    def completed(result: int, flags: int) -> None:
+        ended.append(result)
+        if not waiter.done() and not loop.is_closed():
+            waiter.set_result(None)
+
+    result = loop._operate(completed, None, verb, driver.handle, *arguments, driver.token)
     if result == _STARTED:
         token = driver.token[0]
-        ended: list[int] = []
-        waiter = loop.create_future()
-
-        def completed(result: int, flags: int) -> None:
-            ended.append(result)
-            if not waiter.done() and not loop.is_closed():
-                waiter.set_result(None)
-
-        loop._expect(token, completed)
         cancelled: asyncio.CancelledError | None = None
         while not ended:
             try:

@@ -147,8 +147,14 @@ class _PipeTransport:
 
     def _lose(self, exc: BaseException | None) -> None:
         """End it at once; connection_lost() comes in the next turn."""
-        self._closing = True
         if self._lost:
+            self._closing = True
+            return
+        self._loop._check_debug_thread()
+        self._closing = True
+        if self._loop._runs_elsewhere():
+            # After what that thread has written.
+            self._loop._hand_over(self._lose, exc)
             return
         self._lost = True
         self._end_watches()
@@ -237,7 +243,9 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
 
     def _read_ready(self) -> None:
         reading = self._reading
-        assert reading is not None
+        if reading is None:
+            # Another thread has paused it, or closed it.
+            return
         if reading.ready < 0:
             self._read_failed(os_error(reading.ready))
             return
@@ -304,6 +312,15 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
                 logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
             self._writes_lost += 1
             return
+        if self._loop._runs_elsewhere():
+            # What is written and what is queued must keep its order: one thread does it.
+            self._loop._hand_over(self._write, bytes(data))
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if self._lost:
+            return
         if not self._buffer:
             try:
                 size = os.write(self._fileno, data)
@@ -329,7 +346,16 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
         """Close the pipe once everything is written."""
         if self._closing:
             return
+        if not self._buffer:
+            self._loop._check_debug_thread()
         self._closing = True
+        if self._loop._runs_elsewhere():
+            # After what this thread has written.
+            self._loop._hand_over(self._lose_when_written)
+        else:
+            self._lose_when_written()
+
+    def _lose_when_written(self) -> None:
         if not self._buffer:
             self._lose(None)
 

@@ -140,6 +140,14 @@ class Server(ClientList, asyncio.Server):
             return
         self._sockets = None
         self._clients_closed = True
+        self._serving = False
+        if self._loop._runs_elsewhere():
+            # Its driver must let go of the sockets before they are closed.
+            self._loop._hand_over(self._close, sockets)
+        else:
+            self._close(sockets)
+
+    def _close(self, sockets: list[socket.socket]) -> None:
         self._stop_accepting()
         for sock in sockets:
             sock.close()
@@ -171,7 +179,11 @@ class Server(ClientList, asyncio.Server):
 
     def _detach(self) -> None:
         """The last of the clients has gone, and the server is closed."""
-        self._wake_waiters()
+        # The cycle collector may have found it in any thread.
+        if self._loop._runs_elsewhere():
+            self._loop._hand_over(self._wake_waiters)
+        else:
+            self._wake_waiters()
 
     def _start_serving(self) -> None:
         if self._serving:

@@ -58,25 +58,27 @@ class Signals:
             return
         try:
             descriptor = self._open()
+            # First, so that whatever interrupts us is followed by leave().
+            self._entered = True
             previous = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         except (ValueError, OSError) as exc:
             # A subinterpreter, which gets no signals, or no descriptors are left.
+            self._entered = False
             logger.info("signals cannot wake the loop: %s", exc)
             return
-        if previous in (-1, descriptor):
-            self._entered = True
-            _current.add(self)
-        else:
+        if previous not in (-1, descriptor) and _install(previous):
             # Somebody else's wake-up.  EINTR still ends our sleep, nearly always.
-            signal.set_wakeup_fd(previous)
+            self._entered = False
+        else:
+            _current.add(self)
 
     def leave(self) -> None:
         """The loop has stopped running."""
         if not self._entered:
             return
-        self._entered = False
         if not self._handlers:
             self._uninstall()
+        self._entered = False
 
     def close(self) -> None:
         """The loop is closed: remove its handlers and close what is open."""
@@ -93,7 +95,14 @@ class Signals:
         else:
             for signum in list(self._handlers):
                 self.remove(signum)
+            # An exception came between us and the end of a run.
+            self.leave()
         self._close_pipe()
+
+    def __del__(self) -> None:
+        # Of a loop that nobody has closed; __del__ of a subclass may have kept us from it.
+        if self._writer >= 0:
+            self._close_pipe()
 
     # Handlers.
 
@@ -177,7 +186,7 @@ class Signals:
         try:
             previous = signal.set_wakeup_fd(-1)
             if previous not in (-1, self._writer):
-                signal.set_wakeup_fd(previous)
+                _install(previous)
         except (ValueError, OSError) as exc:
             logger.info("set_wakeup_fd(-1) failed: %s", exc)
 
@@ -201,6 +210,15 @@ class Signals:
             signal.set_wakeup_fd(-1)
         except ValueError:
             pass
+
+
+def _install(descriptor: int) -> bool:
+    """Give somebody's wake-up back; False when it was closed and left behind."""
+    try:
+        signal.set_wakeup_fd(descriptor)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _check_signal(sig: Any) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 _READS = (SSLProtocolState.WRAPPED, SSLProtocolState.FLUSHING)
+_WRITES = (SSLProtocolState.WRAPPED, SSLProtocolState.DO_HANDSHAKE)
 
 # A TLS record's plain text, which is what one read gives at most.  RFC 8446, section 5.1.
 _RECORD_BYTES = 1 << 14
@@ -58,6 +59,25 @@ class TLSProtocol(SSLProtocol):
         What is received into it goes on into the BIO before anything else happens.
         """
         return self._ssl_buffer_view
+
+    def _write_appdata(self, list_of_data: Any) -> None:
+        """As asyncio's, but two threads never use one TLS object at a time."""
+        if self._loop._runs_elsewhere():
+            # The caller may change what is not bytes.
+            pieces = [d if type(d) is bytes else bytes(memoryview(d)) for d in list_of_data]
+            self._loop._hand_over(self._write_appdata, pieces)
+            return
+        if self._state not in _WRITES:
+            super()._write_appdata(list_of_data)  # counts what is lost
+            return
+        for data in list_of_data:
+            self._write_backlog.append(data)
+            self._write_buffer_size += len(data)
+        try:
+            if self._state is SSLProtocolState.WRAPPED:
+                self._do_write()
+        except Exception as ex:
+            self._fatal_error(ex, "Fatal error on SSL protocol")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """As asyncio's, but a loss during the handshake of start_tls() is told to everybody.
@@ -192,7 +212,19 @@ class TLSProtocol(SSLProtocol):
         self._do_shutdown()
 
     def _start_shutdown(self) -> None:
-        """As asyncio's, but close() also ends a connection whose reader has paused for good."""
+        """As asyncio's, but close() also ends a connection whose reader has paused for good.
+
+        And two threads never use one TLS object at a time.
+        """
+        if self._loop._runs_elsewhere():
+            try:
+                self._loop._check_debug_thread()
+            except RuntimeError:
+                # Nothing has happened, and the loop's thread may still close it.
+                self._app_transport._closed = False
+                raise
+            self._loop._hand_over(self._start_shutdown)
+            return
         if self._state is SSLProtocolState.FLUSHING and self._app_reading_paused:
             self._app_transport._closed = True
             self._do_flush()

@@ -80,9 +80,9 @@ static PyObject *clients_open(ClientList *self, void *Py_UNUSED(closure))
 	PyObject *transports = PyList_New(0);
 	struct transport *each = self->first;
 
-	/* Appending runs nobody's code, so that the links stay as they are. */
+	/* Appending runs nobody's code, so that the links stay as they are.  Some may be dying. */
 	for (; transports != NULL && each != NULL; each = each->client_next) {
-		if (PyList_Append(transports, (PyObject *)each) < 0)
+		if (Py_REFCNT(each) > 0 && PyList_Append(transports, (PyObject *)each) < 0)
 			Py_CLEAR(transports);
 	}
 	return transports;

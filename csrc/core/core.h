@@ -94,7 +94,8 @@ Timer *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *c
 int handle_run(Loop *loop, Handle *handle);
 /* Takes the reference of the queue that a handle has left to run. */
 void handle_retire(Handle *handle);
-void handle_cancel(Handle *handle);
+/* 0; -1 with what the repr that debug mode keeps raised: it is cancelled all the same. */
+int handle_cancel(Handle *handle);
 int handle_init_types(PyObject *module);
 
 /* ---- ready.c: the queue of handles to run ------------------------------ */
@@ -170,13 +171,18 @@ struct sink {
 	struct sink **link;   /* NULL when not held */
 	ul_token token;
 	bool weak;
+	bool asked;           /* another thread cancelled it: it is in the loop's `cancels` */
+	ul_token unwanted;    /* the operation that it cancelled */
+	struct sink *next_asked;
 };
 
 /*
- * Ask the sink's operation to end.  True: it has, and the sink was dropped.
- * False: its terminal completion is still to be dispatched.
+ * Ask the sink's operation to end, from whatever thread.  True: it has, and the
+ * sink was dropped.  False: its terminal completion is still to be dispatched.
  */
 bool sink_cancel(Loop *loop, struct sink *sink);
+/* The same by the thread that has the driver; the sink stays held. */
+bool sink_end(Loop *loop, struct sink *sink);
 /*
  * What the sink's send has sent, if it has ended; with `take` the sink was then
  * dropped, and is told nothing.  Otherwise < 0.
@@ -188,7 +194,6 @@ void sink_weaken(struct sink *sink);          /* may free the holder */
 void sink_strengthen(struct sink *sink);
 /* Close a descriptor that no operation names, from whatever thread. */
 void loop_close_fd(Loop *loop, int fd);
-void loop_close_orphans(Loop *loop);
 
 /* ---- loop.c: Loop ------------------------------------------------------- */
 
@@ -201,6 +206,7 @@ struct watcher {
 	uint64_t reader_turn; /* the turn in which it was registered */
 	uint64_t writer_turn;
 	ul_token token;
+	bool stale;           /* another thread changed it, and the driver has not been told */
 };
 
 /* Few enough that a batch stays in the first cache level. */
@@ -210,6 +216,7 @@ struct Loop {
 	PyObject_HEAD
 	const struct ul_table *table; /* borrowed from Python's driver; NULL when detached */
 	struct ul_driver *driver;     /* borrowed likewise */
+	PyObject *driver_owner;       /* owned until close(): whose close() frees the driver */
 	struct ready_queue ready;
 	struct timer_heap timers;
 	struct sink *held;            /* sinks with an operation in flight */
@@ -223,6 +230,7 @@ struct Loop {
 	struct socket_queues *queues; /* owned array, by descriptor: who waits for a socket */
 	int queue_capacity;
 	char *received;               /* owned: what sockets are received into */
+	bool receiving;               /* without the GIL, into that */
 	struct transport **owners;    /* owned array, by descriptor, of borrowed pointers */
 	int owner_capacity;
 	PyObject *operations;         /* owned dict: token -> (callback, keep) */
@@ -236,12 +244,17 @@ struct Loop {
 	unsigned long thread;         /* of the running loop, when `running` */
 	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
 	bool closed;
+	bool forgotten;               /* garbage, unclosed: what it refers to may be cleared */
 	bool running;
 	bool stopping;
 	bool debug;
 	bool time_overridden;         /* time() is not ours: ask Python */
 	bool unharvested;             /* the last turn's completions are not all dispatched */
-	int *orphans;                 /* owned; descriptors that another thread gave up */
+	bool asleep;                  /* in the driver, without the GIL: who runs is another */
+	bool asked;                   /* other threads have left something to do: threads.c */
+	struct sink *cancels;         /* what they cancelled; owned references to the holders */
+	struct ready_queue errands;   /* what they want to have called */
+	int *orphans;                 /* owned; descriptors that they gave up */
 	int orphan_count;
 	unsigned forks;               /* core_forks when the batch was harvested */
 	int batch_next;
@@ -260,6 +273,37 @@ PyObject *loop_gather(Loop *loop, const struct ul_completion *first);
 double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
 /* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
 int loop_report_slow(Loop *loop, PyObject *what, double start);
+
+/* ---- threads.c: what other threads ask of a loop that runs ----------------- */
+
+extern PyMethodDef thread_methods[];
+/* Another thread runs the loop: only that one may call the driver, but for wake(). */
+static inline bool loop_is_elsewhere(const Loop *loop)
+{
+	return loop->running && loop->thread != PyThread_get_thread_ident();
+}
+
+/* After whatever a loop has to look at: another thread may be doing this. */
+static inline void loop_wake_if_asleep(Loop *loop)
+{
+	if (unlikely(loop->asleep))
+		loop->table->wake(loop->driver);
+}
+
+/* -1 and RuntimeError: what cannot be handed over. */
+int loop_check_thread(const Loop *loop);
+/* The same where asyncio refuses it: in debug mode only, with its words. */
+int loop_check_debug_thread(const Loop *loop);
+/* For the loop's thread: close `fd`, cancel the sink's operation. */
+void loop_leave_fd(Loop *loop, int fd);
+void loop_leave_cancel(Loop *loop, struct sink *sink);
+/* For the loop's thread: object.name(argument), or object.name() for NULL; 0 or -1. */
+int loop_leave_call(Loop *loop, PyObject *object, PyObject *name, PyObject *argument);
+/* Do what was left.  -1 with an exception that must end the loop; the rest stays. */
+int loop_serve_threads(Loop *loop);
+int threads_traverse(Loop *loop, visitproc visit, void *arg);
+void threads_clear(Loop *loop);
+void threads_release(Loop *loop);
 
 /* ---- schedule.c: call_soon() and its family ------------------------------- */
 
@@ -303,9 +347,10 @@ extern PyMethodDef owner_methods[];
 PyObject *loop_owner(const Loop *loop, int fd);
 /*
  * Somebody uses the descriptor itself: what a transport that owns it has queued is
- * offered to the kernel before.  0, or -1 with an exception that must end the loop.
+ * offered to the kernel before.  0: there is none.  1: there was, and it may have run
+ * anything.  -1: with an exception that must end the loop.
  */
-int loop_hand_over(Loop *loop, int fd);
+int loop_flush_owner(Loop *loop, int fd);
 
 /* ---- sockets.c: waiting for plain sockets -------------------------------- */
 
@@ -399,6 +444,7 @@ struct helpers {
 	PyObject *write_after_loss;    /* (): logs asyncio's warning */
 	PyObject *data_refusal;        /* how write() refuses a type, up to its name */
 	PyObject *set_result;          /* (future, result), unless cancelled */
+	PyObject *running_loop_module; /* whose _set_running_loop() get_running_loop() heeds */
 	PyObject *make_socket;         /* (fd) -> socket.socket */
 	PyObject *socket_class;        /* socket.socket */
 	PyObject *stream_transport;    /* the class of those that servers open */
@@ -431,7 +477,9 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
-	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) X(_abandon) X(_roomy) X(join)
+	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) \
+	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
+	X(_set_running_loop) X(_roomy) X(join)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

@@ -58,6 +58,7 @@ int datagram_sent(Loop *loop, struct sink *sink, const struct ul_completion *com
 /* Drop what is queued. */
 void datagram_drop_queue(struct transport *base);
 int datagram_maybe_pause_protocol(struct transport *base);
+PyObject *datagram_wait_for_room(Datagram *self, PyObject *ignored);
 PyObject *datagram_sendto(Datagram *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames);
 

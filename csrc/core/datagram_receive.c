@@ -55,13 +55,13 @@ int datagram_tell_error(Datagram *self)
 /* The same from a callback of the loop: nobody else would hear what it raises. */
 static int datagram_deliver_error(Datagram *self)
 {
-	PyObject *protocol = Py_NewRef(self->base.protocol);
+	PyObject *protocol = Py_XNewRef(self->base.protocol);
 	int status = datagram_tell_error(self);
 
 	if (unlikely(status < 0))
 		status = transport_protocol_failed(&self->base, protocol,
 		                                   "Exception in callback error_received()");
-	Py_DECREF(protocol);
+	Py_XDECREF(protocol);
 	return status;
 }
 
@@ -133,14 +133,16 @@ static int datagram_take_error(Datagram *self, int error)
 /* Readable: receive with the socket object, which knows its addresses. */
 static int datagram_take_from_socket(Datagram *self)
 {
-	PyObject *size, *pair, *data, *address;
+	PyObject *size, *pair, *data, *address, *sock;
 
 	if (!transport_wants_data(&self->base))
 		return 0;
 	size = PyLong_FromLong(DATAGRAM_SIZE_MAX);
+	sock = Py_NewRef(self->base.sock);
 	pair = NULL;
 	if (size != NULL)
-		pair = PyObject_CallMethodOneArg(self->base.sock, names.recvfrom, size);
+		pair = PyObject_CallMethodOneArg(sock, names.recvfrom, size);
+	Py_DECREF(sock);
 	Py_XDECREF(size);
 	if (pair != NULL && PyArg_ParseTuple(pair, "OO", &data, &address)) {
 		int status = datagram_deliver(self, Py_NewRef(data), Py_NewRef(address));

@@ -127,9 +127,15 @@ enum attempt {
 /* By the socket object: its rules, its exceptions. */
 static enum attempt datagram_send_by_socket(Datagram *self, PyObject *data, PyObject *address)
 {
-	PyObject *args[3] = {self->base.sock, data, address == NULL ? Py_None : address};
-	PyObject *result = PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
+	PyObject *args[3] = {Py_XNewRef(self->base.sock), data,
+	                     address == NULL ? Py_None : address};
+	PyObject *result = NULL;
 
+	if (likely(args[0] != NULL))
+		result = PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
+	else
+		exception_set_errno(EBADF);
+	Py_XDECREF(args[0]);
 	if (result != NULL) {
 		Py_DECREF(result);
 		return SENT;
@@ -147,6 +153,11 @@ static enum attempt datagram_call_send(Datagram *self, const void *data, size_t 
 {
 	ssize_t sent;
 
+	/* A buffer of Python's own, or an audit hook, may have ended us: it is another's number. */
+	if (unlikely(self->base.fd_closed)) {
+		exception_set_errno(EBADF);
+		return RAISED;
+	}
 	do {
 		sent = sendto(self->base.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT,
 		              to == NULL ? NULL : &to->any, to == NULL ? 0 : to->size);
@@ -195,13 +206,13 @@ static int datagram_send_failed(Datagram *self)
 /* The same from a callback of the loop: nobody else would hear what a callee raises. */
 static int datagram_queued_send_failed(Datagram *self)
 {
-	PyObject *protocol = Py_NewRef(self->base.protocol);
+	PyObject *protocol = Py_XNewRef(self->base.protocol);
 	int status = datagram_send_failed(self);
 
 	if (unlikely(status < 0))
 		status = transport_protocol_failed(&self->base, protocol,
 		                                   "Exception in callback error_received()");
-	Py_DECREF(protocol);
+	Py_XDECREF(protocol);
 	return status;
 }
 
@@ -232,6 +243,8 @@ static int datagram_wait(Datagram *self)
 	assert(self->base.send.link == NULL);
 	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
+	if (unlikely(loop_is_elsewhere(loop)))
+		return loop_leave_call(loop, (PyObject *)self, names._wait_for_room, NULL);
 	if (!by_clock)
 		status = loop->table->poll(loop->driver, &self->base.send, self->base.fd, POLLOUT,
 		                           &token);
@@ -245,6 +258,19 @@ static int datagram_wait(Datagram *self)
 	}
 	return transport_fatal_errno(&self->base, -status,
 	                             "Fatal write error on datagram transport");
+}
+
+static int datagram_wait_if_needed(Datagram *self)
+{
+	return self->count > 0 && self->base.send.link == NULL ? datagram_wait(self) : 0;
+}
+
+/* In the loop's thread, for another that has found the socket full. */
+PyObject *datagram_wait_for_room(Datagram *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->base.state < TRANSPORT_LOST && datagram_wait_if_needed(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
 }
 
 /* Send what is queued until the socket is full again. */
@@ -285,7 +311,7 @@ static int datagram_settle(Datagram *self, int status)
 
 	if (self->base.state < TRANSPORT_LOST) {
 		if (self->count > 0) {
-			settled = self->base.send.link == NULL ? datagram_wait(self) : 0;
+			settled = datagram_wait_if_needed(self);
 		} else {
 			Py_CLEAR(self->base.write_context);
 			if (self->base.state == TRANSPORT_CLOSING)
@@ -330,15 +356,22 @@ int datagram_sent(Loop *loop, struct sink *sink,
 
 static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 {
-	PyObject *copy = PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
+	PyObject *copy = PyBytes_CheckExact(data) ? Py_NewRef(data) : PyObject_Bytes(data);
 
-	if (copy == NULL || datagram_push(self, copy, address) < 0)
+	if (copy == NULL)
+		return -1;
+	/* A __bytes__ may have aborted us, and nothing is queued any more. */
+	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
+		Py_DECREF(copy);
+		return 0;
+	}
+	if (datagram_push(self, copy, address) < 0)
 		return -1;
 	if (self->count == 1) {
 		Py_XSETREF(self->base.write_context, PyContext_CopyCurrent());
 		if (self->base.write_context == NULL)
 			return -1;
-		if (self->base.send.link == NULL && datagram_wait(self) < 0)
+		if (self->base.state < TRANSPORT_LOST && datagram_wait_if_needed(self) < 0)
 			return -1;
 	}
 	/* In asyncio one can still try a lost socket; nothing of it waits for room. */

@@ -20,6 +20,7 @@ PyDoc_STRVAR(datagram_sendto_doc,
 static PyMethodDef datagram_methods[] = {
 	{"sendto", FASTCALL(datagram_sendto), METH_FASTCALL | METH_KEYWORDS, datagram_sendto_doc},
 	{"_deliver_kept", (PyCFunction)datagram_deliver_kept_method, METH_NOARGS, NULL},
+	{"_wait_for_room", (PyCFunction)datagram_wait_for_room, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
 

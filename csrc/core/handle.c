@@ -180,19 +180,25 @@ static int handle_keep_repr(Handle *handle)
 	return 0;
 }
 
-void handle_cancel(Handle *handle)
+int handle_cancel(Handle *handle)
 {
+	PyObject *exception = NULL;
+
 	if (handle->cancelled)
-		return;
+		return 0;
 	handle->cancelled = true;
 	if (unlikely(handle->loop != NULL && handle->loop->debug)) {
 		if (handle_keep_repr(handle) < 0)
-			PyErr_WriteUnraisable((PyObject *)handle);
+			exception = PyErr_GetRaisedException();
 	}
 	if (!handle->running)
 		handle_drop_call(handle);
 	if (handle_is_scheduled(handle))
 		timers_remove(&handle->loop->timers, (Timer *)handle);
+	if (likely(exception == NULL))
+		return 0;
+	PyErr_SetRaisedException(exception);
+	return -1;
 }
 
 /* The exception that is set came from the handle's callback. */
@@ -447,29 +453,34 @@ static void handle_free(Handle *self)
 	Py_DECREF(type);
 }
 
-static bool handle_has_handles(const Handle *self)
-{
-	uint8_t i;
-
-	for (i = 0; i < self->nargs; i++) {
-		if (Py_IS_TYPE(self->args[i], HandleType) ||
-		    Py_IS_TYPE(self->args[i], TimerHandleType))
-			return true;
-	}
-	return false;
-}
+/*
+ * A chain of handles, through whatever else (methods, partials), may be longer than
+ * the C stack is deep: from a depth on they wait here, linked by `weakrefs`.  The
+ * trashcan of CPython would do the same, with two calls for each handle.
+ */
+#define FREEING_DEPTH_MAX 50
+static Handle *unfreed;
+static int freeing_depth;
 
 static void handle_dealloc(Handle *self)
 {
 	PyObject_GC_UnTrack(self);
-	if (likely(!handle_has_handles(self))) {
-		handle_free(self);
+	if (unlikely(freeing_depth >= FREEING_DEPTH_MAX)) {
+		if (self->weakrefs != NULL)
+			PyObject_ClearWeakRefs((PyObject *)self);
+		self->weakrefs = (PyObject *)unfreed;
+		unfreed = self;
 		return;
 	}
-	/* A chain of them may be longer than the C stack is deep. */
-	Py_TRASHCAN_BEGIN(self, handle_dealloc)
+	freeing_depth++;
 	handle_free(self);
-	Py_TRASHCAN_END
+	while (unlikely(unfreed != NULL)) {
+		self = unfreed;
+		unfreed = (Handle *)self->weakrefs;
+		self->weakrefs = NULL;
+		handle_free(self);
+	}
+	freeing_depth--;
 }
 
 static PyObject *handle_repr(Handle *self)
@@ -493,7 +504,7 @@ static PyObject *handle_cancel_method(Handle *self, PyObject *Py_UNUSED(ignored)
 	Py_INCREF(self);
 	status = handle_wait(self);
 	if (likely(status == 0))
-		handle_cancel(self);
+		status = handle_cancel(self);
 	Py_DECREF(self);
 	if (unlikely(status < 0))
 		return NULL;
@@ -528,7 +539,8 @@ static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
 
 	/* Whoever has a handle may call this, in any thread, whether or not the loop runs. */
 	Py_INCREF(self);
-	if (!self->cancelled)
+	/* Without a callback the cycle collector has emptied it, and a __del__ has found it. */
+	if (!self->cancelled && self->callback != NULL && self->context != NULL)
 		status = handle_call(self->loop, self, PyThreadState_Get());
 	Py_DECREF(self);
 	if (status < 0)

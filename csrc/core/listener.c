@@ -244,9 +244,15 @@ static PyObject *listener_start(Listener *self, PyObject *Py_UNUSED(ignored))
 {
 	int status;
 
+	/* Without a loop the cycle collector has emptied it. */
+	if (self->loop == NULL)
+		Py_RETURN_NONE;
 	if (loop_check_closed(self->loop) < 0)
 		return NULL;
-	if (!self->wanted && self->accept.link == NULL) {
+	if (unlikely(loop_is_elsewhere(self->loop))) {
+		if (loop_leave_call(self->loop, (PyObject *)self, names._begin, NULL) < 0)
+			return NULL;
+	} else if (!self->wanted && self->accept.link == NULL) {
 		status = listener_arm(self);
 		if (status < 0) {
 			exception_set_errno(-status);
@@ -254,6 +260,23 @@ static PyObject *listener_start(Listener *self, PyObject *Py_UNUSED(ignored))
 		}
 	}
 	self->wanted = true;
+	Py_RETURN_NONE;
+}
+
+/* In the loop's thread, for another that has started it. */
+static PyObject *listener_begin(Listener *self, PyObject *Py_UNUSED(ignored))
+{
+	int status;
+
+	if (self->loop == NULL || self->loop->closed || !self->wanted ||
+	    self->accept.link != NULL)
+		Py_RETURN_NONE;
+	status = listener_arm(self);
+	if (status < 0) {
+		self->wanted = false;
+		if (listener_tell(self, status) < 0)
+			return NULL;
+	}
 	Py_RETURN_NONE;
 }
 
@@ -370,6 +393,7 @@ static PyMethodDef listener_methods[] = {
 	{"start", (PyCFunction)listener_start, METH_NOARGS, listener_start_doc},
 	{"stop", (PyCFunction)listener_stop, METH_NOARGS, listener_stop_doc},
 	{"share", (PyCFunction)listener_share, METH_NOARGS, listener_share_doc},
+	{"_begin", (PyCFunction)listener_begin, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -157,15 +157,17 @@ static int64_t loop_timeout(Loop *self)
 {
 	double now, wait;
 
-	if (self->ready.count > 0 || self->stopping)
+	if (self->ready.count > 0 || self->stopping || self->asked)
 		return 0;
 	if (self->timers.count == 0)
 		return UL_FOREVER;
 	now = loop_time(self);
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
 		return -2;
-	/* A time() in Python may have run a signal handler that scheduled something. */
-	if (unlikely(self->time_overridden) && (self->ready.count > 0 || self->timers.count == 0))
+	/* A time() in Python may have run a signal handler or another thread, which did more. */
+	if (unlikely(self->time_overridden) &&
+	    (self->ready.count > 0 || self->timers.count == 0 || self->stopping || self->asked ||
+	     self->dirty != NULL))
 		return 0;
 	wait = self->timers.items[0]->when - now;
 	if (wait <= 0)
@@ -186,20 +188,20 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 	if (keep && self->sends < SENDS_WITH_GIL) {
 		status = self->table->turn(self->driver, timeout_ns);
 	} else {
+		self->asleep = true;
 		Py_BEGIN_ALLOW_THREADS
 		status = self->table->turn(self->driver, timeout_ns);
 		Py_END_ALLOW_THREADS
+		self->asleep = false;
 	}
 	self->sends = 0;
 	self->turn++;
 	self->unharvested = true;
-	if (unlikely(self->orphan_count > 0))
-		loop_close_orphans(self);
 	if (unlikely(status < 0)) {
 		exception_set_errno(-status);
 		return -1;
 	}
-	return 0;
+	return unlikely(self->asked) ? loop_serve_threads(self) : 0;
 }
 
 /* Move the timers that are due to the ready queue; their number, or -1. */
@@ -265,10 +267,52 @@ static int loop_run_once(Loop *self)
 	return loop_run_ready(self, expired);
 }
 
+/*
+ * A run ends: what is written is sent, as no turn follows that would, and what
+ * other threads have asked for is done.  Keeps a failing status, and its exception.
+ */
+static int loop_wind_up(Loop *self, int status)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+	int wound;
+
+	do {
+		wound = self->asked ? loop_serve_threads(self) : 0;
+		if (wound == 0 && self->dirty != NULL)
+			wound = streams_flush_now(self);
+	} while (wound == 0 && self->asked);
+	if (exception == NULL)
+		return wound < 0 ? -1 : status;
+	if (wound < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+	return status;
+}
+
 PyDoc_STRVAR(loop_run_doc,
 "_run()\n--\n\n"
 "Turn until stop().  Whatever must end the loop (KeyboardInterrupt, SystemExit,\n"
 "a broken driver) is raised; the loop can run again afterwards.");
+
+/* What asyncio.get_running_loop() says in this thread: the loop, or None; 0 or -1. */
+static int loop_set_running(PyObject *loop)
+{
+	return call_method_and_drop(helpers.running_loop_module, names._set_running_loop, loop);
+}
+
+/* It must succeed, or no loop runs in this thread again.  Keeps the exception that is set. */
+static void loop_unset_running(Loop *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+	int tries = 8;
+
+	/* Before 3.14 asyncio allocates for that, too. */
+	while (loop_set_running(Py_None) < 0 && --tries > 0)
+		PyErr_Clear();
+	if (tries == 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+}
 
 static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 {
@@ -280,9 +324,12 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 		PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
 		return NULL;
 	}
+	if (loop_set_running((PyObject *)self) < 0)
+		return NULL;
 	status = self->table->begin(self->driver);
 	if (status < 0) {
 		exception_set_errno(-status);
+		loop_unset_running(self);
 		return NULL;
 	}
 	self->running = true;
@@ -291,22 +338,15 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
-	if (unlikely(self->dirty != NULL)) {
-		PyObject *exception = PyErr_GetRaisedException();
-
-		if (streams_flush_now(self) < 0 && exception != NULL)
-			PyErr_WriteUnraisable((PyObject *)self);
-		else if (exception == NULL && PyErr_Occurred())
-			status = -1;
-		if (exception != NULL)
-			PyErr_SetRaisedException(exception);
-	}
 	streams_hold(self);
+	if (unlikely(self->dirty != NULL || self->asked))
+		status = loop_wind_up(self, status);
 	self->stopping = false;
 	self->running = false;
 	self->thread = 0;
 	self->state = NULL;
 	self->table->end(self->driver);
+	loop_unset_running(self);
 	if (status < 0)
 		return NULL;
 	Py_RETURN_NONE;
@@ -315,18 +355,27 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 /* ---- life ------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(loop_attach_doc,
-"_attach($self, driver, table, send_at_once=False, /)\n--\n\n"
+"_attach($self, owner, driver, table, send_at_once=False, /)\n--\n\n"
 "Borrow the driver at address `driver` with the verbs at address `table`.\n"
 "`send_at_once`: no write waits for the end of its turn.\n\n"
-"RuntimeError when the two modules were not built together.");
+"owner: what frees the driver by its close(), after _close().  A loop that nobody\n"
+"closes calls it, when it is freed.\n\n"
+"RuntimeError when there is a driver already, or the two modules were not built\n"
+"together.");
 
 static PyObject *loop_attach(Loop *self, PyObject *args)
 {
 	unsigned long long driver, table;
+	PyObject *owner;
 	int send_at_once = 0;
 
-	if (!PyArg_ParseTuple(args, "KK|p:_attach", &driver, &table, &send_at_once))
+	if (!PyArg_ParseTuple(args, "OKK|p:_attach", &owner, &driver, &table, &send_at_once))
 		return NULL;
+	/* Operations may be in flight in that one. */
+	if (!self->closed || self->table != NULL) {
+		PyErr_SetString(PyExc_RuntimeError, "an open event loop is not made again");
+		return NULL;
+	}
 	self->driver = (struct ul_driver *)(uintptr_t)driver;
 	self->table = (const struct ul_table *)(uintptr_t)table;
 	if (self->table->size != sizeof(struct ul_table) || self->table->abi != UL_ABI) {
@@ -338,8 +387,50 @@ static PyObject *loop_attach(Loop *self, PyObject *args)
 		return NULL;
 	}
 	self->eager_send_bytes = send_at_once ? 0 : self->table->eager_send_bytes;
+	Py_XSETREF(self->driver_owner, Py_NewRef(owner));
 	self->closed = false;
 	Py_RETURN_NONE;
+}
+
+/* End everything; the driver is let go. */
+static void loop_end(Loop *self)
+{
+	PyObject *owner = self->driver_owner;
+
+	self->closed = true;
+	ready_clear(&self->ready);
+	timers_clear(&self->timers);
+	watchers_clear(self);
+	streams_forget(self);
+	self->table->shutdown(self->driver);
+	/* With `closed` set no sink calls a protocol: it only lets go of memory. */
+	while (loop_dispatch_all(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	assert(self->held == NULL);
+	threads_clear(self);
+	PyDict_Clear(self->operations);
+	ready_clear(&self->ready);
+	self->table = NULL;
+	self->driver = NULL;
+	self->driver_owner = NULL;
+	Py_XDECREF(owner);
+}
+
+/*
+ * Nobody has closed it, and nobody can any more: __del__ of a subclass has taken
+ * the place of ours, say.  The kernel must let go of what is in flight all the same.
+ */
+static void loop_end_forgotten(Loop *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+	PyObject *owner = Py_NewRef(self->driver_owner);
+
+	self->forgotten = true;
+	loop_end(self);
+	if (call_method_and_drop(owner, names.close, NULL) < 0)
+		PyErr_WriteUnraisable(owner);
+	Py_DECREF(owner);
+	PyErr_SetRaisedException(exception);
 }
 
 PyDoc_STRVAR(loop_close_doc,
@@ -355,6 +446,15 @@ static PyObject *loop_close(Loop *self, PyObject *Py_UNUSED(ignored))
 	}
 	if (self->closed)
 		Py_RETURN_NONE;
+	/* Left behind by a run that an exception ended. */
+	self->state = PyThreadState_Get();
+	while (unlikely(self->asked) && !self->closed && loop_serve_threads(self) < 0) {
+		PyErr_WriteUnraisable((PyObject *)self);
+		self->state = PyThreadState_Get();
+	}
+	self->state = NULL;
+	if (self->closed)
+		Py_RETURN_NONE;
 	/* asyncio has sent this already, inside write(). */
 	if (streams_flush_now(self) < 0 && !self->closed)
 		PyErr_WriteUnraisable((PyObject *)self);
@@ -363,21 +463,7 @@ static PyObject *loop_close(Loop *self, PyObject *Py_UNUSED(ignored))
 		PyErr_Clear();
 		Py_RETURN_NONE;
 	}
-	self->closed = true;
-	ready_clear(&self->ready);
-	timers_clear(&self->timers);
-	watchers_clear(self);
-	streams_forget(self);
-	self->table->shutdown(self->driver);
-	/* With `closed` set no sink calls a protocol: it only lets go of memory. */
-	while (loop_dispatch_all(self) < 0)
-		PyErr_WriteUnraisable((PyObject *)self);
-	assert(self->held == NULL);
-	loop_close_orphans(self);
-	PyDict_Clear(self->operations);
-	ready_clear(&self->ready);
-	self->table = NULL;
-	self->driver = NULL;
+	loop_end(self);
 	Py_RETURN_NONE;
 }
 
@@ -392,6 +478,11 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 
 	if (self->table == NULL)
 		Py_RETURN_NONE;
+	if (unlikely(loop_is_elsewhere(self))) {
+		/* Its turns do that. */
+		loop_wake_if_asleep(self);
+		Py_RETURN_NONE;
+	}
 	if (!self->running)
 		status = self->table->begin(self->driver);
 	if (status == 0) {
@@ -427,6 +518,7 @@ PyDoc_STRVAR(loop_stop_doc,
 static PyObject *loop_stop(Loop *self, PyObject *Py_UNUSED(ignored))
 {
 	self->stopping = true;
+	loop_wake_if_asleep(self);
 	Py_RETURN_NONE;
 }
 
@@ -539,17 +631,20 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 	}
 	Py_VISIT(self->operations);
 	Py_VISIT(self->current_handle);
-	if (streams_traverse(self, visit, arg) != 0)
+	if (streams_traverse(self, visit, arg) != 0 || threads_traverse(self, visit, arg) != 0)
 		return -1;
 	return watchers_traverse(self, visit, arg);
 }
 
 static int loop_clear(Loop *self)
 {
+	if (unlikely(self->table != NULL))
+		loop_end_forgotten(self);
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
 	watchers_clear(self);
 	streams_forget(self);
+	threads_clear(self);
 	Py_CLEAR(self->current_handle);
 	if (self->operations != NULL)
 		PyDict_Clear(self->operations);
@@ -561,7 +656,6 @@ static void loop_dealloc(Loop *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
-	/* EventLoop.__del__ has closed the loop, so nothing is in flight. */
 	loop_clear(self);
 	ready_release(&self->ready);
 	timers_release(&self->timers);
@@ -569,7 +663,7 @@ static void loop_dealloc(Loop *self)
 	PyMem_Free(self->watchers);
 	PyMem_Free(self->owners);
 	sockets_release(self);
-	PyMem_Free(self->orphans);
+	threads_release(self);
 	PyMem_Free(self->spill);
 	Py_CLEAR(self->operations);
 	type->tp_free(self);
@@ -636,7 +730,8 @@ int loop_init_types(PyObject *module)
 	/* One type; each file brings its methods. */
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
 	                                           operation_methods, watcher_methods,
-	                                           socket_methods, owner_methods};
+	                                           socket_methods, owner_methods,
+	                                           thread_methods};
 	static PyMethodDef methods[64];
 	size_t count = 0, part, i;
 

@@ -115,6 +115,7 @@ static const struct {
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
 	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
+	HELPER(running_loop_module),
 	HELPER(make_socket),     HELPER(socket_class),       HELPER(stream_transport),
 	HELPER(check_descriptor),
 #undef HELPER

@@ -56,6 +56,60 @@ static int as_uint32(PyObject *number, void *result)
 	return 1;
 }
 
+/* The verb's answer, or -1 with an exception. */
+static long call_verb(PyObject *const *args, Py_ssize_t nargs)
+{
+	PyObject *answer = PyObject_Vectorcall(args[0], args + 1, (size_t)nargs - 1, NULL);
+	long result;
+
+	if (answer == NULL)
+		return -1;
+	result = PyLong_AsLong(answer);
+	Py_DECREF(answer);
+	return result;
+}
+
+PyDoc_STRVAR(loop_operate_doc,
+"_operate($self, callback, keep, verb, /, *args)\n--\n\n"
+"Call verb(*args), and _expect() what it has started: its result.\n\n"
+"The last of `args` is where the verb leaves its token.  Nothing comes between the\n"
+"two, no signal's handler and no lack of memory: what the kernel may touch is held.");
+
+static PyObject *loop_operate(Loop *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	PyObject *entry, *token, *first;
+	long result;
+
+	if (nargs < 4) {
+		PyErr_SetString(PyExc_TypeError, "_operate() takes callback, keep, verb and more");
+		return NULL;
+	}
+	entry = PyTuple_Pack(2, args[0], args[1]);
+	if (entry == NULL)
+		return NULL;
+	/* Here, as a new tuple may start the cycle collector, which runs anything. */
+	if (loop_check_closed(self) < 0 || loop_check_thread(self) < 0) {
+		Py_DECREF(entry);
+		return NULL;
+	}
+	result = call_verb(args + 2, nargs - 2);
+	if (result != -EINPROGRESS) {
+		Py_DECREF(entry);
+		return PyErr_Occurred() ? NULL : PyLong_FromLong(result);
+	}
+	first = PyLong_FromLong(0);
+	token = first == NULL ? NULL : PyObject_GetItem(args[nargs - 1], first);
+	Py_XDECREF(first);
+	if (token == NULL || PyDict_SetItem(self->operations, token, entry) < 0) {
+		/* Nobody will hear of its end: `entry` stays for ever, and what it holds. */
+		Py_XDECREF(token);
+		return NULL;
+	}
+	Py_DECREF(token);
+	Py_DECREF(entry);
+	return PyLong_FromLong(result);
+}
+
 PyDoc_STRVAR(loop_request_doc,
 "_request($self, callback, keep, request, /)\n--\n\n"
 "Queue an operation that has no verb of its own: its token, or -errno at once.\n\n"
@@ -81,7 +135,7 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 	if (entry == NULL)
 		return NULL;
 	/* Here, as a new tuple may start the cycle collector, which runs anything. */
-	if (loop_check_closed(self) < 0) {
+	if (loop_check_closed(self) < 0 || loop_check_thread(self) < 0) {
 		Py_DECREF(entry);
 		return NULL;
 	}
@@ -91,15 +145,15 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 		return PyLong_FromLong(result < 0 ? result : -EOPNOTSUPP);
 	}
 	key = PyLong_FromUnsignedLongLong(token);
-	if (key != NULL && PyDict_SetItem(self->operations, key, entry) == 0) {
-		Py_DECREF(entry);
-		return key;
+	if (key == NULL || PyDict_SetItem(self->operations, key, entry) < 0) {
+		/* Unless it ends at once `entry` stays for ever, and the kernel's memory. */
+		if (self->table->cancel(self->driver, token) == 0)
+			Py_DECREF(entry);
+		Py_XDECREF(key);
+		return NULL;
 	}
-	Py_XDECREF(key);
-	/* No memory to hear of it by.  What the kernel has already keeps what it borrows. */
-	if (self->table->cancel(self->driver, token) == 0)
-		Py_DECREF(entry);
-	return NULL;
+	Py_DECREF(entry);
+	return key;
 }
 
 int operation_completed(Loop *self, const struct ul_completion *completion)
@@ -123,7 +177,7 @@ int operation_completed(Loop *self, const struct ul_completion *completion)
 	args[1] = PyLong_FromUnsignedLong(completion->flags);
 	if (args[0] == NULL || args[1] == NULL) {
 		status = -1;
-	} else {
+	} else if (likely(!self->forgotten)) {
 		result = PyObject_Vectorcall(PyTuple_GET_ITEM(entry, 0), args, 2, NULL);
 		Py_XDECREF(result);
 		if (result == NULL) {
@@ -148,6 +202,8 @@ static PyObject *loop_cancel(Loop *self, PyObject *token)
 		return NULL;
 	if (self->table == NULL)
 		return PyLong_FromLong(-ENOENT);
+	if (loop_check_thread(self) < 0)
+		return NULL;
 	status = self->table->cancel(self->driver, value);
 	/* Ended: nothing will come that could take it out of the table. */
 	if (status == 0 && PyDict_DelItem(self->operations, token) < 0) {
@@ -160,6 +216,7 @@ static PyObject *loop_cancel(Loop *self, PyObject *token)
 
 PyMethodDef operation_methods[] = {
 	{"_expect", FASTCALL(loop_expect), METH_FASTCALL, loop_expect_doc},
+	{"_operate", FASTCALL(loop_operate), METH_FASTCALL, loop_operate_doc},
 	{"_request", (PyCFunction)loop_request, METH_VARARGS, loop_request_doc},
 	{"_cancel", (PyCFunction)loop_cancel, METH_O, NULL},
 	{NULL, NULL, 0, NULL},

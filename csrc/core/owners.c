@@ -44,7 +44,7 @@ PyObject *loop_owner(const Loop *loop, int fd)
 	return owner != NULL && owner->state == TRANSPORT_OPEN ? (PyObject *)owner : NULL;
 }
 
-int loop_hand_over(Loop *loop, int fd)
+int loop_flush_owner(Loop *loop, int fd)
 {
 	struct transport *owner = fd >= 0 && fd < loop->owner_capacity ? loop->owners[fd] : NULL;
 	int status;
@@ -54,7 +54,7 @@ int loop_hand_over(Loop *loop, int fd)
 	Py_INCREF(owner);
 	status = owner->kind->catch_up(owner);
 	Py_DECREF(owner);
-	return status;
+	return status < 0 ? -1 : 1;
 }
 
 PyDoc_STRVAR(loop_owner_of_doc,

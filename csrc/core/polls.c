@@ -26,9 +26,12 @@ typedef struct {
 static int watch_start(Watch *self)
 {
 	Loop *loop = self->loop;
-	int status = loop->table->poll(loop->driver, &self->poll, self->fd,
-	                               self->events | UL_POLL_LEVEL, &self->poll.token);
+	int status;
 
+	if (unlikely(loop_is_elsewhere(loop)))
+		return loop_leave_call(loop, (PyObject *)self, names._start, NULL);
+	status = loop->table->poll(loop->driver, &self->poll, self->fd,
+	                           self->events | UL_POLL_LEVEL, &self->poll.token);
 	if (likely(status == -EINPROGRESS)) {
 		sink_hold(loop, &self->poll);
 		return 0;
@@ -89,40 +92,53 @@ static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	return (PyObject *)self;
 }
 
+/* In the loop's thread, for another that has made it. */
+static PyObject *watch_start_method(Watch *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->handle != NULL && !self->handle->cancelled && self->poll.link == NULL &&
+	    !self->loop->closed && watch_start(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(watch_cancel_doc, "cancel()\n--\n\nNever call back again.");
 
 static PyObject *watch_cancel(Watch *self, PyObject *Py_UNUSED(ignored))
 {
+	int status;
+
 	if (self->handle == NULL)
 		Py_RETURN_NONE;
 	Py_INCREF(self);
-	handle_cancel(self->handle);
+	status = handle_cancel(self->handle);
 	if (self->poll.link != NULL && self->loop->table != NULL)
 		sink_cancel(self->loop, &self->poll);
 	Py_DECREF(self);
+	if (unlikely(status < 0))
+		return NULL;
 	Py_RETURN_NONE;
 }
 
 /* What is there; None for nothing. */
 static PyObject *watch_read_now(Watch *self)
 {
-	char *buffer = loop_received(self->loop);
+	Loop *loop = self->loop;
+	char *buffer = loop_received(loop);
 	ssize_t count;
 	int error;
 
 	if (buffer == NULL)
 		return NULL;
-	do {
-		Py_BEGIN_ALLOW_THREADS
-		count = read(self->fd, buffer, LOOP_RECEIVED_BYTES);
-		error = errno;
-		Py_END_ALLOW_THREADS
-		if (count >= 0)
-			return PyBytes_FromStringAndSize(buffer, count);
-	} while (error == EINTR && PyErr_CheckSignals() == 0);
-	if (PyErr_Occurred())
-		return NULL;
-	if (error == EAGAIN)
+	loop->receiving = true;
+	Py_BEGIN_ALLOW_THREADS
+	count = read(self->fd, buffer, LOOP_RECEIVED_BYTES);
+	error = errno;
+	Py_END_ALLOW_THREADS
+	loop->receiving = false;
+	if (count >= 0)
+		return PyBytes_FromStringAndSize(buffer, count);
+	/* It is still ready after a signal, whose handler may have closed it. */
+	if (error == EAGAIN || error == EINTR)
 		Py_RETURN_NONE;
 	exception_set_errno(error);
 	return NULL;
@@ -147,7 +163,7 @@ static PyObject *watch_get_in_flight(Watch *self, void *Py_UNUSED(closure))
 
 	if (self->poll.link == NULL || loop->table == NULL)
 		Py_RETURN_FALSE;
-	return PyBool_FromLong(!self->handle->cancelled ||
+	return PyBool_FromLong(!self->handle->cancelled || loop_is_elsewhere(loop) ||
 	                       !loop->table->released(loop->driver, self->poll.token));
 }
 
@@ -182,6 +198,7 @@ static void watch_dealloc(Watch *self)
 static PyMethodDef watch_methods[] = {
 	{"cancel", (PyCFunction)watch_cancel, METH_NOARGS, watch_cancel_doc},
 	{"read", (PyCFunction)watch_read, METH_NOARGS, watch_read_doc},
+	{"_start", (PyCFunction)watch_start_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
 

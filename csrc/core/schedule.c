@@ -24,12 +24,8 @@ static int loop_check_debug(Loop *self, PyObject *callback, const char *method, 
 	PyObject *args[2];
 	int result;
 
-	if (!any_thread && self->running && self->thread != PyThread_get_thread_ident()) {
-		PyErr_SetString(PyExc_RuntimeError,
-		                "Non-thread-safe operation invoked on an event loop other "
-		                "than the current one");
+	if (!any_thread && loop_check_debug_thread(self) < 0)
 		return -1;
-	}
 	args[0] = callback;
 	args[1] = PyUnicode_FromString(method);
 	if (args[1] == NULL)
@@ -105,6 +101,7 @@ static Handle *loop_queue_handle(Loop *self, Handle *handle)
 		Py_DECREF(handle);
 		return NULL;
 	}
+	loop_wake_if_asleep(self);
 	return handle;
 }
 
@@ -164,7 +161,6 @@ static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py
                                            PyObject *kwnames)
 {
 	struct call call;
-	Handle *handle;
 
 	if (unlikely(call_parse(&call, "call_soon_threadsafe", NULL, NULL, args, nargs,
 	                        kwnames) < 0))
@@ -174,13 +170,9 @@ static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py
 	if (unlikely(self->debug) &&
 	    loop_check_debug(self, call.callback, "call_soon_threadsafe", true) < 0)
 		return NULL;
-	handle = loop_queue_handle(self, threadsafe_handle_new(self, call.callback, call.args,
-	                                                       call.nargs, call.context));
-	/* The loop's own thread is awake, by the fact that it is here. */
-	if (likely(handle != NULL) && self->running &&
-	    self->thread != PyThread_get_thread_ident())
-		self->table->wake(self->driver);
-	return (PyObject *)handle;
+	return (PyObject *)loop_queue_handle(
+		self, threadsafe_handle_new(self, call.callback, call.args, call.nargs,
+		                            call.context));
 }
 
 /* PyFloat_AsDouble(), which makes a float of an int to look at it. */
@@ -201,6 +193,7 @@ static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
 		Py_DECREF(timer);
 		return NULL;
 	}
+	loop_wake_if_asleep(self);
 	return (PyObject *)timer;
 }
 

@@ -46,7 +46,7 @@ void sink_strengthen(struct sink *sink)
 	Py_INCREF(sink->holder);
 }
 
-bool sink_cancel(Loop *self, struct sink *sink)
+bool sink_end(Loop *self, struct sink *sink)
 {
 	int i;
 
@@ -62,6 +62,17 @@ bool sink_cancel(Loop *self, struct sink *sink)
 			return false;
 		}
 	}
+	return true;
+}
+
+bool sink_cancel(Loop *self, struct sink *sink)
+{
+	if (unlikely(loop_is_elsewhere(self))) {
+		loop_leave_cancel(self, sink);
+		return false;
+	}
+	if (!sink_end(self, sink))
+		return false;
 	sink_drop(sink);
 	return true;
 }
@@ -70,8 +81,7 @@ int sink_outcome(Loop *self, struct sink *sink, bool take)
 {
 	int result, i;
 
-	/* The driver is in the hands of the thread that runs the loop. */
-	if (self->table == NULL || (self->running && self->thread != PyThread_get_thread_ident()))
+	if (self->table == NULL || loop_is_elsewhere(self))
 		return -EINPROGRESS;
 	result = self->table->outcome(self->driver, sink->token, take);
 	for (i = self->batch_next; result < 0 && i < self->batch_count; i++) {
@@ -94,25 +104,10 @@ int sink_outcome(Loop *self, struct sink *sink, bool take)
 
 void loop_close_fd(Loop *self, int fd)
 {
-	if (self->table == NULL) {
+	if (self->table == NULL)
 		close(fd);
-	} else if (!self->running || self->thread == PyThread_get_thread_ident()) {
+	else if (unlikely(loop_is_elsewhere(self)))
+		loop_leave_fd(self, fd);
+	else
 		self->table->close(self->driver, fd);
-	} else {
-		/* The collector found it in another thread; the driver belongs to the loop's. */
-		int *orphans = PyMem_Realloc(self->orphans,
-		                             ((size_t)self->orphan_count + 1) * sizeof(int));
-
-		if (orphans == NULL)
-			return; /* out of memory: a lost descriptor is the lesser evil */
-		self->orphans = orphans;
-		self->orphans[self->orphan_count++] = fd;
-		self->table->wake(self->driver);
-	}
-}
-
-void loop_close_orphans(Loop *self)
-{
-	while (self->orphan_count > 0)
-		self->table->close(self->driver, self->orphans[--self->orphan_count]);
 }

@@ -99,11 +99,9 @@ static PyObject *receive(Loop *loop, int fd, Py_ssize_t size)
 	}
 	do {
 		count = recv(fd, buffer, (size_t)size, MSG_DONTWAIT);
-	} while (count < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
+	} while (count < 0 && errno == EINTR); /* a signal's handler may close the socket: later */
 	if (count < 0) {
 		Py_XDECREF(data);
-		if (PyErr_Occurred())
-			return NULL;
 		if (errno == EAGAIN)
 			Py_RETURN_NONE;
 		return PyErr_SetFromErrno(PyExc_OSError);
@@ -220,14 +218,17 @@ static int wait_completed(Loop *loop, struct sink *sink, const struct ul_complet
 static int wait_arm(SocketWait *self)
 {
 	Loop *loop = self->loop;
-	PyObject *args[2] = {self->future, Py_None};
+	PyObject *args[2] = {NULL, Py_None};
 	int fd, status;
 
 	/* It may have been closed since, and its number be another's. */
 	fd = socket_fd(self->sock);
-	/* fileno() is the caller's, and may have closed the loop. */
-	if (fd == -2 || loop_check_closed(loop) < 0)
+	/* fileno() is the caller's, and may have closed the loop, or left the queue. */
+	if (fd == -2 || loop_check_closed(loop) < 0 || loop_check_thread(loop) < 0)
 		return -1;
+	/* In flight still: somebody else has set the future of the wait before. */
+	if (unlikely(!self->queued || self->sink.link != NULL))
+		return 0;
 	status = fd != self->fd
 	                 ? -EBADF
 	                 : loop->table->poll(loop->driver, &self->sink, fd,
@@ -241,7 +242,25 @@ static int wait_arm(SocketWait *self)
 		return -1;
 	}
 	/* Ready already; but whoever tries again and again must not stop the loop's turns. */
-	return loop_call_soon(loop, helpers.set_result, args, 2);
+	args[0] = Py_NewRef(self->future);
+	status = loop_call_soon(loop, helpers.set_result, args, 2);
+	Py_DECREF(args[0]);
+	return status;
+}
+
+/* The first in its queue from now on. */
+static void wait_arm_next(SocketWait *self)
+{
+	if (wait_arm(self) < 0 && wait_wake(self) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+}
+
+/* In the loop's thread, for another that has left. */
+static PyObject *wait_rearm_method(SocketWait *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->queued && self->previous == NULL)
+		wait_arm_next(self);
+	Py_RETURN_NONE;
 }
 
 static void wait_leave(SocketWait *self)
@@ -259,7 +278,9 @@ static void wait_leave(SocketWait *self)
 	if (likely(next == NULL))
 		return;
 	Py_INCREF(next);
-	if (wait_arm(next) < 0 && wait_wake(next) < 0)
+	if (likely(!loop_is_elsewhere(loop)))
+		wait_arm_next(next);
+	else if (loop_leave_call(loop, (PyObject *)next, names._rearm, NULL) < 0)
 		PyErr_WriteUnraisable((PyObject *)next);
 	Py_DECREF(next);
 }
@@ -303,8 +324,8 @@ static SocketWait *wait_new(Loop *loop, PyObject *sock, int fd, bool write)
 		exception_set_errno(EBADF);
 		return NULL;
 	}
-	if (loop_check_closed(loop) < 0 || check_owner(loop, fd) < 0 ||
-	    queues_reserve(loop, fd) < 0)
+	if (loop_check_closed(loop) < 0 || loop_check_thread(loop) < 0 ||
+	    check_owner(loop, fd) < 0 || queues_reserve(loop, fd) < 0)
 		return NULL;
 	self = PyObject_GC_New(SocketWait, SocketWaitType);
 	if (self == NULL)
@@ -343,6 +364,10 @@ static PyObject *wait_recv(SocketWait *self, PyObject *nbytes)
 
 	if (size == -1 && PyErr_Occurred())
 		return NULL;
+	if (size < 0 || size > RECV_MAX) {
+		PyErr_SetString(PyExc_ValueError, "recv() takes the size of _sock_receive()");
+		return NULL;
+	}
 	fd = socket_fd(self->sock);
 	if (fd == -2)
 		return NULL;
@@ -377,6 +402,11 @@ static PyObject *wait_leave_method(SocketWait *self, PyObject *Py_UNUSED(ignored
 
 static PyObject *wait_await(SocketWait *self)
 {
+	/* The cycle collector has emptied it, and a __del__ has found it. */
+	if (unlikely(self->future == NULL)) {
+		PyErr_SetString(PyExc_RuntimeError, "nobody waits any more");
+		return NULL;
+	}
 	return PyObject_GetIter(self->future);
 }
 
@@ -413,6 +443,17 @@ static void wait_dealloc(SocketWait *self)
 
 /* ---- the loop's methods --------------------------------------------------------- */
 
+/* The same, for a use that finds in the kernel what a transport of the socket has queued. */
+static int socket_fd_for_use(Loop *self, PyObject *sock)
+{
+	int fd = socket_fd(sock), handed = loop_flush_owner(self, fd);
+
+	if (likely(handed == 0))
+		return fd;
+	/* That may have run anything. */
+	return handed < 0 ? -2 : socket_fd(sock);
+}
+
 PyDoc_STRVAR(sock_receive_doc,
 "_sock_receive($self, sock, nbytes, /)\n--\n\n"
 "What recv() gives, a SocketWait where it would block or others wait, or None: ask the\n"
@@ -428,17 +469,17 @@ static PyObject *sock_receive(Loop *self, PyObject *const *args, Py_ssize_t narg
 		PyErr_SetString(PyExc_TypeError, "_sock_receive() takes sock and nbytes");
 		return NULL;
 	}
-	if (!socket_is_plain(self, args[0]) || !PyLong_CheckExact(args[1]))
+	/* Another thread's sock_recv() must not mix its bytes with those of the loop's. */
+	if (!socket_is_plain(self, args[0]) || !PyLong_CheckExact(args[1]) ||
+	    unlikely(self->receiving))
 		Py_RETURN_NONE;
 	size = PyLong_AsSsize_t(args[1]);
 	if (size == -1 && PyErr_Occurred())
 		PyErr_Clear();
 	if (size <= 0 || size > RECV_MAX)
 		Py_RETURN_NONE;
-	fd = socket_fd(args[0]);
+	fd = socket_fd_for_use(self, args[0]);
 	if (fd == -2)
-		return NULL;
-	if (unlikely(loop_hand_over(self, fd) < 0))
 		return NULL;
 	if (unlikely(fd >= 0 && somebody_waits(self, args[0], fd, false)))
 		return (PyObject *)wait_new(self, args[0], fd, false);
@@ -467,13 +508,14 @@ static PyObject *sock_send(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 	}
 	if (!socket_is_plain(self, args[0]))
 		Py_RETURN_FALSE;
-	fd = socket_fd(args[0]);
-	if (fd == -2)
-		return NULL;
-	if (unlikely(loop_hand_over(self, fd) < 0))
-		return NULL;
+	/* The buffer may be of Python's making, and close the socket: its number comes after. */
 	if (PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0)
 		return NULL;
+	fd = socket_fd_for_use(self, args[0]);
+	if (fd == -2) {
+		PyBuffer_Release(&data);
+		return NULL;
+	}
 	if (unlikely(fd >= 0 && somebody_waits(self, args[0], fd, true))) {
 		PyBuffer_Release(&data);
 		return PyLong_FromLong(0);
@@ -486,7 +528,7 @@ static PyObject *sock_send(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 			sent = send(fd, data.buf, (size_t)data.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 			Py_END_ALLOW_THREADS
 		}
-	} while (sent < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
+	} while (sent < 0 && errno == EINTR); /* a signal's handler may close the socket: later */
 	error = errno;
 	whole = sent == data.len;
 	PyBuffer_Release(&data);
@@ -496,8 +538,7 @@ static PyObject *sock_send(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 		return PyLong_FromSsize_t(sent);
 	if (error == EAGAIN)
 		return PyLong_FromLong(0);
-	if (!PyErr_Occurred())
-		exception_set_errno(error);
+	exception_set_errno(error);
 	return NULL;
 }
 
@@ -509,8 +550,8 @@ static bool socket_arguments(Loop *self, PyObject *const *args, Py_ssize_t nargs
 		return false;
 	}
 	*write = args[1] == Py_True;
-	*fd = socket_fd(args[0]);
-	return *fd != -2 && loop_hand_over(self, *fd) == 0;
+	*fd = socket_fd_for_use(self, args[0]);
+	return *fd != -2;
 }
 
 PyDoc_STRVAR(sock_is_waited_doc,
@@ -558,6 +599,7 @@ static PyMethodDef wait_methods[] = {
 	{"recv", (PyCFunction)wait_recv, METH_O, wait_recv_doc},
 	{"again", (PyCFunction)wait_again_method, METH_NOARGS, wait_again_doc},
 	{"leave", (PyCFunction)wait_leave_method, METH_NOARGS, wait_leave_doc},
+	{"_rearm", (PyCFunction)wait_rearm_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -82,13 +82,16 @@ static int stream_get_buffer(Stream *self, PyObject *protocol, Py_buffer *view)
 	return transport_fatal(&self->base, message) < 0 ? -1 : 1;
 }
 
-static int stream_buffer_updated(Stream *self, PyObject *protocol, size_t size)
+/* Of the protocol that is there now: get_buffer() may have set another, as in asyncio. */
+static int stream_buffer_updated(Stream *self, size_t size)
 {
-	PyObject *args[2] = {protocol, PyLong_FromSize_t(size)}, *result = NULL;
+	PyObject *args[2] = {Py_NewRef(self->base.protocol), PyLong_FromSize_t(size)};
+	PyObject *result = NULL;
 
 	if (likely(args[1] != NULL))
 		result = PyObject_VectorcallMethod(names.buffer_updated, args, 2, NULL);
 	Py_XDECREF(args[1]);
+	Py_DECREF(args[0]);
 	if (unlikely(result == NULL))
 		return transport_fatal(&self->base,
 		                       "Fatal error: protocol.buffer_updated() call failed.");
@@ -107,7 +110,7 @@ static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size,
 		*taken = size < (size_t)view.len ? size : (size_t)view.len;
 		memcpy(view.buf, data, *taken);
 		PyBuffer_Release(&view);
-		status = stream_buffer_updated(self, protocol, *taken);
+		status = stream_buffer_updated(self, *taken);
 	} else if (status < 0) {
 		*taken = 0; /* nothing was taken: the bytes are kept for the next run */
 	}
@@ -249,6 +252,21 @@ int stream_arm(struct transport *base)
 	return transport_fatal_errno(base, -status, "Fatal read error on socket transport");
 }
 
+/* Before the loop waits; in its own thread. */
+static void stream_hold_later(Stream *self)
+{
+	Loop *loop = self->base.loop;
+
+	if (self->is_pausing)
+		return;
+	/* The list owns a reference. */
+	Py_INCREF(self);
+	self->is_pausing = true;
+	self->next_pausing = loop->pausing;
+	loop->pausing = self;
+	loop_wake_if_asleep(loop);
+}
+
 /*
  * The driver is to receive nothing of this stream before a take().  For a buffer of
  * the protocol's that a receive of the driver's might not fit into, not even when
@@ -258,7 +276,11 @@ void stream_hold(Stream *self)
 {
 	Loop *loop = self->base.loop;
 
-	if (self->base.receive.link != NULL && loop->table != NULL)
+	if (self->base.receive.link == NULL || loop->table == NULL)
+		return;
+	if (unlikely(loop_is_elsewhere(loop)))
+		stream_hold_later(self);
+	else
 		loop->table->hold(loop->driver, self->base.receive.token,
 		                  self->buffered && !self->roomy);
 }
@@ -271,15 +293,10 @@ void stream_pause(struct transport *base)
 
 	if (base->receive.link == NULL || loop->table == NULL)
 		return;
-	if (!loop->table->receives_in_turn || !loop->running) {
+	if (!loop->table->receives_in_turn || !loop->running)
 		stream_hold(self);
-	} else if (!self->is_pausing) {
-		/* The list owns a reference. */
-		Py_INCREF(self);
-		self->is_pausing = true;
-		self->next_pausing = loop->pausing;
-		loop->pausing = self;
-	}
+	else
+		stream_hold_later(self);
 	sink_weaken(&base->receive);
 }
 
@@ -291,7 +308,7 @@ void streams_hold(Loop *loop)
 		loop->pausing = self->next_pausing;
 		self->next_pausing = NULL;
 		self->is_pausing = false;
-		if (self->base.paused && self->base.state == TRANSPORT_OPEN)
+		if ((self->base.paused || self->buffered) && self->base.state == TRANSPORT_OPEN)
 			stream_hold(self);
 		Py_DECREF(self);
 	}
@@ -421,7 +438,7 @@ static int stream_take_to_buffer(Stream *self)
 			iov.iov_len = INT_MAX;
 		result = loop->table->take(loop->driver, self->base.receive.token, &iov, 1);
 		PyBuffer_Release(&view);
-		status = result > 0 ? stream_buffer_updated(self, protocol, (size_t)result)
+		status = result > 0 ? stream_buffer_updated(self, (size_t)result)
 		                    : stream_took_nothing(self, result);
 	} else if (status < 0 && self->base.state == TRANSPORT_OPEN) {
 		/* What waits in the socket is for the loop's next run. */

@@ -16,6 +16,8 @@ static PyObject *stream_can_write_eof(Stream *Py_UNUSED(self), PyObject *Py_UNUS
 
 static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(ignored))
 {
+	PyObject *waiter;
+
 	if (self->empty_waiter != NULL) {
 		PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
 		return NULL;
@@ -26,14 +28,19 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 	}
 	if (stream_catch_up(&self->base) < 0)
 		return NULL;
-	self->empty_waiter = PyObject_CallMethodNoArgs((PyObject *)self->base.loop,
-	                                               names.create_future);
-	if (self->empty_waiter == NULL)
+	/* A failed send has aborted us, and told whoever listens. */
+	if (self->base.loop == NULL) {
+		PyErr_SetString(PyExc_RuntimeError, "Transport is closed");
 		return NULL;
-	if (self->chunk_count == 0 && !self->base.protocol_paused &&
+	}
+	waiter = PyObject_CallMethodNoArgs((PyObject *)self->base.loop, names.create_future);
+	if (waiter == NULL)
+		return NULL;
+	Py_XSETREF(self->empty_waiter, Py_NewRef(waiter));
+	if (self->empty_waiter != NULL && self->chunk_count == 0 && !self->base.protocol_paused &&
 	    stream_settle_empty_waiter(self) < 0)
-		return NULL;
-	return Py_NewRef(self->empty_waiter);
+		Py_CLEAR(waiter);
+	return waiter;
 }
 
 static PyObject *stream_reset_empty_waiter(Stream *self, PyObject *Py_UNUSED(ignored))
@@ -49,15 +56,19 @@ static PyObject *stream_reset_empty_waiter(Stream *self, PyObject *Py_UNUSED(ign
  */
 static PyObject *stream_lend_descriptor(Stream *self, PyObject *Py_UNUSED(ignored))
 {
-	PyObject *loss;
+	PyObject *loss = NULL;
 
+	if (self->base.state < TRANSPORT_LOST) {
+		loss = PyObject_CallMethodNoArgs((PyObject *)self->base.loop, names.create_future);
+		if (loss == NULL)
+			return NULL;
+	}
+	/* Making a future may be anybody's, and lose the connection. */
 	if (self->base.state >= TRANSPORT_LOST) {
+		Py_XDECREF(loss);
 		PyErr_SetString(PyExc_ConnectionError, "Connection is closed by peer");
 		return NULL;
 	}
-	loss = PyObject_CallMethodNoArgs((PyObject *)self->base.loop, names.create_future);
-	if (loss == NULL)
-		return NULL;
 	self->lent = true;
 	Py_XSETREF(self->empty_waiter, loss);
 	return Py_NewRef(loss);
@@ -93,7 +104,7 @@ static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 	if (stream_catch_up(&self->base) < 0)
 		return NULL;
 	if (self->base.sock == NULL) {
-		PyObject *fd;
+		PyObject *fd, *sock;
 
 		if (self->base.fd < 0 || self->base.fd_closed ||
 		    self->base.state == TRANSPORT_CLOSED)
@@ -101,10 +112,19 @@ static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 		fd = PyLong_FromLong(self->base.fd);
 		if (fd == NULL)
 			return NULL;
-		self->base.sock = PyObject_CallOneArg(helpers.make_socket, fd);
+		sock = PyObject_CallOneArg(helpers.make_socket, fd);
 		Py_DECREF(fd);
-		if (self->base.sock == NULL)
+		if (sock == NULL)
 			return NULL;
+		/* Another thread may have made one meanwhile, or closed us. */
+		if (unlikely(self->base.sock != NULL || self->base.fd_closed)) {
+			PyObject *number = PyObject_CallMethodNoArgs(sock, names.detach);
+
+			Py_XDECREF(number);
+			Py_DECREF(sock);
+			return number == NULL ? NULL : stream_get_sock(self, NULL);
+		}
+		self->base.sock = sock;
 		self->base.sock_made = true;
 	}
 	return Py_NewRef(self->base.sock);

@@ -126,6 +126,7 @@ void stream_mark_dirty(Stream *self)
 	self->next_dirty = NULL;
 	*self->base.loop->dirty_tail = self;
 	self->base.loop->dirty_tail = &self->next_dirty;
+	loop_wake_if_asleep(self->base.loop);
 }
 
 /* A send that has ended, but is not dispatched yet, is over. */
@@ -186,14 +187,15 @@ static int stream_maybe_resume_protocol(Stream *self)
 
 int stream_settle_empty_waiter(Stream *self)
 {
-	PyObject *done = PyObject_CallMethodNoArgs(self->empty_waiter, names.done);
-	PyObject *args[2] = {self->empty_waiter, Py_None};
-	bool settled = done == Py_True;
+	PyObject *args[2] = {Py_NewRef(self->empty_waiter), Py_None};
+	PyObject *done = PyObject_CallMethodNoArgs(args[0], names.done);
+	int status = 0;
 
+	if (done != Py_True)
+		status = done == NULL ? -1 : call_and_drop(helpers.set_result, args, 2);
 	Py_XDECREF(done);
-	if (done == NULL)
-		return -1;
-	return settled ? 0 : call_and_drop(helpers.set_result, args, 2);
+	Py_DECREF(args[0]);
+	return status;
 }
 
 /* sendfile waits for an empty queue that will not come. */
@@ -508,6 +510,11 @@ static int stream_push_mutable(Stream *self, PyObject *data)
 	/* Not contiguous: asyncio finds out in send(), and gives up the connection. */
 	if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
 		return transport_fatal(&self->base, "Fatal write error on socket transport");
+	/* The buffer may be of Python's making, and have closed us, and our descriptor. */
+	if (unlikely(self->base.state >= TRANSPORT_LOST)) {
+		PyBuffer_Release(&view);
+		return 0;
+	}
 	start = view.buf;
 	size = (size_t)view.len;
 	if (size > COPY_MAX && self->chunk_count == 0) {

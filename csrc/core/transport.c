@@ -51,17 +51,17 @@ void transport_log(struct transport *self, const char *message)
 static int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
                                  PyObject *exception, const char *message)
 {
-	PyObject *args[5] = {(PyObject *)self->loop, (PyObject *)self, protocol, exception,
+	PyObject *loop = self->loop == NULL ? Py_None : (PyObject *)self->loop;
+	PyObject *args[5] = {Py_NewRef(loop), (PyObject *)self,
+	                     Py_NewRef(protocol == NULL ? Py_None : protocol), exception,
 	                     PyUnicode_FromString(message)};
 	int status = -1;
 
-	if (args[0] == NULL)
-		args[0] = Py_None;
-	if (args[2] == NULL)
-		args[2] = Py_None;
 	if (args[4] != NULL)
 		status = call_and_drop(helper, args, 5);
 	Py_XDECREF(args[4]);
+	Py_DECREF(args[2]);
+	Py_DECREF(args[0]);
 	return status;
 }
 
@@ -123,6 +123,8 @@ int transport_call_protocol(struct transport *self, PyObject *method, PyObject *
 	PyObject *protocol, *result;
 	int status = 0;
 
+	if (self->protocol == NULL)
+		return 0;
 	if (context_enter(context) < 0)
 		return -1;
 	protocol = Py_NewRef(self->protocol);
@@ -189,24 +191,28 @@ static bool transport_detach_socket(PyObject *sock, int fd)
 
 void transport_close_fd(struct transport *self)
 {
+	Loop *loop = self->loop;
+	PyObject *sock = self->sock;
+
 	if (self->fd_closed)
 		return;
 	self->fd_closed = true;
 	owner_leave(self);
-	if (self->sock == NULL || transport_detach_socket(self->sock, self->fd))
-		loop_close_fd(self->loop, self->fd);
-	Py_CLEAR(self->sock);
+	self->sock = NULL;
+	Py_INCREF(loop);
+	/* detach() may be anybody's, and end us. */
+	if (sock == NULL || transport_detach_socket(sock, self->fd))
+		loop_close_fd(loop, self->fd);
+	Py_XDECREF(sock);
+	Py_DECREF(loop);
 }
 
 void transport_end(struct transport *self)
 {
-	Loop *loop = self->loop;
-
 	assert(self->receive.link == NULL && self->send.link == NULL);
 	self->state = TRANSPORT_CLOSED;
 	transport_close_fd(self);
-	self->loop = NULL;
-	Py_DECREF(loop);
+	Py_CLEAR(self->loop);
 }
 
 /* Whether what `sink` waits for, if anything, is through with the descriptor. */
@@ -215,7 +221,8 @@ static bool transport_released(const struct transport *self, const struct sink *
 	const struct ul_table *table = self->loop->table;
 
 	return sink->link == NULL ||
-	       (table != NULL && table->released(self->loop->driver, sink->token));
+	       (table != NULL && !loop_is_elsewhere(self->loop) &&
+	        table->released(self->loop->driver, sink->token));
 }
 
 void transport_join_operations(struct transport *self)
@@ -243,14 +250,18 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 			raised = PyErr_GetRaisedException();
 		Py_XDECREF(result);
 	}
-	self->state = TRANSPORT_JOINING;
-	client_leave(self);
-	Py_CLEAR(self->protocol);
-	Py_CLEAR(self->kept);
+	/* It may have called this itself, or our finalizer. */
+	if (likely(self->state == TRANSPORT_LOST)) {
+		self->state = TRANSPORT_JOINING;
+		client_leave(self);
+		Py_CLEAR(self->protocol);
+		Py_CLEAR(self->kept);
+		if (self->kind->lost != NULL)
+			self->kind->lost(self);
+		if (self->state == TRANSPORT_JOINING)
+			transport_join(self);
+	}
 	Py_XDECREF(protocol);
-	if (self->kind->lost != NULL)
-		self->kind->lost(self);
-	transport_join(self);
 	Py_DECREF(self);
 	if (raised != NULL) {
 		PyErr_SetRaisedException(raised);
@@ -278,24 +289,43 @@ int transport_force_close(struct transport *self, PyObject *exception)
 
 	if (self->state >= TRANSPORT_LOST || self->losses > 0)
 		return 0;
+	if (loop_check_debug_thread(self->loop) < 0)
+		return -1;
 	/* asyncio has sent this already, inside write().  A failure has aborted us. */
 	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
 		return -1;
 	if (self->state >= TRANSPORT_LOST)
 		return 0;
 	Py_INCREF(self);
+	/* What is dropped may be anybody's, with a __del__. */
 	self->kind->drop_queue(self);
 	transport_stop_reading(self);
 	if (self->send.link != NULL && self->loop->table != NULL &&
 	    sink_cancel(self->loop, &self->send))
 		self->kind->drop_queue(self);
-	status = transport_lose(self, exception);
+	status = self->state < TRANSPORT_LOST ? transport_lose(self, exception) : 0;
 	Py_DECREF(self);
 	return status;
 }
 
+/* Where asyncio's close() would schedule connection_lost() at once, and refuse it. */
+static int transport_check_debug_close(struct transport *self)
+{
+	if (likely(!self->loop->debug))
+		return 0;
+	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+		return -1;
+	if (self->state != TRANSPORT_OPEN || self->queued_bytes > 0)
+		return 0;
+	return loop_check_debug_thread(self->loop);
+}
+
 int transport_close(struct transport *self)
 {
+	if (self->state != TRANSPORT_OPEN)
+		return 0;
+	if (transport_check_debug_close(self) < 0)
+		return -1;
 	if (self->state != TRANSPORT_OPEN)
 		return 0;
 	self->state = TRANSPORT_CLOSING;
@@ -445,10 +475,12 @@ void transport_give_up(struct transport *self)
 
 int transport_start(struct transport *self, PyObject *waiter)
 {
-	PyObject *made = PyObject_GetAttr(self->protocol, names.connection_made);
+	PyObject *protocol = Py_NewRef(self->protocol);
+	PyObject *made = PyObject_GetAttr(protocol, names.connection_made);
 	PyObject *args[2] = {waiter, Py_None}, *transport = (PyObject *)self;
 	int status;
 
+	Py_DECREF(protocol);
 	if (made == NULL)
 		return -1;
 	status = loop_call_soon_in(self->loop, made, &transport, 1, transport_own_context(self));
@@ -463,31 +495,27 @@ int transport_start(struct transport *self, PyObject *waiter)
 
 /* ---- without an end ---------------------------------------------------------------------- */
 
-void transport_abandon(struct transport *self)
+/*
+ * In whatever thread: end what is in flight and close.  Nothing is, or the loop
+ * would still refer to us, but for the receive of a paused stream, which then keeps
+ * us until it has ended.
+ */
+static void transport_abandon(struct transport *self)
 {
+	self->state = TRANSPORT_JOINING;
+	sink_strengthen(&self->receive);
 	client_leave(self);
 	transport_stop_reading(self);
-	transport_join(self);
-}
-
-/* The same from another thread, which must leave the driver to the loop's. */
-static int transport_abandon_later(struct transport *self)
-{
-	Loop *loop = self->loop;
-
-	if (transport_call_self_soon(self, names._abandon, NULL) < 0)
-		return -1;
-	loop->table->wake(loop->driver);
-	return 0;
+	if (self->state == TRANSPORT_JOINING)
+		transport_join(self);
 }
 
 /* An open transport that nobody refers to: asyncio warns and closes its socket. */
 void transport_finalize(struct transport *self)
 {
 	PyObject *exception;
-	Loop *loop = self->loop;
 
-	if (loop == NULL || self->state >= TRANSPORT_JOINING)
+	if (self->loop == NULL || self->state >= TRANSPORT_JOINING)
 		return;
 	exception = PyErr_GetRaisedException();
 	if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed transport %R", self) < 0) {
@@ -496,16 +524,21 @@ void transport_finalize(struct transport *self)
 		else
 			PyErr_Clear();
 	}
-	/*
-	 * Nothing is in flight, or the loop would still refer to us, but for the
-	 * receive of a paused stream, which then keeps us until it has ended.
-	 */
-	self->state = TRANSPORT_JOINING;
-	sink_strengthen(&self->receive);
-	if (!loop->running || loop->thread == PyThread_get_thread_ident())
+	/* The warning may have gone to somebody who has ended us. */
+	if (self->loop != NULL && self->state < TRANSPORT_JOINING)
 		transport_abandon(self);
-	else if (transport_abandon_later(self) < 0)
-		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+}
+
+/*
+ * __del__ of a subclass has taken the finalizer's place, and an open transport is
+ * about to go.  What is in flight and its descriptor must not go with it.
+ */
+static void transport_abandon_unfinalized(struct transport *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+
+	transport_abandon(self);
 	PyErr_SetRaisedException(exception);
 }
 
@@ -525,7 +558,11 @@ int transport_traverse(struct transport *self, visitproc visit, void *arg)
 
 int transport_clear(struct transport *self)
 {
-	/* Abandoned in another thread, and the loop was closed before it could hear of it. */
+	if (unlikely(self->loop != NULL && self->state < TRANSPORT_JOINING)) {
+		client_forget(self);
+		transport_abandon_unfinalized(self);
+	}
+	/* Who borrowed the descriptor is garbage too. */
 	if (unlikely(self->state == TRANSPORT_JOINING && self->loop != NULL)) {
 		PyObject *exception = PyErr_GetRaisedException();
 
@@ -547,6 +584,16 @@ int transport_dealloc_begins(struct transport *self)
 	if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
 		return -1;
 	PyObject_GC_UnTrack(self);
+	if (unlikely(self->loop != NULL && self->state < TRANSPORT_JOINING)) {
+		/* As PyObject_CallFinalizerFromDealloc() does. */
+		Py_SET_REFCNT(self, 1);
+		transport_abandon_unfinalized(self);
+		Py_SET_REFCNT(self, Py_REFCNT(self) - 1);
+		if (Py_REFCNT(self) > 0) {
+			PyObject_GC_Track(self);
+			return -1;
+		}
+	}
 	if (self->weakrefs != NULL)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	assert(self->receive.link == NULL && self->send.link == NULL);

@@ -171,8 +171,6 @@ int transport_socket_fd(PyObject *sock);
 /* Schedule connection_made(), the start of reading, and then `waiter`'s result. */
 int transport_start(struct transport *self, PyObject *waiter);
 void transport_give_up(struct transport *self); /* keeps the exception that is set */
-/* Nobody refers to the transport any more: end what is in flight and close. */
-void transport_abandon(struct transport *self);
 
 /* For the slots of the kinds' types. */
 void transport_finalize(struct transport *self);

@@ -11,6 +11,8 @@ int transport_receive(struct transport *self)
 	if (!self->started || !transport_wants_data(self) || self->read_ended ||
 	    self->receive.link != NULL || self->kind->has_kept(self))
 		return 0;
+	if (unlikely(loop_is_elsewhere(self->loop)))
+		return loop_leave_call(self->loop, (PyObject *)self, names._start_reading, NULL);
 	return self->kind->arm(self);
 }
 
@@ -133,6 +135,9 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 		self->read_ended = false;
 	sink_strengthen(&self->receive);
 	transport_log(self, "resumes reading");
+	/* A log handler, or what has died with the old context, may have closed us. */
+	if (!transport_wants_data(self))
+		Py_RETURN_NONE;
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (self->kind->has_kept(self) ? transport_schedule_delivery(self) < 0
 	                               : transport_receive(self) < 0)

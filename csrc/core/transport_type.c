@@ -50,13 +50,6 @@ static PyObject *transport_call_connection_lost_method(struct transport *self,
 	Py_RETURN_NONE;
 }
 
-static PyObject *transport_abandon_method(struct transport *self, PyObject *Py_UNUSED(ignored))
-{
-	if (self->state == TRANSPORT_JOINING)
-		transport_abandon(self);
-	Py_RETURN_NONE;
-}
-
 static PyObject *transport_set_protocol_method(struct transport *self, PyObject *protocol)
 {
 	if (self->kind->set_protocol(self, protocol) < 0)
@@ -150,7 +143,6 @@ static PyMethodDef transport_methods[] = {
 	{"_fatal_error", (PyCFunction)transport_fatal_error_method, METH_VARARGS, NULL},
 	{"_call_connection_lost", (PyCFunction)transport_call_connection_lost_method, METH_O,
 	 NULL},
-	{"_abandon", (PyCFunction)transport_abandon_method, METH_NOARGS, NULL},
 	{"_start_reading", (PyCFunction)transport_start_reading, METH_NOARGS, NULL},
 	{"_set_limits", (PyCFunction)transport_set_limits, METH_VARARGS, NULL},
 	{NULL, NULL, 0, NULL},

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 static int watchers_reserve(Loop *self, int fd)
 {
@@ -47,19 +48,77 @@ static int watcher_hand_on(Loop *self, int fd, const Handle *reader, const Handl
 	                      new_writer ? writer : watcher->writer);
 }
 
+/* What epoll_ctl(2) says of the descriptor: 0 or -errno. */
+static int watcher_probe(int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC), status = 0;
+
+	if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		status = -errno;
+	if (epoll_fd >= 0)
+		close(epoll_fd);
+	return status;
+}
+
+/* From another thread: a refusal is told now, the driver later, by the loop's thread. */
+static int watcher_update_later(Loop *self, int fd, uint32_t events)
+{
+	int status = events != 0 ? watcher_probe(fd) : 0;
+	PyObject *number;
+
+	if (status < 0) {
+		exception_set_errno(-status);
+		return -1;
+	}
+	self->watchers[fd].stale = true;
+	number = PyLong_FromLong(fd);
+	if (number == NULL)
+		return -1;
+	status = loop_leave_call(self, (PyObject *)self, names._watch_again, number);
+	Py_DECREF(number);
+	return status;
+}
+
 /* Tell the driver what the watcher of `fd` now wants; 0, or -1 with OSError. */
 static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle *writer)
 {
 	uint32_t events = (reader != NULL ? EPOLLIN : 0) | (writer != NULL ? EPOLLOUT : 0);
-	int status = self->table->watch(self->driver, (void *)(intptr_t)(fd + 1), fd, events,
-	                                &self->watchers[fd].token);
+	struct watcher *watcher = &self->watchers[fd];
+	void *owner = (void *)(intptr_t)(fd + 1);
+	int status;
 
+	if (unlikely(loop_is_elsewhere(self)))
+		return watcher_update_later(self, fd, events);
+	if (unlikely(watcher->stale)) {
+		/* What the driver watches may be closed, and the number another's. */
+		watcher->stale = false;
+		self->table->watch(self->driver, owner, fd, 0, &watcher->token);
+	}
+	status = self->table->watch(self->driver, owner, fd, events, &watcher->token);
 	if (status >= 0)
 		return 0;
 	if (status == -ENOENT)
 		return watcher_hand_on(self, fd, reader, writer);
 	exception_set_errno(-status);
 	return -1;
+}
+
+/* In the loop's thread, for another that has changed what is watched. */
+static PyObject *loop_watch_again(Loop *self, PyObject *number)
+{
+	long fd = PyLong_AsLong(number);
+	struct watcher *watcher;
+
+	if (fd == -1 && PyErr_Occurred())
+		return NULL;
+	if (self->closed || fd < 0 || fd >= self->watcher_capacity)
+		Py_RETURN_NONE;
+	watcher = &self->watchers[fd];
+	/* The descriptor may be closed by now; then there is nothing to watch. */
+	if (watcher->stale && watcher_update(self, (int)fd, watcher->reader, watcher->writer) < 0)
+		PyErr_Clear();
+	Py_RETURN_NONE;
 }
 
 static int watcher_fd(PyObject *object, int *fd)
@@ -95,11 +154,13 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 		Py_DECREF(handle);
 		return NULL;
 	}
-	/* Who watched a file that is gone may have left, and run anything. */
+	/* To hand it over, or who watched a file that is gone, may have run anything. */
 	watcher = &self->watchers[fd];
 	if (watcher->reader == NULL && watcher->writer == NULL)
 		self->watched++;
 	replaced = write ? watcher->writer : watcher->reader;
+	/* The caller's reference first: what dies with the replaced one may end this watch. */
+	Py_INCREF(handle);
 	if (write) {
 		watcher->writer = handle;
 		watcher->writer_turn = self->turn;
@@ -108,20 +169,26 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 		watcher->reader_turn = self->turn;
 	}
 	if (replaced != NULL) {
-		handle_cancel(replaced);
+		int status = handle_cancel(replaced);
+
 		Py_DECREF(replaced);
+		if (unlikely(status < 0)) {
+			Py_DECREF(handle);
+			return NULL;
+		}
 	}
-	return Py_NewRef((PyObject *)handle);
+	return (PyObject *)handle;
 }
 
-/* End one side of a watch; whether there was one. */
-static bool watcher_take(Loop *self, int fd, bool write)
+/* End one side of a watch; whether there was one, or -1 with what its repr raised. */
+static int watcher_take(Loop *self, int fd, bool write)
 {
 	struct watcher *watcher = &self->watchers[fd];
 	Handle *removed = write ? watcher->writer : watcher->reader;
+	int status;
 
 	if (removed == NULL)
-		return false;
+		return 0;
 	if (write)
 		watcher->writer = NULL;
 	else
@@ -131,14 +198,14 @@ static bool watcher_take(Loop *self, int fd, bool write)
 	/* The descriptor may be closed by now; then there is nothing to end. */
 	if (watcher_update(self, fd, watcher->reader, watcher->writer) < 0)
 		PyErr_Clear();
-	handle_cancel(removed);
+	status = handle_cancel(removed);
 	Py_DECREF(removed);
-	return true;
+	return status < 0 ? -1 : 1;
 }
 
 static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
 {
-	int fd;
+	int fd, found;
 
 	if (watcher_fd(object, &fd) < 0) {
 		/* Too large for a descriptor, so that nobody watches it. */
@@ -149,7 +216,8 @@ static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
 	}
 	if (self->closed || fd >= self->watcher_capacity)
 		Py_RETURN_FALSE;
-	return PyBool_FromLong(watcher_take(self, fd, write));
+	found = watcher_take(self, fd, write);
+	return found < 0 ? NULL : PyBool_FromLong(found);
 }
 
 static PyObject *loop_add_reader(Loop *self, PyObject *const *args, Py_ssize_t nargs)
@@ -183,8 +251,7 @@ static int watcher_run(Loop *self, int fd, bool write)
 		return 0;
 	if (unlikely(handle->cancelled)) {
 		/* The user cancelled the handle itself: asyncio ends the watch then. */
-		watcher_take(self, fd, write);
-		return 0;
+		return watcher_take(self, fd, write) < 0 ? -1 : 0;
 	}
 	Py_INCREF(handle);
 	status = handle_run(self, handle);
@@ -255,5 +322,6 @@ PyMethodDef watcher_methods[] = {
 	{"_add_writer", FASTCALL(loop_add_writer), METH_FASTCALL, add_writer_doc},
 	{"_remove_reader", (PyCFunction)loop_remove_reader, METH_O, remove_reader_doc},
 	{"_remove_writer", (PyCFunction)loop_remove_writer, METH_O, remove_writer_doc},
+	{"_watch_again", (PyCFunction)loop_watch_again, METH_O, NULL},
 	{NULL, NULL, 0, NULL},
 };

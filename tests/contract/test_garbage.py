@@ -363,3 +363,77 @@ def test_making_and_closing_loops_does_not_grow_the_process(make_loop, loop_kind
     gc.collect()
     # A leaked ring or buffer pool is 64 KiB at least.
     assert resident_kib() - before < 4 * 1024
+
+
+def forgotten_loop(make_unwatched_loop, kind):
+    """A loop that has run with all sorts of things open, and that nobody closes."""
+    loop = make_unwatched_loop()
+    if kind is not None:
+        loop.close()
+        loop = kind()
+    loop.set_exception_handler(lambda loop, context: None)
+    left, right = socket.socketpair()
+    plain, other = socket.socketpair()
+    plain.setblocking(False)
+    reader, writer = os.pipe()
+
+    async def main():
+        await loop.create_connection(asyncio.Protocol, sock=left)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=right)
+        transport.pause_reading()
+        await loop.connect_read_pipe(asyncio.Protocol, open(reader, "rb", 0))
+        await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        loop.add_reader(other, print)
+        loop.create_task(loop.sock_recv(plain, 1))
+        await iterations(3)
+        os.close(writer)
+        task = asyncio.current_task()
+        for each in asyncio.all_tasks() - {task}:
+            each._log_destroy_pending = False
+
+    loop.run_until_complete(main())
+    return weakref.ref(loop)
+
+
+def loop_with_its_own_end(make_unwatched_loop):
+    probe = make_unwatched_loop()
+    kind = type(probe)
+    probe.close()
+
+    class Own(kind):
+        def __del__(self):
+            """In place of the loop's own."""
+
+    return Own
+
+
+@pytest.mark.parametrize("own_end", [False, True])
+def test_unclosed_loop_is_freed_where_warnings_are_errors(
+    make_unwatched_loop, own_end, monkeypatch
+):
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    kind = loop_with_its_own_end(make_unwatched_loop) if own_end else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # The first leaves behind what is made once.
+        forgotten_loop(make_unwatched_loop, kind)
+        gc.collect()
+        before = len(os.listdir("/proc/self/fd"))
+        references = []
+        for _ in range(3):
+            references.append(forgotten_loop(make_unwatched_loop, kind))
+            gc.collect()
+        gc.collect()
+        assert [reference() for reference in references] == [None] * 3
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_unclosed_loop_without_anything_is_freed_with_its_own_end(make_unwatched_loop):
+    kind = loop_with_its_own_end(make_unwatched_loop)
+    before = len(os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        reference = weakref.ref(kind())
+        gc.collect()
+    assert reference() is None
+    assert len(os.listdir("/proc/self/fd")) == before

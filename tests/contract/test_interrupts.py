@@ -1,7 +1,10 @@
 """KeyboardInterrupt and SystemExit stop the run from wherever they are raised; nothing is lost."""
 
 import asyncio
+import random
+import signal
 import socket
+import sys
 
 import pytest
 from harness import BufferedRecorder, Peer, Recorder, attached, iterations, oracle_lacks, run
@@ -283,3 +286,80 @@ def test_interrupt_in_a_protocol_factory_of_a_server_leaves_the_run(loop, loop_k
         await server.wait_closed()
 
     run(loop, stop())
+
+
+def is_usable(loop):
+    """Whether loops can run in this thread."""
+    return asyncio._get_running_loop() is None and not loop.is_running()
+
+
+def test_allocation_that_fails_anywhere_in_a_run_leaves_a_thread_that_can_run_loops(
+    make_loop, loop_kind
+):
+    oracle_lacks(loop_kind, True, "its running loop stays set when there is no memory to unset it")
+    testcapi = pytest.importorskip("_testcapi", reason="made for CPython's own tests only")
+    unusable = []
+    for number in range(1, 120):
+        loop = make_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.run_until_complete(asyncio.sleep(0))
+        hooks = sys.get_asyncgen_hooks()
+        loop.call_soon(loop.stop)
+        loop.call_later(0.02, loop.stop)  # where the first is lost with its MemoryError
+        testcapi.set_nomemory(number, number + 1)
+        try:
+            loop.run_forever()
+        except MemoryError:
+            pass
+        finally:
+            testcapi.remove_mem_hooks()
+        if not is_usable(loop):
+            asyncio._set_running_loop(None)
+            unusable.append(number)
+        sys.set_asyncgen_hooks(*hooks)
+        loop.close()
+        signal.set_wakeup_fd(-1)
+    assert unusable == []
+
+
+def test_interrupts_at_any_moment_of_a_run_leave_a_thread_that_can_run_loops(
+    make_loop, loop_kind
+):
+    oracle_lacks(loop_kind, True, "an interrupt may come before its running loop is unset")
+    rng = random.Random(1)
+    armed = False
+
+    def handler(*ignored):
+        nonlocal armed
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
+
+    def interrupted(loop):
+        nonlocal armed
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, rng.random() * 1e-4 + 1e-6)
+        while armed:
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+
+    loop = make_loop()
+    left = 0
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for _ in range(2000):
+            try:
+                interrupted(loop)
+            except KeyboardInterrupt:
+                pass
+            armed = False
+            if not is_usable(loop):
+                asyncio._set_running_loop(None)
+                left += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        sys.set_asyncgen_hooks(None, None)
+    loop.close()
+    assert left == 0
+    assert signal.set_wakeup_fd(-1) == -1

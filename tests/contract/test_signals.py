@@ -1,6 +1,7 @@
 """Signals: Ctrl-C on a blocked loop, add_signal_handler, EINTR."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -335,3 +336,45 @@ def test_run_restores_the_wake_up_descriptor_of_someone_else(loop):
         signal.set_wakeup_fd(-1)
         os.close(read)
         os.close(write)
+
+
+@pytest.fixture
+def stale_wakeup():
+    """A wake-up descriptor of somebody who has closed it and forgotten it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stale = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 200)
+    signal.set_wakeup_fd(stale)
+    for descriptor in (reader, writer, stale):
+        os.close(descriptor)
+    yield stale
+    signal.set_wakeup_fd(-1)
+
+
+def test_loop_runs_where_somebody_left_a_closed_wakeup_descriptor(loop, stale_wakeup):
+    for _ in range(3):
+        run(loop, iterations(2))
+
+
+def test_signal_is_handled_where_somebody_left_a_closed_wakeup_descriptor(loop, stale_wakeup):
+    async def main():
+        called = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, called.set)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await called.wait()
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+
+    run(loop, main())
+
+
+def test_wakeup_descriptor_of_somebody_else_is_left_to_them(loop):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    try:
+        run(loop, iterations(2))
+        assert signal.set_wakeup_fd(-1) == writer
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(writer)

@@ -31,7 +31,7 @@ class SimLoop(_core.Loop):
     def __init__(self, driver: FakeDriver) -> None:
         self.driver = driver
         self.contexts: list[dict[str, Any]] = []
-        self._attach(driver.address, driver.table_address)
+        self._attach(driver, driver.address, driver.table_address)
 
     def time(self) -> float:
         return self.driver.now

@@ -8,7 +8,7 @@ import sys
 import weakref
 
 import pytest
-from fake_driver import KEEP
+from fake_driver import KEEP, FakeDriver, load_shim
 
 from uring_loop import _core
 
@@ -227,7 +227,76 @@ def test_attach_of_a_table_from_other_sources_is_refused(sim):
     size.value = right - 8
     try:
         with pytest.raises(RuntimeError, match="were built from different sources"):
-            loop._attach(sim.driver.address, sim.driver.table_address)
+            loop._attach(sim.driver, sim.driver.address, sim.driver.table_address)
     finally:
         size.value = right
     assert loop.is_closed()
+
+
+def test_attach_of_a_second_driver_to_an_open_loop_is_refused(sim):
+    with pytest.raises(RuntimeError, match="not made again"):
+        sim.loop._attach(sim.driver, sim.driver.address, sim.driver.table_address)
+    sim.turns(2)
+
+
+class Owner:
+    """Owns a driver, for a loop that nobody closes."""
+
+    def __init__(self):
+        self.closed = 0
+
+    def close(self):
+        self.closed += 1
+
+
+def test_core_that_nobody_closes_ends_what_is_in_flight_and_lets_the_driver_go():
+    if load_shim() is None:
+        pytest.skip("the fake driver's shim.c needs a C compiler")
+    driver, owner = FakeDriver(), Owner()
+    loop = _core.Loop()
+    loop._attach(owner, driver.address, driver.table_address)
+    memory = bytearray(10)
+    assert driver._start("read", None, 5, cell := (ctypes.c_uint64 * 1)()) < 0
+    loop._expect(cell[0], lambda result, flags: pytest.fail("called"), memory)
+    watch = _core.Watch(loop, 7, 1, print)
+    # A cycle: the poll in flight holds the watch, and that the loop.
+    del watch, loop
+    gc.collect()
+    assert owner.closed == 1
+    assert driver.is_shut_down
+    driver.check()
+    assert driver.operations == {}
+    driver.free()
+
+
+def test_operate_holds_what_a_verb_has_started_until_it_ends(sim):
+    results = []
+    held = Owner()
+    reference = weakref.ref(held)
+    cell = (ctypes.c_uint64 * 1)()
+
+    def verb(descriptor, token):
+        return sim.driver._start("read", None, descriptor, token)
+
+    assert sim.loop._operate(lambda *result: results.append(result), held, verb, 5, cell) < 0
+    del held
+    (operation,) = sim.driver.on_descriptor(5)
+    assert cell[0] == operation.token
+    sim.driver.complete(operation, 3)
+    assert reference() is not None
+    sim.turns(2)
+    assert results == [(3, 0)]
+    assert reference() is None
+
+
+@pytest.mark.parametrize("result", [0, 7, -errno.EBADF])
+def test_operate_gives_what_a_verb_answers_at_once(sim, result):
+    assert sim.loop._operate(pytest.fail, None, lambda token: result, [0]) == result
+
+
+def test_operate_raises_what_a_verb_raises(sim):
+    def verb(token):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        sim.loop._operate(pytest.fail, None, verb, [0])

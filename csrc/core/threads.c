@@ -1,0 +1,223 @@
+/*
+ * What threads other than the one that runs the loop ask of it.
+ *
+ * While a loop runs, its driver is in the hands of that thread, which may be in
+ * turn() without the GIL.  asyncio allows others only call_soon_threadsafe(), and
+ * survives the rest; so do we.  What belongs to the core any thread changes, as the
+ * GIL orders it; what only the driver can do is left here, and the loop's thread
+ * does it after its next turn.  Nothing is left when a run has ended: from then on
+ * whoever asks does it himself.
+ */
+#include "core.h"
+
+#include <errno.h>
+
+/* It has something to do, and may be asleep. */
+static void loop_ask(Loop *self)
+{
+	self->asked = true;
+	loop_wake_if_asleep(self);
+}
+
+int loop_check_thread(const Loop *self)
+{
+	if (likely(!loop_is_elsewhere(self)))
+		return 0;
+	PyErr_SetString(PyExc_RuntimeError,
+	                "the loop runs in another thread, where this has to be called: use "
+	                "asyncio.run_coroutine_threadsafe() or loop.call_soon_threadsafe()");
+	return -1;
+}
+
+int loop_check_debug_thread(const Loop *self)
+{
+	if (likely(!self->debug || !loop_is_elsewhere(self)))
+		return 0;
+	PyErr_SetString(PyExc_RuntimeError,
+	                "Non-thread-safe operation invoked on an event loop other than the "
+	                "current one");
+	return -1;
+}
+
+/* ---- asking -------------------------------------------------------------------------- */
+
+void loop_leave_fd(Loop *self, int fd)
+{
+	int *orphans = PyMem_Realloc(self->orphans,
+	                             ((size_t)self->orphan_count + 1) * sizeof(int));
+
+	if (orphans == NULL)
+		return; /* out of memory: a lost descriptor is the lesser evil */
+	self->orphans = orphans;
+	self->orphans[self->orphan_count++] = fd;
+	loop_ask(self);
+}
+
+void loop_leave_cancel(Loop *self, struct sink *sink)
+{
+	sink->unwanted = sink->token;
+	if (!sink->asked) {
+		Py_INCREF(sink->holder);
+		sink->asked = true;
+		sink->next_asked = self->cancels;
+		self->cancels = sink;
+	}
+	loop_ask(self);
+}
+
+/* Takes the reference, even on failure. */
+static int loop_leave_errand(Loop *self, Handle *errand)
+{
+	if (errand == NULL || ready_push(&self->errands, errand) < 0)
+		return -1;
+	loop_ask(self);
+	return 0;
+}
+
+int loop_leave_call(Loop *self, PyObject *object, PyObject *name, PyObject *argument)
+{
+	PyObject *method = PyObject_GetAttr(object, name);
+	int status;
+
+	if (method == NULL)
+		return -1;
+	status = loop_leave_errand(self, handle_new(self, method, &argument,
+	                                            argument == NULL ? 0 : 1, NULL));
+	Py_DECREF(method);
+	return status;
+}
+
+/* ---- doing it, in the loop's thread --------------------------------------------------- */
+
+static int loop_serve_cancel(Loop *self, struct sink *sink)
+{
+	struct ul_completion completion = {
+		.owner = sink, .token = sink->unwanted, .result = -ECANCELED,
+	};
+
+	/* It may have ended since, and another operation have begun. */
+	if (sink->link == NULL || sink->token != sink->unwanted || !sink_end(self, sink))
+		return 0;
+	/* Whoever cancelled it was told that its end follows. */
+	return sink->completed(self, sink, &completion);
+}
+
+static int loop_serve_cancels(Loop *self)
+{
+	int status = 0;
+
+	while (status == 0 && self->cancels != NULL) {
+		struct sink *sink = self->cancels;
+		PyObject *holder = sink->holder;
+
+		self->cancels = sink->next_asked;
+		sink->next_asked = NULL;
+		sink->asked = false;
+		status = loop_serve_cancel(self, sink);
+		Py_DECREF(holder);
+	}
+	return status;
+}
+
+static int loop_run_errands(Loop *self)
+{
+	int status = 0;
+
+	while (status == 0 && self->errands.count > 0) {
+		Handle *errand = ready_pop(&self->errands);
+
+		status = handle_run(self, errand);
+		handle_retire(errand);
+	}
+	return status;
+}
+
+int loop_serve_threads(Loop *self)
+{
+	self->asked = false;
+	while (self->orphan_count > 0)
+		self->table->close(self->driver, self->orphans[--self->orphan_count]);
+	if (likely(loop_serve_cancels(self) == 0 && loop_run_errands(self) == 0))
+		return 0;
+	self->asked = true; /* the rest is for the next time */
+	return -1;
+}
+
+/* ---- the loop ------------------------------------------------------------------------- */
+
+int threads_traverse(Loop *self, visitproc visit, void *arg)
+{
+	struct sink *sink;
+	size_t i;
+
+	for (sink = self->cancels; sink != NULL; sink = sink->next_asked)
+		Py_VISIT(sink->holder);
+	for (i = 0; i < self->errands.count; i++)
+		Py_VISIT(self->errands.items[(self->errands.head + i) & self->errands.mask]);
+	return 0;
+}
+
+void threads_clear(Loop *self)
+{
+	while (self->cancels != NULL) {
+		struct sink *sink = self->cancels;
+
+		self->cancels = sink->next_asked;
+		sink->next_asked = NULL;
+		sink->asked = false;
+		Py_DECREF(sink->holder);
+	}
+	ready_clear(&self->errands);
+}
+
+void threads_release(Loop *self)
+{
+	threads_clear(self);
+	ready_release(&self->errands);
+	PyMem_Free(self->orphans);
+}
+
+PyDoc_STRVAR(loop_runs_elsewhere_doc,
+"_runs_elsewhere()\n--\n\nWhether another thread runs the loop, and so has its driver.");
+
+static PyObject *loop_runs_elsewhere(Loop *self, PyObject *Py_UNUSED(ignored))
+{
+	return PyBool_FromLong(loop_is_elsewhere(self));
+}
+
+PyDoc_STRVAR(loop_check_debug_thread_doc,
+"_check_debug_thread()\n--\n\n"
+"RuntimeError, in debug mode, when another thread runs the loop: as call_soon() does.");
+
+static PyObject *loop_check_debug_thread_method(Loop *self, PyObject *Py_UNUSED(ignored))
+{
+	if (loop_check_debug_thread(self) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(loop_hand_over_doc,
+"_hand_over($self, callback, /, *args)\n--\n\n"
+"Have callback(*args) called by the thread that runs the loop, before this run ends.\n\n"
+"Only when _runs_elsewhere().");
+
+static PyObject *loop_hand_over(Loop *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	if (nargs < 1) {
+		PyErr_SetString(PyExc_TypeError, "_hand_over() takes a callback");
+		return NULL;
+	}
+	if (loop_check_closed(self) < 0 ||
+	    loop_leave_errand(self, handle_new(self, args[0], args + 1, nargs - 1, NULL)) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+PyMethodDef thread_methods[] = {
+	{"_runs_elsewhere", (PyCFunction)loop_runs_elsewhere, METH_NOARGS,
+	 loop_runs_elsewhere_doc},
+	{"_check_debug_thread", (PyCFunction)loop_check_debug_thread_method, METH_NOARGS,
+	 loop_check_debug_thread_doc},
+	{"_hand_over", FASTCALL(loop_hand_over), METH_FASTCALL, loop_hand_over_doc},
+	{NULL, NULL, 0, NULL},
+};
