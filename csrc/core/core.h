@@ -231,6 +231,7 @@ struct Loop {
 	uint64_t turn;
 	uint64_t timer_sequence;
 	uint32_t sends;               /* started since the last wait */
+	uint32_t eager_send_bytes;    /* the driver's; 0: every write is sent at once */
 	double slow_callback_duration;
 	unsigned long thread;         /* of the running loop, when `running` */
 	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
@@ -300,6 +301,11 @@ int polls_init_types(PyObject *module);
 extern PyMethodDef owner_methods[];
 /* The open transport that owns the descriptor (`fd` >= 0), borrowed, or NULL. */
 PyObject *loop_owner(const Loop *loop, int fd);
+/*
+ * Somebody uses the descriptor itself: what a transport that owns it has queued is
+ * offered to the kernel before.  0, or -1 with an exception that must end the loop.
+ */
+int loop_hand_over(Loop *loop, int fd);
 
 /* ---- sockets.c: waiting for plain sockets -------------------------------- */
 

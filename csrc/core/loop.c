@@ -315,15 +315,17 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 /* ---- life ------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(loop_attach_doc,
-"_attach($self, driver, table, /)\n--\n\n"
-"Borrow the driver at address `driver` with the verbs at address `table`.\n\n"
+"_attach($self, driver, table, send_at_once=False, /)\n--\n\n"
+"Borrow the driver at address `driver` with the verbs at address `table`.\n"
+"`send_at_once`: no write waits for the end of its turn.\n\n"
 "RuntimeError when the two modules were not built together.");
 
 static PyObject *loop_attach(Loop *self, PyObject *args)
 {
 	unsigned long long driver, table;
+	int send_at_once = 0;
 
-	if (!PyArg_ParseTuple(args, "KK:_attach", &driver, &table))
+	if (!PyArg_ParseTuple(args, "KK|p:_attach", &driver, &table, &send_at_once))
 		return NULL;
 	self->driver = (struct ul_driver *)(uintptr_t)driver;
 	self->table = (const struct ul_table *)(uintptr_t)table;
@@ -335,6 +337,7 @@ static PyObject *loop_attach(Loop *self, PyObject *args)
 		                "sources; install uring_loop again");
 		return NULL;
 	}
+	self->eager_send_bytes = send_at_once ? 0 : self->table->eager_send_bytes;
 	self->closed = false;
 	Py_RETURN_NONE;
 }

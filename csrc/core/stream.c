@@ -10,27 +10,10 @@
 
 /* ---- the end ------------------------------------------------------------------------ */
 
-/* Whether what `sink` waits for, if anything, is through with the descriptor. */
-static bool stream_released(Stream *self, const struct sink *sink)
-{
-	const struct ul_table *table = self->base.loop->table;
-
-	return sink->link == NULL ||
-	       (table != NULL && table->released(self->base.loop->driver, sink->token));
-}
-
 static void stream_join(struct transport *base)
 {
-	Stream *self = stream_of(base);
-
-	assert(base->state == TRANSPORT_JOINING);
-	if (self->lent)
-		return;
-	if (base->receive.link == NULL && base->send.link == NULL)
-		transport_end(base);
-	else if (stream_released(self, &base->receive) && stream_released(self, &base->send))
-		/* The peer learns of the end now, though we harvest it only later. */
-		transport_close_fd(base);
+	if (!stream_of(base)->lent)
+		transport_join_operations(base);
 }
 
 /* Nothing will empty the queue that sendfile waits for. */

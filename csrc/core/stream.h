@@ -26,12 +26,14 @@ struct Stream {
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
 	enum ul_stream kind;  /* of its socket */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
-	bool roomy;           /* and its buffers hold whatever is received at once */
+	bool roomy;           /* and its buffers hold what the driver receives */
 	bool eof;             /* write_eof() was called */
 	bool eof_sent;        /* and the socket was shut down for it */
 	bool is_dirty;        /* on the loop's dirty list */
 	bool is_pausing;      /* on the loop's pausing list */
 	bool lent;            /* sendfile uses the descriptor: it must stay open */
+	bool shared;          /* others know the descriptor */
+	bool shown;           /* get_extra_info("socket") refers to the socket object */
 	uint32_t take_size;   /* bulk: the largest receive of late; 0 before the first */
 
 	/* After base.kept, a list of bytes: */
@@ -44,6 +46,8 @@ struct Stream {
 	size_t chunk_head;
 	size_t chunk_count;
 	size_t in_flight;     /* chunks at the head that a send in the kernel names */
+	uint64_t send_turn;   /* in which that was started */
+	int send_error;       /* of one that had to wait: what reading finds comes first; or 0 */
 	Stream *next_dirty;
 	Stream *next_pausing;
 	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];

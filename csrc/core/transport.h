@@ -147,6 +147,8 @@ int transport_count_loss(struct transport *self);
 void transport_close_fd(struct transport *self);
 /* JOINING -> CLOSED; drops the loop. */
 void transport_end(struct transport *self);
+/* The same, or only the descriptor's close, as far as no operation names it any more. */
+void transport_join_operations(struct transport *self);
 
 static inline void transport_join(struct transport *self)
 {

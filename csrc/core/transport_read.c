@@ -122,8 +122,9 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (context == NULL)
 		return NULL;
 	Py_XSETREF(self->context, context);
-	/* What was written before is sent before: a loss found by it is told first. */
-	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+	/* What was written before is sent before something is told: a loss found by it is first. */
+	if (self->kind->has_kept(self) && self->kind->catch_up != NULL &&
+	    self->kind->catch_up(self) < 0)
 		return NULL;
 	if (self->state != TRANSPORT_OPEN)
 		Py_RETURN_NONE;
