@@ -27,6 +27,7 @@ from . import (
     datagrams,
     errors,
     pipes,
+    queues,
     readiness,
     report,
     resolve,
@@ -38,6 +39,7 @@ from . import (
 )
 from .driver import open_driver
 from .signals import Signals
+from .splice import DirectSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,6 +219,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         for child in list(self._children):
             child.close()
         self._sender.close()
+        # The one that keeps nothing: nor does a closed loop, which is freed with its last name.
+        self._sender = DirectSender()
         self._reader_objects.clear()
         self._writer_objects.clear()
         self._executor_shutdown_called = True
@@ -405,6 +409,27 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     def remove_signal_handler(self, sig: int) -> bool:
         """Give the signal its default action back; whether there was a handler."""
         return self._signals.remove(sig)
+
+    # What asyncio's loops keep under these names, and others read or set; more of it is in
+    # the core: _closed, _debug, _stopping, _thread_id, _clock_resolution, _write_to_self().
+
+    @property
+    def _ready(self) -> queues.Ready:
+        return queues.Ready(self)
+
+    @property
+    def _scheduled(self) -> queues.Scheduled:
+        return queues.Scheduled(self)
+
+    @property
+    def _signal_handlers(self) -> dict[int, asyncio.Handle]:
+        return self._signals.handlers
+
+    # Of timers that were cancelled and not taken out: ours leave at once.
+    _timer_cancelled_count = 0
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """An asyncio.TimerHandle that somebody made for this loop says so."""
 
     # Each of these is written, signature and all, where it belongs.
 

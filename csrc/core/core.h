@@ -231,13 +231,16 @@ struct Loop {
 	uint64_t timer_sequence;
 	uint32_t sends;               /* started since the last wait */
 	double slow_callback_duration;
+	double clock_resolution;      /* how much too early a timer may fire: asyncio's */
+	uint64_t known_version;       /* of our type, when `overrides` was found out */
 	unsigned long thread;         /* of the running loop, when `running` */
+	unsigned long thread_shown;   /* _thread_id, which others may set */
 	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
 	bool closed;
 	bool running;
 	bool stopping;
+	uint8_t overrides;            /* methods of which somebody has another: overrides.c */
 	bool debug;
-	bool time_overridden;         /* time() is not ours: ask Python */
 	bool unharvested;             /* the last turn's completions are not all dispatched */
 	int *orphans;                 /* owned; descriptors that another thread gave up */
 	int orphan_count;
@@ -254,13 +257,46 @@ double loop_time(Loop *loop);                 /* seconds; -1 with an exception w
 /* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
 int loop_report_slow(Loop *loop, PyObject *what, double start);
 
+/* ---- overrides.c: methods that somebody has replaced ---------------------- */
+
+/* Those that the core goes around, as long as they are its own. */
+enum {
+	OVERRIDES_TIME = 1 << 0,
+	OVERRIDES_CALL_SOON = 1 << 1,
+	OVERRIDES_CALL_AT = 1 << 2,
+};
+#define VERSION_UNKNOWN UINT64_MAX
+
+/* Their functions: loop.c and schedule.c bring them. */
+extern PyCFunction const loop_own_time, loop_own_call_soon, loop_own_call_at;
+
+/* Finds them out and notes the type's version; for loop_overrides(). */
+unsigned loop_find_overrides(Loop *loop);
+
+/*
+ * CPython gives a type another version whenever it, or a base of it, is changed;
+ * loop_setattro() sees what is set on the loop itself.
+ */
+static inline unsigned loop_overrides(Loop *loop)
+{
+	if (likely(loop->known_version == Py_TYPE(loop)->tp_version_tag))
+		return loop->overrides;
+	return loop_find_overrides(loop);
+}
+
+/* ---- queues.c: asyncio's names for what is scheduled ---------------------- */
+
+extern PyMethodDef queue_methods[];
+
 /* ---- schedule.c: call_soon() and its family ------------------------------- */
 
 extern PyMethodDef schedule_methods[];
 int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
 /* Queue callback(*args) in the current context; 0 or -1. */
 int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
-/* The same in `context`, which is borrowed; NULL: a copy of the current one. */
+/* The same, of which no call_soon() of somebody else's hears: asyncio does not call it. */
+int loop_queue_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
+/* As loop_call_soon() in `context`, which is borrowed; NULL: a copy of the current one. */
 int loop_call_soon_in(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *context);
 
@@ -356,7 +392,7 @@ void addresses_release(Loop *loop);
 /* ---- module.c: Python's side of what is cold ----------------------------- */
 
 /*
- * Functions of uring_loop/_debug.py, set once by _core.set_helpers(): what is
+ * Functions of uring_loop/_debug.py, set by _core.set_helpers(): what is
  * rare is written in Python.  All owned.
  */
 struct helpers {
@@ -365,6 +401,7 @@ struct helpers {
 	PyObject *timer_handle_class;  /* asyncio.TimerHandle */
 	PyObject *future_class;        /* asyncio.Future */
 	PyObject *buffered_protocol;   /* asyncio.BufferedProtocol */
+	PyObject *run_foreign;         /* (handle): run an asyncio.Handle, unless cancelled */
 	PyObject *extract_stack;       /* () -> traceback.StackSummary of the caller */
 	PyObject *handle_repr;         /* (handle) -> str */
 	PyObject *check_callback;      /* (callback, method) -> None, or TypeError */
@@ -402,7 +439,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 
 /* Interned names. */
 #define CORE_NAMES(X) \
-	X(context) X(callback) X(time) X(loop) \
+	X(context) X(callback) X(time) X(loop) X(call_soon) X(call_at) \
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
 	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \

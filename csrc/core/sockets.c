@@ -241,7 +241,7 @@ static int wait_arm(SocketWait *self)
 		return -1;
 	}
 	/* Ready already; but whoever tries again and again must not stop the loop's turns. */
-	return loop_call_soon(loop, helpers.set_result, args, 2);
+	return loop_queue_soon(loop, helpers.set_result, args, 2);
 }
 
 static void wait_leave(SocketWait *self)
