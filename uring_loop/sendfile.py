@@ -142,6 +142,8 @@ async def sendfile_native(
         try:
             return await _send(self, descriptor, file, offset, count)
         finally:
+            # Or the future would refer to itself, by what waits for it.
+            loss.remove_done_callback(lost)
             transport._return_descriptor()
     finally:
         if resume_reading:

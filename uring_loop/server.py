@@ -17,6 +17,7 @@ import itertools
 import os
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 
 from . import resolve, tls, unix_files
@@ -223,23 +224,23 @@ class _Acceptor:
     __slots__ = ("_listener", "_loop", "_server", "_sock")
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
-        self._server = server
+        # The listener holds the server, for as long as the loop accepts for it and is open.
+        self._server = weakref.ref(server)
         self._loop = server._loop
         self._sock = sock
         context = server._context
         if context is None:
             context = contextvars.copy_context()
+        self._listener: Listener | None
         arguments = self._loop, sock.fileno()
         if server._ssl_context:
-            self._listener = Listener(*arguments, self._open_tls, server._shared, context)
+            callback, factory = self._open_tls, None
         else:
-            factory = server._protocol_factory
-            self._listener = Listener(
-                *arguments, self._opened, server._shared, context, factory, server
-            )
+            callback, factory = self._opened, server._protocol_factory
+        self._listener = Listener(*arguments, callback, server._shared, context, factory, server)
 
     def start(self) -> None:
-        if self._server._sockets is None:
+        if self._listener is None:
             return
         if self._sock.fileno() < 0:
             # Its number may be another's by now.
@@ -247,7 +248,11 @@ class _Acceptor:
         self._listener.start()
 
     def stop(self) -> None:
-        self._listener.stop()
+        """For good: server.start_serving() makes another."""
+        listener, self._listener = self._listener, None
+        # It refers to us: both are freed with their last name, as everything of asyncio's is.
+        if listener is not None:
+            listener.stop()
 
     # A connection came (its descriptor), or accepting failed (-errno).
 
@@ -270,7 +275,8 @@ class _Acceptor:
         if descriptor < 0:
             self._accept_failed(os_error(descriptor))
             return
-        server = self._server
+        server = self._server()
+        assert server is not None
         protocol = transport = None
         try:
             protocol = server._protocol_factory()
@@ -344,7 +350,7 @@ class _Acceptor:
     def _log_accepted(self, transport: asyncio.Transport) -> None:
         sock = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
-        logger.debug("%r got a new connection from %r: %r", self._server, peer, sock)
+        logger.debug("%r got a new connection from %r: %r", self._server(), peer, sock)
 
     def _accept_failed(self, exc: OSError) -> None:
         if exc.errno in _OUT_OF_RESOURCE:
