@@ -321,6 +321,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             executor = self._default_executor
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
+    # Whether it is a subclass's by now: resolve.py goes around ours only.
+    _own_run_in_executor = run_in_executor
+
     def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
         """Set the executor that run_in_executor() uses for None."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):

@@ -441,7 +441,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 #define CORE_NAMES(X) \
 	X(context) X(callback) X(time) X(loop) X(call_soon) X(call_at) \
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
-	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
+	X(datagram_received) X(error_received) X(sendto) X(recvfrom) X(send) X(recv) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
