@@ -40,6 +40,7 @@ __all__ = [
     "SSLProtocol",
     "SubprocessTransport",
     "SSLProtocolState",
+    "TRANSPORT_EXTRA",
     "ThreadSafeHandle",
     "TransportSocket",
     "check_ssl_socket",
@@ -80,6 +81,8 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
 FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
+# The slot in which asyncio's transports keep what get_extra_info() tells.
+TRANSPORT_EXTRA: Any = transports.BaseTransport._extra
 SubprocessTransport = base_subprocess.BaseSubprocessTransport
 SSLProtocolState = sslproto.SSLProtocolState
 

@@ -1,8 +1,8 @@
 """The loop's sock_*() methods: plain non-blocking sockets.
 
 Connecting is an operation of the driver's, unless the socket's connect() is not the
-socket module's own: who put theirs there (a proxy, a guard) is asked. The others try the system call
-first, and only where it would block wait for the socket and try again, in the
+socket module's own: who put theirs there (a proxy, a guard) is asked. The others try the
+system call first, and only where it would block wait for the socket and try again, in the
 order in which they came (asyncio serves the last one only). So nothing is ever
 taken from a socket for a task that has gone: a byte that had arrived stays in
 the kernel when its receiver is cancelled, where the next recv() of whatever

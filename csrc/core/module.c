@@ -111,7 +111,8 @@ static const struct {
 #define HELPER(name) {#name, offsetof(struct helpers, name)}
 	HELPER(handle_class),    HELPER(threadsafe_handle_class),
 	HELPER(timer_handle_class), HELPER(future_class),
-	HELPER(buffered_protocol), HELPER(run_foreign),      HELPER(extract_stack),    HELPER(handle_repr),
+	HELPER(buffered_protocol), HELPER(run_foreign),
+	HELPER(extract_stack),    HELPER(handle_repr),
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
 	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),

@@ -131,7 +131,8 @@ static PyObject *loop_set_timers(Loop *self, PyObject *list)
 
 		if (!is_handle_of(self, timer) || !Py_IS_TYPE(timer, TimerHandleType)) {
 			PyErr_Format(PyExc_TypeError,
-			             "a timer of this loop's call_at() was expected, got %R", timer);
+			             "a timer of this loop's call_at() was expected, not %R",
+			             timer);
 			Py_DECREF(timers);
 			return NULL;
 		}

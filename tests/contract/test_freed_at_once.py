@@ -208,7 +208,7 @@ def test_closed_loop_and_what_it_has_served_are_freed_at_once(
     references = []
 
     async def refer():
-        references.extend(weakref.ref(thing) for thing in await work(loop))
+        references.extend(weakref.ref(thing) for thing in await work(asyncio.get_running_loop()))
 
     run(loop, refer())
     references.append(weakref.ref(loop))
@@ -224,7 +224,7 @@ def test_loop_made_by_the_policy_is_freed_at_once(make_unwatched_loop):
     """asyncio.run() and asyncio.Runner drop theirs so."""
     loop = make_unwatched_loop()
     reference = weakref.ref(loop)
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with asyncio.Runner(loop_factory=[loop].pop) as runner:
         runner.run(asyncio.sleep(0))
     del loop, runner
     assert reference() is None

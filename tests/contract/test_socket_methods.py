@@ -1,0 +1,392 @@
+"""A socket's own methods count, and audit hooks hear of what is done by sockets.
+
+Proxies are subclasses whose connect() goes elsewhere, guards of test suites replace
+socket.socket.connect or socket.getaddrinfo, fakes replace recv() and send().
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+from harness import Recorder, run
+
+
+class Refused(OSError):
+    """What a guard raises."""
+
+
+def guard(*args, **kwargs):
+    raise Refused
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+@pytest.fixture
+def proxy():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+def test_sock_connect_of_a_subclass_goes_where_its_connect_goes(loop, listener, proxy):
+    class Proxied(socket.socket):
+        def connect(self, address):
+            asked.append(address)
+            return super().connect(proxy.getsockname())
+
+    asked = []
+
+    async def main():
+        with Proxied() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, listener.getsockname())
+            return sock.getpeername()
+
+    assert run(loop, main()) == proxy.getsockname()
+    assert asked == [listener.getsockname()]
+
+
+def test_sock_connect_of_a_method_set_on_the_object_calls_that(loop, listener):
+    class Open(socket.socket):
+        """Has a __dict__."""
+
+    async def main():
+        with Open() as sock:
+            sock.setblocking(False)
+            sock.connect = guard
+            await loop.sock_connect(sock, listener.getsockname())
+
+    with pytest.raises(Refused):
+        run(loop, main())
+
+
+def test_sock_connect_of_a_subclass_without_a_connect_of_its_own_connects(loop, listener):
+    class Other(socket.socket):
+        """No method of its own."""
+
+    async def main():
+        with Other() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, listener.getsockname())
+            return sock.getpeername()
+
+    assert run(loop, main()) == listener.getsockname()
+
+
+@pytest.mark.parametrize("error", [BlockingIOError, InterruptedError])
+def test_sock_connect_of_a_connect_that_would_block_waits_for_the_socket(loop, listener, error):
+    class Slow(socket.socket):
+        def connect(self, address):
+            super().setblocking(True)
+            super().connect(address)
+            super().setblocking(False)
+            raise error
+
+    async def main():
+        with Slow() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, listener.getsockname())
+            return sock.getpeername()
+
+    assert run(loop, main()) == listener.getsockname()
+
+
+CONNECTING = {
+    "create_connection": lambda loop, address: loop.create_connection(Recorder, *address),
+    "create_connection from a local address": lambda loop, address: loop.create_connection(
+        Recorder, *address, local_addr=("127.0.0.1", 0)
+    ),
+    "happy eyeballs": lambda loop, address: loop.create_connection(
+        Recorder, *address, happy_eyeballs_delay=1
+    ),
+    "open_connection": lambda loop, address: asyncio.open_connection(*address),
+    "create_datagram_endpoint": lambda loop, address: loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=address
+    ),
+    "create_unix_connection": lambda loop, address: loop.create_unix_connection(
+        Recorder, "/nowhere"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", CONNECTING)
+def test_connect_replaced_on_the_class_is_asked_by_whatever_connects(loop, listener, way):
+    with mock.patch.object(socket.socket, "connect", guard), pytest.raises(Refused):
+        run(loop, CONNECTING[way](loop, listener.getsockname()))
+
+
+@pytest.mark.parametrize("way", [way for way in CONNECTING if "unix" not in way])
+def test_socket_class_replaced_in_its_module_is_made_and_asked(loop, listener, way):
+    class Guarded(socket.socket):
+        def connect(self, address):
+            raise Refused
+
+    with mock.patch.object(socket, "socket", Guarded), pytest.raises(Refused):
+        run(loop, CONNECTING[way](loop, listener.getsockname()))
+
+
+def test_connect_replaced_and_restored_is_asked_no_more(loop, listener):
+    with mock.patch.object(socket.socket, "connect", guard), pytest.raises(Refused):
+        run(loop, loop.create_connection(Recorder, *listener.getsockname()))
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, *listener.getsockname())
+        transport.abort()
+        await protocol.until_lost()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", None, "::1"])
+def test_getaddrinfo_replaced_is_asked_about_every_name(loop, host):
+    wanted = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 9))]
+    with mock.patch.object(socket, "getaddrinfo", return_value=wanted) as fake:
+        found = run(loop, loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM))
+    assert found == wanted
+    assert fake.call_args.args == (host, 80, 0, socket.SOCK_STREAM, 0, 0)
+    assert fake.call_count == 1
+
+
+@pytest.mark.parametrize("flags", [0, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV])
+def test_getnameinfo_replaced_is_asked(loop, flags):
+    with mock.patch.object(socket, "getnameinfo", return_value=("a", "b")) as fake:
+        assert run(loop, loop.getnameinfo(("127.0.0.1", 80), flags)) == ("a", "b")
+    fake.assert_called_once_with(("127.0.0.1", 80), flags)
+
+
+class Fake(socket.socket):
+    """Says what it was asked for."""
+
+    asked: list
+
+    def recv(self, *args):
+        self.asked.append("recv")
+        return super().recv(*args).upper()
+
+    def recv_into(self, *args):
+        self.asked.append("recv_into")
+        return super().recv_into(*args)
+
+    def recvfrom(self, *args):
+        self.asked.append("recvfrom")
+        data, address = super().recvfrom(*args)
+        return data.upper(), address
+
+    def send(self, data, *args):
+        self.asked.append("send")
+        return super().send(bytes(data).upper(), *args)
+
+    def sendto(self, data, *args):
+        self.asked.append("sendto")
+        return super().sendto(bytes(data).upper(), *args)
+
+
+@pytest.fixture
+def fake_pair():
+    ours, theirs = socket.socketpair()
+    fake = Fake(fileno=ours.detach())
+    fake.asked = []
+    fake.setblocking(False)
+    theirs.setblocking(False)
+    with fake, theirs:
+        yield fake, theirs
+
+
+def test_sock_methods_call_a_subclasss_own(loop, fake_pair):
+    fake, theirs = fake_pair
+
+    async def main():
+        theirs.send(b"data")
+        received = [await loop.sock_recv(fake, 100)]
+        task = asyncio.ensure_future(loop.sock_recv(fake, 100))
+        await asyncio.sleep(0)
+        theirs.send(b"later")
+        received.append(await task)
+        await loop.sock_sendall(fake, b"sent")
+        return received, await loop.sock_recv(theirs, 100)
+
+    assert run(loop, main()) == ([b"DATA", b"LATER"], b"SENT")
+    assert set(fake.asked) == {"recv", "send"}
+
+
+def test_sock_methods_call_what_was_put_on_the_class(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(b"x")
+        run(loop, loop.sock_sendall(ours, b"before"))
+        with mock.patch.object(socket.socket, "recv", guard), pytest.raises(Refused):
+            run(loop, loop.sock_recv(ours, 1))
+        with mock.patch.object(socket.socket, "send", guard), pytest.raises(Refused):
+            run(loop, loop.sock_sendall(ours, b"x"))
+        assert run(loop, loop.sock_recv(ours, 1)) == b"x"
+
+
+# Heard in a child, because a hook stays for good.
+HEARD = """
+import asyncio, socket, sys
+import MODULE
+
+EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto",
+          "socket.getnameinfo")
+heard = []
+
+def hook(event, arguments):
+    if event in EVENTS and listening:
+        kinds = tuple(
+            "socket" if isinstance(argument, socket.socket) else argument
+            for argument in arguments
+        )
+        heard.append((event, *kinds))
+
+listening = False
+sys.addaudithook(hook)
+
+async def main():
+    global listening
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        listening = True
+        WORK
+        listening = False
+    for event in heard:
+        print(*(str(part).replace(str(address[1]), "PORT") for part in event))
+
+with asyncio.Runner(loop_factory=MODULE.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+WORK = {
+    "create_connection": """
+        transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+        transport.abort()
+    """,
+    "create_connection by name": """
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, "localhost", address[1], family=socket.AF_INET
+        )
+        transport.abort()
+    """,
+    "create_connection from a local address": """
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, *address, local_addr=("127.0.0.1", 0)
+        )
+        transport.abort()
+    """,
+    "sock_connect": """
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+    """,
+    "sock_connect refused by the address": """
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, ("127.0.0.1", 99999))
+            except OverflowError:
+                pass
+    """,
+    "datagrams": """
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
+        transport.sendto(b"x", ("127.0.0.1", address[1]))
+        transport.abort()
+    """,
+    "connected datagrams": """
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=address
+        )
+        transport.sendto(b"x")
+        transport.abort()
+    """,
+    "getaddrinfo of an address": """
+        await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    """,
+    "getaddrinfo of an address in short": """
+        await loop.getaddrinfo("127.1", 80)
+    """,
+    "getaddrinfo of an address of another family": """
+        try:
+            await loop.getaddrinfo("127.0.0.1", 80, family=socket.AF_INET6)
+        except OSError:
+            pass
+    """,
+    "getaddrinfo of a name that looks like an address": """
+        try:
+            await loop.getaddrinfo("1.2.3.4.invalid", 80)
+        except OSError:
+            pass
+    """,
+    "getnameinfo": """
+        await loop.getnameinfo(("127.0.0.1", 80), 3)
+    """,
+    "create_server": """
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server.close()
+    """,
+}
+
+
+# Refused before anything is done.
+SILENT = {"sock_connect refused by the address"}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_audit_hooks_hear_what_they_hear_of_asyncio(loop_kind, work):
+    def heard_of(module):
+        done = subprocess.run(
+            [sys.executable, "-c", HEARD.replace("MODULE", module).replace("WORK", WORK[work])],
+            env=os.environ,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    expected = heard_of("asyncio")
+    assert expected.startswith("socket.") or work in SILENT
+    assert heard_of("asyncio" if loop_kind == "asyncio" else "uring_loop") == expected
+
+
+def test_audit_hook_that_raises_refuses_the_connection(loop_kind):
+    program = """
+import asyncio, socket, sys
+import MODULE
+
+def hook(event, arguments):
+    if event == "socket.connect":
+        raise PermissionError("no")
+
+async def main():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sys.addaudithook(hook)
+        try:
+            await asyncio.open_connection(*listener.getsockname())
+        except PermissionError as error:
+            print(error)
+        listener.settimeout(0)
+        try:
+            listener.accept()
+        except BlockingIOError:
+            print("nobody came")
+
+with asyncio.Runner(loop_factory=MODULE.new_event_loop) as runner:
+    runner.run(main())
+"""
+    module = "asyncio" if loop_kind == "asyncio" else "uring_loop"
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("MODULE", module)],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == ("no\nnobody came\n", 0), done.stderr
