@@ -127,9 +127,12 @@ enum attempt {
 /* By the socket object: its rules, its exceptions. */
 static enum attempt datagram_send_by_socket(Datagram *self, PyObject *data, PyObject *address)
 {
-	PyObject *args[3] = {self->base.sock, data, address == NULL ? Py_None : address};
-	PyObject *result = PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
+	PyObject *args[3] = {Py_NewRef(self->base.sock), data, address == NULL ? Py_None : address};
+	PyObject *result = self->has_peer
+	                           ? PyObject_VectorcallMethod(names.send, args, 2, NULL)
+	                           : PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
 
+	Py_DECREF(args[0]);
 	if (result != NULL) {
 		Py_DECREF(result);
 		return SENT;
@@ -166,6 +169,8 @@ static enum attempt datagram_attempt(Datagram *self, PyObject *data, PyObject *a
 	enum attempt attempt;
 	Py_buffer view;
 
+	if (unlikely(self->by_socket))
+		return datagram_send_by_socket(self, data, address);
 	if (!self->has_peer) {
 		if (address == NULL ||
 		    !address_parse(self->base.loop, self->base.family, address, &raw))

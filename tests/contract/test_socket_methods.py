@@ -12,7 +12,8 @@ import sys
 from unittest import mock
 
 import pytest
-from harness import Recorder, run
+from datagram_peers import DatagramRecorder
+from harness import PATIENCE_S, Recorder, run
 
 
 class Refused(OSError):
@@ -390,3 +391,63 @@ with asyncio.Runner(loop_factory=MODULE.new_event_loop) as runner:
         text=True,
     )
     assert (done.stdout, done.returncode) == ("no\nnobody came\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_datagram_transport_calls_a_subclasss_own(loop, connected):
+    fake = Fake(socket.AF_INET, socket.SOCK_DGRAM)
+    fake.asked = []
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for sock in (fake, other):
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(PATIENCE_S)
+    if connected:
+        fake.connect(other.getsockname())
+
+    async def main():
+        transport, protocol = await loop.create_datagram_endpoint(DatagramRecorder, sock=fake)
+        for number in range(3):
+            other.sendto(b"data", fake.getsockname())
+            await protocol.until_count(number + 1)
+        transport.sendto(b"sent", None if connected else other.getsockname())
+        transport.close()
+        await protocol.until_called("connection_lost")
+        return [data for data, _ in protocol.datagrams]
+
+    with other:
+        assert run(loop, main()) == [b"DATA"] * 3
+        assert other.recv(100) == b"SENT"
+    assert set(fake.asked) - {"sendto" if connected else "send"} == {
+        "recvfrom",
+        "send" if connected else "sendto",
+    }
+
+
+@pytest.mark.parametrize("error", [OSError, ZeroDivisionError])
+def test_datagram_transport_whose_sockets_methods_raise_is_told_as_of_any(loop, error):
+    class Failing(socket.socket):
+        def recvfrom(self, *args):
+            super().recvfrom(*args)
+            raise error("recvfrom")
+
+    sock = Failing(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    contexts = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+
+    async def main():
+        transport, protocol = await loop.create_datagram_endpoint(DatagramRecorder, sock=sock)
+        transport.sendto(b"x", sock.getsockname())
+        if error is OSError:
+            await protocol.until(lambda: protocol.errors)
+            transport.close()
+        await protocol.until_called("connection_lost")
+        return protocol.errors, protocol.calls[-1]
+
+    errors, last = run(loop, main())
+    assert last == "connection_lost"
+    if error is OSError:
+        assert [str(exc) for exc in errors] == ["recvfrom"]
+        assert contexts == []
+    else:
+        assert [type(context["exception"]) for context in contexts] == [ZeroDivisionError]
