@@ -38,6 +38,7 @@ __all__ = [
     "SENDFILE_UNSUPPORTED",
     "FlowControl",
     "SSLProtocol",
+    "SelectorSocketTransport",
     "SubprocessTransport",
     "SSLProtocolState",
     "TRANSPORT_EXTRA",
@@ -81,6 +82,8 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
 FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
+# Of its loop it needs _add_reader() and its like, and _transports.
+SelectorSocketTransport = selector_events._SelectorSocketTransport
 # The slot in which asyncio's transports keep what get_extra_info() tells.
 TRANSPORT_EXTRA: Any = transports.BaseTransport._extra
 SubprocessTransport = base_subprocess.BaseSubprocessTransport

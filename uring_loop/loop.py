@@ -81,6 +81,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         "_exception_handler",
         "_executor_shutdown_called",
         "_origin_depth",
+        "_other_transports",
         "_reader_objects",
         "_receive_buffer",
         "_sender",
@@ -110,6 +111,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._exception_handler: errors.ExceptionHandler | None = None
         self._task_factory: Any = None
         self._origin_depth: int | None = None
+        self._other_transports: weakref.WeakValueDictionary[int, Any] | None = None
         self.set_debug(_stdlib.is_debug_mode())
 
     def __repr__(self) -> str:
@@ -427,6 +429,13 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     @property
     def _signal_handlers(self) -> dict[int, asyncio.Handle]:
         return self._signals.handlers
+
+    @property
+    def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
+        """asyncio's own transports by descriptor, of sockets that have methods of their own."""
+        if self._other_transports is None:
+            self._other_transports = weakref.WeakValueDictionary()
+        return self._other_transports
 
     # Of timers that were cancelled and not taken out: ours leave at once.
     _timer_cancelled_count = 0

@@ -13,7 +13,8 @@ from unittest import mock
 
 import pytest
 from datagram_peers import DatagramRecorder
-from harness import PATIENCE_S, Recorder, run
+from harness import PATIENCE_S, Echo, Recorder, run, serving
+from tls_peer import NAME, echoed
 
 
 class Refused(OSError):
@@ -391,6 +392,115 @@ with asyncio.Runner(loop_factory=MODULE.new_event_loop) as runner:
         text=True,
     )
     assert (done.stdout, done.returncode) == ("no\nnobody came\n", 0), done.stderr
+
+
+def test_stream_transport_calls_a_subclasss_own(loop, fake_pair):
+    fake, theirs = fake_pair
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=fake)
+        assert transport.get_extra_info("socket").fileno() == fake.fileno()
+        theirs.send(b"data")
+        await protocol.until_size(4)
+        transport.write(b"sent")
+        received = await loop.sock_recv(theirs, 100)
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            loop.add_reader(fake, print)
+        transport.close()
+        await protocol.until_lost()
+        return protocol.data, received, await loop.sock_recv(theirs, 100)
+
+    assert run(loop, main()) == (b"DATA", b"SENT", b"")
+    assert set(fake.asked) == {"recv", "send"}
+    assert fake.fileno() == -1
+
+
+def test_stream_transport_of_a_subclass_sends_much_and_resumes_its_protocol(loop, fake_pair):
+    fake, theirs = fake_pair
+    size = 3_000_000
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=fake)
+        transport.write(b"x" * size)
+        await protocol.until_called("pause_writing")
+        received = 0
+        while received < size:
+            received += len(await loop.sock_recv(theirs, 1 << 20))
+        await protocol.until_called("resume_writing")
+        transport.abort()
+        await protocol.until_lost()
+        return received
+
+    assert run(loop, main()) == size
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_stream_transport_of_a_subclass_sends_a_file(loop, fake_pair, tmp_path, fallback):
+    fake, theirs = fake_pair
+    path = tmp_path / "file"
+    path.write_bytes(b"file " * 100)
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=fake)
+        transport.write(b"first")
+        with path.open("rb") as file:
+            sent = await loop.sendfile(transport, file, fallback=fallback)
+        transport.write(b"last")
+        transport.close()
+        await protocol.until_lost()
+        return sent, await loop.sock_recv(theirs, 1000)
+
+    assert run(loop, main()) == (500, b"FIRST" + b"file " * 100 + b"LAST")
+
+
+def test_tls_over_a_subclass_goes_by_its_methods(loop, certificates):
+    class Counting(socket.socket):
+        def send(self, *args):
+            asked.append("send")
+            return super().send(*args)
+
+    asked = []
+
+    async def main():
+        async with serving(Echo, ssl=certificates.server()) as (_, address):
+            sock = Counting()
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            await echoed(
+                loop.create_connection(
+                    Recorder, sock=sock, ssl=certificates.client(), server_hostname=NAME
+                )
+            )
+
+    run(loop, main())
+    assert asked
+
+
+def test_start_tls_over_a_subclass_goes_by_its_methods(loop, certificates):
+    class Counting(socket.socket):
+        def send(self, *args):
+            asked.append("send")
+            return super().send(*args)
+
+    asked = []
+
+    async def main():
+        async with serving(Echo, ssl=certificates.server()) as (_, address):
+            sock = Counting()
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            plain, protocol = await loop.create_connection(Recorder, sock=sock)
+            transport = await loop.start_tls(
+                plain, protocol, certificates.client(), server_hostname=NAME
+            )
+            transport.write(b"hello")
+            await protocol.until_size(5)
+            transport.close()
+            await protocol.until_lost()
+            return protocol.data
+
+    assert run(loop, main()) == b"hello"
+    assert asked
 
 
 @pytest.mark.parametrize("connected", [False, True])
