@@ -29,6 +29,12 @@ def is_own_method(sock: Any, name: str) -> bool:
     return bool(getattr(sock, name, None) == native)
 
 
+def accepts_by_itself(sock: Any) -> bool:
+    """Whether sock.accept() is the function that is written in the socket module."""
+    function = getattr(getattr(sock, "accept", None), "__func__", None)
+    return getattr(function, "__globals__", None) is vars(socket)
+
+
 def is_own_function(name: str) -> bool:
     """Whether socket.name() is written in the socket module, or is the C module's."""
     function = getattr(socket, name)

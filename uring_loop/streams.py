@@ -58,10 +58,15 @@ def open_stream(
     extra: dict[str, Any] | None = None,
     server: Server | None = None,
 ) -> asyncio.Transport:
-    """A transport for a connected socket, as StreamTransport's arguments say."""
-    if isinstance(sock, int) or all(originals.is_own_method(sock, name) for name in _METHODS):
+    """A transport for a connected socket, as StreamTransport's arguments say.
+
+    The clients of a server are always StreamTransports.
+    """
+    if (
+        isinstance(sock, int)
+        or server is not None
+        or all(originals.is_own_method(sock, name) for name in _METHODS)
+    ):
         return StreamTransport(loop, sock, protocol, waiter, extra, server)
-    transport: asyncio.Transport = OwnMethodsTransport(
-        loop, sock, protocol, waiter, extra, server
-    )
+    transport: asyncio.Transport = OwnMethodsTransport(loop, sock, protocol, waiter, extra)
     return transport

@@ -5,6 +5,7 @@ socket.socket.connect or socket.getaddrinfo, fakes replace recv() and send().
 """
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -229,6 +230,83 @@ def test_sock_methods_call_what_was_put_on_the_class(loop):
         with mock.patch.object(socket.socket, "send", guard), pytest.raises(Refused):
             run(loop, loop.sock_sendall(ours, b"x"))
         assert run(loop, loop.sock_recv(ours, 1)) == b"x"
+
+
+class Accepting(socket.socket):
+    """Counts what it accepts, and fails as often as it is told to."""
+
+    failures = ()
+    accepted = 0
+
+    def accept(self):
+        if self.failures:
+            raise self.failures.pop()
+        connection, address = super().accept()
+        self.accepted += 1
+        return connection, address
+
+
+@pytest.fixture
+def accepting():
+    with Accepting() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_server_of_a_subclass_accepts_by_its_accept(loop, accepting, certificates, is_tls):
+    async def main():
+        server = await loop.create_server(
+            Echo, sock=accepting, ssl=certificates.server() if is_tls else None
+        )
+        options = {"ssl": certificates.client(), "server_hostname": NAME} if is_tls else {}
+        for _ in range(3):
+            await echoed(
+                loop.create_connection(Recorder, *accepting.getsockname(), **options)
+            )
+        accepted = accepting.accepted
+        server.close()
+        await server.wait_closed()
+        return accepted
+
+    assert run(loop, main()) == 3
+    assert accepting.fileno() == -1
+
+
+def test_server_whose_accept_has_no_descriptor_left_tries_again(loop, accepting):
+    accepting.failures = [OSError(errno.EMFILE, "none left")]
+    contexts = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+
+    async def main():
+        server = await loop.create_server(Echo, sock=accepting)
+        await echoed(loop.create_connection(Recorder, *accepting.getsockname()))
+        server.close()
+        await server.wait_closed()
+
+    run(loop, main())
+    assert [context["exception"].errno for context in contexts] == [errno.EMFILE]
+    assert accepting.accepted == 1
+
+
+def test_accept_replaced_on_the_class_is_asked(loop):
+    refused = []
+
+    def refuse(sock):
+        refused.append(sock)
+        raise BlockingIOError
+
+    async def main():
+        with mock.patch.object(socket.socket, "accept", refuse):
+            server = await loop.create_server(Echo, "127.0.0.1", 0)
+            with socket.create_connection(server.sockets[0].getsockname()):
+                while not refused:
+                    await asyncio.sleep(0)
+            server.close()
+            await server.wait_closed()
+
+    run(loop, main())
+    assert refused
 
 
 # Heard in a child, because a hook stays for good.
