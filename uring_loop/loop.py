@@ -440,6 +440,11 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     # Of timers that were cancelled and not taken out: ours leave at once.
     _timer_cancelled_count = 0
 
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        """Queue a handle that somebody has made, unless it is cancelled."""
+        if not handle._cancelled:
+            self._append_ready(handle)
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """An asyncio.TimerHandle that somebody made for this loop says so."""
 

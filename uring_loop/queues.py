@@ -74,7 +74,7 @@ class Ready(_Queue):
     __slots__ = ("_add",)
 
     def __init__(self, loop: EventLoop) -> None:
-        self._add = loop._add_callback
+        self._add = loop._append_ready
         super().__init__(lambda: loop._ready_count, loop._get_ready, loop._set_ready)
 
     def append(self, handle: Any) -> None:

@@ -157,25 +157,17 @@ static PyObject *loop_set_timers(Loop *self, PyObject *list)
 	Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(loop_add_callback_doc,
-"_add_callback($self, handle, /)\n--\n\n"
-"Queue a handle that somebody has made, unless it is cancelled.");
-
-static PyObject *loop_add_callback(Loop *self, PyObject *object)
+static PyObject *loop_append_ready(Loop *self, PyObject *object)
 {
 	Handle *handle = handle_for(self, object);
 
-	if (handle == NULL)
-		return NULL;
-	if (handle->cancelled)
-		Py_DECREF(handle);
-	else if (ready_push(&self->ready, handle) < 0)
+	if (handle == NULL || ready_push(&self->ready, handle) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
 PyMethodDef queue_methods[] = {
-	{"_add_callback", (PyCFunction)loop_add_callback, METH_O, loop_add_callback_doc},
+	{"_append_ready", (PyCFunction)loop_append_ready, METH_O, NULL},
 	{"_get_ready", (PyCFunction)loop_get_ready, METH_NOARGS, NULL},
 	{"_set_ready", (PyCFunction)loop_set_ready, METH_O, NULL},
 	{"_get_timers", (PyCFunction)loop_get_timers, METH_NOARGS, NULL},
