@@ -44,6 +44,12 @@ def handle_repr(handle: Any) -> str:
     return f"<{' '.join(parts)}>"
 
 
+def run_foreign(handle: Any) -> None:
+    """Run an asyncio.Handle that somebody made and put into the ready queue."""
+    if not handle._cancelled:
+        handle._run()
+
+
 def check_callback(callback: Any, method: str) -> None:
     """Refuse what cannot be a callback; debug mode only, as asyncio."""
     if _stdlib.iscoroutine(callback) or _stdlib.iscoroutinefunction(callback):
@@ -127,6 +133,7 @@ def install_helpers() -> None:
         timer_handle_class=asyncio.TimerHandle,
         future_class=asyncio.Future,
         buffered_protocol=asyncio.BufferedProtocol,
+        run_foreign=run_foreign,
         extract_stack=extract_stack,
         handle_repr=handle_repr,
         check_callback=check_callback,

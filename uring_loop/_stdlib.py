@@ -38,8 +38,10 @@ __all__ = [
     "SENDFILE_UNSUPPORTED",
     "FlowControl",
     "SSLProtocol",
+    "SelectorSocketTransport",
     "SubprocessTransport",
     "SSLProtocolState",
+    "TRANSPORT_EXTRA",
     "ThreadSafeHandle",
     "TransportSocket",
     "check_ssl_socket",
@@ -80,6 +82,10 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
 FlowControl = transports._FlowControlMixin
 SSLProtocol = sslproto.SSLProtocol
+# Of its loop it needs _add_reader() and its like, and _transports.
+SelectorSocketTransport = selector_events._SelectorSocketTransport
+# The slot in which asyncio's transports keep what get_extra_info() tells.
+TRANSPORT_EXTRA: Any = transports.BaseTransport._extra
 SubprocessTransport = base_subprocess.BaseSubprocessTransport
 SSLProtocolState = sslproto.SSLProtocolState
 

@@ -23,7 +23,7 @@ from ._stdlib import (
     logger,
     staggered_race,
 )
-from .streams import StreamTransport
+from .streams import open_stream
 from .transports import until_made
 
 TYPE_CHECKING = False
@@ -248,7 +248,7 @@ async def _open_transport(
                 ssl_shutdown_timeout=ssl_shutdown_timeout,
             )
         else:
-            transport = make(StreamTransport, loop, sock, protocol, waiter)
+            transport = make(open_stream, loop, sock, protocol, waiter)
     except BaseException:
         if to_close:
             sock.close()

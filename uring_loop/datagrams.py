@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import _core, _stdlib, readiness, resolve, unix_files
+from . import _core, _stdlib, originals, readiness, resolve, unix_files
 from ._stdlib import logger
 from .transports import SocketTransport, until_made
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     # (family, proto) and the local and the remote address, either of which may be None.
     Candidate = tuple[int, int, Any, Any]
 
+# What asyncio's transport calls of its socket: who has others is called too.
+_METHODS = ("recvfrom", "send", "sendto")
 _SENDS_EMPTY = _stdlib.datagram_sends_empty()
 # Since empty datagrams can be sent they count as something in the write buffer.
 _HEADER_BYTES = 8 if _SENDS_EMPTY else 0
@@ -54,7 +56,10 @@ class DatagramTransport(SocketTransport, _core.Datagram):
         address: Any = None,
         waiter: asyncio.Future[None] | None = None,
     ) -> None:
-        super().__init__(loop, sock, protocol, address, waiter, _SENDS_EMPTY, _HEADER_BYTES)
+        by_socket = not all(originals.is_own_method(sock, name) for name in _METHODS)
+        super().__init__(
+            loop, sock, protocol, address, waiter, _SENDS_EMPTY, _HEADER_BYTES, by_socket
+        )
 
 
 async def create_datagram_endpoint(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 try:
     from ._core import file_address
-except ImportError:
+except ModuleNotFoundError:
     # No compiled modules on this platform: threads only.
     file_address = None
 

@@ -40,7 +40,7 @@ try:
         file_write_now,
     )
     from ._core import file_read_now as _read_now
-except ImportError:
+except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
     file_open = file_open_now = file_close_now = file_is_local = None
     file_read_into_now = file_status_now = file_write_now = _read_now = None

@@ -28,6 +28,7 @@ from . import (
     datagrams,
     errors,
     pipes,
+    queues,
     readiness,
     report,
     resolve,
@@ -39,6 +40,7 @@ from . import (
 )
 from .driver import open_driver
 from .signals import Signals
+from .splice import DirectSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         "_exception_handler",
         "_executor_shutdown_called",
         "_origin_depth",
+        "_other_transports",
         "_reader_objects",
         "_receive_buffer",
         "_sender",
@@ -123,6 +126,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._exception_handler: errors.ExceptionHandler | None = None
         self._task_factory: Any = None
         self._origin_depth: int | None = None
+        self._other_transports: weakref.WeakValueDictionary[int, Any] | None = None
         self.set_debug(_stdlib.is_debug_mode())
 
     def __repr__(self) -> str:
@@ -240,6 +244,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         for child in list(self._children):
             child.close()
         self._sender.close()
+        # The one that keeps nothing: nor does a closed loop, which is freed with its last name.
+        self._sender = DirectSender()
         self._reader_objects.clear()
         self._writer_objects.clear()
         self._executor_shutdown_called = True
@@ -340,6 +346,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             executor = self._default_executor
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
+    # Whether it is a subclass's by now: resolve.py goes around ours only.
+    _own_run_in_executor = run_in_executor
+
     def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
         """Set the executor that run_in_executor() uses for None."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
@@ -428,6 +437,39 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     def remove_signal_handler(self, sig: int) -> bool:
         """Give the signal its default action back; whether there was a handler."""
         return self._signals.remove(sig)
+
+    # What asyncio's loops keep under these names, and others read or set; more of it is in
+    # the core: _closed, _debug, _stopping, _thread_id, _clock_resolution, _write_to_self().
+
+    @property
+    def _ready(self) -> queues.Ready:
+        return queues.Ready(self)
+
+    @property
+    def _scheduled(self) -> queues.Scheduled:
+        return queues.Scheduled(self)
+
+    @property
+    def _signal_handlers(self) -> dict[int, asyncio.Handle]:
+        return self._signals.handlers
+
+    @property
+    def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
+        """asyncio's own transports by descriptor, of sockets that have methods of their own."""
+        if self._other_transports is None:
+            self._other_transports = weakref.WeakValueDictionary()
+        return self._other_transports
+
+    # Of timers that were cancelled and not taken out: ours leave at once.
+    _timer_cancelled_count = 0
+
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        """Queue a handle that somebody has made, unless it is cancelled."""
+        if not handle._cancelled:
+            self._append_ready(handle)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """An asyncio.TimerHandle that somebody made for this loop says so."""
 
     # Each of these is written, signature and all, where it belongs.
 

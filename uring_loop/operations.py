@@ -65,6 +65,9 @@ async def run(
             # It had completed, but the task was cancelled before it woke up.
             late(future.result())
         raise
+    finally:
+        # Its exception's traceback holds this frame, and that would hold the exception.
+        del future
 
 
 async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: object) -> int:
@@ -95,7 +98,10 @@ async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: obje
                 if not ended and loop._cancel(token) == 0:
                     break
         if cancelled is not None:
-            raise cancelled
+            try:
+                raise cancelled
+            finally:
+                del cancelled
         result = ended[0]
     if result < 0:
         raise os_error(result)

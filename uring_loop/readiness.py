@@ -36,6 +36,9 @@ def descriptor_of(fileobj: Any) -> int:
 def check_descriptor_free(loop: EventLoop, descriptor: int, fileobj: Any = None) -> None:
     """RuntimeError when an open transport of this loop owns the descriptor."""
     transport = loop._owner_of(descriptor)
+    if transport is None and loop._other_transports is not None:
+        other = loop._other_transports.get(descriptor)
+        transport = None if other is None or other.is_closing() else other
     if transport is not None:
         fileobj = descriptor if fileobj is None else fileobj
         raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")

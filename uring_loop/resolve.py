@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 
+from . import originals
 from ._stdlib import logger, numeric_address
 
 TYPE_CHECKING = False
@@ -42,24 +44,27 @@ async def getaddrinfo(
 ) -> list[AddressInfo]:
     """Look up addresses.  Source: asyncio, DNS; socket.getaddrinfo."""
     self._check_closed()
-    if not flags and not self.get_debug():
-        info = _dotted_quad(host, port, family, type, proto)
-        if info is not None:
-            return [info]
     arguments = (host, port, family, type, proto)
-    if _looks_numeric(host) and _is_numeric_port(port):
-        try:
-            return _look_up(self, *arguments, flags | socket.AI_NUMERICHOST)
-        except (OSError, UnicodeError):
-            # Not numeric after all, or refused: the real call finds the real answer.
-            pass
+    # Somebody else's getaddrinfo() or run_in_executor() is asked about every name.
+    if originals.is_own_function("getaddrinfo") and _uses_own_executor(self):
+        if not flags and not self.get_debug():
+            info = _dotted_quad(*arguments)
+            if info is not None:
+                sys.audit("socket.getaddrinfo", *arguments)
+                return [info]
+        if _is_numeric(host) and _is_numeric_port(port):
+            return _look_up(self, *arguments, flags)
     return await self.run_in_executor(None, _look_up, self, *arguments, flags)
 
 
 async def getnameinfo(self: EventLoop, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
     """Look up the names of an address.  Source: asyncio, DNS; socket.getnameinfo."""
     self._check_closed()
-    if flags & _NUMERIC_NAMES == _NUMERIC_NAMES:
+    if (
+        flags & _NUMERIC_NAMES == _NUMERIC_NAMES
+        and originals.is_own_function("getnameinfo")
+        and _uses_own_executor(self)
+    ):
         return socket.getnameinfo(sockaddr, flags)
     return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
 
@@ -102,13 +107,31 @@ def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> Ad
     return _AF_INET, kind, protocol, "", (host, port)
 
 
-def _looks_numeric(host: Any) -> bool:
-    # inet_aton() takes forms like "127.1" and "0x7f.1" too; all begin with a digit.
+def _uses_own_executor(loop: EventLoop) -> bool:
+    return getattr(loop.run_in_executor, "__func__", None) is loop._own_run_in_executor.__func__
+
+
+def _is_numeric(host: Any) -> bool:
+    """Whether the C library looks nothing up for it: of that it is told only once."""
     if host is None:
         return True
     if isinstance(host, bytes):
-        return host[:1].isdigit() or b":" in host
-    return isinstance(host, str) and (host[:1].isdigit() or ":" in host)
+        try:
+            host = host.decode("ascii")
+        except UnicodeDecodeError:
+            return False
+    # inet_aton() ends at a blank, and getaddrinfo() does not.
+    if not isinstance(host, str) or any(character.isspace() for character in host):
+        return False
+    try:
+        if ":" in host:
+            socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+        else:
+            # Forms like "127.1" and "0x7f.1" too.
+            socket.inet_aton(host)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _is_numeric_port(port: Any) -> bool:

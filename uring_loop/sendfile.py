@@ -112,6 +112,8 @@ async def sendfile_native(
     Meanwhile the transport refuses writes and reads nothing. When it loses its
     connection this is a ConnectionError.
     """
+    if isinstance(transport, _stdlib.SelectorSocketTransport):
+        return await _send_over_socket(self, transport, file, offset, count)
     resume_reading = transport.is_reading()
     transport.pause_reading()
     try:
@@ -142,10 +144,29 @@ async def sendfile_native(
         try:
             return await _send(self, descriptor, file, offset, count)
         finally:
+            # Or the future would refer to itself, by what waits for it.
+            loss.remove_done_callback(lost)
             transport._return_descriptor()
     finally:
         if resume_reading:
             transport.resume_reading()
+
+
+async def _send_over_socket(
+    loop: EventLoop, transport: Any, file: Any, offset: int, count: int | None
+) -> int:
+    """The same for asyncio's transport, which lends nothing: who sends has the socket meanwhile."""
+    resume_reading = transport.is_reading()
+    transport.pause_reading()
+    await transport._make_empty_waiter()
+    del loop._transports[transport._sock_fd]
+    try:
+        return await loop.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+    finally:
+        transport._reset_empty_waiter()
+        if resume_reading:
+            transport.resume_reading()
+        loop._transports[transport._sock_fd] = transport
 
 
 def _shut_down(descriptor: int) -> None:

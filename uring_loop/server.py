@@ -17,9 +17,10 @@ import itertools
 import os
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 
-from . import resolve, tls, unix_files
+from . import originals, resolve, tls, unix_files
 from ._core import ClientList, Listener
 from ._stdlib import (
     ACCEPT_RETRY_DELAY,
@@ -31,6 +32,7 @@ from ._stdlib import (
 from .connect import bind_error_text, check_timeouts
 from .operations import os_error
 from .socket_views import ServerSocket
+from .streams import open_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,7 +195,8 @@ class Server(ClientList, asyncio.Server):
         self._serving = True
         try:
             for sock in self._sockets:
-                acceptor = _Acceptor(self, sock)
+                kind = _Acceptor if originals.accepts_by_itself(sock) else _SocketAcceptor
+                acceptor = kind(self, sock)
                 sock.listen(self._backlog)
                 self._acceptors.append(acceptor)
                 acceptor.start()
@@ -244,23 +247,23 @@ class _Acceptor:
     __slots__ = ("_listener", "_loop", "_server", "_sock")
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
-        self._server = server
+        # The listener holds the server, for as long as the loop accepts for it and is open.
+        self._server = weakref.ref(server)
         self._loop = server._loop
         self._sock = sock
         context = server._context
         if context is None:
             context = contextvars.copy_context()
+        self._listener: Listener | None
         arguments = self._loop, sock.fileno()
         if server._ssl_context:
-            self._listener = Listener(*arguments, self._open_tls, server._shared, context)
+            callback, factory = self._open_tls, None
         else:
-            factory = server._protocol_factory
-            self._listener = Listener(
-                *arguments, self._opened, server._shared, context, factory, server
-            )
+            callback, factory = self._opened, server._protocol_factory
+        self._listener = Listener(*arguments, callback, server._shared, context, factory, server)
 
     def start(self) -> None:
-        if self._server._sockets is None:
+        if self._listener is None:
             return
         if self._sock.fileno() < 0:
             # Its number may be another's by now.
@@ -268,10 +271,16 @@ class _Acceptor:
         self._listener.start()
 
     def stop(self) -> None:
-        self._listener.stop()
+        """For good: server.start_serving() makes another."""
+        listener, self._listener = self._listener, None
+        # It refers to us: both are freed with their last name, as everything of asyncio's is.
+        if listener is not None:
+            listener.stop()
 
     def share(self) -> None:
-        self._listener.share()
+        """Others may accept from the socket from now on."""
+        if self._listener is not None:
+            self._listener.share()
 
     # A connection came (its descriptor), or accepting failed (-errno).
 
@@ -290,14 +299,15 @@ class _Acceptor:
         else:
             self._log_accepted(transport)
 
-    def _open_tls(self, descriptor: int) -> None:
-        if descriptor < 0:
-            self._accept_failed(os_error(descriptor))
-            return
-        server = self._server
-        protocol = transport = None
+    def _open(self, server: Server, descriptor: int | socket.socket) -> None:
+        protocol = transport = waiter = None
         try:
             protocol = server._protocol_factory()
+            if not server._ssl_context:
+                transport = open_stream(self._loop, descriptor, protocol, None, None, server)
+                if self._loop.get_debug():
+                    self._log_accepted(transport)
+                return
             waiter = self._loop.create_future()
             transport = tls.make_transport(
                 self._loop,
@@ -335,13 +345,14 @@ class _Acceptor:
 
     def _open_failed(
         self,
-        descriptor: int,
+        descriptor: int | socket.socket,
         protocol: asyncio.BaseProtocol | None,
         transport: asyncio.Transport | None,
         exc: BaseException,
     ) -> None:
         if transport is None:
-            os.close(descriptor)
+            close = os.close if isinstance(descriptor, int) else socket.socket.close
+            close(descriptor)
         self._report(protocol, transport, exc)
 
     def _report(
@@ -368,7 +379,15 @@ class _Acceptor:
     def _log_accepted(self, transport: asyncio.Transport) -> None:
         sock = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
-        logger.debug("%r got a new connection from %r: %r", self._server, peer, sock)
+        logger.debug("%r got a new connection from %r: %r", self._server(), peer, sock)
+
+    def _open_tls(self, descriptor: int) -> None:
+        if descriptor < 0:
+            self._accept_failed(os_error(descriptor))
+            return
+        server = self._server()
+        assert server is not None
+        self._open(server, descriptor)
 
     def _accept_failed(self, exc: OSError) -> None:
         if exc.errno in _OUT_OF_RESOURCE:
@@ -381,6 +400,53 @@ class _Acceptor:
         )
         if exc.errno not in _UNUSABLE:
             self._loop.call_later(ACCEPT_RETRY_DELAY, self.start)
+
+
+class _SocketAcceptor(_Acceptor):
+    """The same for a socket whose accept() is somebody's own: that is called when one has come."""
+
+    __slots__ = ("_context", "_held", "_number")
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._server = weakref.ref(server)
+        self._loop = server._loop
+        self._sock = sock
+        self._listener = None
+        self._context = server._context or contextvars.copy_context()
+        # The server, while nothing but a timer will accept for it again.
+        self._held: Server | None = None
+        # The descriptor that is watched, or -1.
+        self._number = -1
+
+    def start(self) -> None:
+        self._held = None
+        server = self._server()
+        if server is not None and server._sockets is not None:
+            self._number = self._sock.fileno()
+            # The loop holds the server, for as long as it watches for it.
+            self._loop._add_reader(self._number, self._accept, server)
+
+    def stop(self) -> None:
+        self._held = None
+        number, self._number = self._number, -1
+        if number >= 0 and not self._loop.is_closed():
+            self._loop._remove_reader(number)
+
+    def _accept(self, server: Server) -> None:
+        for _ in range(server._backlog):
+            try:
+                connection, _ = self._sock.accept()
+                connection.setblocking(False)
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                if exc.errno not in _OUT_OF_RESOURCE:
+                    raise
+                self.stop()
+                self._held = server
+                self._accept_failed(exc)
+                return
+            self._context.copy().run(self._open, server, connection)
 
 
 async def create_server(

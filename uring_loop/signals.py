@@ -9,7 +9,7 @@ number into a pipe (signal.set_wakeup_fd) that the loop waits for.
 
 from __future__ import annotations
 
-import contextvars
+import asyncio
 import errno
 import os
 import select
@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 
-from ._core import Watch
+from ._core import Loop, Watch
 from ._stdlib import iscoroutine, iscoroutinefunction, logger
 from .operations import os_error
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .loop import EventLoop
+
+call_soon = Loop.call_soon
 
 # More numbers than a burst of signals leaves; the rest is read in the next turn.
 _READ_SIZE = 4096
@@ -42,8 +44,10 @@ class Signals:
     """The signal side of one loop."""
 
     def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-        self._handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...], Any]] = {}
+        # Let go by close(): a closed loop is freed with its last name.
+        self._loop: EventLoop | None = loop
+        # asyncio's _signal_handlers, which others read and clear.
+        self.handlers: dict[int, asyncio.Handle] = {}
         # The ends of the pipe, or -1.
         self._reader = self._writer = -1
         self._watching: Watch | None = None
@@ -76,14 +80,14 @@ class Signals:
         """The loop has stopped running."""
         if not self._entered:
             return
-        if not self._handlers:
+        if not self.handlers:
             self._uninstall()
         self._entered = False
 
     def close(self) -> None:
         """The loop is closed: remove its handlers and close what is open."""
         if sys.is_finalizing():
-            if self._handlers:
+            if self.handlers:
                 warnings.warn(
                     f"Closing the loop {self._loop!r} on interpreter shutdown stage, "
                     f"skipping signal handlers removal",
@@ -91,13 +95,14 @@ class Signals:
                     source=self._loop,
                     stacklevel=1,
                 )
-                self._handlers.clear()
+                self.handlers.clear()
         else:
-            for signum in list(self._handlers):
+            for signum in list(self.handlers):
                 self.remove(signum)
             # An exception came between us and the end of a run.
             self.leave()
         self._close_pipe()
+        self._loop = None
 
     def __del__(self) -> None:
         # Of a loop that nobody has closed; __del__ of a subclass may have kept us from it.
@@ -115,20 +120,21 @@ class Signals:
         if iscoroutine(callback) or iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         _check_signal(sig)
-        self._loop._check_closed()
+        if self._loop is None:
+            raise RuntimeError("Event loop is closed")
         try:
             # ValueError when this is not the main thread, before anything is changed.
             signal.set_wakeup_fd(self._open())
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from exc
         _current.add(self)
-        self._handlers[sig] = (callback, args, contextvars.copy_context())
+        self.handlers[sig] = asyncio.Handle(callback, args, self._loop, None)
         try:
             signal.signal(sig, _noop)
             # Restart system calls of the program's other threads and libraries.
             signal.siginterrupt(sig, False)
         except OSError as exc:
-            del self._handlers[sig]
+            del self.handlers[sig]
             self._uninstall_when_unused()
             if exc.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from exc
@@ -137,7 +143,7 @@ class Signals:
     def remove(self, sig: int) -> bool:
         """Give the signal its default action back; whether there was a handler."""
         _check_signal(sig)
-        if self._handlers.pop(sig, None) is None:
+        if self.handlers.pop(sig, None) is None:
             return False
         default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
         try:
@@ -178,7 +184,7 @@ class Signals:
         self._reader = self._writer = -1
 
     def _uninstall_when_unused(self) -> None:
-        if not self._handlers and not self._entered:
+        if not self.handlers and not self._entered:
             self._uninstall()
 
     def _uninstall(self) -> None:
@@ -191,7 +197,7 @@ class Signals:
             logger.info("set_wakeup_fd(-1) failed: %s", exc)
 
     def _readable(self) -> None:
-        assert self._watching is not None
+        assert self._watching is not None and self._loop is not None
         if self._watching.ready < 0:
             raise os_error(self._watching.ready)
         try:
@@ -199,10 +205,16 @@ class Signals:
         except (BlockingIOError, InterruptedError):
             return
         for number in numbers:
-            handler = self._handlers.get(number)
-            if handler is not None:
-                callback, args, context = handler
-                self._loop.call_soon(callback, *args, context=context)
+            handler = self.handlers.get(number)
+            if handler is None:
+                continue
+            if handler.cancelled():
+                self.remove(number)
+            else:
+                # Not by the loop's own name: asyncio's call_soon() does not hear of signals.
+                call_soon(
+                    self._loop, handler._callback, *handler._args, context=handler._context
+                )
 
     def _forget_wakeup(self) -> None:
         """In a forked child: its signals must not reach the parent's loop."""

@@ -1,7 +1,8 @@
 """The loop's sock_*() methods: plain non-blocking sockets.
 
-Connecting is an operation of the driver's. The others try the system call
-first, and only where it would block wait for the socket and try again, in the
+Connecting is an operation of the driver's, unless the socket's connect() is not the
+socket module's own: who put theirs there (a proxy, a guard) is asked. The others try the
+system call first, and only where it would block wait for the socket and try again, in the
 order in which they came (asyncio serves the last one only). So nothing is ever
 taken from a socket for a task that has gone: a byte that had arrived stays in
 the kernel when its receiver is cancelled, where the next recv() of whatever
@@ -10,7 +11,7 @@ task; and of a cancelled sock_sendall() nothing is sent any more. Errors come
 from the socket object itself, as asyncio's do.
 
 The core knows two short cuts, sock_recv() and sock_sendall() of a plain
-socket.socket; they ask no method of the socket but fileno().
+socket.socket, whose methods nobody has replaced; they call none but fileno().
 
 Each function is a method of EventLoop, hence the first parameter.
 Source: asyncio, Working with socket objects directly.
@@ -22,9 +23,10 @@ import asyncio
 import errno
 import select
 import socket
+import sys
 from collections.abc import Coroutine
 
-from . import addresses, operations, readiness, resolve
+from . import addresses, operations, originals, readiness, resolve
 from ._core import SocketWait
 from ._stdlib import check_ssl_socket
 
@@ -170,6 +172,9 @@ async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> No
             self, address, family=sock.family, type=sock.type, proto=sock.proto
         )
         address = infos[0][4]
+        if not originals.is_own_method(sock, "connect"):
+            await _connect_by_readiness(self, sock, address)
+            return
         try:
             name = addresses.encode(sock.family, address)
         except (AttributeError, OSError, OverflowError, TypeError, ValueError):
@@ -183,6 +188,7 @@ async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> No
 async def _connect(loop: EventLoop, sock: socket.socket, name: bytes, address: Any) -> None:
     descriptor = sock.fileno()
     readiness.check_descriptor_free(loop, descriptor)
+    sys.audit("socket.connect", sock, address)
     try:
         # Whoever scheduled us may wait for the connection elsewhere, without the loop:
         # it is under way when this task first pauses, as by connect(2).

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 
 from ._stdlib import take_buffered
-from .streams import StreamTransport
+from .streams import open_stream
 from .tls_protocol import TLSProtocol
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def make_transport(
         ssl_handshake_timeout=ssl_handshake_timeout,
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
-    StreamTransport(loop, sock, ssl_protocol, None, None, server)
+    open_stream(loop, sock, ssl_protocol, None, None, server)
     return ssl_protocol._app_transport
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# A property of ours covers it.
+_EXTRA = _stdlib.TRANSPORT_EXTRA
+
+
 async def until_made(transport: asyncio.BaseTransport, waiter: asyncio.Future[None]) -> None:
     """Wait until connection_made() has been called; who gives up closes the transport."""
     try:
@@ -38,7 +42,6 @@ class SocketTransport:
     _socket_kind = socket.SOCK_STREAM
 
     if TYPE_CHECKING:
-        _extra: dict[str, Any]
         _fd: int
         _high_water: int
         _loop: Any
@@ -59,7 +62,7 @@ class SocketTransport:
         Source: asyncio.BaseTransport.get_extra_info.
         """
         try:
-            extra = self._extra
+            extra = _EXTRA.__get__(self)
         except AttributeError:
             extra = self._extra = {}
         if name not in extra:
@@ -73,6 +76,17 @@ class SocketTransport:
 
     def _view_socket(self, sock: Any) -> _stdlib.TransportSocket:
         return _stdlib.TransportSocket(sock)
+    @property
+    def _extra(self) -> dict[str, Any]:
+        """asyncio's dictionary, in which others look: filled when it is asked for."""
+        for name in ("socket", "sockname", "peername"):
+            self.get_extra_info(name)
+        extra: dict[str, Any] = _EXTRA.__get__(self)
+        return extra
+
+    @_extra.setter
+    def _extra(self, extra: dict[str, Any]) -> None:
+        _EXTRA.__set__(self, extra)
 
     def _closed_socket(self) -> socket.socket:
         """What is left of the socket when it is first asked for after the close."""

@@ -241,14 +241,17 @@ struct Loop {
 	uint32_t sends;               /* started since the last wait */
 	uint32_t eager_send_bytes;    /* the driver's; 0: every write is sent at once */
 	double slow_callback_duration;
+	double clock_resolution;      /* how much too early a timer may fire: asyncio's */
+	uint64_t known_version;       /* of our type, when `overrides` was found out */
 	unsigned long thread;         /* of the running loop, when `running` */
+	unsigned long thread_shown;   /* _thread_id, which others may set */
 	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
 	bool closed;
 	bool forgotten;               /* garbage, unclosed: what it refers to may be cleared */
 	bool running;
 	bool stopping;
+	uint8_t overrides;            /* methods of which somebody has another: overrides.c */
 	bool debug;
-	bool time_overridden;         /* time() is not ours: ask Python */
 	bool unharvested;             /* the last turn's completions are not all dispatched */
 	bool asleep;                  /* in the driver, without the GIL: who runs is another */
 	bool asked;                   /* other threads have left something to do: threads.c */
@@ -304,6 +307,36 @@ int loop_serve_threads(Loop *loop);
 int threads_traverse(Loop *loop, visitproc visit, void *arg);
 void threads_clear(Loop *loop);
 void threads_release(Loop *loop);
+/* ---- overrides.c: methods that somebody has replaced ---------------------- */
+
+/* Those that the core goes around, as long as they are its own. */
+enum {
+	OVERRIDES_TIME = 1 << 0,
+	OVERRIDES_CALL_SOON = 1 << 1,
+	OVERRIDES_CALL_AT = 1 << 2,
+};
+#define VERSION_UNKNOWN UINT64_MAX
+
+/* Their functions: loop.c and schedule.c bring them. */
+extern PyCFunction const loop_own_time, loop_own_call_soon, loop_own_call_at;
+
+/* Finds them out and notes the type's version; for loop_overrides(). */
+unsigned loop_find_overrides(Loop *loop);
+
+/*
+ * CPython gives a type another version whenever it, or a base of it, is changed;
+ * loop_setattro() sees what is set on the loop itself.
+ */
+static inline unsigned loop_overrides(Loop *loop)
+{
+	if (likely(loop->known_version == Py_TYPE(loop)->tp_version_tag))
+		return loop->overrides;
+	return loop_find_overrides(loop);
+}
+
+/* ---- queues.c: asyncio's names for what is scheduled ---------------------- */
+
+extern PyMethodDef queue_methods[];
 
 /* ---- schedule.c: call_soon() and its family ------------------------------- */
 
@@ -311,7 +344,9 @@ extern PyMethodDef schedule_methods[];
 int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
 /* Queue callback(*args) in the current context; 0 or -1. */
 int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
-/* The same in `context`, which is borrowed; NULL: a copy of the current one. */
+/* The same, of which no call_soon() of somebody else's hears: asyncio does not call it. */
+int loop_queue_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
+/* As loop_call_soon() in `context`, which is borrowed; NULL: a copy of the current one. */
 int loop_call_soon_in(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *context);
 
@@ -424,7 +459,7 @@ void addresses_release(Loop *loop);
 /* ---- module.c: Python's side of what is cold ----------------------------- */
 
 /*
- * Functions of uring_loop/_debug.py, set once by _core.set_helpers(): what is
+ * Functions of uring_loop/_debug.py, set by _core.set_helpers(): what is
  * rare is written in Python.  All owned.
  */
 struct helpers {
@@ -433,6 +468,7 @@ struct helpers {
 	PyObject *timer_handle_class;  /* asyncio.TimerHandle */
 	PyObject *future_class;        /* asyncio.Future */
 	PyObject *buffered_protocol;   /* asyncio.BufferedProtocol */
+	PyObject *run_foreign;         /* (handle): run an asyncio.Handle, unless cancelled */
 	PyObject *extract_stack;       /* () -> traceback.StackSummary of the caller */
 	PyObject *handle_repr;         /* (handle) -> str */
 	PyObject *check_callback;      /* (callback, method) -> None, or TypeError */
@@ -471,9 +507,9 @@ void PyErr_SetRaisedException(PyObject *exception);
 
 /* Interned names. */
 #define CORE_NAMES(X) \
-	X(context) X(callback) X(time) X(loop) \
+	X(context) X(callback) X(time) X(loop) X(call_soon) X(call_at) \
 	X(connection_made) X(connection_lost) X(data_received) X(eof_received) \
-	X(datagram_received) X(error_received) X(sendto) X(recvfrom) \
+	X(datagram_received) X(error_received) X(sendto) X(recvfrom) X(send) X(recv) \
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \

@@ -2,6 +2,7 @@
  * The datagram transport: its life, from connection_made() to the closed
  * descriptor.
  */
+#include "addresses.h"
 #include "datagram.h"
 
 #include <sys/socket.h>
@@ -50,14 +51,14 @@ static bool is_a_name(PyObject *name)
 int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 {
 	static char *keywords[] = {"loop", "sock", "protocol", "address", "waiter",
-	                           "sends_empty", "header_bytes", NULL};
+	                           "sends_empty", "header_bytes", "by_socket", NULL};
 	PyObject *loop, *sock, *protocol, *address = Py_None, *waiter = Py_None;
 	Py_ssize_t header_bytes = 0;
-	int sends_empty = 1, named, fd;
+	int sends_empty = 1, by_socket = 0, named, fd;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOpn:DatagramTransport", keywords,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOpnp:DatagramTransport", keywords,
 	                                 LoopType, &loop, &sock, &protocol, &address, &waiter,
-	                                 &sends_empty, &header_bytes))
+	                                 &sends_empty, &header_bytes, &by_socket))
 		return -1;
 	named = PyObject_IsTrue(address);
 	fd = named < 0 ? -1 : transport_socket_fd(sock);
@@ -66,6 +67,7 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	self->sends_empty = sends_empty;
 	self->header_bytes = (size_t)header_bytes;
 	self->has_peer = is_a_name(self->base.peername);
+	self->by_socket = by_socket || !address_is_known(self->base.family);
 	Py_XSETREF(self->address, named ? Py_NewRef(address) : NULL);
 	if (transport_start(&self->base, waiter) == 0)
 		return 0;

@@ -17,6 +17,7 @@ typedef struct Datagram {
 	struct transport base; /* write_context: in which what is queued is sent */
 	PyObject *address;    /* owned; of the only peer that sendto() may name, or NULL */
 	bool has_peer;        /* send(2) and not sendto(2): the socket is connected */
+	bool by_socket;       /* by its socket object, which knows more, or is somebody's own */
 	bool sends_empty;     /* sendto(b"") sends a datagram, as since Python 3.13 */
 	uint64_t retry_ns;    /* the last wait for an AF_UNIX peer's queue; 0: none */
 

@@ -5,8 +5,9 @@
  * of the socket ends it, is told to the protocol, and the stream is started
  * again: an error answers one datagram, not the socket.
  *
- * Sockets whose addresses only the socket module can read (netlink, packet, ...)
- * wait for readability instead, and receive with their socket object.
+ * Sockets whose addresses only the socket module can read (netlink, packet, ...),
+ * and those with a recvfrom() or sendto() of their own, wait for readability
+ * instead, and receive with their socket object.
  */
 #include "addresses.h"
 #include "datagram.h"
@@ -83,7 +84,7 @@ int datagram_arm(struct transport *base)
 		return 0; /* it comes back here */
 	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
-	if (likely(address_is_known(base->family)))
+	if (likely(!datagram_of(base)->by_socket))
 		status = loop->table->recv_from(loop->driver, &base->receive, base->fd, &token);
 	else
 		status = loop->table->poll(loop->driver, &base->receive, base->fd, POLLIN,
@@ -95,7 +96,7 @@ int datagram_arm(struct transport *base)
 		return 0;
 	}
 	/* Readable already. */
-	if (status >= 0 && !address_is_known(base->family))
+	if (status >= 0 && datagram_of(base)->by_socket)
 		return transport_schedule_delivery(base);
 	base->read_ended = true;
 	return transport_fatal_errno(base, -status, "Fatal read error on datagram transport");
@@ -145,8 +146,11 @@ static int datagram_take_from_socket(Datagram *self)
 	Py_DECREF(sock);
 	Py_XDECREF(size);
 	if (pair != NULL && PyArg_ParseTuple(pair, "OO", &data, &address)) {
-		int status = datagram_deliver(self, Py_NewRef(data), Py_NewRef(address));
+		int status = 0;
 
+		/* A socket of Python's own may have run code that ended us. */
+		if (likely(self->base.protocol != NULL))
+			status = datagram_deliver(self, Py_NewRef(data), Py_NewRef(address));
 		Py_DECREF(pair);
 		return status;
 	}
@@ -165,7 +169,7 @@ static int datagram_handle(Datagram *self, const struct ul_completion *completio
 {
 	if (unlikely(completion->result < 0))
 		return datagram_take_error(self, -completion->result);
-	if (unlikely(!address_is_known(self->base.family)))
+	if (unlikely(self->by_socket))
 		return datagram_take_from_socket(self);
 	return datagram_take(self, completion);
 }
@@ -233,7 +237,7 @@ static int datagram_deliver_kept(Datagram *self)
 			return -1;
 		}
 	}
-	if (unlikely(!address_is_known(self->base.family)) && datagram_take_from_socket(self) < 0)
+	if (unlikely(self->by_socket) && datagram_take_from_socket(self) < 0)
 		/* Only a receive is started again in the next run of the loop. */
 		return transport_receive_ended(&self->base, -1);
 	return transport_receive(&self->base);

@@ -131,10 +131,12 @@ static enum attempt datagram_send_by_socket(Datagram *self, PyObject *data, PyOb
 	                     address == NULL ? Py_None : address};
 	PyObject *result = NULL;
 
-	if (likely(args[0] != NULL))
-		result = PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
-	else
+	if (unlikely(args[0] == NULL))
 		exception_set_errno(EBADF);
+	else if (self->has_peer)
+		result = PyObject_VectorcallMethod(names.send, args, 2, NULL);
+	else
+		result = PyObject_VectorcallMethod(names.sendto, args, 3, NULL);
 	Py_XDECREF(args[0]);
 	if (result != NULL) {
 		Py_DECREF(result);
@@ -177,6 +179,8 @@ static enum attempt datagram_attempt(Datagram *self, PyObject *data, PyObject *a
 	enum attempt attempt;
 	Py_buffer view;
 
+	if (unlikely(self->by_socket))
+		return datagram_send_by_socket(self, data, address);
 	if (!self->has_peer) {
 		if (address == NULL ||
 		    !address_parse(self->base.loop, self->base.family, address, &raw))

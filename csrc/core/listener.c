@@ -101,6 +101,15 @@ static int listener_arm(Listener *self)
 	return status < 0 ? status : -EIO;
 }
 
+/* Let go of everybody that a connection would have been for. */
+static void listener_forget(Listener *self)
+{
+	Py_CLEAR(self->callback);
+	Py_CLEAR(self->context);
+	Py_CLEAR(self->factory);
+	Py_CLEAR(self->server);
+}
+
 /* Tell Python; 0, or -1 with what it raised. */
 static int listener_call(Listener *self, int result)
 {
@@ -209,6 +218,9 @@ static int listener_completed(Loop *loop, struct sink *sink,
 	if (!self->wanted || loop->closed) {
 		if (completion->result >= 0)
 			connection_refuse(completion->result);
+		/* Nobody will be called, and who would have been refers to us. */
+		if (loop->closed)
+			listener_forget(self);
 		goto out;
 	}
 	/* Ended, but wanted: stopped and started again, or a connection that won that race. */
@@ -368,10 +380,7 @@ static int listener_traverse(Listener *self, visitproc visit, void *arg)
 
 static int listener_clear(Listener *self)
 {
-	Py_CLEAR(self->callback);
-	Py_CLEAR(self->context);
-	Py_CLEAR(self->factory);
-	Py_CLEAR(self->server);
+	listener_forget(self);
 	if (self->accept.link == NULL)
 		Py_CLEAR(self->loop);
 	return 0;

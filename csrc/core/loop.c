@@ -43,7 +43,8 @@ static double overridden_time(Loop *self)
 
 double loop_time(Loop *self)
 {
-	return unlikely(self->time_overridden) ? overridden_time(self) : monotonic_time();
+	return unlikely(loop_overrides(self) & OVERRIDES_TIME) ? overridden_time(self)
+	                                                       : monotonic_time();
 }
 
 PyDoc_STRVAR(loop_time_doc,
@@ -165,7 +166,7 @@ static int64_t loop_timeout(Loop *self)
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
 		return -2;
 	/* A time() in Python may have run a signal handler or another thread, which did more. */
-	if (unlikely(self->time_overridden) &&
+	if (unlikely(self->overrides & OVERRIDES_TIME) &&
 	    (self->ready.count > 0 || self->timers.count == 0 || self->stopping || self->asked ||
 	     self->dirty != NULL))
 		return 0;
@@ -215,8 +216,7 @@ static Py_ssize_t loop_expire(Loop *self)
 	now = loop_time(self);
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
 		return -1;
-	/* asyncio's clock resolution: 1 ns, far below the wait's own precision. */
-	now += 1e-9;
+	now += self->clock_resolution;
 	while (self->timers.count > 0 && self->timers.items[0]->when < now) {
 		if (ready_push(&self->ready, &timers_pop(&self->timers)->handle) < 0)
 			return -1;
@@ -333,7 +333,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 		return NULL;
 	}
 	self->running = true;
-	self->thread = PyThread_get_thread_ident();
+	self->thread = self->thread_shown = PyThread_get_thread_ident();
 	self->state = PyThreadState_Get();
 	do {
 		status = loop_run_once(self);
@@ -343,7 +343,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 		status = loop_wind_up(self, status);
 	self->stopping = false;
 	self->running = false;
-	self->thread = 0;
+	self->thread = self->thread_shown = 0;
 	self->state = NULL;
 	self->table->end(self->driver);
 	loop_unset_running(self);
@@ -524,7 +524,7 @@ static PyObject *loop_stop(Loop *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *loop_is_running(Loop *self, PyObject *Py_UNUSED(ignored))
 {
-	return PyBool_FromLong(self->running);
+	return PyBool_FromLong(self->thread_shown != 0);
 }
 
 static PyObject *loop_is_closed(Loop *self, PyObject *Py_UNUSED(ignored))
@@ -584,31 +584,25 @@ static PyObject *loop_get_timer_count(Loop *self, void *Py_UNUSED(closure))
  */
 static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-	int status = PyObject_GenericSetAttr(self, name, value);
-
-	if (status == 0 && PyUnicode_Check(name) && PyUnicode_Compare(name, names.time) == 0)
-		((Loop *)self)->time_overridden = true;
-	return status;
+	((Loop *)self)->known_version = VERSION_UNKNOWN;
+	return PyObject_GenericSetAttr(self, name, value);
 }
 
 static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
                           PyObject *Py_UNUSED(kwargs))
 {
 	Loop *self = (Loop *)type->tp_alloc(type, 0);
-	PyObject *ours, *theirs;
 
 	if (self == NULL)
 		return NULL;
 	self->closed = true; /* until _attach() */
 	self->slow_callback_duration = 0.1;
+	/* Far below the wait's own precision. */
+	self->clock_resolution = 1e-9;
+	self->known_version = VERSION_UNKNOWN;
 	self->dirty_tail = &self->dirty;
 	self->operations = PyDict_New();
-	ours = PyObject_GetAttr((PyObject *)LoopType, names.time);
-	theirs = PyObject_GetAttr((PyObject *)type, names.time);
-	self->time_overridden = ours != theirs;
-	Py_XDECREF(ours);
-	Py_XDECREF(theirs);
-	if (self->operations == NULL || ours == NULL || theirs == NULL) {
+	if (self->operations == NULL) {
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -670,6 +664,8 @@ static void loop_dealloc(Loop *self)
 	Py_DECREF(type);
 }
 
+PyCFunction const loop_own_time = (PyCFunction)loop_time_method;
+
 static PyMethodDef loop_methods[] = {
 	{"time", (PyCFunction)loop_time_method, METH_NOARGS, loop_time_doc},
 	{"create_future", (PyCFunction)loop_create_future, METH_NOARGS, loop_create_future_doc},
@@ -689,7 +685,97 @@ static PyMethodDef loop_methods[] = {
 	{NULL, NULL, 0, NULL},
 };
 
+/* ---- what asyncio's loops have in attributes, which others read and set ------------- */
+
+static PyObject *loop_get_stopping(Loop *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(self->stopping);
+}
+
+/* The truth of what an attribute is set to, or -1 with an exception. */
+static int attribute_truth(PyObject *value, const char *name)
+{
+	if (value == NULL) {
+		PyErr_Format(PyExc_AttributeError, "%s cannot be deleted; set it", name);
+		return -1;
+	}
+	return PyObject_IsTrue(value);
+}
+
+static int loop_set_stopping(Loop *self, PyObject *value, void *Py_UNUSED(closure))
+{
+	int truth = attribute_truth(value, "_stopping");
+
+	if (truth < 0)
+		return -1;
+	self->stopping = truth;
+	return 0;
+}
+
+static PyObject *loop_get_debug_attribute(Loop *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(self->debug);
+}
+
+static int loop_set_debug_attribute(Loop *self, PyObject *value, void *Py_UNUSED(closure))
+{
+	int truth = attribute_truth(value, "_debug");
+
+	if (truth < 0)
+		return -1;
+	self->debug = truth;
+	return 0;
+}
+
+static PyObject *loop_get_closed(Loop *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(self->closed);
+}
+
+/* Closed is what has been closed: a flag alone would keep a driver that nobody frees. */
+static int loop_set_closed(Loop *self, PyObject *value, void *Py_UNUSED(closure))
+{
+	int truth = attribute_truth(value, "_closed");
+
+	if (truth < 0)
+		return -1;
+	if (truth == self->closed)
+		return 0;
+	if (truth)
+		return call_method_and_drop((PyObject *)self, names.close, NULL);
+	PyErr_SetString(PyExc_RuntimeError,
+	                "a closed event loop cannot be opened again; make another");
+	return -1;
+}
+
+static PyObject *loop_get_thread_id(Loop *self, void *Py_UNUSED(closure))
+{
+	if (self->thread_shown == 0)
+		Py_RETURN_NONE;
+	return PyLong_FromUnsignedLong(self->thread_shown);
+}
+
+/* It is what is_running() says; what must not happen while the loop runs is refused still. */
+static int loop_set_thread_id(Loop *self, PyObject *value, void *Py_UNUSED(closure))
+{
+	unsigned long ident = 0;
+
+	if (attribute_truth(value, "_thread_id") < 0)
+		return -1;
+	if (value != Py_None) {
+		ident = PyLong_AsUnsignedLong(value);
+		if (ident == (unsigned long)-1 && PyErr_Occurred())
+			return -1;
+	}
+	self->thread_shown = ident;
+	return 0;
+}
+
 static PyGetSetDef loop_getters[] = {
+	{"_stopping", (getter)loop_get_stopping, (setter)loop_set_stopping, NULL, NULL},
+	{"_debug", (getter)loop_get_debug_attribute, (setter)loop_set_debug_attribute, NULL, NULL},
+	{"_closed", (getter)loop_get_closed, (setter)loop_set_closed, NULL, NULL},
+	{"_thread_id", (getter)loop_get_thread_id, (setter)loop_set_thread_id, NULL, NULL},
 	{"_ready_count", (getter)loop_get_ready_count, NULL, NULL, NULL},
 	{"_timer_count", (getter)loop_get_timer_count, NULL, NULL, NULL},
 	{NULL, NULL, NULL, NULL, NULL},
@@ -699,7 +785,7 @@ static PyMemberDef loop_members[] = {
 	{"slow_callback_duration", T_DOUBLE, offsetof(Loop, slow_callback_duration), 0,
 	 "Seconds after which debug mode reports a callback as slow."},
 	{"_current_handle", T_OBJECT, offsetof(Loop, current_handle), READONLY, NULL},
-	{"_stopping", T_BOOL, offsetof(Loop, stopping), READONLY, NULL},
+	{"_clock_resolution", T_DOUBLE, offsetof(Loop, clock_resolution), 0, NULL},
 	{"_thread_ident", T_ULONG, offsetof(Loop, thread), READONLY, NULL},
 	{"_turn", T_ULONGLONG, offsetof(Loop, turn), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
@@ -731,7 +817,7 @@ int loop_init_types(PyObject *module)
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
 	                                           operation_methods, watcher_methods,
 	                                           socket_methods, owner_methods,
-	                                           thread_methods};
+	                                           thread_methods, queue_methods};
 	static PyMethodDef methods[64];
 	size_t count = 0, part, i;
 

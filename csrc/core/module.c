@@ -111,7 +111,8 @@ static const struct {
 #define HELPER(name) {#name, offsetof(struct helpers, name)}
 	HELPER(handle_class),    HELPER(threadsafe_handle_class),
 	HELPER(timer_handle_class), HELPER(future_class),
-	HELPER(buffered_protocol), HELPER(extract_stack),    HELPER(handle_repr),
+	HELPER(buffered_protocol), HELPER(run_foreign),
+	HELPER(extract_stack),    HELPER(handle_repr),
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
 	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
@@ -141,7 +142,7 @@ int helpers_check(void)
 PyDoc_STRVAR(set_helpers_doc,
 "set_helpers($module, /, **helpers)\n--\n\n"
 "Hand over the functions and classes that the core calls where it is not hot.\n\n"
-"Called once, by uring_loop/_debug.py.  TypeError when one is missing.");
+"Called by uring_loop/_debug.py, whenever that is imported.  TypeError when one is missing.");
 
 static PyObject *set_helpers(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
@@ -205,12 +206,51 @@ static int require_gil(void)
 	return 0;
 }
 
+#define MODULE_NAME "uring_loop._core"
+
+/* The module that this interpreter has, borrowed, or NULL without an exception. */
+static PyObject *core_find(void)
+{
+	PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
+
+	return dict == NULL ? NULL : PyDict_GetItemString(dict, MODULE_NAME);
+}
+
+/*
+ * Types and names are static, so there is one module, however often it is imported:
+ * what isolates tests takes modules out of sys.modules, and imports them anew.
+ */
+static PyObject *core_create(PyObject *spec, PyModuleDef *Py_UNUSED(def))
+{
+	PyObject *module = core_find(), *name;
+
+	if (module != NULL)
+		return Py_NewRef(module);
+	name = PyObject_GetAttrString(spec, "name");
+	module = name == NULL ? NULL : PyModule_NewObject(name);
+	Py_XDECREF(name);
+	return module;
+}
+
+/* The interpreter's own dictionary ends with it: in the next one we are not loaded. */
+static int core_keep(PyObject *module)
+{
+	PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
+
+	if (dict == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	return PyDict_SetItemString(dict, MODULE_NAME, module);
+}
+
 static int core_exec(PyObject *module)
 {
-	/* Types and names are static: one interpreter may load us. */
+	if (core_find() == module)
+		return 0;
 	if (LoopType != NULL) {
 		PyErr_SetString(PyExc_ImportError,
-		                "uring_loop._core cannot be loaded twice into one process");
+		                MODULE_NAME " cannot be loaded by two interpreters of one process");
 		return -1;
 	}
 	if (require_gil() < 0)
@@ -224,7 +264,7 @@ static int core_exec(PyObject *module)
 	    datagram_init_types(module) < 0 ||
 	    PyModule_AddFunctions(module, file_functions) < 0)
 		return -1;
-	return 0;
+	return core_keep(module);
 }
 
 static PyMethodDef core_methods[] = {
@@ -234,6 +274,7 @@ static PyMethodDef core_methods[] = {
 };
 
 static PyModuleDef_Slot core_slots[] = {
+	{Py_mod_create, core_create},
 	{Py_mod_exec, core_exec},
 #if PY_VERSION_HEX >= 0x030C0000
 	{Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
@@ -247,7 +288,7 @@ static PyModuleDef_Slot core_slots[] = {
 
 static struct PyModuleDef core_module = {
 	PyModuleDef_HEAD_INIT,
-	.m_name = "uring_loop._core",
+	.m_name = MODULE_NAME,
 	.m_doc = "The data plane of uring_loop: handles, scheduling, transports.",
 	.m_size = 0,
 	.m_methods = core_methods,

@@ -111,24 +111,77 @@ static Handle *loop_queue(Loop *self, const struct call *call)
 	                                          call->context));
 }
 
+static int loop_queue_call(Loop *self, const struct call *call)
+{
+	Handle *handle;
+
+	if (loop_check_closed(self) < 0)
+		return -1;
+	handle = loop_queue(self, call);
+	if (handle == NULL)
+		return -1;
+	Py_DECREF(handle);
+	return 0;
+}
+
+/* self.name(first, callback, *args, context=context), each where there is one. */
+static PyObject *loop_call_method(Loop *self, PyObject *name, PyObject *first,
+                                  const struct call *call)
+{
+	Py_ssize_t leading = first == NULL ? 2 : 3, i;
+	PyObject **all = PyMem_New(PyObject *, leading + call->nargs + 1);
+	PyObject *kwnames = NULL, *result = NULL;
+
+	if (all == NULL)
+		return PyErr_NoMemory();
+	all[0] = (PyObject *)self;
+	if (first != NULL)
+		all[1] = first;
+	all[leading - 1] = call->callback;
+	for (i = 0; i < call->nargs; i++)
+		all[leading + i] = call->args[i];
+	if (call->context != NULL) {
+		all[leading + call->nargs] = call->context;
+		kwnames = PyTuple_Pack(1, names.context);
+	}
+	if (call->context == NULL || kwnames != NULL)
+		result = PyObject_VectorcallMethod(name, all, (size_t)(leading + call->nargs),
+		                                   kwnames);
+	Py_XDECREF(kwnames);
+	PyMem_Free(all);
+	return result;
+}
+
 int loop_call_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
 {
 	return loop_call_soon_in(self, callback, args, nargs, NULL);
+}
+
+int loop_queue_soon(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs)
+{
+	struct call call = {callback, args, nargs, NULL};
+
+	return loop_queue_call(self, &call);
+}
+
+/* The call_soon() that somebody has put in ours' place. */
+__attribute__((cold, noinline))
+static int loop_call_soon_overridden(Loop *self, const struct call *call)
+{
+	PyObject *handle = loop_call_method(self, names.call_soon, NULL, call);
+
+	Py_XDECREF(handle);
+	return handle == NULL ? -1 : 0;
 }
 
 int loop_call_soon_in(Loop *self, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *context)
 {
 	struct call call = {callback, args, nargs, context};
-	Handle *handle;
 
-	if (loop_check_closed(self) < 0)
-		return -1;
-	handle = loop_queue(self, &call);
-	if (handle == NULL)
-		return -1;
-	Py_DECREF(handle);
-	return 0;
+	if (unlikely(loop_overrides(self) & OVERRIDES_CALL_SOON))
+		return loop_call_soon_overridden(self, &call);
+	return loop_queue_call(self, &call);
 }
 
 PyDoc_STRVAR(loop_call_soon_doc,
@@ -175,6 +228,17 @@ static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py
 		                            call.context));
 }
 
+PyDoc_STRVAR(loop_write_to_self_doc,
+"_write_to_self()\n--\n\n"
+"Wake a sleeping loop, from any thread: asyncio's name, which programs call.");
+
+static PyObject *loop_write_to_self(Loop *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->running && self->thread != PyThread_get_thread_ident())
+		self->table->wake(self->driver);
+	Py_RETURN_NONE;
+}
+
 /* PyFloat_AsDouble(), which makes a float of an int to look at it. */
 static double schedule_seconds(PyObject *object)
 {
@@ -198,27 +262,22 @@ static PyObject *loop_schedule(Loop *self, double when, const struct call *call)
 }
 
 /*
- * The same of what must know by itself how it is added to a float.  Inlined, it
- * would cost loop_call_later() a twentieth.
+ * The same where Python must be asked: time() or call_at() is somebody else's, or
+ * `delay` knows by itself how it is added to a float.  Inlined, it would cost
+ * loop_call_later() a twentieth.
  */
 __attribute__((cold, noinline))
-static PyObject *loop_call_later_by_sum(Loop *self, PyObject *delay, const struct call *call)
+static PyObject *loop_call_later_by_methods(Loop *self, PyObject *delay,
+                                            const struct call *call)
 {
-	double now = loop_time(self), when = -1.0;
-	PyObject *start, *sum;
+	PyObject *now = PyObject_CallMethodNoArgs((PyObject *)self, names.time);
+	PyObject *when = now == NULL ? NULL : PyNumber_Add(now, delay), *timer = NULL;
 
-	if (now == -1.0 && PyErr_Occurred())
-		return NULL;
-	start = PyFloat_FromDouble(now);
-	sum = start == NULL ? NULL : PyNumber_Add(start, delay);
-	Py_XDECREF(start);
-	if (sum != NULL)
-		when = PyFloat_AsDouble(sum);
-	Py_XDECREF(sum);
-	if (PyErr_Occurred() || loop_check_closed(self) < 0 ||
-	    (self->debug && loop_check_debug(self, call->callback, "call_at", false) < 0))
-		return NULL;
-	return loop_schedule(self, when, call);
+	Py_XDECREF(now);
+	if (when != NULL)
+		timer = loop_call_method(self, names.call_at, when, call);
+	Py_XDECREF(when);
+	return timer;
 }
 
 PyDoc_STRVAR(loop_call_later_doc,
@@ -239,17 +298,17 @@ static PyObject *loop_call_later(Loop *self, PyObject *const *args, Py_ssize_t n
 		PyErr_SetString(PyExc_TypeError, "delay must not be None");
 		return NULL;
 	}
+	if (unlikely(loop_overrides(self) & (OVERRIDES_TIME | OVERRIDES_CALL_AT)))
+		return loop_call_later_by_methods(self, delay, &call);
 	if (PyLong_CheckExact(delay))
 		seconds = PyLong_AsDouble(delay);
 	else if (likely(PyFloat_CheckExact(delay)))
 		seconds = PyFloat_AS_DOUBLE(delay);
 	else
-		return loop_call_later_by_sum(self, delay, &call);
+		return loop_call_later_by_methods(self, delay, &call);
 	if (unlikely(seconds == -1.0 && PyErr_Occurred()))
 		return NULL;
 	now = loop_time(self);
-	if (unlikely(now == -1.0 && PyErr_Occurred()))
-		return NULL;
 	if (unlikely(loop_check_closed(self) < 0))
 		return NULL;
 	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
@@ -285,6 +344,9 @@ static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t narg
 	return loop_schedule(self, seconds, &call);
 }
 
+PyCFunction const loop_own_call_soon = FASTCALL(loop_call_soon_method);
+PyCFunction const loop_own_call_at = FASTCALL(loop_call_at);
+
 PyMethodDef schedule_methods[] = {
 	{"call_soon", FASTCALL(loop_call_soon_method), METH_FASTCALL | METH_KEYWORDS,
 	 loop_call_soon_doc},
@@ -293,6 +355,7 @@ PyMethodDef schedule_methods[] = {
 	{"call_later", FASTCALL(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
 	 loop_call_later_doc},
 	{"call_at", FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS, loop_call_at_doc},
+	{"_write_to_self", (PyCFunction)loop_write_to_self, METH_NOARGS, loop_write_to_self_doc},
 	{"_check_closed", (PyCFunction)loop_check_closed_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -67,10 +67,42 @@ static int socket_fd(PyObject *sock)
 	return (int)fd;
 }
 
+/* The version of socket.socket in which its methods are those of its base, the C type. */
+static uint64_t plain_version = VERSION_UNKNOWN;
+
+static bool socket_class_has_own(PyTypeObject *type, PyObject *name)
+{
+	PyObject *found = PyObject_GetAttr((PyObject *)type, name);
+	PyObject *own = PyObject_GetAttr((PyObject *)type->tp_base, name);
+	bool same = found != NULL && found == own;
+
+	PyErr_Clear();
+	Py_XDECREF(found);
+	Py_XDECREF(own);
+	return same;
+}
+
+/* Whether nobody has put another recv() or send() on socket.socket. */
+__attribute__((cold, noinline))
+static bool socket_class_is_plain(PyTypeObject *type)
+{
+	bool plain = socket_class_has_own(type, names.recv) &&
+	             socket_class_has_own(type, names.send) &&
+	             socket_class_has_own(type, names.fileno);
+
+	plain_version = plain && type->tp_version_tag != 0 ? type->tp_version_tag
+	                                                   : VERSION_UNKNOWN;
+	return plain;
+}
+
 /* What is asked of the socket object itself, since its class or debug mode may differ. */
 static bool socket_is_plain(const Loop *loop, PyObject *sock)
 {
-	return likely((PyObject *)Py_TYPE(sock) == helpers.socket_class && !loop->debug);
+	PyTypeObject *type = Py_TYPE(sock);
+
+	if (unlikely((PyObject *)type != helpers.socket_class || loop->debug))
+		return false;
+	return likely(type->tp_version_tag == plain_version) || socket_class_is_plain(type);
 }
 
 char *loop_received(Loop *loop)
@@ -243,7 +275,7 @@ static int wait_arm(SocketWait *self)
 	}
 	/* Ready already; but whoever tries again and again must not stop the loop's turns. */
 	args[0] = Py_NewRef(self->future);
-	status = loop_call_soon(loop, helpers.set_result, args, 2);
+	status = loop_queue_soon(loop, helpers.set_result, args, 2);
 	Py_DECREF(args[0]);
 	return status;
 }

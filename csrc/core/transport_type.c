@@ -120,6 +120,22 @@ static PyObject *transport_get_write_polling(struct transport *self, void *Py_UN
 	return PyBool_FromLong(self->send.link != NULL);
 }
 
+static PyObject *transport_get_closing(struct transport *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(self->state != TRANSPORT_OPEN);
+}
+
+/* STARTTLS of old: asyncio's protocol is an attribute like any other. */
+static int transport_set_protocol_attribute(struct transport *self, PyObject *protocol,
+                                            void *Py_UNUSED(closure))
+{
+	if (protocol == NULL) {
+		PyErr_SetString(PyExc_AttributeError, "_protocol cannot be deleted; set it");
+		return -1;
+	}
+	return self->kind->set_protocol(self, protocol);
+}
+
 static PyMethodDef transport_methods[] = {
 	{"get_write_buffer_size", (PyCFunction)transport_get_write_buffer_size, METH_NOARGS,
 	 "get_write_buffer_size()\n--\n\nBytes that the kernel has not accepted yet."},
@@ -150,7 +166,9 @@ static PyMethodDef transport_methods[] = {
 
 static PyGetSetDef transport_getters[] = {
 	{"_state", (getter)transport_get_state, NULL, NULL, NULL},
-	{"_protocol", (getter)transport_get_protocol_attribute, NULL, NULL, NULL},
+	{"_protocol", (getter)transport_get_protocol_attribute,
+	 (setter)transport_set_protocol_attribute, NULL, NULL},
+	{"_closing", (getter)transport_get_closing, NULL, NULL, NULL},
 	{"_loop", (getter)transport_get_loop, NULL, NULL, NULL},
 	{"_read_polling", (getter)transport_get_read_polling, NULL, NULL, NULL},
 	{"_write_polling", (getter)transport_get_write_polling, NULL, NULL, NULL},
@@ -161,6 +179,7 @@ static PyGetSetDef transport_getters[] = {
 static PyMemberDef transport_members[] = {
 	MEMBER("__weaklistoffset__", T_PYSSIZET, weakrefs),
 	MEMBER("_fd", T_INT, fd),
+	MEMBER("_sock_fd", T_INT, fd), /* asyncio's name of it */
 	MEMBER("_raw_peername", T_OBJECT, peername),
 	MEMBER("_raw_sockname", T_OBJECT, sockname),
 	MEMBER("_high_water", T_PYSSIZET, high_water),

@@ -40,7 +40,10 @@ OTHER_SELECTOR = (
     "the same tests as EPollEventLoopTests, on another selector of the standard library;"
     " our loop takes no selector"
 )
-QUEUES = "looks into the private queues of BaseEventLoop: _ready, _scheduled, _add_callback"
+QUEUES = (
+    "puts timers of its own into the private _scheduled of BaseEventLoop, or counts the cancelled"
+    " ones that are still in it; ours leave at once"
+)
 RUN_ONCE = "replaces, or counts the calls of, the private methods that BaseEventLoop is made of"
 MOCK_SELECTOR = "asks what was called on a mock in place of the loop's private selector"
 HOOKS = "calls private hooks of BaseEventLoop for subclasses, such as _make_socket_transport"
@@ -75,12 +78,8 @@ WATCHER_ORDER = "passes only behind the test with the inactive watcher, on stock
 EXCLUDED = {
     "test_base_events": {
         QUEUES: [
-            "BaseEventLoopTests.test__add_callback_cancelled_handle",
-            "BaseEventLoopTests.test__add_callback_handle",
             "BaseEventLoopTests.test__run_once_cancelled_event_cleanup",
             "BaseEventLoopTests.test__run_once_schedule_handle",
-            "BaseEventLoopTests.test_call_later",
-            "BaseEventLoopTests.test_call_soon",
         ],
         RUN_ONCE: [
             "BaseEventLoopTests.test__run_once",

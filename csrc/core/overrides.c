@@ -1,0 +1,44 @@
+/*
+ * Which of a loop's methods are not the core's own.
+ *
+ * asyncio's call_later() goes through call_at(), its timers through time(), its
+ * transports through call_soon(): what a subclass, a patch of the class or an
+ * attribute of the loop puts in their place is used.  Here the core does the
+ * same work without a call, as long as nobody has replaced them.
+ */
+#include "core.h"
+
+/* Whether loop.name is the method that _core.Loop brought. */
+static bool loop_has_own(Loop *self, PyObject *name, PyCFunction function)
+{
+	PyObject *method = PyObject_GetAttr((PyObject *)self, name);
+	bool own = method != NULL && PyCFunction_Check(method) &&
+	           PyCFunction_GET_SELF(method) == (PyObject *)self &&
+	           PyCFunction_GET_FUNCTION(method) == function;
+
+	/* Who calls it will be told what is wrong with it. */
+	if (method == NULL)
+		PyErr_Clear();
+	Py_XDECREF(method);
+	return own;
+}
+
+unsigned loop_find_overrides(Loop *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+	unsigned found = 0, version;
+
+	if (!loop_has_own(self, names.time, loop_own_time))
+		found |= OVERRIDES_TIME;
+	if (!loop_has_own(self, names.call_soon, loop_own_call_soon))
+		found |= OVERRIDES_CALL_SOON;
+	if (!loop_has_own(self, names.call_at, loop_own_call_at))
+		found |= OVERRIDES_CALL_AT;
+	/* The search has given the type one, if there are any left to give. */
+	version = Py_TYPE(self)->tp_version_tag;
+	self->known_version = version != 0 ? version : VERSION_UNKNOWN;
+	self->overrides = (uint8_t)found;
+	if (exception != NULL)
+		PyErr_SetRaisedException(exception);
+	return found;
+}
