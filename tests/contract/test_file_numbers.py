@@ -57,8 +57,8 @@ def test_file_of_bytes(loop, files, name, buffering):
             with open(files[1], "r+b", buffering) as other:
                 if not hasattr(other, name):
                     break
-                if number == 2**63 - 1 and name in ("read", "read1"):
-                    # io cannot make such a buffer, ours does not make it before it knows.
+                if is_size(number) and name in ("read", "read1"):
+                    # io makes such a buffer, or cannot; ours makes none for so small a file.
                     expected = CONTENT
                 else:
                     expected = called(getattr(other, name), number)
@@ -78,7 +78,10 @@ def test_file_of_text(loop, files, name):
             async with uring_loop.open(files[0], "r+", encoding="utf-8") as file:
                 found = await awaited(getattr(file, name), number)
             with open(files[1], "r+", encoding="utf-8") as other:
-                expected = called(getattr(other, name), number)
+                if is_size(number) and name == "read":
+                    expected = CONTENT.decode()
+                else:
+                    expected = called(getattr(other, name), number)
             assert found == expected, number
 
     run(loop, main())
