@@ -73,8 +73,8 @@ def describe(facts: dict[str, Any]) -> str:
             "System:",
             f"  open files: {limits['open_files']}",
             f"  locked memory: {limits['locked_memory']} (kernels before 5.12 charge a ring to it)",
-            f"  seccomp: {facts['seccomp'] or 'unknown'}",
-            f"  kernel.io_uring_disabled: {_or_missing(facts['io_uring_disabled'])}",
+            f"  seccomp: {facts['seccomp'] or _unknown(facts)}",
+            f"  kernel.io_uring_disabled: {_switch(facts)}",
         ]
     if facts["features"]:
         lines.append("Kernel features of the ring:")
@@ -91,8 +91,15 @@ def _chooser(chosen_by: str) -> str:
     return "trying" if chosen_by == "auto" else chosen_by
 
 
-def _or_missing(value: int | None) -> str:
-    return "not in this kernel (since 6.6)" if value is None else str(value)
+def _switch(facts: dict[str, Any]) -> str:
+    value = facts["io_uring_disabled"]
+    if value is not None:
+        return str(value)
+    return "not in this kernel (since 6.6)" if facts["proc"] else _unknown(facts)
+
+
+def _unknown(facts: dict[str, Any]) -> str:
+    return "unknown" if facts["proc"] else "unknown (there is no /proc)"
 
 
 def _feature(name: str, feature: dict[str, Any]) -> str:

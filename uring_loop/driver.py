@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 
-from . import features
+from . import features, procfs
 from ._driver import ffi, lib
 from .splice import DirectSender, SplicingSender
 
@@ -305,9 +305,8 @@ def _explain(number: int, phrase: str) -> tuple[str, str | None]:
 def _ring_disabled() -> int:
     """kernel.io_uring_disabled; 0 before Linux 6.6, which has no such sysctl."""
     try:
-        with open(_SYSCTL, encoding="utf-8") as file:
-            return int(file.read())
-    except (OSError, ValueError):
+        return int(procfs.text(_SYSCTL) or 0)
+    except ValueError:
         return 0
 
 

@@ -26,6 +26,7 @@ from . import (
     connect,
     datagrams,
     errors,
+    own_calls,
     pipes,
     readiness,
     report,
@@ -343,7 +344,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             )
             executor.shutdown(wait=False)
         else:
-            thread.join()
+            own_calls.outside(thread.join)
 
     def _join_executor(
         self, executor: concurrent.futures.ThreadPoolExecutor, future: asyncio.Future[None]
