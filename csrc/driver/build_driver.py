@@ -25,6 +25,7 @@ SOURCES = [
     # The ring.
     "buffers.c",
     "kernels.c",
+    "locked_memory.c",
     "probe.c",
     "uring.c",
     "uring_leave.c",
