@@ -7,7 +7,7 @@ their place, and into files', and would report a loop that is made in another's 
 
 from __future__ import annotations
 
-from os import O_CLOEXEC, O_RDONLY
+from os import O_RDONLY
 from os import close as _close
 from os import open as _open
 from os import read as _read
@@ -18,7 +18,7 @@ _BYTES_MAX = 1 << 16
 def text(path: str) -> str | None:
     """What is in a small file of /proc; None where there is no such file to read."""
     try:
-        file = _open(path, O_RDONLY | O_CLOEXEC)
+        file = _open(path, O_RDONLY)
         try:
             return _read(file, _BYTES_MAX).decode(errors="replace")
         finally:
