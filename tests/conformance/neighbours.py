@@ -18,6 +18,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,8 @@ def fetch(project):
             with tarfile.open(archive) as tar:
                 tar.extractall(sources, filter="data")
         found = sorted(sources.glob(f"{project.name}-*"))
+        # What is tested is installed, with all that is compiled.
+        shutil.rmtree(found[-1] / project.name, ignore_errors=True)
     return found[-1]
 
 

@@ -86,7 +86,7 @@ def short(nodeid):
 
 
 def names(path):
-    return set(path.read_text("utf-8").splitlines())
+    return {name for name in path.read_text("utf-8").split("\n") if name}
 
 
 def main():
