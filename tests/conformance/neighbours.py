@@ -304,6 +304,8 @@ def main():
     parser.add_argument("--driver", action="append", choices=DRIVERS[1:])
     parser.add_argument("arguments", nargs="*", help="pytest's, after `--`")
     options = parser.parse_args()
+    # Or the suite would go on alone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     count = 0
     for name in options.project or PROJECTS:
         project = PROJECTS[name]
