@@ -7,6 +7,7 @@
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
+#   make neighbours  aiohttp's, anyio's and Tornado's own tests    NEIGHBOURS="--project anyio"
 #   make masks      the contract tests without each kernel feature, and on a tiny ring   MASKS=tiny
 #   make wheels     the source distribution and a wheel for each of PYTHONS
 #   make arm64      the driver's C tests, compiled for arm64, in emulation
@@ -24,6 +25,7 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 KERNELS ?=
 MASKS ?=
+NEIGHBOURS ?=
 PYTHONS ?=
 DEBUG ?=
 
@@ -39,7 +41,7 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build demo test bench asan refleak kernels masks wheels arm64 lint clean distclean
+.PHONY: build demo test bench asan refleak kernels neighbours masks wheels arm64 lint clean distclean
 .DELETE_ON_ERROR:
 
 build: $(built)
@@ -55,8 +57,7 @@ $(VENV)/.group-%: $(ready)
 
 # Real programs to test with, as far as there are wheels of them.
 $(VENV)/.apps: $(ready)
-	@scripts/bootstrap.sh $(VENV) 'apps?'
-	@touch $@
+	@scripts/bootstrap.sh $(VENV) 'apps?' && touch $@ || test $$? -eq 75
 
 $(built): $(ready) setup.py $(sources)
 	@scripts/build.sh $(VENV) $(mode)
@@ -79,6 +80,9 @@ refleak: $(built)
 
 kernels: $(built)
 	@$(run) tests/kernels/run.py $(KERNELS)
+
+neighbours: $(built) $(VENV)/.apps
+	@$(run) tests/conformance/neighbours.py $(NEIGHBOURS)
 
 masks: $(built)
 	@$(run) scripts/masks.py $(MASKS) -- $(PYTEST_ARGS)

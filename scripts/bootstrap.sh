@@ -3,7 +3,8 @@
 #
 # Installs the system packages that are missing (apt-get; elsewhere it names them), makes the virtual
 # environment VENV, and installs the requirements of the GROUPs (extras of pyproject.toml) into it.
-# Of a GROUP with a question mark (apps?) what has no wheel for this Python is left out.
+# Of a GROUP with a question mark (apps?) what has no wheel for this Python is left out; exit status
+# 75 says that some could not be fetched.
 # What is there already is left alone. PYTHON selects the interpreter; without it the environment that
 # exists is kept, or python3 makes one.
 set -euo pipefail
@@ -161,18 +162,37 @@ install_requirements() {
 	quietly pip_install "${wanted[@]}" || die "pip could not install: ${wanted[*]}"
 }
 
-# All at once, or else one by one, so that a missing one costs only itself.
+# Of blockbuster's one requirement, which is pure Python, nobody has made a wheel.
+pip_install_wheels() { pip_install --only-binary :all: --no-binary forbiddenfruit "$@"; }
+
+# Whether pip's words in this file are that there is no such wheel, and not that it could not ask.
+has_no_wheel() {
+	grep -q 'No matching distribution found' "$1" &&
+		! grep -Eq 'Retrying|Connection|Could not fetch URL|timed out|HTTP error' "$1"
+}
+
+# All at once, or else one by one, so that a missing one costs only itself. What is not to be had now
+# may be later: EX_TEMPFAIL, and whoever stamps this does not.
 install_optional() {
 	local wanted package missing=()
 	mapfile -t wanted < <(requirements "$@")
 	say "Installing Python packages into $venv ($*, as far as there are wheels)"
-	pip_install --only-binary :all: "${wanted[@]}" >/dev/null 2>&1 </dev/null && return
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	pip_install_wheels "${wanted[@]}" >"$log" 2>&1 </dev/null && return
 	for package in "${wanted[@]}"; do
-		pip_install --only-binary :all: "$package" >/dev/null 2>&1 </dev/null ||
+		pip_install_wheels "$package" >"$log" 2>&1 </dev/null && continue
+		if has_no_wheel "$log"; then
 			missing+=("$package")
+			continue
+		fi
+		cat "$log" >&2
+		say "bootstrap: pip could not install $package, for the reason above; the tests of what is" \
+			"missing are skipped, and the next run tries again"
+		exit 75
 	done
 	[ "${#missing[@]}" -eq 0 ] ||
-		say "bootstrap: not for this Python, so their tests are skipped: ${missing[*]}"
+		say "bootstrap: no wheel for this Python, so their tests are skipped: ${missing[*]}"
 }
 
 choose_python

@@ -22,10 +22,10 @@ import uring_loop
 REFUSE_RING = """
 import ctypes, errno, os, struct, sys
 load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
-def refuse_ring(number):
+def refuse_ring(number, call=425):
     install(
         (load, 0, 0, 0),
-        (equal, 0, 1, 425),
+        (equal, 0, 1, call),
         (give, 0, 0, 0x00050000 | number),
         (give, 0, 0, 0x7FFF0000),
     )
@@ -200,6 +200,40 @@ def test_ring_refused_but_forced_raises_with_the_reason(number):
     out, log = child(REFUSE_RING + textwrap.dedent(text), URING_LOOP_DRIVER="uring")
     assert errno.errorcode[number] in out
     assert log == ""
+
+
+@needs_ring
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", [pytest.param(426, id="enter"), pytest.param(427, id="register")])
+def test_filter_put_on_after_the_loop_was_made_is_named_as_the_cause(call, number):
+    text = f"""
+        import asyncio, uring_loop
+        loop = uring_loop.EventLoop("uring")
+        refuse_ring({number}, {call})
+        for _ in range(2):
+            try:
+                loop.run_until_complete(loop.create_task(asyncio.sleep(0.01)))
+            except OSError as error:
+                print(error.errno, error.strerror)
+        loop.close()
+        for driver in (None, "uring"):
+            try:
+                loop = uring_loop.EventLoop(driver)
+                print(loop.driver)
+                loop.run_until_complete(exercise())
+                loop.close()
+            except RuntimeError as error:
+                print(error)
+    """
+    out, log = child(REFUSE_RING + EXERCISE + textwrap.dedent(text))
+    first, second, fallback, forced = out.splitlines()
+    assert first == second
+    assert first.startswith(f"{number} ")
+    assert "a seccomp filter was put on after the loop was made" in first
+    # Whose loop is made after it learns of it as from the start.
+    assert fallback == "selector"
+    assert errno.errorcode[number] in log
+    assert "the uring driver cannot run" in forced
 
 
 def test_driver_forced_to_the_selector_under_a_filter_that_kills_makes_no_ring_call():

@@ -8,7 +8,21 @@ import sys
 from test_choice import REFUSE_RING, needs_ring, run_python
 
 import uring_loop
-from uring_loop import doctor, selftest
+from uring_loop import doctor, features, selftest
+
+# Without the privilege to lock memory beyond the limit, and with a limit of so many bytes.
+UNPRIVILEGED = """
+import ctypes, resource
+def lock_no_more_than(limit):
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~(1 << 14)
+    assert libc.capset(header, sets) == 0
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, hard))
+"""
 
 
 def run_doctor(*arguments, prelude="", **environment):
@@ -52,6 +66,47 @@ def test_doctor_with_a_ring_forced_that_cannot_be_exits_with_3_and_says_why():
     done = run_doctor("doctor", prelude=f"{REFUSE_RING}\nrefuse_ring(1)", URING_LOOP_DRIVER="uring")
     assert done.returncode == 3
     assert "No loop can be made: the uring driver cannot run" in done.stdout
+
+
+@needs_ring
+def test_doctor_says_whether_a_ring_is_charged_to_the_locked_memory_as_a_trial_shows():
+    prelude = f"{UNPRIVILEGED}\nlock_no_more_than(1 << 20)"
+    some = run_doctor("doctor", prelude=prelude)
+    none = run_doctor("doctor", prelude=f"{UNPRIVILEGED}\nlock_no_more_than(0)")
+    if none.returncode == 0:
+        assert "(no ring of this process is charged to it: tried)" in some.stdout
+        assert "(no ring of this process is charged to it: tried)" in none.stdout
+    else:
+        assert "1048576 (a ring of this process is charged to it: tried)" in some.stdout
+        assert "No ring: no memory for a ring" in none.stdout
+        assert "Cure: raise RLIMIT_MEMLOCK" in none.stdout
+        assert "CAP_IPC_LOCK" in none.stdout
+    assert "5.12" not in some.stdout + none.stdout
+
+
+def test_cure_for_want_of_memory_is_what_the_trial_shows():
+    assert features.room(True).startswith("raise RLIMIT_MEMLOCK")
+    assert features.room(False).startswith("raise the container's memory limit")
+    assert "should rings be charged" in features.room(None)
+
+
+@needs_ring
+def test_doctor_without_proc_says_that_it_is_missing_and_not_that_the_switch_is():
+    prelude = """
+import posix
+def no_proc(path, flags, mode=0o777, *, dir_fd=None, real=posix.open):
+    if str(path).startswith("/proc/"):
+        raise FileNotFoundError(2, "No such file or directory", path)
+    return real(path, flags, mode, dir_fd=dir_fd)
+import os
+os.open = no_proc
+"""
+    done = run_doctor("doctor", prelude=prelude)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kernel.io_uring_disabled: unknown (there is no /proc)" in done.stdout
+    assert "seccomp: unknown (there is no /proc)" in done.stdout
+    refused = run_doctor("doctor", prelude=f"{prelude}\n{REFUSE_RING}\nrefuse_ring(1)")
+    assert "or set kernel.io_uring_disabled to 0 (no /proc tells it)" in refused.stdout
 
 
 def test_doctor_in_json_says_the_same_as_the_loops_report():

@@ -173,6 +173,31 @@ def test_arguments_are_those_of_linux(platform, tmp_path):
 
 
 @pytest.mark.parametrize("platform", OTHERS)
+def test_loop_that_is_refused_says_nothing_more_when_it_is_forgotten(platform, tmp_path):
+    text = """
+        import gc, uring_loop
+        for arguments in (("uring",), ("epoll",), (1, 2, 3)):
+            try:
+                uring_loop.EventLoop(*arguments)
+            except (RuntimeError, ValueError, TypeError):
+                pass
+        gc.collect()
+        # What is made and forgotten is still warned of.
+        import warnings
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loop = uring_loop.EventLoop()
+            print(loop.is_closed())
+            del loop
+            gc.collect()
+        print(any("unclosed event loop" in str(entry.message) for entry in caught))
+    """
+    out, log = elsewhere(platform, text, tmp_path)
+    assert out.split() == ["False", "True"]
+    assert "Exception ignored" not in log
+
+
+@pytest.mark.parametrize("platform", OTHERS)
 def test_doctor_passes_what_the_platform_has_and_exits_with_1(platform, tmp_path):
     text = """
         from uring_loop.doctor import main

@@ -52,12 +52,12 @@ __all__ = [
     "extract_stack",
     "format_callback_source",
     "format_handle",
-    "format_pipe",
     "get_running_loop_or_none",
     "interleave_addresses",
     "is_debug_mode",
     "iscoroutine",
     "iscoroutinefunction",
+    "log_subprocess",
     "logger",
     "numeric_address",
     "policy_base",
@@ -69,6 +69,8 @@ __all__ = [
     "set_reuse_port",
     "set_task_name",
     "staggered_race",
+    "subprocess_exec",
+    "subprocess_shell",
     "take_buffered",
 ]
 
@@ -100,7 +102,11 @@ set_result_unless_cancelled = futures._set_result_unless_cancelled
 
 extract_stack = format_helpers.extract_stack
 format_handle = base_events._format_handle
-format_pipe = base_events._format_pipe
+
+# Functions of BaseEventLoop; of a loop they ask what subprocesses.py gives them.
+log_subprocess = base_events.BaseEventLoop._log_subprocess
+subprocess_exec = base_events.BaseEventLoop.subprocess_exec
+subprocess_shell = base_events.BaseEventLoop.subprocess_shell
 
 iscoroutine = coroutines.iscoroutine
 # The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.

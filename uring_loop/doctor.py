@@ -30,12 +30,21 @@ def examine() -> dict[str, Any]:
         return {"driver": None, "reason": str(exc), "cure": None, "self_test": {}}
     try:
         facts = loop.report()
+        # Whoever did not ask for a ring gets none made.
+        facts["ring_is_charged"] = _ring_is_charged() if facts["ring"] is not None else None
         facts["self_test"] = loop.run_until_complete(selftest.run())
         facts["statistics"] = loop.statistics()
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
     return facts
+
+
+def _ring_is_charged() -> bool | None:
+    # There is no such module where nothing is compiled.
+    from .driver import ring_is_charged
+
+    return ring_is_charged()
 
 
 def status(facts: dict[str, Any]) -> int:
@@ -72,9 +81,9 @@ def describe(facts: dict[str, Any]) -> str:
         lines += [
             "System:",
             f"  open files: {limits['open_files']}",
-            f"  locked memory: {limits['locked_memory']} (kernels before 5.12 charge a ring to it)",
-            f"  seccomp: {facts['seccomp'] or 'unknown'}",
-            f"  kernel.io_uring_disabled: {_or_missing(facts['io_uring_disabled'])}",
+            f"  locked memory: {limits['locked_memory']}{_charge(facts)}",
+            f"  seccomp: {facts['seccomp'] or _unknown(facts)}",
+            f"  kernel.io_uring_disabled: {_switch(facts)}",
         ]
     if facts["features"]:
         lines.append("Kernel features of the ring:")
@@ -91,8 +100,24 @@ def _chooser(chosen_by: str) -> str:
     return "trying" if chosen_by == "auto" else chosen_by
 
 
-def _or_missing(value: int | None) -> str:
-    return "not in this kernel (since 6.6)" if value is None else str(value)
+def _charge(facts: dict[str, Any]) -> str:
+    """What a loop more costs of the locked memory; not told where there is no ring."""
+    if facts["ring_is_charged"] is None:
+        return ""
+    if facts["ring_is_charged"]:
+        return " (a ring of this process is charged to it: tried)"
+    return " (no ring of this process is charged to it: tried)"
+
+
+def _switch(facts: dict[str, Any]) -> str:
+    value = facts["io_uring_disabled"]
+    if value is not None:
+        return str(value)
+    return "not in this kernel (since 6.6)" if facts["proc"] else _unknown(facts)
+
+
+def _unknown(facts: dict[str, Any]) -> str:
+    return "unknown" if facts["proc"] else "unknown (there is no /proc)"
 
 
 def _feature(name: str, feature: dict[str, Any]) -> str:

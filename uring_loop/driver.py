@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 
-from . import features
+from . import features, procfs
 from ._driver import ffi, lib
 from .splice import DirectSender, SplicingSender
 
@@ -42,7 +42,6 @@ _CURES = {
     errno.ENOSYS: "it takes Linux 5.7 or newer, built with io_uring, and no filter that hides it",
     errno.EBADE: "a kernel in which it is mended",
     errno.EINVAL: "it takes Linux 5.7 or newer",
-    errno.ENOMEM: features.ROOM,
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise fs.file-max",
 }
@@ -139,7 +138,7 @@ class Driver:
             "sq_entries": entries,
             "cq_entries": completions,
             "reason": reason,
-            "cure": reason and features.ROOM,
+            "cure": reason and features.room(ring_is_charged()),
         }
 
     def _entries(self) -> list[int]:
@@ -195,7 +194,7 @@ def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Drive
             if handle is not None:
                 driver = Driver(handle, chosen_by, ring)
                 if (shortage := driver.shortage) is not None:
-                    _note(f"{shortage}; {features.ROOM}")
+                    _note(f"{shortage}; {features.room(ring_is_charged())}")
                 return driver
             ring = RingReport(*_explain(number, phrase))
         if choice == "uring":
@@ -269,6 +268,7 @@ def _try_ring(disabled: int) -> tuple[RingReport, bool]:
                 abs(probe.feature_errors[bit]),
                 missing,
                 _string(lib.ul_known_bug(1 << bit)),
+                ring_is_charged,
             )
             for bit, name in enumerate(names)
         },
@@ -300,15 +300,27 @@ def _explain(number: int, phrase: str) -> tuple[str, str | None]:
     cause = f"{phrase or os.strerror(number)} ({errno.errorcode.get(number, number)})"
     if number == errno.EPERM and _ring_disabled() == 1:
         return cause, "kernel.io_uring_disabled is 1: join kernel.io_uring_group, or set it to 0"
+    if number in (errno.EPERM, errno.EACCES) and not procfs.is_there():
+        return cause, f"{features.PERMIT}, or set kernel.io_uring_disabled to 0 (no /proc tells it)"
+    if number == errno.ENOMEM:
+        return cause, features.room(ring_is_charged())
     return cause, _CURES.get(number)
+
+
+def ring_is_charged() -> bool | None:
+    """Whether the kernel charges a ring of this process to RLIMIT_MEMLOCK; tried anew each time.
+
+    None where even that cannot be tried.
+    """
+    answer = lib.ul_ring_is_charged()
+    return None if answer < 0 else bool(answer)
 
 
 def _ring_disabled() -> int:
     """kernel.io_uring_disabled; 0 before Linux 6.6, which has no such sysctl."""
     try:
-        with open(_SYSCTL, encoding="utf-8") as file:
-            return int(file.read())
-    except (OSError, ValueError):
+        return int(procfs.text(_SYSCTL) or 0)
+    except ValueError:
         return 0
 
 

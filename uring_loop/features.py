@@ -10,16 +10,31 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 PERMIT = (
     "allow io_uring_setup, io_uring_enter and io_uring_register in the container's"
     " seccomp profile or the security module's policy"
 )
 
-ROOM = (
-    "raise RLIMIT_MEMLOCK (ulimit -l), to which kernels before 5.12 charge a ring,"
-    " or the container's memory limit"
-)
+_ROOM = {
+    True: "raise RLIMIT_MEMLOCK (ulimit -l), to which a ring of this process is charged here"
+    " (tried), or give the process CAP_IPC_LOCK",
+    False: "raise the container's memory limit; to RLIMIT_MEMLOCK a ring of this process"
+    " is not charged here (tried)",
+    None: "raise RLIMIT_MEMLOCK (ulimit -l), should rings be charged to it here,"
+    " or the container's memory limit",
+}
+
+
+def room(is_charged: bool | None) -> str:
+    """What helps where there was no memory for a ring.
+
+    is_charged: whether the kernel charges rings to RLIMIT_MEMLOCK; None if that is
+    not known.
+    """
+    return _ROOM[is_charged]
+
 
 # Feature -> the first Linux that has it, and what it is good for.
 _ABOUT = {
@@ -78,6 +93,7 @@ def describe(
     error: int,
     missing: frozenset[str] = frozenset(),
     bug: str | None = None,
+    is_charged: Callable[[], bool | None] = lambda: None,
 ) -> Feature:
     """What there is to say about a feature.
 
@@ -85,6 +101,7 @@ def describe(
     error: the errno for which it has not.
     missing: the names of all features that are not in use.
     bug: where it is told what is wrong with it in this kernel.
+    is_charged: finds out what room() wants to know.
     """
     since, purpose = _ABOUT.get(name, ("", ""))
     if used:
@@ -101,7 +118,7 @@ def describe(
     elif error in (errno.EPERM, errno.EACCES):
         why, cure = f"refused ({errno.errorcode[error]})", PERMIT
     elif error == errno.ENOMEM:
-        why, cure = "no memory for it (ENOMEM)", ROOM
+        why, cure = "no memory for it (ENOMEM)", room(is_charged())
     else:
         why, cure = f"not in Linux {os.uname().release}", f"Linux {since} or newer"
     return Feature(False, since, purpose, why, cure)

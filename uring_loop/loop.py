@@ -27,6 +27,7 @@ from . import (
     connect,
     datagrams,
     errors,
+    own_calls,
     pipes,
     queues,
     readiness,
@@ -375,7 +376,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             )
             executor.shutdown(wait=False)
         else:
-            thread.join()
+            own_calls.outside(thread.join)
 
     def _join_executor(
         self, executor: concurrent.futures.ThreadPoolExecutor, future: asyncio.Future[None]

@@ -47,6 +47,9 @@ class EventLoop(_Base):  # type: ignore[misc]
     not in use anyway, and every write is sent at once.
     """
 
+    # Of a loop that is refused there is nothing to close, which asyncio's finalizer asks for.
+    _closed = True
+
     def __init__(
         self,
         driver: str | None = None,

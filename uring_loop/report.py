@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import __version__
+from . import __version__, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ _SECCOMP_MODES = {"0": "none", "1": "strict", "2": "filter"}
 
 
 def system() -> dict[str, Any]:
-    """What this process runs on: versions, limits and switches."""
+    """What this process runs on: versions, limits and switches.
+
+    proc: whether there is a /proc; without one, what is read there is not known.
+    """
     import resource
 
     return {
@@ -33,6 +36,7 @@ def system() -> dict[str, Any]:
             "open_files": _limit(resource.RLIMIT_NOFILE),
             "locked_memory": _limit(resource.RLIMIT_MEMLOCK),
         },
+        "proc": procfs.is_there(),
         "seccomp": _seccomp(),
         "io_uring_disabled": _sysctl("io_uring_disabled"),
         "io_uring_group": _sysctl("io_uring_group"),
@@ -110,7 +114,7 @@ def _limit(which: int) -> int | str:
 
 
 def _seccomp() -> str | None:
-    for line in _lines("/proc/self/status"):
+    for line in (procfs.text("/proc/self/status") or "").splitlines():
         name, _, value = line.partition(":")
         if name == "Seccomp":
             return _SECCOMP_MODES.get(value.strip(), value.strip())
@@ -118,17 +122,6 @@ def _seccomp() -> str | None:
 
 
 def _sysctl(name: str) -> int | None:
-    """None where the kernel has no such switch (before 6.6)."""
-    for line in _lines(f"/proc/sys/kernel/{name}"):
-        return int(line)
-    return None
-
-
-def _lines(path: str) -> list[str]:
-    if sys.platform != "linux":
-        return []
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
+    """None where the kernel has no such switch (before 6.6), or there is no /proc."""
+    value = procfs.text(f"/proc/sys/kernel/{name}")
+    return None if value is None else int(value)

@@ -229,16 +229,8 @@ class Server(ClientList, asyncio.Server):
     def _remove_socket_file(self) -> None:
         if self._socket_file is None:
             return
-        path, inode = self._socket_file
-        self._socket_file = None
-        try:
-            # Somebody else may have put a socket of their own there meanwhile.
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
+        file, self._socket_file = self._socket_file, None
+        unix_files.remove_own(*file)
 
 
 class _Acceptor:

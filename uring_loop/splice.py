@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 
 from . import operations
+from .own_calls import outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Passage:
         # Whether some of it was not in memory: the disk may be busy with more.
         self.was_cold = False
 
+    def send(self, position: int, size: int) -> int:
+        """Send by sendfile(2); how much the socket took, 0 at the end of the file."""
+        return outside(os.sendfile, self.descriptor(), self.file.fileno(), position, size)
+
 
 class DirectSender:
     """Sends with sendfile(2), whose thread waits for the disk."""
@@ -65,7 +70,7 @@ class DirectSender:
 
         BlockingIOError when the socket is full, which nothing was sent to then.
         """
-        return os.sendfile(passage.descriptor(), passage.file.fileno(), position, size)
+        return passage.send(position, size)
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -87,7 +92,7 @@ class SplicingSender(DirectSender):
                 return await self._send_through_pipe(passage, position, size)
             except _PipeError:
                 pass  # sendfile(2) does it, or says what is wrong
-        return os.sendfile(passage.descriptor(), passage.file.fileno(), position, size)
+        return passage.send(position, size)
 
     def close(self) -> None:
         """Close what is kept for the next time."""
@@ -120,7 +125,7 @@ class SplicingSender(DirectSender):
             fileno = passage.file.fileno()
             if self._in_memory(passage, position, size):
                 # Somebody else's turn, or the kernel's reading ahead, has brought it.
-                return os.sendfile(passage.descriptor(), fileno, position, size)
+                return passage.send(position, size)
             try:
                 pipe = self._pipes.take()
             except OSError as exc:

@@ -1,11 +1,16 @@
 """Subprocesses: starting them, and learning that they have ended.
 
 The transport is the standard library's, which needs only to be told how a
-process is started. The exit is found by polling a pidfd through the driver,
-which takes neither a SIGCHLD handler nor the main thread, and leaves every
-other child of the program alone. A child is reaped here, in the loop's thread,
-in the same step that makes its return code known: until then its number cannot
-be given to another process, and after it no signal is sent.
+process is started. So are the two functions, which check the arguments and tell
+the log. Popen reads a pipe until the program runs, and a tool that looks for
+blocking calls (blockbuster) allows that to asyncio's functions, which it knows by
+file and name: these must be on the stack.
+
+The exit is found by polling a pidfd through the driver, which takes neither a
+SIGCHLD handler nor the main thread, and leaves every other child of the program
+alone. A child is reaped here, in the loop's thread, in the same step that makes
+its return code known: until then its number cannot be given to another process,
+and after it no signal is sent.
 
 Why not IORING_OP_WAITID, which spares the descriptor: such a request belongs to
 the thread that submitted it and ends with it, where a poll is carried over to
@@ -19,12 +24,12 @@ Source: asyncio, Running subprocesses.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
 
 from . import _stdlib
 from ._core import Watch
@@ -37,131 +42,68 @@ if TYPE_CHECKING:
 
     from .loop import EventLoop
 
-    ProtocolFactory = Callable[[], asyncio.SubprocessProtocol]
     Started = tuple[asyncio.SubprocessTransport, asyncio.SubprocessProtocol]
 
 
-async def subprocess_exec(
-    self: EventLoop,
-    protocol_factory: ProtocolFactory,
-    program: Any,
-    *args: Any,
-    stdin: Any = subprocess.PIPE,
-    stdout: Any = subprocess.PIPE,
-    stderr: Any = subprocess.PIPE,
-    universal_newlines: bool = False,
-    shell: bool = False,
-    bufsize: int = 0,
-    encoding: None = None,
-    errors: None = None,
-    text: bool | None = None,
-    **kwargs: Any,
-) -> Started:
+class _Starter:
+    """What asyncio's two functions ask of a loop: it starts the program and waits for its pipes."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+
+    @property
+    def _debug(self) -> bool:
+        return self._loop.get_debug()
+
+    _log_subprocess = _stdlib.log_subprocess
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        **options: Any,
+    ) -> SubprocessTransport:
+        loop = self._loop
+        waiter = loop.create_future()
+        transport = SubprocessTransport(
+            loop, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, **options
+        )
+        try:
+            child = ExitWatch(loop, transport)
+        except BaseException:
+            transport.close()
+            raise
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            # Not for the transport's own end: that waits for pipes, and those that a
+            # cancelled task did not connect never tell.
+            await child.wait()
+            transport.close_pipes()
+            raise
+        return transport
+
+
+@functools.wraps(_stdlib.subprocess_exec, assigned=())
+async def subprocess_exec(self: EventLoop, *args: Any, **options: Any) -> Started:
     """Start a program; gives (transport, protocol)."""
-    _check_binary(universal_newlines)
-    if shell:
-        raise ValueError("shell must be False")
-    _check_rest(bufsize, text, encoding, errors)
-    what = f"execute program {program!r}"
-    pipes = (stdin, stdout, stderr)
-    return await _start(self, what, protocol_factory, (program, *args), False, pipes, kwargs)
+    return await _stdlib.subprocess_exec(_Starter(self), *args, **options)
 
 
-async def subprocess_shell(
-    self: EventLoop,
-    protocol_factory: ProtocolFactory,
-    cmd: str | bytes,
-    *,
-    stdin: Any = subprocess.PIPE,
-    stdout: Any = subprocess.PIPE,
-    stderr: Any = subprocess.PIPE,
-    universal_newlines: bool = False,
-    shell: bool = True,
-    bufsize: int = 0,
-    encoding: None = None,
-    errors: None = None,
-    text: bool | None = None,
-    **kwargs: Any,
-) -> Started:
+@functools.wraps(_stdlib.subprocess_shell, assigned=())
+async def subprocess_shell(self: EventLoop, *args: Any, **options: Any) -> Started:
     """Run a command line in the shell; gives (transport, protocol)."""
-    if not isinstance(cmd, (bytes, str)):
-        raise ValueError("cmd must be a string")
-    _check_binary(universal_newlines)
-    if not shell:
-        raise ValueError("shell must be True")
-    _check_rest(bufsize, text, encoding, errors)
-    what = f"run shell command {cmd!r}"
-    pipes = (stdin, stdout, stderr)
-    return await _start(self, what, protocol_factory, cmd, True, pipes, kwargs)
-
-
-def _check_binary(universal_newlines: bool) -> None:
-    if universal_newlines:
-        raise ValueError("universal_newlines must be False")
-
-
-def _check_rest(bufsize: int, text: Any, encoding: Any, errors: Any) -> None:
-    if bufsize != 0:
-        raise ValueError("bufsize must be 0")
-    if text:
-        raise ValueError("text must be False")
-    if encoding is not None:
-        raise ValueError("encoding must be None")
-    if errors is not None:
-        raise ValueError("errors must be None")
-
-
-async def _start(
-    loop: EventLoop,
-    what: str,
-    protocol_factory: ProtocolFactory,
-    args: Any,
-    shell: bool,
-    pipes: tuple[Any, Any, Any],
-    options: dict[str, Any],
-) -> Started:
-    protocol = protocol_factory()
-    debug = loop.get_debug()
-    if debug:
-        # Of the arguments not a word: they may be long, or secret.
-        logger.debug("%s", _describe_start(what, *pipes))
-    waiter = loop.create_future()
-    transport = SubprocessTransport(
-        loop, protocol, args, shell, *pipes, 0, waiter=waiter, **options
-    )
-    try:
-        child = ExitWatch(loop, transport)
-    except BaseException:
-        transport.close()
-        raise
-    try:
-        await waiter
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException:
-        transport.close()
-        # Not for the transport's own end: that waits for pipes, and those that a
-        # cancelled task did not connect never tell.
-        await child.wait()
-        transport.close_pipes()
-        raise
-    if debug:
-        logger.info("%s: %r", what, transport)
-    return transport, protocol
-
-
-def _describe_start(what: str, stdin: Any, stdout: Any, stderr: Any) -> str:
-    parts = [what]
-    if stdin is not None:
-        parts.append(f"stdin={_stdlib.format_pipe(stdin)}")
-    if stdout is not None and stderr == subprocess.STDOUT:
-        parts.append(f"stdout=stderr={_stdlib.format_pipe(stdout)}")
-    else:
-        if stdout is not None:
-            parts.append(f"stdout={_stdlib.format_pipe(stdout)}")
-        if stderr is not None:
-            parts.append(f"stderr={_stdlib.format_pipe(stderr)}")
-    return " ".join(parts)
+    return await _stdlib.subprocess_shell(_Starter(self), *args, **options)
 
 
 class SubprocessTransport(_stdlib.SubprocessTransport):

@@ -76,7 +76,7 @@ async def start_tls(
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     if transport.is_closing():
         # Nobody would tell a handshake of an end that is under way, or past.
-        raise ConnectionAbortedError(f"transport {transport!r} is closing")
+        raise ConnectionAbortedError(f"Failed to start TLS: transport {transport!r} is closing")
     waiter = self.create_future()
     ssl_protocol = TLSProtocol(
         self,

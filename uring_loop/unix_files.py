@@ -11,6 +11,7 @@ import socket
 import stat
 
 from ._stdlib import logger
+from .own_calls import outside
 
 
 def is_abstract(path: str | bytes) -> bool:
@@ -23,8 +24,8 @@ def remove_stale(path: str | bytes) -> None:
     if is_abstract(path):
         return
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
+        if stat.S_ISSOCK(outside(os.stat, path).st_mode):
+            outside(os.remove, path)
     except FileNotFoundError:
         pass
     except OSError as exc:
@@ -38,6 +39,17 @@ def find(sock: socket.socket) -> tuple[str | bytes, int] | None:
     if not path or is_abstract(path):
         return None
     try:
-        return path, os.stat(path).st_ino
+        return path, outside(os.stat, path).st_ino
     except FileNotFoundError:
         return None
+
+
+def remove_own(path: str | bytes, inode: int) -> None:
+    """Remove what find() has told of, unless somebody else has put a socket there meanwhile."""
+    try:
+        if outside(os.stat, path).st_ino == inode:
+            outside(os.unlink, path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)

@@ -58,7 +58,7 @@ struct Handle {
 	PyObject *weakrefs;
 	uint8_t nargs;        /* in use of args */
 	bool packed;          /* args[0] is the tuple of the arguments */
-	bool is_timer;
+	uint8_t is_timer;     /* 0, or TIMER_* */
 	bool cancelled;
 	bool running;         /* its callback is on the C stack */
 	bool in_repr;         /* cancel() asks for the repr it leaves behind */
@@ -66,6 +66,9 @@ struct Handle {
 	bool guarded;         /* such a one, and it runs */
 	PyObject *args[HANDLE_ARGS]; /* owned */
 };
+
+/* An int that call_at() was given is given back as one. */
+enum { TIMER_OF_FLOAT = 1, TIMER_OF_INT };
 
 struct Timer {
 	Handle handle;

@@ -136,7 +136,7 @@ Timer *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *c
 	                                    nargs, context);
 
 	if (likely(timer != NULL)) {
-		timer->handle.is_timer = true;
+		timer->handle.is_timer = TIMER_OF_FLOAT;
 		/* A NaN has no place in any order: it is due at once, as in asyncio before 3.13. */
 		timer->when = unlikely(isnan(when)) ? -INFINITY : when;
 		timer->sequence = loop->timer_sequence++;
@@ -548,9 +548,15 @@ static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
 	Py_RETURN_NONE;
 }
 
+static PyObject *timer_handle_get_when(Timer *self, void *Py_UNUSED(closure))
+{
+	return self->handle.is_timer == TIMER_OF_INT ? PyLong_FromDouble(self->when)
+	                                             : PyFloat_FromDouble(self->when);
+}
+
 static PyObject *timer_handle_when(Timer *self, PyObject *Py_UNUSED(ignored))
 {
-	return PyFloat_FromDouble(self->when);
+	return timer_handle_get_when(self, NULL);
 }
 
 static PyObject *handle_get_class(Handle *self, void *Py_UNUSED(closure))
@@ -705,6 +711,7 @@ static PyGetSetDef handle_getters[] = {
 static PyGetSetDef timer_handle_getters[] = {
 	HANDLE_GETTERS,
 	{"_scheduled", (getter)handle_get_scheduled, NULL, NULL, NULL},
+	{"_when", (getter)timer_handle_get_when, NULL, NULL, NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -719,7 +726,6 @@ static PyMemberDef timer_handle_members[] = {
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(Handle, weakrefs), READONLY, NULL},
 	{"_cancelled", T_BOOL, offsetof(Handle, cancelled), READONLY, NULL},
 	{"_loop", T_OBJECT, offsetof(Handle, loop), READONLY, NULL},
-	{"_when", T_DOUBLE, offsetof(Timer, when), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };
 

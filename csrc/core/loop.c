@@ -179,6 +179,26 @@ static int64_t loop_timeout(Loop *self)
 	return (int64_t)(wait * 1e9) + 1;
 }
 
+/* What begin() or turn() answered, as an exception. */
+static void driver_failed(int status)
+{
+	PyObject *exception;
+
+	if (status != -EPERM && status != -EACCES && status != -ENOSYS) {
+		exception_set_errno(-status);
+		return;
+	}
+	/* They worked when the loop was made, and nothing else forbids them afterwards. */
+	exception = PyObject_CallFunction(
+		PyExc_OSError, "is", -status,
+		"the kernel refuses the event loop's system calls (io_uring_enter,"
+		" io_uring_register or epoll_pwait): a seccomp filter was put on after the loop"
+		" was made; make the loop after the filter, to get the driver that this allows,"
+		" or allow these calls");
+	if (exception != NULL)
+		PyErr_SetRaisedException(exception);
+}
+
 static int loop_wait(Loop *self, int64_t timeout_ns)
 {
 	bool keep = timeout_ns != 0 ? self->table->immediate(self->driver)
@@ -199,7 +219,7 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 	self->turn++;
 	self->unharvested = true;
 	if (unlikely(status < 0)) {
-		exception_set_errno(-status);
+		driver_failed(status);
 		return -1;
 	}
 	return unlikely(self->asked) ? loop_serve_threads(self) : 0;
@@ -328,7 +348,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 		return NULL;
 	status = self->table->begin(self->driver);
 	if (status < 0) {
-		exception_set_errno(-status);
+		driver_failed(status);
 		loop_unset_running(self);
 		return NULL;
 	}
@@ -492,7 +512,7 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 			self->table->end(self->driver);
 	}
 	if (status < 0) {
-		exception_set_errno(-status);
+		driver_failed(status);
 		return NULL;
 	}
 	Py_RETURN_NONE;

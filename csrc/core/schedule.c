@@ -3,6 +3,10 @@
  */
 #include "core.h"
 
+#include <math.h>
+
+#define MAX_EXACT_INT 9007199254740992.0 /* 2^53: up to there a double holds each int */
+
 int loop_check_closed(Loop *self)
 {
 	if (likely(!self->closed))
@@ -325,7 +329,7 @@ static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t narg
                               PyObject *kwnames)
 {
 	struct call call;
-	PyObject *when;
+	PyObject *when, *timer;
 	double seconds;
 
 	if (unlikely(call_parse(&call, "call_at", "when", &when, args, nargs, kwnames) < 0))
@@ -341,7 +345,11 @@ static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t narg
 		return NULL;
 	if (unlikely(self->debug) && loop_check_debug(self, call.callback, "call_at", false) < 0)
 		return NULL;
-	return loop_schedule(self, seconds, &call);
+	timer = loop_schedule(self, seconds, &call);
+	/* As long as the double is that very int. */
+	if (timer != NULL && PyLong_CheckExact(when) && fabs(seconds) <= MAX_EXACT_INT)
+		((Handle *)timer)->is_timer = TIMER_OF_INT;
+	return timer;
 }
 
 PyCFunction const loop_own_call_soon = FASTCALL(loop_call_soon_method);

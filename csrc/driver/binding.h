@@ -69,6 +69,8 @@ uintptr_t ul_table_address(struct ul_driver *driver);
 
 /* 0 when there is a ring.  `disable`: UL_FEATURE_* to do without. */
 int ul_probe(struct ul_probe *result, uint64_t disable);
+/* Whether a ring of this process is charged to RLIMIT_MEMLOCK, by a trial: 1, 0 or -errno. */
+int ul_ring_is_charged(void);
 /* UL_FEATURE_* that `driver` uses (0: the selector). */
 uint64_t ul_features(struct ul_driver *driver);
 /* Whether a request with this IORING_OP_* is ever answered by other than -EOPNOTSUPP. */

@@ -25,6 +25,7 @@ SOURCES = [
     # The ring.
     "buffers.c",
     "kernels.c",
+    "locked_memory.c",
     "probe.c",
     "ring_room.c",
     "uring.c",

@@ -222,6 +222,25 @@ void uring_wake_push(struct uring *uring)
 	uring_push(uring, uring->wake_slot);
 }
 
+/*
+ * That rings work is found out once per process.  A seccomp filter that came since
+ * may let one be made and refuse its use; what it allows fails for another reason.
+ */
+static int uring_refused(struct uring *uring)
+{
+	int results[2];
+	int index;
+
+	results[0] = io_uring_enter((unsigned)uring->ring.ring_fd, 0, 0, 0, NULL);
+	results[1] = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_LAST,
+	                               NULL, 0);
+	for (index = 0; index < 2; index++)
+		if (results[index] == -EPERM || results[index] == -EACCES ||
+		    results[index] == -ENOSYS)
+			return results[index];
+	return 0;
+}
+
 int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 {
 	struct uring *uring = aligned_alloc(64, (sizeof(*uring) + 63) / 64 * 64);
@@ -249,6 +268,9 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	if (result != 0)
 		goto fail;
 	result = uring_ring_open(uring);
+	if (result != 0)
+		goto fail;
+	result = uring_refused(uring);
 	if (result != 0)
 		goto fail;
 	result = uring_wake_open(uring);

@@ -156,11 +156,15 @@ def test_call_later_of_int_and_fraction_keeps_the_sum_as_when(loop):
     handle.cancel()
 
 
-@pytest.mark.parametrize("when", [12.5, 12345678, 0])
-def test_call_at_keeps_when_exactly(loop, when):
+@pytest.mark.parametrize("when", [12.5, 12345678, 0, 2.0, -3, 2**53, -(2**53)])
+def test_call_at_keeps_when_exactly_and_an_int_as_one(loop, when):
     handle = loop.call_at(when, print)
     assert handle.when() == when
+    assert type(handle.when()) is type(handle._when) is type(when)
+    assert repr(when) in repr(handle)
+    assert hash(handle) == hash(when)
     handle.cancel()
+    assert type(handle.when()) is type(when)
 
 
 def test_call_later_none_raises_type_error(loop):

@@ -18,6 +18,11 @@ HERE = Path(__file__).resolve().parent
 DRIVER = HERE.parents[1] / "csrc" / "driver"
 SKIPPED = 77
 
+# The first test waits for all to be compiled, with sanitizers: half a minute of two processors, and
+# several on a loaded machine or an emulated one.  A program that hangs is ended long before.
+PROGRAM_SECONDS = 300
+pytestmark = pytest.mark.timeout(1800)
+
 FLAGS = [
     "-std=gnu11",
     "-D_GNU_SOURCE=1",
@@ -110,7 +115,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(programs: Path, name: str, *arguments: str) -> None:
     result = subprocess.run(
-        [str(programs / name), *arguments], capture_output=True, text=True, timeout=50
+        [str(programs / name), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_SECONDS,
     )
     if result.returncode == SKIPPED:
         pytest.skip(result.stderr.strip())

@@ -13,6 +13,8 @@ and no network. A kernel is fetched once (see fetch.py).
 Needs root, kmod, apt; for kernels that are not "-uml" also qemu-system-x86, cpio and
 busybox-static. Without KVM qemu emulates, ten times slower or more; there only the contract
 tests run, on the driver that was chosen, unless --part says otherwise.
+
+Exit status: 1 when tests failed or a guest died, 125 when a kernel could not be had.
 """
 
 import argparse
@@ -39,6 +41,8 @@ ALL += ["--loop=uring", "--loop=selector"]
 CLOSE = ["forks", "load", "datagrams", "server", "server_shared", "socket_cancel", "splice"]
 CLOSE += ["transport_close", "transport_order", "transport_read", "transport_write"]
 CLOSE += ["statistics", "unix", "watchers", "watchers_rare"]
+# Exit statuses of the doctor whose self-test passed: on a ring, on the selector.
+DOCTOR_WELL = (0, 1)
 PARTS = ("all", "contract", "kernel")
 # Alone in user-mode Linux's one CPU, or emulated: time is another than here.
 TEST_SECONDS = 600
@@ -106,8 +110,11 @@ def run(kernel, command, *, sysctls=None, seconds=7200, memory_mb=2048, show=Tru
 def _follow(process, output, seconds, show):
     deadline = time.monotonic() + seconds
     shown = 0
-    while process.poll() is None and time.monotonic() < deadline:
+    running = True
+    while running and time.monotonic() < deadline:
         time.sleep(0.2)
+        # Asked before the reading: the last words are shown too.
+        running = process.poll() is None
         if show:
             data = output.read_bytes()
             sys.stdout.write(data[shown:].decode(errors="replace"))
@@ -233,13 +240,16 @@ def selection(part, driver):
 
 
 def row(kernel, title, sysctls, part):
-    """One line of the README's table."""
+    """One line of the README's table, and whether all went well."""
     doctor = [sys.executable, "-m", "uring_loop", "doctor", "--json"]
     status, text = run(kernel, doctor, sysctls=sysctls, show=False)
     try:
         facts = json.loads(text[text.index("{") :])
     except ValueError:
-        return f"| {title} | doctor ended with {status} | {text.strip()[-200:]} | |"
+        return f"| {title} | doctor ended with {status} | {text.strip()[-200:]} | |", False
+    if facts["driver"] is None:
+        return f"| {title} | none | {facts['reason']} | |", False
+    well = status in DOCTOR_WELL
     missing = [
         name
         for name, feature in facts["features"].items()
@@ -256,7 +266,9 @@ def row(kernel, title, sysctls, part):
     else:
         result = (text.strip() or f"status {status}").splitlines()[-1].strip("= ")
     words = f"without {', '.join(missing)}" if missing else facts["reason"] or "all"
-    return f"| {title} ({release}) | {driver} | {words} | {part}: {result} |"
+    if not well:
+        words += "; the doctor's self-test failed"
+    return f"| {title} ({release}) | {driver} | {words} | {part}: {result} |", well and status == 0
 
 
 def main():
@@ -270,6 +282,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sysctls = {"kernel.io_uring_disabled": "2"} if options.disable_io_uring else {}
     rows = []
+    failed = 0
     for name in options.kernel or KERNELS:
         try:
             check_programs(name)
@@ -284,14 +297,16 @@ def main():
             title = f"{name}, io_uring disabled" if sysctls else name
             fast = kernel.is_uml or _has_kvm()
             part = options.part or ("all" if fast else "contract")
-            rows.append(row(kernel, title, sysctls, part))
+            line, well = row(kernel, title, sysctls, part)
+            rows.append(line)
+            failed = max(failed, 0 if well else 1)
         except FetchError as exc:
             print(f"{name}: {exc}", file=sys.stderr)
-            return 125
+            failed = 125
     if rows:
         print("\n| kernel | driver | kernel features | tests |\n|---|---|---|---|")
         print("\n".join(rows))
-    return 0
+    return failed
 
 
 if __name__ == "__main__":
