@@ -19,6 +19,10 @@ ROWS: dict[str, Row] = {
         ),
         Row("buffered_1k", "buffered", note="echo by BufferedProtocol, 1 KiB"),
         Row("streams_1k", "streams", lines=True, note="readline, write, drain, 1 KiB"),
+        Row(
+            "paused_4k", "chunks", size=4 * KIB, note="StreamReader of limit 1 KiB, 4 KiB"
+        ),
+        Row("relay_100k", "relay", size=100 * KIB, connections=20, note="relay and echo, 100 KiB"),
         Row("sockets_1k", "sockets", note="sock_recv, sock_sendall, 1 KiB"),
         Row("unix_1k", "protocol", unix=True, note="echo by protocol, 1 KiB, UNIX socket"),
         Row("udp_echo", "datagrams", udp=True, size=512, connections=50, note="UDP echo, 512 B"),

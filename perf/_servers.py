@@ -23,6 +23,11 @@ STREAM_LIMIT = 1 << 20
 # What a BufferedProtocol offers, and the size of each sock_recv().
 BUFFER_SIZE = 64 << 10
 
+# Above so much either side of a relay stops the other.
+RELAY_BYTES = 16 << 10
+# A StreamReader that reads twice of this ahead pauses: a line of 4 KiB does so each time.
+SMALL_LIMIT = 1 << 10
+
 HTTP_BODY = b"Hello, World!\n"
 HTTP_RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: perf\r\nContent-Type: text/plain\r\n"
@@ -113,6 +118,58 @@ class FileProtocol(asyncio.Protocol):
             self.transport.close()
 
 
+class Forwarder(asyncio.Protocol):
+    """One direction of a relay: reads only as fast as the other side takes it."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: Forwarder | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        assert self.other is not None and self.other.transport is not None
+        self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class RelayProtocol(Forwarder):
+    """A relay to an echo of its own, over a UNIX socket: all of it is flow-controlled."""
+
+    tasks: "set[asyncio.Task[None]]" = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.pause_reading()  # type: ignore[attr-defined]
+        task = asyncio.get_running_loop().create_task(self.connect())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        ours, echo = socket.socketpair()
+        await loop.create_connection(EchoProtocol, sock=echo)
+        self.other = Forwarder()
+        self.other.other = self
+        transport, _ = await loop.create_connection(lambda: self.other, sock=ours)  # type: ignore
+        transport.set_write_buffer_limits(RELAY_BYTES)
+        assert self.transport is not None
+        self.transport.set_write_buffer_limits(RELAY_BYTES)
+        self.transport.resume_reading()
+
+
 class IdleProtocol(asyncio.Protocol):
     """Holds a connection; echoes, should it ever speak."""
 
@@ -149,6 +206,18 @@ async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
         writer.close()
 
 
+async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo what read() gives, from a reader that is paused again and again."""
+    try:
+        while data := await reader.read(SMALL_LIMIT):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
 async def echo_socket(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
     """Echo with the loop's socket methods."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -176,8 +245,9 @@ PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "http": HttpProtocol,
     "idle": IdleProtocol,
     "file": FileProtocol,
+    "relay": RelayProtocol,
 }
-KINDS = (*PROTOCOLS, "streams", "sockets", "datagrams", *_frameworks.STARTERS)
+KINDS = (*PROTOCOLS, "streams", "chunks", "sockets", "datagrams", *_frameworks.STARTERS)
 
 
 def tls_context() -> ssl.SSLContext:
@@ -206,7 +276,11 @@ async def start(kind: str, unix: str | None, tls: bool) -> tuple[dict[str, objec
         return {"port": port}, keep
     context = tls_context() if tls else None
     server: asyncio.AbstractServer
-    if kind == "streams":
+    if kind == "chunks":
+        server = await asyncio.start_server(
+            echo_chunks, "127.0.0.1", 0, limit=SMALL_LIMIT, backlog=BACKLOG
+        )
+    elif kind == "streams":
         if unix:
             server = await asyncio.start_unix_server(
                 echo_lines, unix, limit=STREAM_LIMIT, backlog=BACKLOG

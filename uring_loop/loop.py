@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import sys
 import threading
 import warnings
@@ -66,6 +67,11 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     URING_LOOP_DRIVER says, else auto.
     disable: names of kernel features that the ring shall do without, besides
     those of the environment's URING_LOOP_DISABLE.
+    send_at_once: whether each write() of a stream is offered to the kernel inside the call,
+    at the price of a system call each. By default what is written in a turn leaves at its
+    end, which asyncio's documentation allows ("buffers the data and arranges for it to be
+    sent out asynchronously"), unless the environment's URING_LOOP_SEND_AT_ONCE is set. For
+    last words before os._exit() or exec, before a long computation, or with a debugger.
     """
 
     # Whoever sets an attribute of their own gets a __dict__ for it; without one Python's
@@ -87,10 +93,18 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         "_writer_objects",
     )
 
-    def __init__(self, driver: str | None = None, disable: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        driver: str | None = None,
+        disable: Iterable[str] = (),
+        *,
+        send_at_once: bool | None = None,
+    ) -> None:
+        if send_at_once is None:
+            send_at_once = os.environ.get("URING_LOOP_SEND_AT_ONCE", "0") not in ("", "0")
         opened = open_driver(driver, disable)
         try:
-            self._attach(opened, opened.address, opened.table_address)
+            self._attach(opened, opened.address, opened.table_address, send_at_once)
         except BaseException:
             opened.close()
             raise

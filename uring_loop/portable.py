@@ -44,10 +44,16 @@ class EventLoop(_Base):  # type: ignore[misc]
 
     driver, disable: as on Linux, but for a driver there is only "auto", or "selector"
     where that is the same; the kernel features that the ring shall do without are
-    not in use anyway.
+    not in use anyway, and every write is sent at once.
     """
 
-    def __init__(self, driver: str | None = None, disable: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        driver: str | None = None,
+        disable: Iterable[str] = (),
+        *,
+        send_at_once: bool | None = None,
+    ) -> None:
         source = "driver"
         if driver is None:
             source, driver = "URING_LOOP_DRIVER", os.environ.get("URING_LOOP_DRIVER") or "auto"

@@ -218,7 +218,8 @@ async def _send(
             # Else that was the end, most likely, and the next call says so.
         return total
     finally:
-        _set_position(file, offset + total)
+        if total > 0:
+            _set_position(file, offset + total)
 
 
 def _set_position(file: Any, position: int) -> None:

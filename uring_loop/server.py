@@ -30,6 +30,7 @@ from ._stdlib import (
 )
 from .connect import bind_error_text, check_timeouts
 from .operations import os_error
+from .socket_views import ServerSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Server(ClientList, asyncio.Server):
     @property
     def sockets(self) -> tuple[TransportSocket, ...]:
         """Its listening sockets; none once it is closed."""
-        return tuple(TransportSocket(sock) for sock in self._sockets or ())
+        return tuple(ServerSocket(sock, self) for sock in self._sockets or ())
 
     async def start_serving(self) -> None:
         """Accept connections from now on."""
@@ -200,6 +201,14 @@ class Server(ClientList, asyncio.Server):
             self._stop_accepting()
             raise
 
+    def _share(self) -> None:
+        """Others may accept from our sockets from now on."""
+        if self._shared:
+            return
+        self._shared = True
+        for acceptor in self._acceptors:
+            acceptor.share()
+
     def _stop_accepting(self) -> None:
         for acceptor in self._acceptors:
             acceptor.stop()
@@ -260,6 +269,9 @@ class _Acceptor:
 
     def stop(self) -> None:
         self._listener.stop()
+
+    def share(self) -> None:
+        self._listener.share()
 
     # A connection came (its descriptor), or accepting failed (-errno).
 

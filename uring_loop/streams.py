@@ -7,7 +7,12 @@ The hot half (reading, writing, flow control, closing) is the C type
 from __future__ import annotations
 
 from . import _core, _stdlib
+from .socket_views import StreamSocket
 from .transports import SocketTransport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class StreamTransport(SocketTransport, _core.Stream):
@@ -21,3 +26,7 @@ class StreamTransport(SocketTransport, _core.Stream):
 
     _start_tls_compatible = True
     _sendfile_compatible = _stdlib.SENDFILE_TRY_NATIVE
+
+    def _view_socket(self, sock: Any) -> StreamSocket:
+        self._shown = True
+        return StreamSocket(sock, self)

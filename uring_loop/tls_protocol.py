@@ -31,6 +31,8 @@ class TLSProtocol(SSLProtocol):
     """TLS between a stream transport and the user's protocol."""
 
     _upgraded = False
+    # The buffer of all connections holds what the driver receives.
+    _roomy = True
     # asyncio's gives each connection a buffer of this size.
     max_size = 0
 

@@ -68,8 +68,11 @@ class SocketTransport:
             elif name == "sockname":
                 extra[name] = self._read_address(self._raw_sockname, "getsockname")
             elif name == "socket":
-                extra[name] = _stdlib.TransportSocket(self._sock or self._closed_socket())
+                extra[name] = self._view_socket(self._sock or self._closed_socket())
         return extra.get(name, default)
+
+    def _view_socket(self, sock: Any) -> _stdlib.TransportSocket:
+        return _stdlib.TransportSocket(sock)
 
     def _closed_socket(self) -> socket.socket:
         """What is left of the socket when it is first asked for after the close."""

@@ -222,6 +222,7 @@ struct Loop {
 	struct sink *held;            /* sinks with an operation in flight */
 	Stream *dirty;                /* streams with bytes to send this turn; owned references */
 	Stream **dirty_tail;
+	Stream *pausing;              /* streams paused in this turn; owned references */
 	struct address_cache *addresses; /* owned or NULL; of datagrams */
 	struct watcher *watchers;     /* owned array, by descriptor */
 	int watcher_capacity;
@@ -238,6 +239,7 @@ struct Loop {
 	uint64_t turn;
 	uint64_t timer_sequence;
 	uint32_t sends;               /* started since the last wait */
+	uint32_t eager_send_bytes;    /* the driver's; 0: every write is sent at once */
 	double slow_callback_duration;
 	unsigned long thread;         /* of the running loop, when `running` */
 	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
@@ -257,12 +259,16 @@ struct Loop {
 	int batch_next;
 	int batch_count;
 	struct ul_completion batch[LOOP_BATCH];
-	char *spill;                  /* owned; room for what a protocol's buffer does not hold */
-	bool spilling;                /* it is in use */
+	char *spill;                  /* owned; room for what a guess of a receive's size missed */
 };
 
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
+/*
+ * The bytes of a UL_FOLLOWED completion and of those of its stream that follow, which
+ * are then nobody's: a bytes object, or NULL with an exception and nothing changed.
+ */
+PyObject *loop_gather(Loop *loop, const struct ul_completion *first);
 double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
 /* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
 int loop_report_slow(Loop *loop, PyObject *what, double start);
@@ -338,6 +344,11 @@ int polls_init_types(PyObject *module);
 extern PyMethodDef owner_methods[];
 /* The open transport that owns the descriptor (`fd` >= 0), borrowed, or NULL. */
 PyObject *loop_owner(const Loop *loop, int fd);
+/*
+ * Somebody uses the descriptor itself: what a transport that owns it has queued is
+ * offered to the kernel before.  0, or -1 with an exception that must end the loop.
+ */
+int loop_hand_over(Loop *loop, int fd);
 
 /* ---- sockets.c: waiting for plain sockets -------------------------------- */
 
@@ -388,7 +399,9 @@ int streams_flush(Loop *loop);
 /* As streams_flush(), with plain system calls: no turn follows that would send. */
 int streams_flush_now(Loop *loop);
 int streams_traverse(Loop *loop, visitproc visit, void *arg);
-/* Drop the list of streams that have something to send. */
+/* Those that were paused in this turn, and are still, receive nothing in the next. */
+void streams_hold(Loop *loop);
+/* Drop the lists of streams that have something to send, or were paused. */
 void streams_forget(Loop *loop);
 
 /* ---- datagram*.c, addresses.c --------------------------------------------- */
@@ -455,7 +468,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(done) X(set_result) X(create_future) X(fileno) \
 	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) \
 	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
-	X(_set_running_loop)
+	X(_set_running_loop) X(_roomy) X(join)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

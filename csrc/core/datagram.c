@@ -14,13 +14,6 @@ static int datagram_closing(struct transport *base)
 	return datagram_of(base)->count == 0 ? transport_lose(base, Py_None) : 0;
 }
 
-static void datagram_join(struct transport *base)
-{
-	assert(base->state == TRANSPORT_JOINING);
-	if (base->receive.link == NULL && base->send.link == NULL)
-		transport_end(base);
-}
-
 /* ---- the beginning -------------------------------------------------------------------- */
 
 static const struct transport_kind datagram_kind = {
@@ -33,7 +26,7 @@ static const struct transport_kind datagram_kind = {
 	.closing = datagram_closing,
 	.maybe_pause_protocol = datagram_maybe_pause_protocol,
 	.drop_queue = datagram_drop_queue,
-	.join = datagram_join,
+	.join = transport_join_operations,
 };
 
 PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),

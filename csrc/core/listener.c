@@ -4,7 +4,8 @@
  *
  *     STOPPED -> ACCEPTING -> (STOPPING | FAILED) -> STOPPED
  *
- * Descriptors that arrive while STOPPING are closed: nobody asked for them.
+ * Descriptors that arrive while STOPPING are reset, as those that wait in the queue
+ * of a listening socket that is closed: nobody has asked for them.
  */
 #include "transport.h"
 
@@ -184,6 +185,15 @@ static int listener_tell(Listener *self, int result)
 	return 0;
 }
 
+/* Nobody will ever read what it says. */
+static void connection_refuse(int fd)
+{
+	const struct linger at_once = {.l_onoff = 1};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	close(fd);
+}
+
 static int listener_completed(Loop *loop, struct sink *sink,
                               const struct ul_completion *completion)
 {
@@ -196,7 +206,7 @@ static int listener_completed(Loop *loop, struct sink *sink,
 		sink_drop(sink);
 	if (!self->wanted || loop->closed) {
 		if (completion->result >= 0)
-			close(completion->result);
+			connection_refuse(completion->result);
 		goto out;
 	}
 	/* Ended, but wanted: stopped and started again, or a connection that won that race. */
@@ -274,6 +284,30 @@ static PyObject *listener_stop(Listener *self, PyObject *Py_UNUSED(ignored))
 	Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(listener_share_doc,
+"share()\n--\n\n"
+"From now on others may accept from the socket: each connection is accepted only when\n"
+"it can be dispatched.");
+
+static PyObject *listener_share(Listener *self, PyObject *Py_UNUSED(ignored))
+{
+	int status = 0;
+
+	if (self->shared)
+		Py_RETURN_NONE;
+	self->shared = true;
+	/* Its end arms it anew, in the other way. */
+	if (self->wanted && self->accept.link != NULL && self->loop->table != NULL &&
+	    sink_cancel(self->loop, &self->accept))
+		status = listener_arm(self);
+	if (status < 0) {
+		self->wanted = false;
+		exception_set_errno(-status);
+		return NULL;
+	}
+	Py_RETURN_NONE;
+}
+
 static PyObject *listener_get_idle(Listener *self, void *Py_UNUSED(closure))
 {
 	return PyBool_FromLong(self->accept.link == NULL);
@@ -347,6 +381,7 @@ static void listener_dealloc(Listener *self)
 static PyMethodDef listener_methods[] = {
 	{"start", (PyCFunction)listener_start, METH_NOARGS, listener_start_doc},
 	{"stop", (PyCFunction)listener_stop, METH_NOARGS, listener_stop_doc},
+	{"share", (PyCFunction)listener_share, METH_NOARGS, listener_share_doc},
 	{"_begin", (PyCFunction)listener_begin, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

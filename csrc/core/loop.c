@@ -106,6 +106,47 @@ static int loop_dispatch_all(Loop *self)
 	}
 }
 
+static int nobody_completed(Loop *Py_UNUSED(loop), struct sink *Py_UNUSED(sink),
+                            const struct ul_completion *Py_UNUSED(completion))
+{
+	return 0;
+}
+
+/* The last of a stream is dispatched by itself, for it ends an operation. */
+static bool is_followed_by(const struct ul_completion *first, const struct ul_completion *other)
+{
+	return other->token == first->token && other->flags & UL_LENT && other->flags & UL_MORE;
+}
+
+PyObject *loop_gather(Loop *self, const struct ul_completion *first)
+{
+	/* Finds what was gathered already, until the batch has been gone through. */
+	static struct sink nobody = {.completed = nobody_completed};
+	size_t size = (size_t)first->result;
+	PyObject *bytes;
+	char *end;
+	int i;
+
+	for (i = self->batch_next; i < self->batch_count; i++) {
+		if (is_followed_by(first, &self->batch[i]))
+			size += (size_t)self->batch[i].result;
+	}
+	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+	if (unlikely(bytes == NULL))
+		return NULL;
+	end = mempcpy(PyBytes_AS_STRING(bytes), first->data, (size_t)first->result);
+	for (i = self->batch_next; i < self->batch_count; i++) {
+		struct ul_completion *completion = &self->batch[i];
+
+		if (!is_followed_by(first, completion))
+			continue;
+		end = mempcpy(end, completion->data, (size_t)completion->result);
+		self->table->recycle(self->driver, completion->data);
+		*completion = (struct ul_completion){.owner = &nobody};
+	}
+	return bytes;
+}
+
 /* How long the loop may sleep: nanoseconds, UL_FOREVER, or -2 with an exception. */
 static int64_t loop_timeout(Loop *self)
 {
@@ -203,6 +244,8 @@ static int loop_run_once(Loop *self)
 		return -1;
 	if (self->dirty != NULL && unlikely(streams_flush(self) < 0))
 		return -1;
+	if (unlikely(self->pausing != NULL))
+		streams_hold(self);
 	timeout_ns = loop_timeout(self);
 	if (unlikely(timeout_ns < UL_FOREVER))
 		return -1;
@@ -292,6 +335,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	} while (likely(status == 0 && !self->stopping));
 	if (unlikely(self->dirty != NULL || self->asked))
 		status = loop_wind_up(self, status);
+	streams_hold(self);
 	self->stopping = false;
 	self->running = false;
 	self->thread = 0;
@@ -306,8 +350,9 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 /* ---- life ------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(loop_attach_doc,
-"_attach($self, owner, driver, table, /)\n--\n\n"
-"Borrow the driver at address `driver` with the verbs at address `table`.\n\n"
+"_attach($self, owner, driver, table, send_at_once=False, /)\n--\n\n"
+"Borrow the driver at address `driver` with the verbs at address `table`.\n"
+"`send_at_once`: no write waits for the end of its turn.\n\n"
 "owner: what frees the driver by its close(), after _close().  A loop that nobody\n"
 "closes calls it, when it is freed.\n\n"
 "RuntimeError when there is a driver already, or the two modules were not built\n"
@@ -317,8 +362,9 @@ static PyObject *loop_attach(Loop *self, PyObject *args)
 {
 	unsigned long long driver, table;
 	PyObject *owner;
+	int send_at_once = 0;
 
-	if (!PyArg_ParseTuple(args, "OKK:_attach", &owner, &driver, &table))
+	if (!PyArg_ParseTuple(args, "OKK|p:_attach", &owner, &driver, &table, &send_at_once))
 		return NULL;
 	/* Operations may be in flight in that one. */
 	if (!self->closed || self->table != NULL) {
@@ -335,6 +381,7 @@ static PyObject *loop_attach(Loop *self, PyObject *args)
 		                "sources; install uring_loop again");
 		return NULL;
 	}
+	self->eager_send_bytes = send_at_once ? 0 : self->table->eager_send_bytes;
 	Py_XSETREF(self->driver_owner, Py_NewRef(owner));
 	self->closed = false;
 	Py_RETURN_NONE;

@@ -44,6 +44,19 @@ PyObject *loop_owner(const Loop *loop, int fd)
 	return owner != NULL && owner->state == TRANSPORT_OPEN ? (PyObject *)owner : NULL;
 }
 
+int loop_hand_over(Loop *loop, int fd)
+{
+	struct transport *owner = fd >= 0 && fd < loop->owner_capacity ? loop->owners[fd] : NULL;
+	int status;
+
+	if (likely(owner == NULL || owner->kind->catch_up == NULL))
+		return 0;
+	Py_INCREF(owner);
+	status = owner->kind->catch_up(owner);
+	Py_DECREF(owner);
+	return status;
+}
+
 PyDoc_STRVAR(loop_owner_of_doc,
 "_owner_of($self, descriptor, /)\n--\n\n"
 "The open transport of this loop that owns the descriptor, or None.");

@@ -470,6 +470,8 @@ static PyObject *sock_receive(Loop *self, PyObject *const *args, Py_ssize_t narg
 	fd = socket_fd(args[0]);
 	if (fd == -2)
 		return NULL;
+	if (unlikely(loop_hand_over(self, fd) < 0))
+		return NULL;
 	if (unlikely(fd >= 0 && somebody_waits(self, args[0], fd, false)))
 		return (PyObject *)wait_new(self, args[0], fd, false);
 	data = receive(self, fd, size);
@@ -505,6 +507,10 @@ static PyObject *sock_send(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 		PyBuffer_Release(&data);
 		return NULL;
 	}
+	if (unlikely(loop_hand_over(self, fd) < 0)) {
+		PyBuffer_Release(&data);
+		return NULL;
+	}
 	if (unlikely(fd >= 0 && somebody_waits(self, args[0], fd, true))) {
 		PyBuffer_Release(&data);
 		return PyLong_FromLong(0);
@@ -531,7 +537,8 @@ static PyObject *sock_send(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 	return NULL;
 }
 
-static bool socket_arguments(PyObject *const *args, Py_ssize_t nargs, int *fd, bool *write)
+static bool socket_arguments(Loop *self, PyObject *const *args, Py_ssize_t nargs, int *fd,
+                             bool *write)
 {
 	if (nargs != 2 || !PyBool_Check(args[1])) {
 		PyErr_SetString(PyExc_TypeError, "a socket and a direction are required");
@@ -539,7 +546,7 @@ static bool socket_arguments(PyObject *const *args, Py_ssize_t nargs, int *fd, b
 	}
 	*write = args[1] == Py_True;
 	*fd = socket_fd(args[0]);
-	return *fd != -2;
+	return *fd != -2 && loop_hand_over(self, *fd) == 0;
 }
 
 PyDoc_STRVAR(sock_is_waited_doc,
@@ -550,7 +557,7 @@ static PyObject *sock_is_waited(Loop *self, PyObject *const *args, Py_ssize_t na
 	bool write;
 	int fd;
 
-	if (!socket_arguments(args, nargs, &fd, &write))
+	if (!socket_arguments(self, args, nargs, &fd, &write))
 		return NULL;
 	return PyBool_FromLong(fd >= 0 && somebody_waits(self, args[0], fd, write));
 }
@@ -564,7 +571,7 @@ static PyObject *sock_wait(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 	bool write;
 	int fd;
 
-	if (!socket_arguments(args, nargs, &fd, &write))
+	if (!socket_arguments(self, args, nargs, &fd, &write))
 		return NULL;
 	return (PyObject *)wait_new(self, args[0], fd, write);
 }

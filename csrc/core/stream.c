@@ -10,28 +10,10 @@
 
 /* ---- the end ------------------------------------------------------------------------ */
 
-/* Whether what `sink` waits for, if anything, is through with the descriptor. */
-static bool stream_released(Stream *self, const struct sink *sink)
-{
-	const struct ul_table *table = self->base.loop->table;
-
-	return sink->link == NULL ||
-	       (table != NULL && !loop_is_elsewhere(self->base.loop) &&
-	        table->released(self->base.loop->driver, sink->token));
-}
-
 static void stream_join(struct transport *base)
 {
-	Stream *self = stream_of(base);
-
-	assert(base->state == TRANSPORT_JOINING);
-	if (self->lent)
-		return;
-	if (base->receive.link == NULL && base->send.link == NULL)
-		transport_end(base);
-	else if (stream_released(self, &base->receive) && stream_released(self, &base->send))
-		/* The peer learns of the end now, though we harvest it only later. */
-		transport_close_fd(base);
+	if (!stream_of(base)->lent)
+		transport_join_operations(base);
 }
 
 /* Nothing will empty the queue that sendfile waits for. */
@@ -71,10 +53,16 @@ static int stream_closing(struct transport *base)
 static int stream_set_protocol(struct transport *base, PyObject *protocol)
 {
 	int buffered = PyObject_IsInstance(protocol, helpers.buffered_protocol);
+	Stream *self = stream_of(base);
+	bool was_held = self->buffered && !self->roomy;
 
 	if (buffered < 0)
 		return -1;
-	stream_of(base)->buffered = buffered;
+	self->buffered = buffered;
+	/* Of a class of ours it is known; of others their buffers tell. */
+	self->roomy = buffered && PyObject_HasAttr((PyObject *)Py_TYPE(protocol), names._roomy);
+	if (was_held != (self->buffered && !self->roomy))
+		stream_hold(self);
 	return transport_set_protocol(base, protocol);
 }
 
@@ -88,6 +76,7 @@ static const struct transport_kind stream_kind = {
 	.closing = stream_closing,
 	.catch_up = stream_catch_up,
 	.has_context = true,
+	.end_repeats = true,
 	.backlog = stream_backlog,
 	.maybe_pause_protocol = stream_maybe_pause_protocol,
 	.drop_queue = stream_drop_queue,

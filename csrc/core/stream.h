@@ -26,15 +26,18 @@ struct Stream {
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
 	enum ul_stream kind;  /* of its socket */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
+	bool roomy;           /* and its buffers hold what the driver receives */
 	bool eof;             /* write_eof() was called */
 	bool eof_sent;        /* and the socket was shut down for it */
 	bool is_dirty;        /* on the loop's dirty list */
+	bool is_pausing;      /* on the loop's pausing list */
 	bool lent;            /* sendfile uses the descriptor: it must stay open */
+	bool shared;          /* others know the descriptor */
+	bool shown;           /* get_extra_info("socket") refers to the socket object */
 	uint32_t take_size;   /* bulk: the largest receive of late; 0 before the first */
 
-	/* Of base.kept, a list of bytes: */
-	size_t kept_bytes;
-	bool kept_end;        /* after it comes kept_result */
+	/* After base.kept, a list of bytes: */
+	bool kept_end;        /* comes kept_result */
 	int kept_result;      /* 0 (end of file) or -errno */
 
 	/* What is to be sent: a ring buffer of chunks. */
@@ -43,7 +46,10 @@ struct Stream {
 	size_t chunk_head;
 	size_t chunk_count;
 	size_t in_flight;     /* chunks at the head that a send in the kernel names */
+	uint64_t send_turn;   /* in which that was started */
+	int send_error;       /* of one that had to wait: what reading finds comes first; or 0 */
 	Stream *next_dirty;
+	Stream *next_pausing;
 	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];
 };
 
@@ -65,6 +71,8 @@ int stream_clear(Stream *self);
 int stream_arm(struct transport *base);
 bool stream_has_kept(const struct transport *base);
 void stream_pause(struct transport *base);
+/* Nothing is received any more before a take(). */
+void stream_hold(Stream *self);
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
 

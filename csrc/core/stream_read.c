@@ -1,35 +1,38 @@
 /*
  * The reading half of a stream transport.
  *
- * One receive stream per socket; the driver arms it again and again.  Pausing
- * does not end it at once: what still arrives is kept, in order, and only when
- * more than KEPT_BYTES_MAX have come is the receive cancelled; what a ring then
- * still delivers is one burst, as many bytes as its buffers hold.  Ending it at
- * each short pause would cost more than the pauses save (a cancel and a new
- * arming for each response of a server that pauses while it answers).
+ * One receive stream per socket; the driver arms it again and again.  While
+ * reading is paused nothing is received, for the bytes may be another's: of a
+ * child process, of who holds a duplicate.  The driver is asked to hold the
+ * stream, which then only tells that there is something; on a driver that
+ * receives inside its turn not before that, so that a pause that is resumed in
+ * the same turn costs nothing.  What one turn has received is one call of the
+ * protocol, as with asyncio; only what came in the turn in which something else
+ * has paused reading is kept here.
  *
  * Bulk is received here, by take(), into the memory in which the protocol gets
- * it: a bytes object made for it, or the buffer of a BufferedProtocol.  While
- * reading is paused it stays in the socket.
+ * it: a bytes object made for it, or the buffer of a BufferedProtocol.
  */
 #include "stream.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define KEPT_BYTES_MAX (64 * 1024)
 /* The largest receive, and the first. */
 #define TAKE_BYTES_MAX (256 * 1024)
 #define TAKE_BYTES_FIRST (64 * 1024)
+/*
+ * A protocol's buffer that holds so much holds what the driver receives by itself, but
+ * for a burst that is the first of its kind; a receive of its own for each message cost
+ * 6 % of an echo of 1 KiB on the ring.
+ */
+#define ROOMY_BYTES (64 * 1024)
 
 /* ---- keeping ------------------------------------------------------------------ */
 
 static int stream_keep(Stream *self, const char *data, size_t size)
 {
-	if (transport_keep(&self->base, PyBytes_FromStringAndSize(data, (Py_ssize_t)size)) < 0)
-		return -1;
-	self->kept_bytes += size;
-	return 0;
+	return transport_keep(&self->base, PyBytes_FromStringAndSize(data, (Py_ssize_t)size));
 }
 
 bool stream_has_kept(const struct transport *base)
@@ -53,8 +56,13 @@ static int stream_get_buffer(Stream *self, PyObject *protocol, Py_buffer *view)
 	Py_DECREF(args[1]);
 	if (likely(buffer != NULL && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) == 0)) {
 		Py_DECREF(buffer);
-		if (likely(view->len > 0))
+		if (likely(view->len > 0)) {
+			if (unlikely((view->len >= ROOMY_BYTES) != self->roomy)) {
+				self->roomy = !self->roomy;
+				stream_hold(self);
+			}
 			return 0;
+		}
 		PyBuffer_Release(view);
 		PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
 	} else if (buffer != NULL) {
@@ -167,6 +175,19 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 	return 0;
 }
 
+/* The same with a bytes object, whose reference it takes. */
+static int stream_deliver_object(Stream *self, PyObject *bytes)
+{
+	int status;
+
+	if (!self->buffered)
+		return stream_deliver_bytes(self, bytes);
+	status = stream_deliver(self, PyBytes_AS_STRING(bytes),
+	                        (size_t)PyBytes_GET_SIZE(bytes));
+	Py_DECREF(bytes);
+	return status;
+}
+
 static int stream_deliver_eof(Stream *self)
 {
 	PyObject *protocol = Py_NewRef(self->base.protocol), *result;
@@ -189,10 +210,20 @@ static int stream_deliver_eof(Stream *self)
 /* The receive stream ended with `result`: 0 (end of file) or -errno. */
 static int stream_deliver_end(Stream *self, int result)
 {
+	int status;
+
 	if (self->base.state != TRANSPORT_OPEN)
 		return 0;
-	if (result == 0)
-		return stream_deliver_eof(self);
+	if (result == 0) {
+		status = stream_deliver_eof(self);
+		if (unlikely(status < 0) && self->base.state == TRANSPORT_OPEN) {
+			/* KeyboardInterrupt: the next run tells it once more. */
+			self->kept_end = true;
+			self->kept_result = 0;
+			transport_deliver_later(&self->base);
+		}
+		return status;
+	}
 	return transport_fatal_errno(&self->base, -result, "Fatal read error on socket transport");
 }
 
@@ -213,32 +244,81 @@ int stream_arm(struct transport *base)
 		base->receive.token = token;
 		base->read_cancelled = false;
 		sink_hold(loop, &base->receive);
+		if (unlikely(stream_of(base)->buffered) && !stream_of(base)->roomy)
+			stream_hold(stream_of(base));
 		return 0;
 	}
 	base->read_ended = true;
 	return transport_fatal_errno(base, -status, "Fatal read error on socket transport");
 }
 
-/* What still arrives is kept; a paused transport to which nobody refers is garbage. */
+/*
+ * The driver is to receive nothing of this stream before a take().  For a buffer of
+ * the protocol's that a receive of the driver's might not fit into, not even when
+ * nobody pauses: what does not fit stays in the socket.
+ */
+void stream_hold(Stream *self)
+{
+	Loop *loop = self->base.loop;
+
+	if (self->base.receive.link != NULL && loop->table != NULL)
+		loop->table->hold(loop->driver, self->base.receive.token,
+		                  self->buffered && !self->roomy);
+}
+
+/* A paused transport to which nobody refers is garbage. */
 void stream_pause(struct transport *base)
 {
+	Stream *self = stream_of(base);
+	Loop *loop = base->loop;
+
+	if (base->receive.link == NULL || loop->table == NULL)
+		return;
+	if (!loop->table->receives_in_turn || !loop->running) {
+		stream_hold(self);
+	} else if (!self->is_pausing) {
+		/* The list owns a reference. */
+		Py_INCREF(self);
+		self->is_pausing = true;
+		self->next_pausing = loop->pausing;
+		loop->pausing = self;
+	}
 	sink_weaken(&base->receive);
+}
+
+void streams_hold(Loop *loop)
+{
+	while (loop->pausing != NULL) {
+		Stream *self = loop->pausing;
+
+		loop->pausing = self->next_pausing;
+		self->next_pausing = NULL;
+		self->is_pausing = false;
+		if (self->base.paused && self->base.state == TRANSPORT_OPEN)
+			stream_hold(self);
+		Py_DECREF(self);
+	}
+}
+
+/* Deliver what one turn has received in several buffers as what it is, one piece. */
+static int stream_deliver_gathered(Stream *self, const struct ul_completion *completion)
+{
+	PyObject *bytes = loop_gather(self->base.loop, completion);
+
+	if (unlikely(bytes == NULL))
+		return transport_fatal(&self->base, "Fatal read error on socket transport");
+	return stream_deliver_object(self, bytes);
 }
 
 static int stream_received_data(Stream *self, const struct ul_completion *completion)
 {
 	const char *data = (const char *)completion->data;
 	size_t size = (size_t)completion->result;
-	int status;
 
-	if (unlikely(!transport_wants_data(&self->base) || stream_has_kept(&self->base))) {
-		if (self->base.state != TRANSPORT_OPEN)
-			return 0;
-		status = stream_keep(self, data, size);
-		if (self->kept_bytes > KEPT_BYTES_MAX)
-			transport_stop_reading(&self->base);
-		return status;
-	}
+	if (unlikely(!transport_wants_data(&self->base) || stream_has_kept(&self->base)))
+		return self->base.state == TRANSPORT_OPEN ? stream_keep(self, data, size) : 0;
+	if (unlikely(completion->flags & UL_FOLLOWED))
+		return stream_deliver_gathered(self, completion);
 	return stream_deliver(self, data, size);
 }
 
@@ -284,70 +364,47 @@ static void stream_note_taken(Stream *self, size_t taken)
 }
 
 /*
- * Receive into the memory that the protocol gets, and what it does not hold, up
- * to the largest receive, into the loop's: little room costs no call more.
+ * Receive into `data`, and what that does not hold, up to the largest receive, into
+ * memory of the loop's: a wrong guess of the size costs no call more.
  */
-static int stream_take_into(Stream *self, char *data, size_t size, size_t *spilled)
+static int stream_take_into(Stream *self, char *data, size_t size)
 {
 	Loop *loop = self->base.loop;
 	struct iovec iov[2] = {{data, size}};
 	uint32_t count = 1;
-	int result;
 
-	*spilled = 0;
-	if (size >= TAKE_BYTES_MAX) {
-		iov[0].iov_len = TAKE_BYTES_MAX;
-	} else if (!loop->spilling) {
-		/* Without memory for it the protocol's has to do. */
+	if (size < TAKE_BYTES_MAX) {
+		/* Without memory for it the guess has to do. */
 		if (loop->spill == NULL)
 			loop->spill = PyMem_Malloc(TAKE_BYTES_MAX);
 		if (loop->spill != NULL)
 			iov[count++] = (struct iovec){loop->spill, TAKE_BYTES_MAX - size};
 	}
-	result = loop->table->take(loop->driver, self->base.receive.token, iov, count);
-	if (result > 0 && (size_t)result > iov[0].iov_len) {
-		*spilled = (size_t)result - iov[0].iov_len;
-		return (int)iov[0].iov_len;
-	}
-	return result;
-}
-
-/* Deliver what went into the loop's memory; `status` is that of what came before it. */
-static int stream_deliver_spilled(Stream *self, size_t spilled, int status)
-{
-	Loop *loop = self->base.loop;
-
-	if (likely(status == 0))
-		return stream_deliver(self, loop->spill, spilled);
-	stream_keep_rest(self, loop->spill, spilled);
-	return status;
+	return loop->table->take(loop->driver, self->base.receive.token, iov, count);
 }
 
 static int stream_take_bytes(Stream *self)
 {
 	const char *message = "Fatal read error on socket transport";
-	size_t size = stream_take_size(self), spilled;
+	size_t size = stream_take_size(self), taken;
 	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-	Loop *loop = self->base.loop;
-	int result, status;
+	int result;
 
 	if (unlikely(bytes == NULL))
 		return transport_fatal(&self->base, message);
-	result = stream_take_into(self, PyBytes_AS_STRING(bytes), size, &spilled);
+	result = stream_take_into(self, PyBytes_AS_STRING(bytes), size);
 	if (unlikely(result <= 0)) {
 		Py_DECREF(bytes);
 		return stream_took_nothing(self, result);
 	}
-	stream_note_taken(self, (size_t)result + spilled);
-	if ((size_t)result < size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
+	taken = (size_t)result;
+	stream_note_taken(self, taken);
+	if (taken != size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
 		return transport_fatal(&self->base, message);
-	if (likely(spilled == 0))
-		return stream_deliver_bytes(self, bytes);
-	loop->spilling = true;
-	status = stream_deliver_bytes(self, bytes);
-	status = stream_deliver_spilled(self, spilled, status);
-	loop->spilling = false;
-	return status;
+	/* Nothing has used the spill since: no Python has run. */
+	if (unlikely(taken > size))
+		memcpy(PyBytes_AS_STRING(bytes) + size, self->base.loop->spill, taken - size);
+	return stream_deliver_bytes(self, bytes);
 }
 
 static int stream_take_to_buffer(Stream *self)
@@ -356,24 +413,19 @@ static int stream_take_to_buffer(Stream *self)
 	PyObject *protocol = Py_NewRef(self->base.protocol);
 	Py_buffer view;
 	int status = stream_get_buffer(self, protocol, &view), result;
-	size_t spilled;
 
 	if (unlikely(status == 0 && self->base.receive.link == NULL)) {
 		/* get_buffer() closed the transport. */
 		PyBuffer_Release(&view);
 	} else if (likely(status == 0)) {
-		result = stream_take_into(self, view.buf, (size_t)view.len, &spilled);
+		struct iovec iov = {view.buf, (size_t)view.len};
+
+		if (iov.iov_len > INT_MAX)
+			iov.iov_len = INT_MAX;
+		result = loop->table->take(loop->driver, self->base.receive.token, &iov, 1);
 		PyBuffer_Release(&view);
-		if (unlikely(result <= 0)) {
-			status = stream_took_nothing(self, result);
-		} else if (likely(spilled == 0)) {
-			status = stream_buffer_updated(self, (size_t)result);
-		} else {
-			loop->spilling = true;
-			status = stream_buffer_updated(self, (size_t)result);
-			status = stream_deliver_spilled(self, spilled, status);
-			loop->spilling = false;
-		}
+		status = result > 0 ? stream_buffer_updated(self, (size_t)result)
+		                    : stream_took_nothing(self, result);
 	} else if (status < 0 && self->base.state == TRANSPORT_OPEN) {
 		/* What waits in the socket is for the loop's next run. */
 		self->base.readable = true;
@@ -451,39 +503,33 @@ out_closed:
 
 /* ---- delivering what was kept --------------------------------------------------------- */
 
-/* Deliver what was kept, as long as the protocol wants it. */
+/* What was kept is received now: one piece, as it would be out of a socket. */
+static int stream_deliver_pieces(Stream *self)
+{
+	PyObject *pieces = self->base.kept, *nothing, *bytes = NULL;
+
+	self->base.kept = NULL;
+	nothing = PyBytes_FromStringAndSize(NULL, 0);
+	if (nothing != NULL)
+		bytes = PyObject_CallMethodOneArg(nothing, names.join, pieces);
+	Py_XDECREF(nothing);
+	if (unlikely(bytes == NULL)) {
+		self->base.kept = pieces;
+		return -1;
+	}
+	Py_DECREF(pieces);
+	return stream_deliver_object(self, bytes);
+}
+
+/* Go on where reading was paused, as far as the protocol wants. */
 static int stream_deliver_kept(Stream *self)
 {
-	while (transport_wants_data(&self->base) && self->base.kept != NULL &&
-	       PyList_GET_SIZE(self->base.kept) > 0) {
-		PyObject *bytes = transport_take_kept(&self->base);
-		size_t size;
-		int status;
-
-		if (bytes == NULL)
-			return -1;
-		size = (size_t)PyBytes_GET_SIZE(bytes);
-		self->kept_bytes -= size;
-		if (!self->buffered) {
-			status = stream_deliver_bytes(self, bytes);
-		} else {
-			PyObject *rest = self->base.kept;
-
-			/* What is not taken goes back in front of the rest. */
-			self->base.kept = NULL;
-			status = stream_deliver(self, PyBytes_AS_STRING(bytes), size);
-			Py_DECREF(bytes);
-			if (self->base.kept != NULL &&
-			    PyList_SetSlice(rest, 0, 0, self->base.kept) < 0)
-				status = -1;
-			Py_XSETREF(self->base.kept, rest);
-		}
-		if (status < 0) {
-			transport_deliver_later(&self->base);
-			return -1;
-		}
+	if (transport_wants_data(&self->base) && self->base.kept != NULL &&
+	    stream_deliver_pieces(self) < 0) {
+		transport_deliver_later(&self->base);
+		return -1;
 	}
-	if (!transport_wants_data(&self->base))
+	if (!transport_wants_data(&self->base) || self->base.kept != NULL)
 		return 0;
 	if (self->base.readable)
 		return stream_take(self);

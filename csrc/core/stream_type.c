@@ -83,9 +83,26 @@ static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(igno
 	Py_RETURN_NONE;
 }
 
+/* Somebody uses the socket itself: what was written before is in the kernel before. */
+static PyObject *stream_hand_over(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	if (stream_catch_up(&self->base) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+/* The same, from now on for whatever is written: the descriptor is known elsewhere. */
+static PyObject *stream_share(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	self->shared = true;
+	return stream_hand_over(self, NULL);
+}
+
 /* The socket object, made when first asked for. */
 static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 {
+	if (stream_catch_up(&self->base) < 0)
+		return NULL;
 	if (self->base.sock == NULL) {
 		PyObject *fd, *sock;
 
@@ -133,6 +150,8 @@ static PyMethodDef stream_methods[] = {
 	{"_deliver_kept", (PyCFunction)stream_deliver_kept_method, METH_NOARGS, NULL},
 	{"_make_empty_waiter", (PyCFunction)stream_make_empty_waiter, METH_NOARGS, NULL},
 	{"_reset_empty_waiter", (PyCFunction)stream_reset_empty_waiter, METH_NOARGS, NULL},
+	{"_hand_over", (PyCFunction)stream_hand_over, METH_NOARGS, NULL},
+	{"_share", (PyCFunction)stream_share, METH_NOARGS, NULL},
 	{"_lend_descriptor", (PyCFunction)stream_lend_descriptor, METH_NOARGS, NULL},
 	{"_return_descriptor", (PyCFunction)stream_return_descriptor, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
@@ -145,6 +164,7 @@ static PyGetSetDef stream_getters[] = {
 
 static PyMemberDef stream_members[] = {
 	{"_eof", T_BOOL, offsetof(Stream, eof), READONLY, NULL},
+	{"_shown", T_BOOL, offsetof(Stream, shown), 0, NULL},
 	{"_empty_waiter", T_OBJECT, offsetof(Stream, empty_waiter), READONLY, NULL},
 	{NULL, 0, 0, 0, NULL},
 };

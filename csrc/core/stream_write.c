@@ -349,6 +349,8 @@ static int stream_flush(Stream *self)
 	ul_token token;
 	int status;
 
+	if (unlikely(self->send_error != 0) && self->base.state < TRANSPORT_LOST)
+		return stream_send_failed_outside(self, self->send_error);
 	while (self->chunk_count > 0 && self->in_flight == 0 && self->base.state < TRANSPORT_LOST) {
 		uint32_t count = stream_gather(self, iov);
 
@@ -357,6 +359,7 @@ static int stream_flush(Stream *self)
 		if (likely(status == -EINPROGRESS)) {
 			self->base.send.token = token;
 			self->in_flight = count;
+			self->send_turn = loop->turn;
 			loop->sends++;
 			sink_hold(loop, &self->base.send);
 			return 0;
@@ -407,6 +410,7 @@ int streams_flush_now(Loop *loop)
 
 void streams_forget(Loop *loop)
 {
+	streams_hold(loop);
 	while (loop->dirty != NULL) {
 		Stream *self = loop->dirty;
 
@@ -425,7 +429,23 @@ int streams_traverse(Loop *loop, visitproc visit, void *arg)
 
 	for (self = loop->dirty; self != NULL; self = self->next_dirty)
 		Py_VISIT(self);
+	for (self = loop->pausing; self != NULL; self = self->next_pausing)
+		Py_VISIT(self);
 	return 0;
+}
+
+/*
+ * Of a send that had to wait for room: asyncio asks the reading side first, which may
+ * know better what has become of the connection.  Any other error than EPIPE is the
+ * socket's own, which is told once, and was.
+ */
+static bool stream_reads_first(const Stream *self, int error)
+{
+	const Loop *loop = self->base.loop;
+
+	return error == EPIPE && self->base.receive.link != NULL &&
+	       transport_wants_data(&self->base) &&
+	       (!loop->table->receives_in_turn || loop->turn - self->send_turn > 1);
 }
 
 int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion)
@@ -448,7 +468,12 @@ int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *compl
 		if (self->base.state == TRANSPORT_JOINING)
 			transport_join(&self->base);
 	} else if (unlikely(completion->result < 0)) {
-		status = stream_send_failed_outside(self, -completion->result);
+		if (stream_reads_first(self, -completion->result)) {
+			self->send_error = -completion->result;
+			stream_mark_dirty(self);
+		} else {
+			status = stream_send_failed_outside(self, -completion->result);
+		}
 	} else {
 		stream_consume(self, (size_t)completion->result);
 		status = stream_settle(self);
@@ -525,6 +550,20 @@ static int stream_queue(Stream *self, PyObject *data)
 	return stream_push_mutable(self, data);
 }
 
+/*
+ * Whether what is queued may not wait for the end of the turn, as others may use the
+ * socket before: they know its number, or hold its object.  (Or it was large.)
+ */
+static bool stream_is_urgent(const Stream *self)
+{
+	const struct transport *base = &self->base;
+
+	return base->queued_bytes >= base->loop->eager_send_bytes || self->shared ||
+	       /* What reading finds now would be told before what this send finds. */
+	       base->deliver_scheduled ||
+	       (base->sock != NULL && Py_REFCNT(base->sock) > (self->shown ? 2 : 1));
+}
+
 /* After something was queued. */
 static int stream_queued(Stream *self)
 {
@@ -539,9 +578,10 @@ static int stream_queued(Stream *self)
 		if (self->chunk_count > 0 && self->base.state < TRANSPORT_LOST &&
 		    loop_check_closed(self->base.loop) < 0)
 			return -1;
-	} else if (unlikely(self->base.queued_bytes >= self->base.loop->table->eager_send_bytes) &&
-	           self->in_flight == 0 && stream_flush_now(self) < 0) {
-		return -1;
+	} else if (unlikely(stream_is_urgent(self))) {
+		stream_settle_sent(self);
+		if (self->in_flight == 0 && stream_flush_now(self) < 0)
+			return -1;
 	}
 	if (unlikely(self->base.queued_bytes > self->base.high_water) &&
 	    self->base.state < TRANSPORT_LOST)
@@ -594,11 +634,38 @@ static PyObject *view_of_item(PyObject *item)
 	return PyMemoryView_FromObject(item);
 }
 
+/* Whether a view is contiguous; else with the exception that sendmsg() would raise. */
+static bool can_be_sent(PyObject *view)
+{
+	Py_buffer buffer;
+
+	if (likely(PyBytes_CheckExact(view)))
+		return true;
+	if (PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE) < 0)
+		return false;
+	PyBuffer_Release(&buffer);
+	return true;
+}
+
 /* gh-136234: since 3.13.10 and 3.14.1 asyncio drops them without a look at their types. */
 static bool lost_lines_are_dropped_unseen(void)
 {
 	return Py_Version >= 0x030E0100 ||
 	       (Py_Version >= 0x030D0A00 && Py_Version < 0x030E0000);
+}
+
+/* Item `i` of a list cannot be sent, says the exception that is set. */
+static PyObject *stream_writelines_failed(Stream *self, Py_ssize_t i)
+{
+	if (Py_Version < 0x030C0000) {
+		/* bytes.join() has refused it before anything was written. */
+		PyErr_Format(PyExc_TypeError, "sequence item %zd: expected a bytes-like object, "
+		             "memoryview found: make its bytes contiguous", i);
+		return NULL;
+	}
+	if (transport_fatal(&self->base, "Fatal write error on socket transport") < 0)
+		return NULL;
+	Py_RETURN_NONE;
 }
 
 PyObject *stream_writelines(Stream *self, PyObject *list)
@@ -643,6 +710,13 @@ PyObject *stream_writelines(Stream *self, PyObject *list)
 		if (transport_count_loss(&self->base) < 0)
 			return NULL;
 		Py_RETURN_NONE;
+	}
+	for (i = 0; i < PyTuple_GET_SIZE(views); i++) {
+		/* One that cannot be sent: asyncio's one call for all of them sends none. */
+		if (!can_be_sent(PyTuple_GET_ITEM(views, i))) {
+			Py_DECREF(views);
+			return stream_writelines_failed(self, i);
+		}
 	}
 	for (i = 0; i < PyTuple_GET_SIZE(views) && self->base.state < TRANSPORT_LOST; i++) {
 		PyObject *view = PyTuple_GET_ITEM(views, i);

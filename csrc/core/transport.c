@@ -215,6 +215,26 @@ void transport_end(struct transport *self)
 	Py_CLEAR(self->loop);
 }
 
+/* Whether what `sink` waits for, if anything, is through with the descriptor. */
+static bool transport_released(const struct transport *self, const struct sink *sink)
+{
+	const struct ul_table *table = self->loop->table;
+
+	return sink->link == NULL ||
+	       (table != NULL && !loop_is_elsewhere(self->loop) &&
+	        table->released(self->loop->driver, sink->token));
+}
+
+void transport_join_operations(struct transport *self)
+{
+	assert(self->state == TRANSPORT_JOINING);
+	if (self->receive.link == NULL && self->send.link == NULL)
+		transport_end(self);
+	else if (transport_released(self, &self->receive) && transport_released(self, &self->send))
+		/* The end is seen by others now, though we harvest it only later. */
+		transport_close_fd(self);
+}
+
 int transport_call_connection_lost(struct transport *self, PyObject *exception)
 {
 	PyObject *protocol = Py_XNewRef(self->protocol), *result, *raised = NULL;

@@ -50,6 +50,8 @@ struct transport_kind {
 	 * connection_lost(); before, these two run in copies of whoever's asked for them.
 	 */
 	bool has_context;
+	/* Whoever resumes reading hears of an end of file that was told before once more. */
+	bool end_repeats;
 	/* connection_lost() was called. */
 	void (*lost)(struct transport *self);
 	/* In JOINING: transport_end(), if it is time to. */
@@ -145,6 +147,8 @@ int transport_count_loss(struct transport *self);
 void transport_close_fd(struct transport *self);
 /* JOINING -> CLOSED; drops the loop. */
 void transport_end(struct transport *self);
+/* The same, or only the descriptor's close, as far as no operation names it any more. */
+void transport_join_operations(struct transport *self);
 
 static inline void transport_join(struct transport *self)
 {

@@ -45,10 +45,16 @@ void transport_stop_reading(struct transport *self)
 
 int transport_keep(struct transport *self, PyObject *item)
 {
+	PyObject *first;
 	int status = -1;
 
-	if (item != NULL && (self->kept != NULL || (self->kept = PyList_New(0)) != NULL))
+	if (item != NULL && self->kept != NULL) {
 		status = PyList_Append(self->kept, item);
+	} else if (item != NULL && (first = PyList_New(1)) != NULL) {
+		PyList_SET_ITEM(first, 0, Py_NewRef(item));
+		self->kept = first;
+		status = 0;
+	}
 	Py_XDECREF(item);
 	return status;
 }
@@ -118,7 +124,15 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (context == NULL)
 		return NULL;
 	Py_XSETREF(self->context, context);
+	/* What was written before is sent before something is told: a loss found by it is first. */
+	if (self->kind->has_kept(self) && self->kind->catch_up != NULL &&
+	    self->kind->catch_up(self) < 0)
+		return NULL;
+	if (self->state != TRANSPORT_OPEN)
+		Py_RETURN_NONE;
 	self->paused = false;
+	if (self->kind->end_repeats)
+		self->read_ended = false;
 	sink_strengthen(&self->receive);
 	transport_log(self, "resumes reading");
 	/* A log handler, or what has died with the old context, may have closed us. */

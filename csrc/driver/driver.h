@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 12
+#define UL_ABI 13
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -55,6 +55,11 @@ enum ul_completion_flag {
 	 * is 0.  Comes with UL_MORE, unless a cancel of the owner's cleared it.
 	 */
 	UL_READABLE = 1 << 5,
+	/*
+	 * More bytes of the same recv stream follow in the same harvest, not
+	 * necessarily next: they were received by the same turn.
+	 */
+	UL_FOLLOWED = 1 << 6,
 };
 
 struct ul_completion {
@@ -152,6 +157,11 @@ struct ul_table {
 	 * sendmsg(2), than queued for the next turn.
 	 */
 	uint32_t eager_send_bytes;
+	/*
+	 * recv streams receive inside turn() only, so that a hold() before it is
+	 * early enough.  Otherwise harvest() receives, and it takes effect at once.
+	 */
+	bool receives_in_turn;
 
 	/*
 	 * The calling thread drives from here until end().  Makes or remakes
@@ -198,6 +208,13 @@ struct ul_table {
 	 */
 	int (*take)(struct ul_driver *driver, ul_token token, const struct iovec *iov,
 	            uint32_t count);
+	/*
+	 * From now on the recv stream `token` receives nothing by itself: it says
+	 * UL_READABLE and waits for a take(), as one of bulk.  What the last turn
+	 * had received before is still harvested.  With `for_good` it stays so also
+	 * when what it take()s is little.
+	 */
+	void (*hold)(struct ul_driver *driver, ul_token token, bool for_good);
 	/* A stream of datagrams in lent buffers, with their senders. */
 	int (*recv_from)(struct ul_driver *driver, void *owner, int fd, ul_token *token);
 	/* One vectored send; the result may be short. */

@@ -405,6 +405,7 @@ const struct ul_table ul_selector_table = {
 	.recycle = selector_recycle,
 	.recv = ul_selector_recv,
 	.take = ul_selector_take,
+	.hold = ul_selector_hold,
 	.recv_from = ul_selector_recv_from,
 	.send = ul_selector_send,
 	.accept = ul_selector_accept,

@@ -68,6 +68,7 @@ struct operation {
 		struct {                /* recv */
 			enum ul_stream kind; /* known */
 			bool bulk;      /* received by take() */
+			bool for_good;  /* and never again otherwise */
 			bool readable;  /* it said UL_READABLE: take() is next */
 			uint8_t streak; /* receives in a row that speak for a change */
 		} stream;
@@ -325,6 +326,7 @@ void ul_deadlines_release(struct deadlines *deadlines);
 bool ul_descriptor_serve(struct selector *selector, struct descriptor *descriptor,
                          struct ul_completion *out, int capacity, int *count);
 
+void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good);
 int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                      uint32_t count);
 

@@ -73,6 +73,8 @@ static void stream_adapt(const struct selector *selector, struct operation *oper
 {
 	bool much = size >= BULK_BYTES || size >= selector->lender.size;
 
+	if (operation->stream.for_good)
+		return;
 	if (much == operation->stream.bulk) {
 		operation->stream.streak = 0;
 		return;
@@ -140,19 +142,41 @@ static enum served serve_recv(struct selector *selector, struct descriptor *desc
 	return completion->result == -EAGAIN ? BLOCKED : ENDED;
 }
 
+/* The recv stream, as long as it lives; or NULL. */
+static struct operation *stream_find(const struct selector *selector, ul_token token)
+{
+	struct operation *operation;
+
+	if (token & UL_WATCH_TOKEN)
+		return NULL;
+	operation = (struct operation *)ul_slot_find(&selector->slots, token);
+	if (operation == NULL || operation->slot.verb != VERB_RECV ||
+	    operation->slot.state != UL_IN_KERNEL)
+		return NULL;
+	return operation;
+}
+
+void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good)
+{
+	struct operation *operation = stream_find(selector_of(driver), token);
+
+	if (operation == NULL)
+		return;
+	operation->stream.bulk = true;
+	operation->stream.for_good = for_good;
+	operation->stream.streak = 0;
+}
+
 int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                      uint32_t count)
 {
 	struct selector *selector = selector_of(driver);
-	struct operation *operation = NULL;
+	struct operation *operation = stream_find(selector, token);
 	struct descriptor *descriptor;
 	bool again = false;
 	int result;
 
-	if ((token & UL_WATCH_TOKEN) == 0)
-		operation = (struct operation *)ul_slot_find(&selector->slots, token);
-	if (operation == NULL || operation->slot.verb != VERB_RECV ||
-	    operation->slot.state != UL_IN_KERNEL || !operation->stream.readable)
+	if (operation == NULL || !operation->stream.readable)
 		return -ENOENT;
 	descriptor = descriptor_find(selector, operation->fd);
 	result = stream_receive(selector, descriptor, operation, iov, count, &again);

@@ -446,6 +446,7 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 	uint32_t head = uring->cq_head;
 	int count = 0;
 
+	uring->batch = out;
 	while (unlikely(uring->kept_next != uring->kept_count) && count < capacity)
 		count += completed(uring, &uring->kept[uring->kept_next++], out + count);
 	while (head != uring->cq_end && count < capacity) {

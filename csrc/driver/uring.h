@@ -121,7 +121,7 @@ struct uring_slot {
 	uint8_t slight;              /* SLOT_BULK: little receives in a row */
 	uint8_t pool;                /* recv, recv_from: POOL_* */
 	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
-	int32_t result;              /* SLOT_DONE, SLOT_SENT */
+	int32_t result;              /* SLOT_DONE, SLOT_SENT; recv: where in `batch` its last was */
 	int32_t poll_fd;             /* SLOT_POLLING */
 	uint32_t poll_events;
 	struct uring_cold *cold;     /* owned, or NULL */
@@ -191,6 +191,7 @@ struct uring {
 	struct ul_pool pools[POOLS];
 	struct ul_slots slots;
 	struct ul_statistics statistics;
+	struct ul_completion *batch; /* borrowed, during harvest(): where it puts them */
 	uint64_t batch_before;       /* statistics.completed when the turn began */
 	uint64_t features;           /* UL_FEATURE_* */
 	struct uring_cold *cold_free;
@@ -334,6 +335,7 @@ void uring_recycle(struct ul_driver *driver, unsigned char *data);
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                uint32_t count);
+void uring_hold(struct ul_driver *driver, ul_token token, bool for_good);
 /* Each: how many completions went to `out`, 0 or 1. */
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out);
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,

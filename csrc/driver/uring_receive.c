@@ -37,6 +37,8 @@
 #define FULL_TO_BULK 2
 /* Receives in a row that a small buffer would have held, to end that. */
 #define SLIGHT_TO_SMALL 16
+/* In place of their number: nothing ends it. */
+#define SLIGHT_NEVER UINT8_MAX
 /* Of a shared listener, in one turn; others want their turn, too. */
 #define ACCEPTS_PER_TURN 64
 /* Of an answer that should not come; an endless loop is worse than an error. */
@@ -307,7 +309,8 @@ static void move(struct uring_slot *slot)
 	slot->base.flags &= (uint16_t)~SLOT_MOVING;
 	slot->base.flags ^= SLOT_BULK;
 	slot->full = 0;
-	slot->slight = 0;
+	if (slot->slight != SLIGHT_NEVER)
+		slot->slight = 0;
 }
 
 /* Whether `slot` should be a bulk stream from now on, or no more. */
@@ -324,6 +327,8 @@ static bool wants_to_move(const struct uring *uring, struct uring_slot *slot, ui
 			slot->full++;
 		return slot->full == FULL_TO_BULK;
 	}
+	if (unlikely(slot->slight == SLIGHT_NEVER))
+		return false;
 	if (size > small) {
 		slot->slight = 0;
 		return false;
@@ -335,6 +340,13 @@ static bool wants_to_move(const struct uring *uring, struct uring_slot *slot, ui
 
 /* --- Completions ---------------------------------------------------------- */
 
+/* Of what a receive says when it has ended: it may be started again. */
+static bool is_passing(int error)
+{
+	return error == -ENOBUFS || error == -ECANCELED || error == -ENOMEM ||
+	       error == -EAGAIN || error == -EINTR;
+}
+
 /*
  * A stream ended without a word for its owner: start it again, let it wait for
  * a buffer, or give up with the error.
@@ -344,6 +356,11 @@ static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int 
 {
 	bool cancelling = slot->base.state == UL_CANCELLING;
 
+	if (slot->base.flags & SLOT_MOVING && !cancelling && is_passing(error)) {
+		move(slot);
+		start_again(uring, slot, false);
+		return 0;
+	}
 	switch (error) {
 	case -ENOBUFS:
 		/* From a ring of buffers, not from the socket. */
@@ -351,21 +368,11 @@ static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int 
 			break;
 		if (cancelling)
 			return uring_finish(uring, slot, out, -ECANCELED, 0);
-		if (slot->base.flags & SLOT_MOVING) {
-			move(slot);
-			start_again(uring, slot, false);
-		} else {
-			starve(uring, slot);
-		}
+		starve(uring, slot);
 		return 0;
 	case -ECANCELED:
 		if (cancelling)
 			break;
-		if (slot->base.flags & SLOT_MOVING) {
-			move(slot);
-			start_again(uring, slot, false);
-			return 0;
-		}
 		if (slot->retries++ == RETRIES_MAX)
 			break;
 		start_again(uring, slot, true);
@@ -466,6 +473,51 @@ int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov
 	return (int)result;
 }
 
+/*
+ * The cancel that ends a receive is submitted with the next turn, before that runs
+ * any of the ring's work; with DEFER_TASKRUN nothing is received until then.
+ */
+void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
+{
+	struct uring *uring = uring_of(driver);
+	struct uring_slot *slot = token >> TAG_SHIFT == 0 ? uring_slot_find(uring, token) : NULL;
+
+	if (slot == NULL || slot->base.verb != URING_RECV || slot->base.state == UL_CANCELLING ||
+	    slot->base.state == UL_DONE)
+		return;
+	slot->slight = for_good ? SLIGHT_NEVER : 0;
+	if (slot->base.flags & (SLOT_BULK | SLOT_MOVING))
+		return;
+	if (slot->base.flags & SLOT_POLLING) {
+		/* It would have received only after that. */
+		move(slot);
+	} else if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
+	           uring_unsubmitted(uring, slot)) {
+		uring_withdraw(uring, slot);
+		move(slot);
+		uring_stream_start(uring, slot, true);
+	} else {
+		slot->base.flags |= SLOT_MOVING;
+		/* One whose end the old ring has left us is not in the kernel any more. */
+		if ((slot->base.flags & SLOT_KEPT) == 0)
+			uring_push_cancel(uring, slot);
+	}
+}
+
+/* Tell the completion of this harvest that came before `out`, if any, that it is not alone. */
+static void follow(const struct uring *uring, struct uring_slot *slot,
+                   const struct ul_completion *out)
+{
+	uint32_t position = (uint32_t)(out - uring->batch);
+	uint32_t before = (uint32_t)slot->result;
+
+	/* Of another harvest it is another stream's, or not before us. */
+	if (before < position && unlikely(uring->batch[before].token == out->token) &&
+	    uring->batch[before].flags & UL_LENT)
+		uring->batch[before].flags |= UL_FOLLOWED;
+	slot->result = (int32_t)position;
+}
+
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
                          const struct io_uring_cqe *cqe, struct ul_completion *out)
 {
@@ -493,6 +545,8 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 	}
 	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0))
 		data_was_last(uring, slot, cqe, out);
+	if (likely(out->flags & UL_MORE))
+		follow(uring, slot, out);
 	return 1;
 }
 

@@ -243,6 +243,7 @@ const struct ul_table ul_uring_table = {
 	 * of 100 connections three times as dear, with 20 KiB a tenth, with 12 equal.
 	 */
 	.eager_send_bytes = 14 * 1024,
+	.receives_in_turn = true,
 	.begin = uring_begin,
 	.end = uring_end,
 	.turn = uring_turn,
@@ -252,6 +253,7 @@ const struct ul_table ul_uring_table = {
 	.recycle = uring_recycle,
 	.recv = uring_recv,
 	.take = uring_take,
+	.hold = uring_hold,
 	.recv_from = uring_recv_from,
 	.send = uring_send,
 	.accept = uring_accept,

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import socket
 import weakref
 
 import pytest
@@ -57,6 +59,25 @@ def test_tls_many_small_writes_arrive_in_order(loop, certificates, version, serv
             for number in range(5000):
                 transport.write(b"%d," % number)
             assert await peer.recv_exactly(len(expected)) == expected
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("use", ["shutdown", "fileno", "dup"])
+def test_tls_socket_that_is_used_finds_what_was_written(loop, certificates, use):
+    """The last record is whole: the peer reads it, then the end that was put behind it."""
+
+    async def main():
+        async with tls_attached(certificates) as (transport, _, peer):
+            sock = transport.get_extra_info("socket")
+            transport.write(b"last words")
+            if use == "shutdown":
+                sock.shutdown(socket.SHUT_WR)
+            else:
+                twin = sock.dup() if use == "dup" else socket.socket(fileno=os.dup(sock.fileno()))
+                with twin:
+                    twin.shutdown(socket.SHUT_WR)
+            assert await peer.recv_exactly(10) == b"last words"
 
     run(loop, main())
 

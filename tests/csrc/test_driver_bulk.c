@@ -430,6 +430,132 @@ static void readable_stream_is_taken_in_a_forked_child(struct bench *bench)
 	bulk_end(bench, &reader, sockets);
 }
 
+static void hold_on(struct bench *bench, struct record *reader, bool for_good)
+{
+	reader->lazy = true;
+	bench->table->hold(bench->driver, reader->token, for_good);
+	/* Without deferred work the kernel receives at any system call until it is told. */
+	if (is_ring(bench) && !has(bench, UL_FEATURE_DEFER_TASKRUN))
+		bench_quiet(bench);
+}
+
+/* A recv stream that has been told to receive nothing by itself. */
+static void held_open(struct bench *bench, struct record *reader, int sockets[2], bool submitted,
+                      bool for_good)
+{
+	bench_open(bench);
+	make_tcp_pair(sockets);
+	CHECK_EQUAL(bench->table->recv(bench->driver, reader, sockets[0], 0, &reader->token),
+	            -EINPROGRESS);
+	if (submitted)
+		bench_quiet(bench);
+	hold_on(bench, reader, for_good);
+}
+
+static void held_stream_leaves_everything_to_take(struct bench *bench)
+{
+	for (int submitted = 0; submitted < 2; submitted++) {
+		struct record reader = { 0 };
+		int sockets[2];
+
+		held_open(bench, &reader, sockets, submitted, false);
+		write_all(bench, sockets[1], 0, 1000);
+		UNTIL(bench, reader.readable == 1);
+		write_all(bench, sockets[1], 1000, 500);
+		bench_quiet(bench);
+		CHECK_EQUAL(reader.readable, 1);
+		CHECK_EQUAL(reader.size, 0);
+		/* It is all in the socket, for whoever else may have it. */
+		reader.data = malloc(1500);
+		CHECK_EQUAL(recv(sockets[0], reader.data, 1500, MSG_PEEK), 1500);
+		free(reader.data);
+		reader.data = NULL;
+		CHECK_EQUAL(record_take(bench, &reader, reader.token), 1500);
+		bench_cancel(bench, &reader);
+		bulk_end(bench, &reader, sockets);
+	}
+}
+
+static void hold_of_a_stream_that_had_data_before_takes_effect_with_the_next_turn(
+	struct bench *bench)
+{
+	struct record reader = { 0 };
+	int sockets[2];
+
+	bench_open(bench);
+	make_tcp_pair(sockets);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, sockets[0], 0, &reader.token),
+	            -EINPROGRESS);
+	for (int round = 0; round < 20; round++) {
+		size_t before = reader.size;
+
+		write_all(bench, sockets[1], before, 100);
+		UNTIL(bench, reader.size == before + 100);
+	}
+	hold_on(bench, &reader, false);
+	hold_on(bench, &reader, false);
+	write_all(bench, sockets[1], reader.size, 100);
+	UNTIL(bench, reader.readable == 1);
+	CHECK_EQUAL(reader.size, 2000);
+	record_take(bench, &reader, reader.token);
+	CHECK_EQUAL(reader.size, 2100);
+	bench_cancel(bench, &reader);
+	bulk_end(bench, &reader, sockets);
+}
+
+static void held_stream_of_little_is_lent_again_unless_it_is_for_good(struct bench *bench)
+{
+	for (int for_good = 0; for_good < 2; for_good++) {
+		struct record reader = { 0 };
+		int sockets[2];
+
+		held_open(bench, &reader, sockets, true, for_good);
+		reader.lazy = false;
+		for (int round = 0; round < 40; round++) {
+			size_t before = reader.size;
+
+			write_all(bench, sockets[1], before, 10);
+			UNTIL(bench, reader.size == before + 10);
+		}
+		CHECK_EQUAL(reader.readable == 40, for_good);
+		bench_cancel(bench, &reader);
+		bulk_end(bench, &reader, sockets);
+	}
+}
+
+static void hold_and_cancel_end_the_stream_once_and_leave_the_bytes(struct bench *bench)
+{
+	for (int submitted = 0; submitted < 2; submitted++) {
+		struct record reader = { 0 };
+		int sockets[2];
+
+		held_open(bench, &reader, sockets, submitted, false);
+		write_all(bench, sockets[1], 0, 1000);
+		if (bench->table->cancel(bench->driver, reader.token) == -EINPROGRESS)
+			UNTIL(bench, reader.ends == 1);
+		bench_quiet(bench);
+		CHECK(reader.ends <= 1);
+		CHECK_EQUAL(drain_socket(sockets[0]), 1000);
+		/* Of what is gone it is no crash. */
+		bench->table->hold(bench->driver, reader.token, true);
+		bulk_end(bench, &reader, sockets);
+	}
+}
+
+static void end_of_file_of_a_held_stream_is_found_by_take(struct bench *bench)
+{
+	struct record reader = { 0 };
+	int sockets[2];
+
+	held_open(bench, &reader, sockets, true, false);
+	CHECK_EQUAL(shutdown(sockets[1], SHUT_WR), 0);
+	UNTIL(bench, reader.readable == 1);
+	CHECK_EQUAL(reader.ends, 0);
+	CHECK_EQUAL(record_take(bench, &reader, reader.token), 0);
+	CHECK_EQUAL(reader.ends, 1);
+	bulk_end(bench, &reader, sockets);
+}
+
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
@@ -447,6 +573,11 @@ int main(int count, char **arguments)
 		TEST(shutdown_ends_a_readable_stream_once),
 		TEST(readable_stream_is_taken_in_another_thread),
 		TEST(readable_stream_is_taken_in_a_forked_child),
+		TEST(held_stream_leaves_everything_to_take),
+		TEST(hold_of_a_stream_that_had_data_before_takes_effect_with_the_next_turn),
+		TEST(held_stream_of_little_is_lent_again_unless_it_is_for_good),
+		TEST(hold_and_cancel_end_the_stream_once_and_leave_the_bytes),
+		TEST(end_of_file_of_a_held_stream_is_found_by_take),
 	};
 
 	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), arguments, count);

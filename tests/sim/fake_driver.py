@@ -31,6 +31,7 @@ LENT = 1 << 1
 WATCH = 1 << 2
 KEEP = 1 << 3
 READABLE = 1 << 5
+FOLLOWED = 1 << 6
 
 FOREVER = -1
 STARTED = -errno.EINPROGRESS
@@ -75,6 +76,7 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("recycle", None, (pointer, pointer)),
     ("recv", i32, (*_operation, i32, token_pointer)),
     ("take", i32, (pointer, u64, ctypes.POINTER(Vector), u32)),
+    ("hold", None, (pointer, u64, ctypes.c_bool)),
     ("recv_from", i32, (*_operation, token_pointer)),
     ("send", i32, (*_operation, ctypes.POINTER(Vector), u32, token_pointer)),
     ("accept", i32, (*_operation, ctypes.c_bool, token_pointer)),
@@ -104,6 +106,7 @@ class RawTable(ctypes.Structure):
         ("abi", u32),
         ("name", ctypes.c_char_p),
         ("eager_send_bytes", ctypes.c_uint32),
+        ("receives_in_turn", ctypes.c_bool),
         *((name, ctypes.CFUNCTYPE(result, *parameters)) for name, result, parameters in VERBS),
     ]
 
@@ -146,6 +149,8 @@ class Operation:
     cancelling: bool = False
     ended: bool = False  # its terminal completion is made, though not harvested
     readable: bool = False  # it said READABLE, and waits for take()
+    held: bool = False  # nothing is received but by take()
+    held_for_good: bool = False
 
     @property
     def size(self) -> int:
@@ -188,9 +193,9 @@ class FakeDriver:
 
     at_once(operation) is asked by each send: a result >= 0 or -errno ends it
     inside the verb, STARTED (the default) lets it run. hold_sends keeps started
-    sends in flight until the test calls sent(). Receives of a descriptor in `bulk`
-    say READABLE and wait for take(); take_result replaces the answer of the next
-    one. cancel_mode is what cancel()
+    sends in flight until the test calls sent(). Receives of a descriptor in `bulk`,
+    and those that hold() was called for, say READABLE and wait for take(); take_result
+    replaces the answer of the next one. cancel_mode is what cancel()
     does: "later" (ends with ECANCELED in the next turn), "race" (what arrived
     wins, without MORE), "at_once" (0: gone), "manual" (the test calls end()).
     """
@@ -235,9 +240,10 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 12
+        self._table.abi = 13
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
+        self._table.receives_in_turn = True
         for name, result, parameters in VERBS:
             prototype = ctypes.CFUNCTYPE(result, *parameters)
             function = getattr(self, f"_{name}", None)
@@ -250,6 +256,8 @@ class FakeDriver:
         self.address = shim.sim_new(ctypes.addressof(self._table))
         # struct ul_driver begins with the pointer to the table.
         self.table_address = ctypes.cast(self.address, ctypes.POINTER(pointer))[0]
+        # What the core sees; of its values a test may change those that are no verbs.
+        self.table = RawTable.from_address(self.table_address)
 
     def _guarded(self, function: Callable[..., object], result: type | None) -> Callable:
         # The cycle table -> callback -> driver is what free() cuts.
@@ -421,7 +429,7 @@ class FakeDriver:
         """Make the completions of this turn."""
         for operation in self._streams_ready():
             inbox = self.inbox[operation.fd]
-            if operation.verb == "recv" and operation.fd in self.bulk:
+            if operation.verb == "recv" and (operation.held or operation.fd in self.bulk):
                 operation.readable = True
                 self.complete(operation, 0, READABLE | MORE)
                 continue
@@ -498,6 +506,7 @@ class FakeDriver:
         if self.lent:
             held = [bytes(buffer) for buffer in self.lent.values()]
             raise AssertionError(f"lent buffers were not recycled after their dispatch: {held}")
+        latest: dict[int, int] = {}  # token of a recv -> where its latest bytes are
         limit = min(capacity, max(1, self.harvest_limit()))
         while self.found and count < limit:
             completion = self.found.popleft()
@@ -516,6 +525,10 @@ class FakeDriver:
                 out[count] = RawCompletion(
                     operation.owner, operation.token, completion.result, completion.flags
                 )
+                if operation.verb == "recv" and completion.flags & LENT:
+                    if completion.flags & MORE and operation.token in latest:
+                        out[latest[operation.token]].flags |= FOLLOWED
+                    latest[operation.token] = count
                 if completion.data is not None:
                     data, address = completion.data, completion.address or b""
                     # As a struct sockaddr wants to lie.
@@ -555,6 +568,7 @@ class FakeDriver:
         if any(c.operation is operation for c in (*self.found, *self.pending)):
             raise AssertionError("take() before the completion that asks for it")
         operation.readable = False
+        operation.held = operation.held_for_good
         inbox = self.inbox[operation.fd]
         result, self.take_result = self.take_result, None
         if result is None and not inbox:
@@ -566,6 +580,13 @@ class FakeDriver:
         if result != -errno.EAGAIN:
             del self.operations[token]
         return result
+
+    def _hold(self, token: int, for_good: bool) -> None:
+        operation = self.operations.get(token)
+        if operation is None or operation.verb != "recv":
+            return
+        operation.held = True
+        operation.held_for_good = for_good
 
     def _scatter(
         self, inbox: deque[Arrival], vectors: ctypes._Pointer[Vector], count: int

@@ -76,6 +76,7 @@ VOID_VERB(recycle, (D, unsigned char *data), (driver, data))
 VERB(int, recv, (OPERATION, enum ul_stream kind, TOKEN), (driver, owner, fd, kind, token))
 VERB(int, take, (D, ul_token token, const struct iovec *iov, uint32_t count),
      (driver, token, iov, count))
+VOID_VERB(hold, (D, ul_token token, bool for_good), (driver, token, for_good))
 VERB(int, recv_from, (OPERATION, TOKEN), (driver, owner, fd, token))
 VERB(int, send, (OPERATION, const struct iovec *iov, uint32_t count, TOKEN),
      (driver, owner, fd, iov, count, token))
@@ -115,10 +116,12 @@ struct sim *sim_new(const struct ul_table *table)
 	sim->outer = (struct ul_table){
 		.size = table->size, .abi = table->abi, .name = table->name,
 		.eager_send_bytes = table->eager_send_bytes,
+		.receives_in_turn = table->receives_in_turn,
 		OUTER(begin), OUTER(end), OUTER(turn), OUTER(immediate), OUTER(harvest),
-		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(recv_from),
-		OUTER(send), OUTER(accept), OUTER(connect), OUTER(poll), OUTER(timeout),
-		OUTER(read), OUTER(write), OUTER(splice), OUTER(submit), OUTER(cancel),
+		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(hold),
+		OUTER(recv_from), OUTER(send), OUTER(accept), OUTER(connect), OUTER(poll),
+		OUTER(timeout), OUTER(read), OUTER(write), OUTER(splice), OUTER(submit),
+		OUTER(cancel),
 		OUTER(outcome), OUTER(released), OUTER(close), OUTER(watch),
 		OUTER(shutdown), OUTER(destroy), OUTER(statistics),
 	};

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 from fake_driver import LENT
-from simulation import BufferedRecorder
+from simulation import BufferedRecorder, Recorder
 
 from uring_loop import _core
 
@@ -98,17 +98,19 @@ def test_terminal_data_whose_delivery_is_interrupted_arms_the_next_receive(sim):
 
 
 def test_kept_data_whose_delivery_is_interrupted_is_delivered_in_the_next_run(sim):
+    """What was taken is told; what is behind it is told in the next run."""
     _, protocol, wire = sim.connect()
-    protocol.pause()
+    sim.driver.harvest_limit = lambda: 1
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
     sim.driver.arrive(wire.fd, b"a", b"b", b"c", 0)
     sim.settle()
+    assert protocol.received == b"a"
     protocol.resume()
     once(protocol, "data_received")
     with pytest.raises(KeyboardInterrupt):
         sim.run()
-    assert protocol.received == b"a"
-    sim.settle()
     assert protocol.received == b"abc"
+    sim.settle()
     assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
@@ -127,6 +129,26 @@ def test_buffered_protocol_interrupted_in_the_middle_gets_the_rest_in_the_next_r
     assert protocol.received == b"0123"
     sim.settle()
     assert protocol.received == b"0123456789abc"
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_eof_received_interrupted_is_told_again_in_the_next_run(sim, interruption):
+    attempts = []
+
+    class Interrupted(Recorder):
+        def eof_received(self):
+            attempts.append(None)
+            if len(attempts) == 1:
+                raise interruption
+            return super().eof_received()
+
+    _, protocol, wire = sim.connect(Interrupted)
+    sim.driver.arrive(wire.fd, b"data", 0)
+    with pytest.raises(interruption):
+        sim.run()
+    sim.settle()
+    assert len(attempts) == 2
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
 def test_get_buffer_interrupted_loses_nothing(sim):

@@ -3,18 +3,53 @@
 import errno
 
 import pytest
-from fake_driver import LENT
+from fake_driver import LENT, MORE
 from simulation import BufferedRecorder, Recorder
 
-KEPT_BYTES_MAX = 64 * 1024
-
-
-def test_data_received_in_pieces_arrives_in_order(sim):
+def test_data_that_one_turn_received_in_several_buffers_arrives_in_one_call(sim):
     _, protocol, wire = sim.connect()
+    _, other, other_wire = sim.connect()
     sim.driver.arrive(wire.fd, b"one ", b"two ", b"three")
+    sim.driver.arrive(other_wire.fd, b"of another")
     sim.turns(1)
-    assert protocol.calls.count("data_received") == 3
+    assert protocol.calls.count("data_received") == 1
     assert protocol.received == b"one two three"
+    assert other.received == b"of another"
+
+
+def test_data_of_two_streams_in_turn_is_gathered_for_each(sim):
+    ends = [sim.connect() for _ in range(2)]
+    for piece in range(3):
+        for number, (_, _, wire) in enumerate(ends):
+            receive = sim.driver.find("recv", wire.fd)
+            data = b"%d%d." % (number, piece)
+            sim.driver.complete(receive, len(data), LENT | MORE, data)
+    sim.turns(1)
+    for number, (_, protocol, _) in enumerate(ends):
+        assert protocol.calls.count("data_received") == 1
+        assert protocol.received == b"%d0.%d1.%d2." % (number, number, number)
+
+
+def test_data_with_the_end_of_the_receive_comes_behind_what_was_gathered(sim):
+    _, protocol, wire = sim.connect()
+    receive = sim.driver.find("recv", wire.fd)
+    sim.driver.complete(receive, 1, LENT | MORE, b"a")
+    sim.driver.complete(receive, 1, LENT | MORE, b"b")
+    sim.driver.complete(receive, 1, LENT, b"c")
+    sim.turns(1)
+    assert (bytes(protocol.received), protocol.calls.count("data_received")) == (b"abc", 2)
+    assert sim.driver.find("recv", wire.fd) not in (None, receive)
+
+
+def test_data_gathered_of_a_transport_that_was_aborted_before_is_dropped(sim):
+    _, first, wire = sim.connect()
+    _, second, second_wire = sim.connect()
+    first.hooks["data_received"] = lambda data: second.transport.abort()
+    sim.driver.arrive(wire.fd, b"abort the other")
+    sim.driver.arrive(second_wire.fd, b"a", b"b", b"c")
+    sim.settle()
+    assert second.received == b""
+    assert second.is_lost
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -76,13 +111,27 @@ def test_eof_received_returning_true_keeps_transport_open_for_writing(sim):
     sim.settle()
     assert not transport.is_closing()
     assert sim.driver.on_descriptor(wire.fd) == []
-    protocol.pause()
-    protocol.resume()
     sim.within(transport.write, b"still here")
     sim.settle()
     assert wire.received == b"still here"
     assert protocol.calls.count("eof_received") == 1
     assert sim.driver.find("recv", wire.fd) is None
+
+
+def test_eof_is_told_again_to_whoever_resumes_reading_after_it(sim):
+    transport, protocol, wire = sim.connect()
+    protocol.keep_open = True
+    sim.driver.arrive(wire.fd, 0)
+    sim.settle()
+    late = Recorder(sim.driver)
+    late.connection_made(transport)
+    protocol.pause()
+    transport.set_protocol(late)
+    protocol.resume()
+    sim.driver.arrive(wire.fd, 0)  # a socket tells its end as often as it is asked
+    sim.settle()
+    assert late.calls[-2:] == ["eof_received", "connection_lost"]
+    assert protocol.calls.count("eof_received") == 1
 
 
 def test_connection_reset_while_reading_loses_connection_with_the_error(sim):
@@ -103,8 +152,17 @@ def test_receive_refused_at_once_loses_connection_with_the_error(sim):
     assert protocol.lost_with.errno == errno.EBADF
 
 
-def test_pause_reading_with_data_in_the_same_batch_keeps_the_rest(sim):
+def test_pause_reading_inside_data_received_leaves_nothing_that_was_received(sim):
     _, protocol, wire = sim.connect()
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    sim.driver.arrive(wire.fd, b"a", b"b", b"c")
+    sim.settle()
+    assert protocol.received == b"abc"
+
+
+def test_data_of_the_turn_in_which_somebody_else_pauses_is_kept_and_comes_in_one_call(sim):
+    _, protocol, wire = sim.connect()
+    sim.driver.harvest_limit = lambda: 1  # one by one, as if there were many others
     protocol.hooks["data_received"] = lambda data: protocol.pause()
     sim.driver.arrive(wire.fd, b"a", b"b", b"c")
     sim.settle()
@@ -113,71 +171,69 @@ def test_pause_reading_with_data_in_the_same_batch_keeps_the_rest(sim):
     protocol.resume()
     sim.settle()
     assert protocol.received == b"abc"
+    assert protocol.calls.count("data_received") == 2
 
 
-def test_pause_reading_for_a_short_time_does_not_cancel_the_receive(sim):
+def test_pause_reading_that_is_resumed_in_the_same_turn_asks_nothing_of_the_driver(sim):
     _, protocol, wire = sim.connect()
     receive = sim.driver.find("recv", wire.fd)
-    protocol.pause()
-    sim.turns(2)
-    protocol.resume()
+    sim.loop.call_soon(protocol.pause)
+    sim.loop.call_soon(protocol.resume)
     sim.turns(2)
     assert sim.driver.find("recv", wire.fd) is receive
-    assert not receive.cancelling
+    assert not receive.held and not receive.cancelling
 
 
-@pytest.mark.parametrize("mode", ["later", "race", "at_once"])
-def test_pause_reading_under_a_flood_keeps_a_bounded_amount_and_loses_nothing(sim, mode):
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_paused_transport_receives_nothing_however_much_arrives(sim, in_turn):
+    """A driver that receives outside its turn is told at once."""
+    sim.driver.table.receives_in_turn = in_turn
     _, protocol, wire = sim.connect()
-    sim.driver.cancel_mode = mode
-    protocol.pause()
-    piece = 16 * 1024
+    held = []
+    sim.loop.call_soon(protocol.pause)
+    sim.loop.call_soon(lambda: held.append(sim.driver.find("recv", wire.fd).held))
+    sim.turns(1)
+    assert held == [not in_turn]
     sent = b""
     for number in range(12):
-        data = bytes([number]) * piece
+        data = bytes([number]) * 1024
         sent += data
         sim.driver.arrive(wire.fd, data)
         sim.turns(1)
-    assert sim.driver.find("recv", wire.fd) is None
-    # What the core did not take is still the kernel's: that is how the peer is slowed.
-    left = sum(len(item) for item in sim.driver.inbox[wire.fd])
-    assert len(sent) - left <= KEPT_BYTES_MAX + 2 * piece
+    assert b"".join(sim.driver.inbox[wire.fd]) == sent
     protocol.resume()
     sim.settle()
     assert protocol.received == sent
+    assert protocol.calls.count("data_received") == 1
 
 
-def test_resume_reading_before_the_cancel_has_completed_delivers_everything_in_order(sim):
-    """The receive is still being cancelled when the protocol wants data again."""
+def test_transport_paused_while_the_loop_does_not_run_receives_nothing_in_its_next_run(sim):
     _, protocol, wire = sim.connect()
-    sim.driver.cancel_mode = "manual"
-    receive = sim.driver.find("recv", wire.fd)
-    protocol.pause()
-    sim.driver.arrive(wire.fd, b"x" * (KEPT_BYTES_MAX + 1))
-    sim.turns(1)
-    assert receive.cancelling
-    protocol.resume()
-    sim.turns(1)
-    sim.driver.arrive(wire.fd, b"won the race")
-    sim.driver.end(receive, race=True)
-    sim.driver.arrive(wire.fd, b", and after", 0)
+    protocol.transport.pause_reading()
+    assert sim.driver.find("recv", wire.fd).held
+    sim.driver.arrive(wire.fd, b"for another")
     sim.settle()
-    assert protocol.received == b"x" * (KEPT_BYTES_MAX + 1) + b"won the race, and after"
-    assert protocol.calls.count("eof_received") == 1
+    assert list(sim.driver.inbox[wire.fd]) == [b"for another"]
 
 
-def test_eof_winning_the_race_against_the_cancel_is_kept_until_resume(sim):
+def test_buffered_protocol_with_little_room_lets_the_rest_stay_in_the_socket(sim):
+    _, protocol, wire = sim.connect(BufferedRecorder)
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    sim.driver.arrive(wire.fd, b"0123456789ab")
+    sim.settle()
+    assert protocol.received == b"0123"
+    assert list(sim.driver.inbox[wire.fd]) == [b"456789ab"]
+
+
+def test_eof_in_the_turn_in_which_somebody_else_pauses_is_kept_until_resume(sim):
     _, protocol, wire = sim.connect()
-    sim.driver.cancel_mode = "race"
-    protocol.pause()
-    sim.driver.arrive(wire.fd, b"x" * (KEPT_BYTES_MAX + 1))
-    sim.turns(1)
-    sim.driver.arrive(wire.fd, 0)
+    sim.driver.harvest_limit = lambda: 1
+    protocol.hooks["data_received"] = lambda data: protocol.pause()
+    sim.driver.arrive(wire.fd, b"data", 0)
     sim.settle()
-    assert protocol.received == b""
+    assert protocol.calls == ["connection_made", "data_received"]
     protocol.resume()
     sim.settle()
-    assert len(protocol.received) == KEPT_BYTES_MAX + 1
     assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
@@ -196,15 +252,15 @@ def test_end_arriving_while_paused_comes_once_and_last_after_resume(sim, end):
 
 def test_pause_reading_again_inside_kept_delivery_stops_it_there(sim):
     _, protocol, wire = sim.connect()
-    protocol.pause()
-    sim.driver.arrive(wire.fd, b"a", b"b", 0)
-    sim.settle()
+    sim.driver.harvest_limit = lambda: 1
     protocol.hooks["data_received"] = lambda data: protocol.pause()
-    for expected in (b"a", b"ab"):
-        protocol.resume()
-        sim.settle()
-        assert protocol.received == expected
-        assert "eof_received" not in protocol.calls
+    sim.driver.arrive(wire.fd, b"a", b"b", b"c", 0)
+    sim.settle()
+    assert protocol.received == b"a"
+    protocol.resume()
+    sim.settle()
+    assert protocol.received == b"abc"
+    assert "eof_received" not in protocol.calls
     protocol.resume()
     sim.settle()
     assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
@@ -310,6 +366,7 @@ def test_set_protocol_inside_data_received_gives_the_rest_to_the_new_one(sim):
     transport, protocol, wire = sim.connect()
     other = Recorder(sim.driver)
     other.connection_made(transport)
+    sim.driver.harvest_limit = lambda: 1
     protocol.hooks["data_received"] = lambda data: transport.set_protocol(other)
     sim.driver.arrive(wire.fd, b"old", b"new", 0)
     sim.settle()
