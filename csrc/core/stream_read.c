@@ -261,9 +261,22 @@ void stream_hold(Stream *self)
 {
 	Loop *loop = self->base.loop;
 
-	if (self->base.receive.link != NULL && loop->table != NULL)
+	if (self->base.receive.link == NULL || loop->table == NULL)
+		return;
+	if (likely(!loop_is_elsewhere(loop)))
 		loop->table->hold(loop->driver, self->base.receive.token,
 		                  self->buffered && !self->roomy);
+	else if (loop_leave_call(loop, (PyObject *)self, names._hold, NULL) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+}
+
+/* In the loop's thread, for another that has paused it, or set a protocol. */
+PyObject *stream_hold_method(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->base.state == TRANSPORT_OPEN &&
+	    (self->base.paused || (self->buffered && !self->roomy)))
+		stream_hold(self);
+	Py_RETURN_NONE;
 }
 
 /* A paused transport to which nobody refers is garbage. */
@@ -274,7 +287,8 @@ void stream_pause(struct transport *base)
 
 	if (base->receive.link == NULL || loop->table == NULL)
 		return;
-	if (!loop->table->receives_in_turn || !loop->running) {
+	if (!loop->table->receives_in_turn || !loop->running ||
+	    unlikely(loop_is_elsewhere(loop))) {
 		stream_hold(self);
 	} else if (!self->is_pausing) {
 		/* The list owns a reference. */
