@@ -518,7 +518,7 @@ void PyErr_SetRaisedException(PyObject *exception);
 	X(done) X(set_result) X(create_future) X(fileno) \
 	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) \
 	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
-	X(_set_running_loop) X(_roomy) X(join)
+	X(_set_running_loop) X(_roomy) X(join) X(_hold)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

@@ -320,7 +320,7 @@ static PyObject *listener_share(Listener *self, PyObject *Py_UNUSED(ignored))
 	self->shared = true;
 	/* Its end arms it anew, in the other way. */
 	if (self->wanted && self->accept.link != NULL && self->loop->table != NULL &&
-	    sink_cancel(self->loop, &self->accept))
+	    sink_cancel(self->loop, &self->accept)) /* never by another thread than the loop's */
 		status = listener_arm(self);
 	if (status < 0) {
 		self->wanted = false;

@@ -358,9 +358,9 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
-	streams_hold(self);
 	if (unlikely(self->dirty != NULL || self->asked))
 		status = loop_wind_up(self, status);
+	streams_hold(self);
 	self->stopping = false;
 	self->running = false;
 	self->thread = self->thread_shown = 0;

@@ -73,6 +73,7 @@ bool stream_has_kept(const struct transport *base);
 void stream_pause(struct transport *base);
 /* Nothing is received any more before a take(). */
 void stream_hold(Stream *self);
+PyObject *stream_hold_method(Stream *self, PyObject *ignored);
 int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
 

@@ -252,21 +252,6 @@ int stream_arm(struct transport *base)
 	return transport_fatal_errno(base, -status, "Fatal read error on socket transport");
 }
 
-/* Before the loop waits; in its own thread. */
-static void stream_hold_later(Stream *self)
-{
-	Loop *loop = self->base.loop;
-
-	if (self->is_pausing)
-		return;
-	/* The list owns a reference. */
-	Py_INCREF(self);
-	self->is_pausing = true;
-	self->next_pausing = loop->pausing;
-	loop->pausing = self;
-	loop_wake_if_asleep(loop);
-}
-
 /*
  * The driver is to receive nothing of this stream before a take().  For a buffer of
  * the protocol's that a receive of the driver's might not fit into, not even when
@@ -278,11 +263,20 @@ void stream_hold(Stream *self)
 
 	if (self->base.receive.link == NULL || loop->table == NULL)
 		return;
-	if (unlikely(loop_is_elsewhere(loop)))
-		stream_hold_later(self);
-	else
+	if (likely(!loop_is_elsewhere(loop)))
 		loop->table->hold(loop->driver, self->base.receive.token,
 		                  self->buffered && !self->roomy);
+	else if (loop_leave_call(loop, (PyObject *)self, names._hold, NULL) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+}
+
+/* In the loop's thread, for another that has paused it, or set a protocol. */
+PyObject *stream_hold_method(Stream *self, PyObject *Py_UNUSED(ignored))
+{
+	if (self->base.state == TRANSPORT_OPEN &&
+	    (self->base.paused || (self->buffered && !self->roomy)))
+		stream_hold(self);
+	Py_RETURN_NONE;
 }
 
 /* A paused transport to which nobody refers is garbage. */
@@ -293,10 +287,16 @@ void stream_pause(struct transport *base)
 
 	if (base->receive.link == NULL || loop->table == NULL)
 		return;
-	if (!loop->table->receives_in_turn || !loop->running)
+	if (!loop->table->receives_in_turn || !loop->running ||
+	    unlikely(loop_is_elsewhere(loop))) {
 		stream_hold(self);
-	else
-		stream_hold_later(self);
+	} else if (!self->is_pausing) {
+		/* The list owns a reference. */
+		Py_INCREF(self);
+		self->is_pausing = true;
+		self->next_pausing = loop->pausing;
+		loop->pausing = self;
+	}
 	sink_weaken(&base->receive);
 }
 
@@ -308,7 +308,7 @@ void streams_hold(Loop *loop)
 		loop->pausing = self->next_pausing;
 		self->next_pausing = NULL;
 		self->is_pausing = false;
-		if ((self->base.paused || self->buffered) && self->base.state == TRANSPORT_OPEN)
+		if (self->base.paused && self->base.state == TRANSPORT_OPEN)
 			stream_hold(self);
 		Py_DECREF(self);
 	}

@@ -148,6 +148,7 @@ static PyMethodDef stream_methods[] = {
 	{"can_write_eof", (PyCFunction)stream_can_write_eof, METH_NOARGS,
 	 "can_write_eof()\n--\n\nTrue."},
 	{"_deliver_kept", (PyCFunction)stream_deliver_kept_method, METH_NOARGS, NULL},
+	{"_hold", (PyCFunction)stream_hold_method, METH_NOARGS, NULL},
 	{"_make_empty_waiter", (PyCFunction)stream_make_empty_waiter, METH_NOARGS, NULL},
 	{"_reset_empty_waiter", (PyCFunction)stream_reset_empty_waiter, METH_NOARGS, NULL},
 	{"_hand_over", (PyCFunction)stream_hand_over, METH_NOARGS, NULL},

@@ -201,7 +201,7 @@ PyDoc_STRVAR(loop_hand_over_doc,
 "Have callback(*args) called by the thread that runs the loop, before this run ends.\n\n"
 "Only when _runs_elsewhere().");
 
-static PyObject *loop_hand_over(Loop *self, PyObject *const *args, Py_ssize_t nargs)
+static PyObject *loop_hand_over_method(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 {
 	if (nargs < 1) {
 		PyErr_SetString(PyExc_TypeError, "_hand_over() takes a callback");
@@ -218,6 +218,6 @@ PyMethodDef thread_methods[] = {
 	 loop_runs_elsewhere_doc},
 	{"_check_debug_thread", (PyCFunction)loop_check_debug_thread_method, METH_NOARGS,
 	 loop_check_debug_thread_doc},
-	{"_hand_over", FASTCALL(loop_hand_over), METH_FASTCALL, loop_hand_over_doc},
+	{"_hand_over", FASTCALL(loop_hand_over_method), METH_FASTCALL, loop_hand_over_doc},
 	{NULL, NULL, 0, NULL},
 };
