@@ -63,6 +63,7 @@ __all__ = [
     "policy_base",
     "run_until_complete_done",
     "running_loop_module",
+    "set_running_loop",
     "sendfile_read_size",
     "set_result_unless_cancelled",
     "set_event_loop_policy",
@@ -151,6 +152,11 @@ def drops_writes(transport: Any) -> bool:
 def get_running_loop_or_none() -> Any:
     """The loop that runs in this thread, or None."""
     return events._get_running_loop()
+
+
+def set_running_loop(loop: Any) -> None:
+    """Make asyncio.get_running_loop() give this loop in this thread."""
+    events._set_running_loop(loop)
 
 
 def running_loop_module() -> Any:

@@ -67,7 +67,7 @@ async def run(
         raise
     finally:
         # Its exception's traceback holds this frame, and that would hold the exception.
-        del future
+        del future, completed
 
 
 async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: object) -> int:

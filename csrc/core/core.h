@@ -271,14 +271,19 @@ struct Loop {
 
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
+double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
+/* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
+int loop_report_slow(Loop *loop, PyObject *what, double start);
+
+/* ---- dispatch.c: from the driver to those who wait ------------------------ */
+
+/* Dispatch what the last turn found.  -1 leaves the rest for the next call. */
+int loop_dispatch_all(Loop *loop);
 /*
  * The bytes of a UL_FOLLOWED completion and of those of its stream that follow, which
  * are then nobody's: a bytes object, or NULL with an exception and nothing changed.
  */
 PyObject *loop_gather(Loop *loop, const struct ul_completion *first);
-double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
-/* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
-int loop_report_slow(Loop *loop, PyObject *what, double start);
 
 /* ---- threads.c: what other threads ask of a loop that runs ----------------- */
 
