@@ -64,6 +64,7 @@ __all__ = [
     "run_until_complete_done",
     "running_loop_module",
     "set_running_loop",
+    "set_sent_position",
     "sendfile_read_size",
     "set_result_unless_cancelled",
     "set_event_loop_policy",
@@ -152,6 +153,18 @@ def drops_writes(transport: Any) -> bool:
 def get_running_loop_or_none() -> Any:
     """The loop that runs in this thread, or None."""
     return events._get_running_loop()
+
+
+def set_sent_position(descriptor: int, position: int, total: int) -> None:
+    """A file of which `total` bytes were sent, the last of them before `position`.
+
+    What becomes of its own position when that was none is for this Python's asyncio to say.
+    """
+    from asyncio import unix_events
+
+    unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos(
+        None, descriptor, position, total
+    )
 
 
 def set_running_loop(loop: Any) -> None:

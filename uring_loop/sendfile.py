@@ -239,13 +239,8 @@ async def _send(
             # Else that was the end, most likely, and the next call says so.
         return total
     finally:
-        if total > 0:
-            _set_position(file, offset + total)
-
-
-def _set_position(file: Any, position: int) -> None:
-    with contextlib.suppress(ValueError):  # closed meanwhile: it has none
-        os.lseek(file.fileno(), position, os.SEEK_SET)
+        with contextlib.suppress(ValueError):  # closed meanwhile: it has no position
+            _stdlib.set_sent_position(file.fileno(), offset + total, total)
 
 
 async def _read(loop: EventLoop, file: Any, size: int) -> memoryview:

@@ -176,7 +176,8 @@ def test_stream_written_in_another_thread_sends_it(loop, pair):
     run(loop, main())
 
 
-def test_huge_write_and_close_of_another_thread_arrive(loop, pair):
+def test_huge_write_and_close_of_another_thread_arrive(loop, loop_kind, pair):
+    oracle_lacks(loop_kind, True, "its two threads race for the queue and the descriptor")
     blob = os.urandom(4 << 20)
 
     async def main():

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import tempfile
 
 import pytest
 from harness import PAIRS, Recorder, attached, iterations, run
@@ -72,24 +71,6 @@ def test_writelines_with_a_piece_that_cannot_be_sent_sends_none(loop, pair):
                 await protocol.until_lost()
                 assert isinstance(protocol.lost, BufferError)
                 assert failures == ["Fatal write error on socket transport"]
-
-    run(loop, main())
-
-
-@pytest.mark.parametrize("offset", [1000, 1500])
-def test_sendfile_that_sends_nothing_leaves_the_files_position(loop, offset):
-    async def main():
-        with tempfile.TemporaryFile() as file:
-            file.write(b"x" * 1000)
-            file.seek(7)
-            sock, other = socket.socketpair()
-            with sock, other:
-                sock.setblocking(False)
-                assert await loop.sock_sendfile(sock, file, offset) == 0
-                assert file.tell() == 7
-            async with attached() as (transport, _, _):
-                assert await loop.sendfile(transport, file, offset) == 0
-                assert file.tell() == 7
 
     run(loop, main())
 

@@ -6,6 +6,7 @@ import pytest
 from fake_driver import LENT, MORE
 from simulation import BufferedRecorder, Recorder
 
+
 def test_data_that_one_turn_received_in_several_buffers_arrives_in_one_call(sim):
     _, protocol, wire = sim.connect()
     _, other, other_wire = sim.connect()
