@@ -200,3 +200,27 @@ int context_init(void)
 	Py_DECREF(context);
 	return known < 0 ? -1 : 0;
 }
+
+/* ---- contexts that are somebody's --------------------------------------------------- */
+
+int context_enter(PyObject *context)
+{
+	return context == NULL ? 0 : PyContext_Enter(context);
+}
+
+void context_exit(PyObject *context)
+{
+	PyObject *exception;
+
+	if (context == NULL)
+		return;
+	if (likely(!PyErr_Occurred())) {
+		if (PyContext_Exit(context) < 0)
+			PyErr_WriteUnraisable(context);
+		return;
+	}
+	exception = PyErr_GetRaisedException();
+	if (PyContext_Exit(context) < 0)
+		PyErr_WriteUnraisable(context);
+	PyErr_SetRaisedException(exception);
+}

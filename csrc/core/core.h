@@ -27,6 +27,13 @@ int context_switch_to(PyThreadState *state, PyObject *context);
 int context_switch_back(PyThreadState *state, PyObject *context);
 /* Takes the reference of a callback that has run. */
 void context_recycle(PyObject *context);
+/*
+ * The pair of whoever has no thread's state at hand: enter `context`, or do nothing for
+ * NULL.  0, or -1 with an exception.
+ */
+int context_enter(PyObject *context);
+/* Keeps the exception that may be set. */
+void context_exit(PyObject *context);
 
 /* ---- handle.c: Handle and TimerHandle --------------------------------- */
 
@@ -160,17 +167,16 @@ struct sink {
 	struct sink **link;   /* NULL when not held */
 	ul_token token;
 	bool weak;
+	bool brings_fd;       /* a result >= 0 is a descriptor that nobody else has */
 	bool asked;           /* another thread cancelled it: it is in the loop's `cancels` */
 	ul_token unwanted;    /* the operation that it cancelled */
 	struct sink *next_asked;
 };
 
 /*
- * Ask the sink's operation to end, from whatever thread.  True: it has, and the
- * sink was dropped.  False: its terminal completion is still to be dispatched.
+ * Ask the sink's operation to end.  True: it has, and the sink is still held.  False:
+ * its terminal completion is still to be dispatched.
  */
-bool sink_cancel(Loop *loop, struct sink *sink);
-/* The same by the thread that has the driver; the sink stays held. */
 bool sink_end(Loop *loop, struct sink *sink);
 /*
  * What the sink's send has sent, if it has ended; with `take` the sink was then
@@ -181,8 +187,6 @@ void sink_hold(Loop *loop, struct sink *sink);
 void sink_drop(struct sink *sink);            /* may free the holder */
 void sink_weaken(struct sink *sink);          /* may free the holder */
 void sink_strengthen(struct sink *sink);
-/* Close a descriptor that no operation names, from whatever thread. */
-void loop_close_fd(Loop *loop, int fd);
 
 /* ---- loop.c: Loop ------------------------------------------------------- */
 
@@ -257,43 +261,21 @@ struct Loop {
 
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
-double loop_time(Loop *loop);                 /* seconds; -1 with an exception when overridden */
-/* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
-int loop_report_slow(Loop *loop, PyObject *what, double start);
 
 /* ---- dispatch.c: from the driver to those who wait ------------------------ */
 
 /* Dispatch what the last turn found.  -1 leaves the rest for the next call. */
 int loop_dispatch_all(Loop *loop);
-/*
- * The bytes of a UL_FOLLOWED completion and of those of its stream that follow, which
- * are then nobody's: a bytes object, or NULL with an exception and nothing changed.
- */
-PyObject *loop_gather(Loop *loop, const struct ul_completion *first);
-
 /* ---- threads.c: what other threads ask of a loop that runs ----------------- */
 
 extern PyMethodDef thread_methods[];
-/* Another thread runs the loop: only that one may call the driver, but for wake(). */
-static inline bool loop_is_elsewhere(const Loop *loop)
-{
-	return loop->running && loop->thread != PyThread_get_thread_ident();
-}
-
-/* After whatever a loop has to look at: another thread may be doing this. */
-static inline void loop_wake_if_asleep(Loop *loop)
-{
-	if (unlikely(loop->asleep))
-		loop->table->wake(loop->driver);
-}
-
-/* -1 and RuntimeError: what cannot be handed over. */
-int loop_check_thread(const Loop *loop);
-/* The same where asyncio refuses it: in debug mode only, with its words. */
-int loop_check_debug_thread(const Loop *loop);
-/* For the loop's thread: close `fd`, cancel the sink's operation. */
-void loop_leave_fd(Loop *loop, int fd);
-void loop_leave_cancel(Loop *loop, struct sink *sink);
+/* Close a descriptor that no operation names. */
+void loop_close_fd(Loop *loop, int fd);
+/*
+ * Ask the sink's operation to end.  True: it has, and the sink was dropped.  False: its
+ * terminal completion is still to be dispatched.
+ */
+bool sink_cancel(Loop *loop, struct sink *sink);
 /* For the loop's thread: object.name(argument), or object.name() for NULL; 0 or -1. */
 int loop_leave_call(Loop *loop, PyObject *object, PyObject *name, PyObject *argument);
 /* Do what was left.  -1 with an exception that must end the loop; the rest stays. */
@@ -301,33 +283,6 @@ int loop_serve_threads(Loop *loop);
 int threads_traverse(Loop *loop, visitproc visit, void *arg);
 void threads_clear(Loop *loop);
 void threads_release(Loop *loop);
-/* ---- overrides.c: methods that somebody has replaced ---------------------- */
-
-/* Those that the core goes around, as long as they are its own. */
-enum {
-	OVERRIDES_TIME = 1 << 0,
-	OVERRIDES_CALL_SOON = 1 << 1,
-	OVERRIDES_CALL_AT = 1 << 2,
-};
-#define VERSION_UNKNOWN UINT64_MAX
-
-/* Their functions: loop.c and schedule.c bring them. */
-extern PyCFunction const loop_own_time, loop_own_call_soon, loop_own_call_at;
-
-/* Finds them out and notes the type's version; for loop_overrides(). */
-unsigned loop_find_overrides(Loop *loop);
-
-/*
- * CPython gives a type another version whenever it, or a base of it, is changed;
- * loop_setattro() sees what is set on the loop itself.
- */
-static inline unsigned loop_overrides(Loop *loop)
-{
-	if (likely(loop->known_version == Py_TYPE(loop)->tp_version_tag))
-		return loop->overrides;
-	return loop_find_overrides(loop);
-}
-
 /* ---- queues.c: asyncio's names for what is scheduled ---------------------- */
 
 extern PyMethodDef queue_methods[];
@@ -335,7 +290,6 @@ extern PyMethodDef queue_methods[];
 /* ---- schedule.c: call_soon() and its family ------------------------------- */
 
 extern PyMethodDef schedule_methods[];
-int loop_check_closed(Loop *loop);            /* -1 and RuntimeError when closed */
 /* Queue callback(*args) in the current context; 0 or -1. */
 int loop_call_soon(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs);
 /* The same, of which no call_soon() of somebody else's hears: asyncio does not call it. */
@@ -407,8 +361,6 @@ struct accepted {
 };
 
 int listener_init_types(PyObject *module);
-/* A listener's completion that brings a descriptor. */
-bool listener_has_accepted(const struct ul_completion *completion);
 
 /* ---- forks.c -------------------------------------------------------------- */
 

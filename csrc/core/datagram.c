@@ -4,6 +4,7 @@
  */
 #include "addresses.h"
 #include "datagram.h"
+#include "transport_read.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -33,10 +33,7 @@ typedef struct Datagram {
 
 /* ---- datagram.c ---- */
 
-static inline Datagram *datagram_of(struct transport *base)
-{
-	return container_of(base, Datagram, base);
-}
+#define datagram_of(transport) container_of(transport, Datagram, base)
 
 PyObject *datagram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs);

@@ -10,7 +10,10 @@
  * instead, and receive with their socket object.
  */
 #include "addresses.h"
+#include "checks.h"
+#include "clock.h"
 #include "datagram.h"
+#include "transport_read.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -207,7 +210,7 @@ int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion 
 		if (likely(!loop->closed))
 			status = transport_receive_ended(&self->base, status);
 		else if (self->base.state == TRANSPORT_JOINING)
-			transport_join(&self->base);
+			self->base.kind->join(&self->base);
 	}
 	Py_DECREF(self);
 	return status;

@@ -10,6 +10,7 @@
  * least, then goes on from the end of it and sends an empty one.
  */
 #include "addresses.h"
+#include "checks.h"
 #include "datagram.h"
 
 #include <errno.h>
@@ -341,7 +342,7 @@ int datagram_sent(Loop *loop, struct sink *sink,
 	sink_drop(sink);
 	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
 		if (self->base.state == TRANSPORT_JOINING)
-			transport_join(&self->base);
+			self->base.kind->join(&self->base);
 	} else {
 		/* Whatever the wait ended with: the next try has the answer. */
 		context = Py_XNewRef(self->base.write_context);

@@ -4,8 +4,6 @@
  */
 #include "core.h"
 
-#include <string.h>
-
 static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 {
 	if (likely(completion->owner != NULL && !(completion->flags & UL_WATCH))) {
@@ -38,45 +36,4 @@ int loop_dispatch_all(Loop *self)
 			return 0;
 		}
 	}
-}
-
-static int nobody_completed(Loop *Py_UNUSED(loop), struct sink *Py_UNUSED(sink),
-                            const struct ul_completion *Py_UNUSED(completion))
-{
-	return 0;
-}
-
-/* The last of a stream is dispatched by itself, for it ends an operation. */
-static bool is_followed_by(const struct ul_completion *first, const struct ul_completion *other)
-{
-	return other->token == first->token && other->flags & UL_LENT && other->flags & UL_MORE;
-}
-
-PyObject *loop_gather(Loop *self, const struct ul_completion *first)
-{
-	/* Finds what was gathered already, until the batch has been gone through. */
-	static struct sink nobody = {.completed = nobody_completed};
-	size_t size = (size_t)first->result;
-	PyObject *bytes;
-	char *end;
-	int i;
-
-	for (i = self->batch_next; i < self->batch_count; i++) {
-		if (is_followed_by(first, &self->batch[i]))
-			size += (size_t)self->batch[i].result;
-	}
-	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-	if (unlikely(bytes == NULL))
-		return NULL;
-	end = mempcpy(PyBytes_AS_STRING(bytes), first->data, (size_t)first->result);
-	for (i = self->batch_next; i < self->batch_count; i++) {
-		struct ul_completion *completion = &self->batch[i];
-
-		if (!is_followed_by(first, completion))
-			continue;
-		end = mempcpy(end, completion->data, (size_t)completion->result);
-		self->table->recycle(self->driver, completion->data);
-		*completion = (struct ul_completion){.owner = &nobody};
-	}
-	return bytes;
 }

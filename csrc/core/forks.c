@@ -8,6 +8,7 @@
  */
 #include "core.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -28,14 +29,22 @@ int forks_init(void)
 	return -1;
 }
 
+static bool has_brought_fd(const struct ul_completion *completion)
+{
+	const struct sink *sink = completion->owner;
+
+	return sink != NULL && !(completion->flags & UL_WATCH) && sink->brings_fd &&
+	       completion->result >= 0;
+}
+
 /* Whether `completion` stays; what an owner that cancelled waits for stays as an end. */
 static bool leave_to_parent(struct ul_completion *completion)
 {
-	bool accepted = listener_has_accepted(completion);
+	bool brought = has_brought_fd(completion);
 
-	if (!accepted && !(completion->flags & UL_LENT))
+	if (!brought && !(completion->flags & UL_LENT))
 		return true;
-	if (accepted)
+	if (brought)
 		close(completion->result);
 	if (completion->flags & UL_MORE)
 		return false;

@@ -5,6 +5,7 @@
  * would nearly double their size; __class__ answers with asyncio's class, so
  * that isinstance() holds.
  */
+#include "clock.h"
 #include "core.h"
 
 #include <math.h>

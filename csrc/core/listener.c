@@ -7,6 +7,7 @@
  * Descriptors that arrive while STOPPING are reset, as those that wait in the queue
  * of a listening socket that is closed: nobody has asked for them.
  */
+#include "checks.h"
 #include "transport.h"
 
 #include <errno.h>
@@ -239,14 +240,6 @@ out:
 	return status;
 }
 
-bool listener_has_accepted(const struct ul_completion *completion)
-{
-	const struct sink *sink = completion->owner;
-
-	return sink != NULL && !(completion->flags & UL_WATCH) &&
-	       sink->completed == listener_completed && completion->result >= 0;
-}
-
 PyDoc_STRVAR(listener_start_doc,
 "start()\n--\n\n"
 "Accept connections until stop() or an error.  OSError when the kernel refuses.\n\n"
@@ -361,6 +354,7 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->forks = core_forks;
 	self->accept.completed = listener_completed;
 	self->accept.holder = (PyObject *)self;
+	self->accept.brings_fd = true;
 	/* Before listen(2), so that the first connection begins with what is set here. */
 	if (listener_look(self) < 0)
 		Py_CLEAR(self);

@@ -5,10 +5,11 @@
  * asyncio's order: what was ready before the wait, then the completions, then
  * the timers that are due.  What these schedule runs in the next turn.
  */
+#include "checks.h"
+#include "clock.h"
 #include "core.h"
 
 #include <structmember.h>
-#include <time.h>
 
 PyTypeObject *LoopType;
 
@@ -18,62 +19,6 @@ PyTypeObject *LoopType;
 #define TURNS_WITH_GIL 128
 /* Sends in one call from which on it is worth to let other threads run meanwhile. */
 #define SENDS_WITH_GIL 8
-
-/* ---- time ---------------------------------------------------------------- */
-
-static double monotonic_time(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static double overridden_time(Loop *self)
-{
-	PyObject *now = PyObject_CallMethodNoArgs((PyObject *)self, names.time);
-	double seconds;
-
-	if (now == NULL)
-		return -1.0;
-	seconds = PyFloat_AsDouble(now);
-	Py_DECREF(now);
-	return seconds;
-}
-
-double loop_time(Loop *self)
-{
-	return unlikely(loop_overrides(self) & OVERRIDES_TIME) ? overridden_time(self)
-	                                                       : monotonic_time();
-}
-
-PyDoc_STRVAR(loop_time_doc,
-"time()\n--\n\n"
-"The loop's clock in seconds, a float from CLOCK_MONOTONIC.\n\n"
-"Source: asyncio, Scheduling delayed callbacks.");
-
-static PyObject *loop_time_method(Loop *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
-{
-	return PyFloat_FromDouble(monotonic_time());
-}
-
-int loop_report_slow(Loop *self, PyObject *what, double start)
-{
-	PyObject *args[3] = {(PyObject *)self, what, NULL};
-	double now = loop_time(self);
-	int status;
-
-	if (unlikely(now == -1.0 && PyErr_Occurred()))
-		return -1;
-	if (now - start < self->slow_callback_duration)
-		return 0;
-	args[2] = PyFloat_FromDouble(now - start);
-	if (args[2] == NULL)
-		return -1;
-	status = call_and_drop(helpers.callback_slow, args, 3);
-	Py_DECREF(args[2]);
-	return status;
-}
 
 /* ---- one turn ------------------------------------------------------------------ */
 
@@ -608,10 +553,7 @@ static void loop_dealloc(Loop *self)
 	Py_DECREF(type);
 }
 
-PyCFunction const loop_own_time = (PyCFunction)loop_time_method;
-
 static PyMethodDef loop_methods[] = {
-	{"time", (PyCFunction)loop_time_method, METH_NOARGS, loop_time_doc},
 	{"create_future", (PyCFunction)loop_create_future, METH_NOARGS, loop_create_future_doc},
 	{"stop", (PyCFunction)loop_stop, METH_NOARGS, loop_stop_doc},
 	{"is_running", (PyCFunction)loop_is_running, METH_NOARGS,
@@ -761,7 +703,8 @@ int loop_init_types(PyObject *module)
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
 	                                           operation_methods, watcher_methods,
 	                                           socket_methods, owner_methods,
-	                                           thread_methods, queue_methods};
+	                                           thread_methods, queue_methods,
+	                                           clock_methods, check_methods};
 	static PyMethodDef methods[64];
 	size_t count = 0, part, i;
 
@@ -771,6 +714,7 @@ int loop_init_types(PyObject *module)
 	}
 	assert(count < 64);
 	methods[count] = (PyMethodDef){NULL, NULL, 0, NULL};
+	overrides_init(methods);
 	for (i = 0; loop_slots[i].slot != 0; i++) {
 		if (loop_slots[i].slot == Py_tp_methods)
 			loop_slots[i].pfunc = methods;

@@ -2,6 +2,7 @@
  * One-shot operations that Python started through cffi: whoever expects the
  * token is called with the result.
  */
+#include "checks.h"
 #include "core.h"
 
 #include <errno.h>

@@ -6,7 +6,24 @@
  * attribute of the loop puts in their place is used.  Here the core does the
  * same work without a call, as long as nobody has replaced them.
  */
-#include "core.h"
+#include "overrides.h"
+
+/* The core's own; they stay what overrides_init() has found. */
+static PyCFunction own_time, own_call_soon, own_call_at;
+
+static PyCFunction method_named(const PyMethodDef *methods, PyObject *name)
+{
+	while (PyUnicode_CompareWithASCIIString(name, methods->ml_name) != 0)
+		methods++;
+	return methods->ml_meth;
+}
+
+void overrides_init(const PyMethodDef *methods)
+{
+	own_time = method_named(methods, names.time);
+	own_call_soon = method_named(methods, names.call_soon);
+	own_call_at = method_named(methods, names.call_at);
+}
 
 /* Whether loop.name is the method that _core.Loop brought. */
 static bool loop_has_own(Loop *self, PyObject *name, PyCFunction function)
@@ -28,11 +45,11 @@ unsigned loop_find_overrides(Loop *self)
 	PyObject *exception = PyErr_GetRaisedException();
 	unsigned found = 0, version;
 
-	if (!loop_has_own(self, names.time, loop_own_time))
+	if (!loop_has_own(self, names.time, own_time))
 		found |= OVERRIDES_TIME;
-	if (!loop_has_own(self, names.call_soon, loop_own_call_soon))
+	if (!loop_has_own(self, names.call_soon, own_call_soon))
 		found |= OVERRIDES_CALL_SOON;
-	if (!loop_has_own(self, names.call_at, loop_own_call_at))
+	if (!loop_has_own(self, names.call_at, own_call_at))
 		found |= OVERRIDES_CALL_AT;
 	/* The search has given the type one, if there are any left to give. */
 	version = Py_TYPE(self)->tp_version_tag;

@@ -1,26 +1,13 @@
 /*
  * call_soon() and its family: from Python's arguments to a queued handle.
  */
+#include "checks.h"
+#include "clock.h"
 #include "core.h"
 
 #include <math.h>
 
 #define MAX_EXACT_INT 9007199254740992.0 /* 2^53: up to there a double holds each int */
-
-int loop_check_closed(Loop *self)
-{
-	if (likely(!self->closed))
-		return 0;
-	PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-	return -1;
-}
-
-static PyObject *loop_check_closed_method(Loop *self, PyObject *Py_UNUSED(ignored))
-{
-	if (loop_check_closed(self) < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
 
 /* Debug mode: asyncio's checks of a callback and of the calling thread. */
 static int loop_check_debug(Loop *self, PyObject *callback, const char *method, bool any_thread)
@@ -352,9 +339,6 @@ static PyObject *loop_call_at(Loop *self, PyObject *const *args, Py_ssize_t narg
 	return timer;
 }
 
-PyCFunction const loop_own_call_soon = FASTCALL(loop_call_soon_method);
-PyCFunction const loop_own_call_at = FASTCALL(loop_call_at);
-
 PyMethodDef schedule_methods[] = {
 	{"call_soon", FASTCALL(loop_call_soon_method), METH_FASTCALL | METH_KEYWORDS,
 	 loop_call_soon_doc},
@@ -364,6 +348,5 @@ PyMethodDef schedule_methods[] = {
 	 loop_call_later_doc},
 	{"call_at", FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS, loop_call_at_doc},
 	{"_write_to_self", (PyCFunction)loop_write_to_self, METH_NOARGS, loop_write_to_self_doc},
-	{"_check_closed", (PyCFunction)loop_check_closed_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -55,10 +55,7 @@ struct Stream {
 
 /* ---- stream.c ---- */
 
-static inline Stream *stream_of(struct transport *base)
-{
-	return container_of(base, Stream, base);
-}
+#define stream_of(transport) container_of(transport, Stream, base)
 
 PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 int stream_init(Stream *self, PyObject *args, PyObject *kwargs);

@@ -13,7 +13,11 @@
  * Bulk is received here, by take(), into the memory in which the protocol gets
  * it: a bytes object made for it, or the buffer of a BufferedProtocol.
  */
+#include "batch.h"
+#include "checks.h"
+#include "clock.h"
 #include "stream.h"
+#include "transport_read.h"
 
 #include <errno.h>
 #include <string.h>
@@ -317,7 +321,7 @@ void streams_hold(Loop *loop)
 /* Deliver what one turn has received in several buffers as what it is, one piece. */
 static int stream_deliver_gathered(Stream *self, const struct ul_completion *completion)
 {
-	PyObject *bytes = loop_gather(self->base.loop, completion);
+	PyObject *bytes = batch_gather(self->base.loop, completion);
 
 	if (unlikely(bytes == NULL))
 		return transport_fatal(&self->base, "Fatal read error on socket transport");
@@ -510,7 +514,7 @@ out_closed:
 	if (completion->flags & UL_LENT)
 		loop->table->recycle(loop->driver, completion->data);
 	if (self->base.state == TRANSPORT_JOINING)
-		transport_join(&self->base);
+		self->base.kind->join(&self->base);
 	Py_DECREF(self);
 	return 0;
 }

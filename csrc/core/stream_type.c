@@ -79,7 +79,7 @@ static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(igno
 	self->lent = false;
 	Py_CLEAR(self->empty_waiter);
 	if (self->base.state == TRANSPORT_JOINING)
-		transport_join(&self->base);
+		self->base.kind->join(&self->base);
 	Py_RETURN_NONE;
 }
 

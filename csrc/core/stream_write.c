@@ -12,7 +12,9 @@
  * ended, and the queue is first offered to the kernel with a plain sendmsg(2),
  * so that the answers are asyncio's.
  */
+#include "checks.h"
 #include "stream.h"
+#include "transport_read.h"
 
 #include <errno.h>
 #include <string.h>
@@ -466,7 +468,7 @@ int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *compl
 	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
 		stream_drop_queue(&self->base);
 		if (self->base.state == TRANSPORT_JOINING)
-			transport_join(&self->base);
+			self->base.kind->join(&self->base);
 	} else if (unlikely(completion->result < 0)) {
 		if (stream_reads_first(self, -completion->result)) {
 			self->send_error = -completion->result;

@@ -8,9 +8,11 @@
  * does it after its next turn.  Nothing is left when a run has ended: from then on
  * whoever asks does it himself.
  */
+#include "checks.h"
 #include "core.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 /* It has something to do, and may be asleep. */
 static void loop_ask(Loop *self)
@@ -19,29 +21,9 @@ static void loop_ask(Loop *self)
 	loop_wake_if_asleep(self);
 }
 
-int loop_check_thread(const Loop *self)
-{
-	if (likely(!loop_is_elsewhere(self)))
-		return 0;
-	PyErr_SetString(PyExc_RuntimeError,
-	                "the loop runs in another thread, where this has to be called: use "
-	                "asyncio.run_coroutine_threadsafe() or loop.call_soon_threadsafe()");
-	return -1;
-}
-
-int loop_check_debug_thread(const Loop *self)
-{
-	if (likely(!self->debug || !loop_is_elsewhere(self)))
-		return 0;
-	PyErr_SetString(PyExc_RuntimeError,
-	                "Non-thread-safe operation invoked on an event loop other than the "
-	                "current one");
-	return -1;
-}
-
 /* ---- asking -------------------------------------------------------------------------- */
 
-void loop_leave_fd(Loop *self, int fd)
+static void loop_leave_fd(Loop *self, int fd)
 {
 	int *orphans = PyMem_Realloc(self->orphans,
 	                             ((size_t)self->orphan_count + 1) * sizeof(int));
@@ -53,7 +35,7 @@ void loop_leave_fd(Loop *self, int fd)
 	loop_ask(self);
 }
 
-void loop_leave_cancel(Loop *self, struct sink *sink)
+static void loop_leave_cancel(Loop *self, struct sink *sink)
 {
 	sink->unwanted = sink->token;
 	if (!sink->asked) {
@@ -63,6 +45,28 @@ void loop_leave_cancel(Loop *self, struct sink *sink)
 		self->cancels = sink;
 	}
 	loop_ask(self);
+}
+
+bool sink_cancel(Loop *self, struct sink *sink)
+{
+	if (unlikely(loop_is_elsewhere(self))) {
+		loop_leave_cancel(self, sink);
+		return false;
+	}
+	if (!sink_end(self, sink))
+		return false;
+	sink_drop(sink);
+	return true;
+}
+
+void loop_close_fd(Loop *self, int fd)
+{
+	if (self->table == NULL)
+		close(fd);
+	else if (unlikely(loop_is_elsewhere(self)))
+		loop_leave_fd(self, fd);
+	else
+		self->table->close(self->driver, fd);
 }
 
 /* Takes the reference, even on failure. */
@@ -177,25 +181,6 @@ void threads_release(Loop *self)
 	PyMem_Free(self->orphans);
 }
 
-PyDoc_STRVAR(loop_runs_elsewhere_doc,
-"_runs_elsewhere()\n--\n\nWhether another thread runs the loop, and so has its driver.");
-
-static PyObject *loop_runs_elsewhere(Loop *self, PyObject *Py_UNUSED(ignored))
-{
-	return PyBool_FromLong(loop_is_elsewhere(self));
-}
-
-PyDoc_STRVAR(loop_check_debug_thread_doc,
-"_check_debug_thread()\n--\n\n"
-"RuntimeError, in debug mode, when another thread runs the loop: as call_soon() does.");
-
-static PyObject *loop_check_debug_thread_method(Loop *self, PyObject *Py_UNUSED(ignored))
-{
-	if (loop_check_debug_thread(self) < 0)
-		return NULL;
-	Py_RETURN_NONE;
-}
-
 PyDoc_STRVAR(loop_hand_over_doc,
 "_hand_over($self, callback, /, *args)\n--\n\n"
 "Have callback(*args) called by the thread that runs the loop, before this run ends.\n\n"
@@ -214,10 +199,6 @@ static PyObject *loop_hand_over_method(Loop *self, PyObject *const *args, Py_ssi
 }
 
 PyMethodDef thread_methods[] = {
-	{"_runs_elsewhere", (PyCFunction)loop_runs_elsewhere, METH_NOARGS,
-	 loop_runs_elsewhere_doc},
-	{"_check_debug_thread", (PyCFunction)loop_check_debug_thread_method, METH_NOARGS,
-	 loop_check_debug_thread_doc},
 	{"_hand_over", FASTCALL(loop_hand_over_method), METH_FASTCALL, loop_hand_over_doc},
 	{NULL, NULL, 0, NULL},
 };

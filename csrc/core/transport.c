@@ -2,7 +2,8 @@
  * What both transports do in the course of their lives, from connection_made()
  * to the closed descriptor.
  */
-#include "transport.h"
+#include "checks.h"
+#include "transport_read.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -11,59 +12,7 @@
 #define LOSSES_BEFORE_WARNING 5
 #define WATER_HIGH_BYTES (64 * 1024)
 
-/* ---- calling what is not ours ------------------------------------------------------ */
-
-int context_enter(PyObject *context)
-{
-	return context == NULL ? 0 : PyContext_Enter(context);
-}
-
-void context_exit(PyObject *context)
-{
-	PyObject *exception;
-
-	if (context == NULL)
-		return;
-	if (likely(!PyErr_Occurred())) {
-		if (PyContext_Exit(context) < 0)
-			PyErr_WriteUnraisable(context);
-		return;
-	}
-	exception = PyErr_GetRaisedException();
-	if (PyContext_Exit(context) < 0)
-		PyErr_WriteUnraisable(context);
-	PyErr_SetRaisedException(exception);
-}
-
-void transport_log(struct transport *self, const char *message)
-{
-	PyObject *args[2] = {(PyObject *)self, NULL};
-
-	if (likely(!self->loop->debug))
-		return;
-	args[1] = PyUnicode_FromString(message);
-	if (args[1] == NULL || call_and_drop(helpers.transport_event, args, 2) < 0)
-		PyErr_WriteUnraisable((PyObject *)self);
-	Py_XDECREF(args[1]);
-}
-
-/* Calls a helper (loop, transport, protocol, exception, message). */
-static int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
-                                 PyObject *exception, const char *message)
-{
-	PyObject *loop = self->loop == NULL ? Py_None : (PyObject *)self->loop;
-	PyObject *args[5] = {Py_NewRef(loop), (PyObject *)self,
-	                     Py_NewRef(protocol == NULL ? Py_None : protocol), exception,
-	                     PyUnicode_FromString(message)};
-	int status = -1;
-
-	if (args[4] != NULL)
-		status = call_and_drop(helper, args, 5);
-	Py_XDECREF(args[4]);
-	Py_DECREF(args[2]);
-	Py_DECREF(args[0]);
-	return status;
-}
+/* ---- errors ------------------------------------------------------------------------- */
 
 int transport_report(struct transport *self, PyObject *exception, const char *message)
 {
@@ -100,68 +49,6 @@ int transport_fatal_errno(struct transport *self, int error, const char *message
 	status = transport_report(self, exception, message);
 	Py_DECREF(exception);
 	return status;
-}
-
-int transport_protocol_failed(struct transport *self, PyObject *protocol, const char *message)
-{
-	PyObject *exception;
-	int status;
-
-	/* Ended by the very call that raised: asyncio tells the handler of that too. */
-	if (exception_ends_loop() || self->loop == NULL)
-		return -1;
-	exception = PyErr_GetRaisedException();
-	status = transport_call_helper(self, helpers.protocol_failed, protocol, exception,
-	                               message);
-	Py_DECREF(exception);
-	return status;
-}
-
-int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
-                            const char *message)
-{
-	PyObject *protocol, *result;
-	int status = 0;
-
-	if (self->protocol == NULL)
-		return 0;
-	if (context_enter(context) < 0)
-		return -1;
-	protocol = Py_NewRef(self->protocol);
-	result = PyObject_CallMethodNoArgs(protocol, method);
-	Py_XDECREF(result);
-	context_exit(context);
-	if (unlikely(result == NULL))
-		status = transport_protocol_failed(self, protocol, message);
-	Py_DECREF(protocol);
-	return status;
-}
-
-/* The context in which to schedule what concerns the protocol; NULL: a copy of the current. */
-static PyObject *transport_own_context(const struct transport *self)
-{
-	return self->kind->has_context && Py_Version >= 0x030F0000 ? self->context : NULL;
-}
-
-/* Schedule self.name(argument), or self.name() for NULL. */
-static int transport_call_self_soon_in(struct transport *self, PyObject *name,
-                                       PyObject *argument, PyObject *context)
-{
-	/* The type's function with `self` as an argument, which makes no method object. */
-	PyObject *function = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
-	PyObject *args[2] = {(PyObject *)self, argument};
-	int status;
-
-	if (function == NULL)
-		return -1;
-	status = loop_call_soon_in(self->loop, function, args, argument != NULL ? 2 : 1, context);
-	Py_DECREF(function);
-	return status;
-}
-
-int transport_call_self_soon(struct transport *self, PyObject *name, PyObject *argument)
-{
-	return transport_call_self_soon_in(self, name, argument, transport_own_context(self));
 }
 
 /* ---- the end ------------------------------------------------------------------------ */
@@ -259,7 +146,7 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 		if (self->kind->lost != NULL)
 			self->kind->lost(self);
 		if (self->state == TRANSPORT_JOINING)
-			transport_join(self);
+			self->kind->join(self);
 	}
 	Py_XDECREF(protocol);
 	Py_DECREF(self);
@@ -507,7 +394,7 @@ static void transport_abandon(struct transport *self)
 	client_leave(self);
 	transport_stop_reading(self);
 	if (self->state == TRANSPORT_JOINING)
-		transport_join(self);
+		self->kind->join(self);
 }
 
 /* An open transport that nobody refers to: asyncio warns and closes its socket. */
@@ -566,7 +453,7 @@ int transport_clear(struct transport *self)
 	if (unlikely(self->state == TRANSPORT_JOINING && self->loop != NULL)) {
 		PyObject *exception = PyErr_GetRaisedException();
 
-		transport_join(self);
+		self->kind->join(self);
 		PyErr_SetRaisedException(exception);
 	}
 	Py_CLEAR(self->extra);

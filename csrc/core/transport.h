@@ -106,22 +106,13 @@ void client_forget(struct transport *self); /* the same, and calls nobody */
 int owner_enter(struct transport *self);
 void owner_leave(struct transport *self); /* before the loop is forgotten */
 
-/* ---- transport.c ---- */
+/* ---- calls.c ---- */
 
-/* Enter `context`, or do nothing for NULL.  0, or -1 with an exception. */
-int context_enter(PyObject *context);
-/* Keeps the exception that may be set. */
-void context_exit(PyObject *context);
 /* A line in the debug log; only in debug mode. */
 void transport_log(struct transport *self, const char *message);
-/*
- * The exception that is set came from the socket or the protocol: report it
- * and abort.  -1 when it must end the loop instead.
- */
-int transport_fatal(struct transport *self, const char *message);
-int transport_fatal_errno(struct transport *self, int error, const char *message);
-/* Tell the exception handler of `exception`, and abort. */
-int transport_report(struct transport *self, PyObject *exception, const char *message);
+/* Calls a helper (loop, transport, protocol, exception, message). */
+int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
+                          PyObject *exception, const char *message);
 /*
  * Tell the exception handler of what a method of the protocol raised; the
  * transport goes on.  -1 when the exception must end the loop instead.
@@ -130,9 +121,24 @@ int transport_protocol_failed(struct transport *self, PyObject *protocol, const 
 /* Call the protocol's `method`, in `context` unless that is NULL. */
 int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
                             const char *message);
+/* The context in which to schedule what concerns the protocol; NULL: a copy of the current. */
+PyObject *transport_own_context(const struct transport *self);
 /* Schedule self.name(argument), or self.name() for NULL. */
 int transport_call_self_soon(struct transport *self, PyObject *name, PyObject *argument);
+/* The same in `context`. */
+int transport_call_self_soon_in(struct transport *self, PyObject *name, PyObject *argument,
+                                PyObject *context);
 
+/* ---- transport.c ---- */
+
+/*
+ * The exception that is set came from the socket or the protocol: report it
+ * and abort.  -1 when it must end the loop instead.
+ */
+int transport_fatal(struct transport *self, const char *message);
+int transport_fatal_errno(struct transport *self, int error, const char *message);
+/* Tell the exception handler of `exception`, and abort. */
+int transport_report(struct transport *self, PyObject *exception, const char *message);
 int transport_set_protocol(struct transport *self, PyObject *protocol);
 int transport_close(struct transport *self);
 /* Abort with `exception` (or Py_None); 0 or -1. */
@@ -149,11 +155,6 @@ void transport_close_fd(struct transport *self);
 void transport_end(struct transport *self);
 /* The same, or only the descriptor's close, as far as no operation names it any more. */
 void transport_join_operations(struct transport *self);
-
-static inline void transport_join(struct transport *self)
-{
-	self->kind->join(self);
-}
 
 PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind);
 /*
@@ -178,34 +179,6 @@ int transport_traverse(struct transport *self, visitproc visit, void *arg);
 int transport_clear(struct transport *self);
 int transport_dealloc_begins(struct transport *self); /* -1: it lives on */
 void transport_dealloc_ends(struct transport *self);
-
-/* ---- transport_read.c ---- */
-
-static inline bool transport_wants_data(const struct transport *self)
-{
-	return self->state == TRANSPORT_OPEN && !self->paused;
-}
-
-/* Start to receive, if it is time to. */
-int transport_receive(struct transport *self);
-/* The receive operation is over: close, or start another.  Keeps a failing status. */
-int transport_receive_ended(struct transport *self, int status);
-void transport_stop_reading(struct transport *self);
-/* Append to `kept`; takes the reference, even on failure; NULL when making it failed. */
-int transport_keep(struct transport *self, PyObject *item);
-/* The first of what is kept, no longer kept: gives the reference, or NULL with an exception. */
-PyObject *transport_take_kept(struct transport *self);
-/* Deliver what is kept in the next turn. */
-int transport_schedule_delivery(struct transport *self);
-/*
- * The loop ends for now, by the exception that is set, which stays so: what is
- * kept, or only a new receive, waits for its next run.
- */
-void transport_deliver_later(struct transport *self);
-PyObject *transport_is_reading(struct transport *self, PyObject *ignored);
-PyObject *transport_start_reading(struct transport *self, PyObject *ignored);
-PyObject *transport_pause_reading(struct transport *self, PyObject *ignored);
-PyObject *transport_resume_reading(struct transport *self, PyObject *ignored);
 
 /* ---- transport_type.c ---- */
 

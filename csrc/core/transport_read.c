@@ -2,7 +2,8 @@
  * What both transports do about reading: starting and stopping to receive,
  * pausing, and keeping what comes meanwhile.
  */
-#include "transport.h"
+#include "checks.h"
+#include "transport_read.h"
 
 /* ---- receiving --------------------------------------------------------------------- */
 
@@ -21,7 +22,7 @@ int transport_receive_ended(struct transport *self, int status)
 	PyObject *exception = PyErr_GetRaisedException();
 
 	if (self->state == TRANSPORT_JOINING) {
-		transport_join(self);
+		self->kind->join(self);
 	} else if (transport_receive(self) < 0) {
 		if (exception == NULL)
 			return -1;

@@ -5,6 +5,7 @@
  * handle runs in a turn only if it was registered before that turn's wait, as
  * in asyncio, where a replaced handle never sees its predecessor's event.
  */
+#include "checks.h"
 #include "core.h"
 
 #include <errno.h>
