@@ -8,8 +8,8 @@
 #ifndef UL_CORE_H
 #define UL_CORE_H
 
+#include "base/py.h"
 #include "../driver/driver.h"
-#include "py.h"
 
 typedef struct Loop Loop;
 typedef struct Handle Handle;

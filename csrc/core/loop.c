@@ -5,8 +5,8 @@
  * asyncio's order: what was ready before the wait, then the completions, then
  * the timers that are due.  What these schedule runs in the next turn.
  */
-#include "checks.h"
-#include "clock.h"
+#include "base/checks.h"
+#include "base/clock.h"
 #include "core.h"
 
 #include <structmember.h>

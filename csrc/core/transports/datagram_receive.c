@@ -10,10 +10,10 @@
  * instead, and receive with their socket object.
  */
 #include "addresses.h"
-#include "checks.h"
-#include "clock.h"
 #include "datagram.h"
 #include "transport_read.h"
+#include "../base/checks.h"
+#include "../base/clock.h"
 
 #include <errno.h>
 #include <poll.h>

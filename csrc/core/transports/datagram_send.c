@@ -10,8 +10,8 @@
  * least, then goes on from the end of it and sends an empty one.
  */
 #include "addresses.h"
-#include "checks.h"
 #include "datagram.h"
+#include "../base/checks.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -5,8 +5,8 @@
  * handle runs in a turn only if it was registered before that turn's wait, as
  * in asyncio, where a replaced handle never sees its predecessor's event.
  */
-#include "checks.h"
-#include "core.h"
+#include "../base/checks.h"
+#include "../core.h"
 
 #include <errno.h>
 #include <sys/epoll.h>

@@ -13,7 +13,7 @@
 #ifndef UL_TRANSPORT_H
 #define UL_TRANSPORT_H
 
-#include "core.h"
+#include "../core.h"
 
 enum transport_state {
 	TRANSPORT_OPEN,

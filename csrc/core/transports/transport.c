@@ -2,8 +2,8 @@
  * What both transports do in the course of their lives, from connection_made()
  * to the closed descriptor.
  */
-#include "checks.h"
 #include "transport_read.h"
+#include "../base/checks.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>

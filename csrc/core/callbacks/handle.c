@@ -5,8 +5,8 @@
  * would nearly double their size; __class__ answers with asyncio's class, so
  * that isinstance() holds.
  */
-#include "clock.h"
-#include "core.h"
+#include "../base/clock.h"
+#include "../core.h"
 
 #include <math.h>
 #include <structmember.h>

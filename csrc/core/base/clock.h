@@ -5,8 +5,8 @@
 #ifndef UL_CLOCK_H
 #define UL_CLOCK_H
 
-#include "core.h"
 #include "overrides.h"
+#include "../core.h"
 
 #include <time.h>
 

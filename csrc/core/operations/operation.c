@@ -1,7 +1,7 @@
 /* Sinks: what completions find, held while their operation is in flight. */
 #include "batch.h"
-#include "checks.h"
-#include "core.h"
+#include "../base/checks.h"
+#include "../core.h"
 
 #include <errno.h>
 

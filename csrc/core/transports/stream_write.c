@@ -12,9 +12,9 @@
  * ended, and the queue is first offered to the kernel with a plain sendmsg(2),
  * so that the answers are asyncio's.
  */
-#include "checks.h"
 #include "stream.h"
 #include "transport_read.h"
+#include "../base/checks.h"
 
 #include <errno.h>
 #include <string.h>

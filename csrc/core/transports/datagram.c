@@ -2,8 +2,8 @@
  * The datagram transport: its life, from connection_made() to the closed
  * descriptor.
  */
-#include "addresses.h"
 #include "datagram.h"
+#include "addresses.h"
 #include "transport_read.h"
 
 #include <sys/socket.h>

@@ -7,8 +7,8 @@
  * Descriptors that arrive while STOPPING are reset, as those that wait in the queue
  * of a listening socket that is closed: nobody has asked for them.
  */
-#include "checks.h"
 #include "transport.h"
+#include "../base/checks.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -8,8 +8,8 @@
  * does it after its next turn.  Nothing is left when a run has ended: from then on
  * whoever asks does it himself.
  */
-#include "checks.h"
-#include "core.h"
+#include "../base/checks.h"
+#include "../core.h"
 
 #include <errno.h>
 #include <unistd.h>

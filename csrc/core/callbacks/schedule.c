@@ -1,9 +1,9 @@
 /*
  * call_soon() and its family: from Python's arguments to a queued handle.
  */
-#include "checks.h"
-#include "clock.h"
-#include "core.h"
+#include "../base/checks.h"
+#include "../base/clock.h"
+#include "../core.h"
 
 #include <math.h>
 

@@ -2,7 +2,7 @@
 #ifndef UL_OVERRIDES_H
 #define UL_OVERRIDES_H
 
-#include "core.h"
+#include "../core.h"
 
 /* Those that the core goes around, as long as they are its own. */
 enum {

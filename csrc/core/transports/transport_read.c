@@ -2,8 +2,8 @@
  * What both transports do about reading: starting and stopping to receive,
  * pausing, and keeping what comes meanwhile.
  */
-#include "checks.h"
 #include "transport_read.h"
+#include "../base/checks.h"
 
 /* ---- receiving --------------------------------------------------------------------- */
 

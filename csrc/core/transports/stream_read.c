@@ -13,11 +13,11 @@
  * Bulk is received here, by take(), into the memory in which the protocol gets
  * it: a bytes object made for it, or the buffer of a BufferedProtocol.
  */
-#include "batch.h"
-#include "checks.h"
-#include "clock.h"
 #include "stream.h"
 #include "transport_read.h"
+#include "../base/checks.h"
+#include "../base/clock.h"
+#include "../operations/batch.h"
 
 #include <errno.h>
 #include <string.h>

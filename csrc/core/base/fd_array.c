@@ -1,5 +1,5 @@
 /* Arrays indexed by descriptor: who watches or waits for each. */
-#include "core.h"
+#include "../core.h"
 
 #include <fcntl.h>
 

@@ -5,7 +5,7 @@
 #ifndef UL_ADDRESSES_H
 #define UL_ADDRESSES_H
 
-#include "core.h"
+#include "../core.h"
 
 #include <netinet/in.h>
 #include <sys/un.h>

@@ -6,7 +6,7 @@
  * the ring's lent buffers the child would even find zeros.  Everything else says what
  * holds for both: that a send or a file's call has ended, that a descriptor is ready.
  */
-#include "core.h"
+#include "../core.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -12,9 +12,9 @@
  * wait for it and its number be used again: then the new socket's queue takes
  * the place in the table, and the old one lives on in its own links.
  */
-#include "checks.h"
-#include "core.h"
-#include "overrides.h"
+#include "../base/checks.h"
+#include "../base/overrides.h"
+#include "../core.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -5,8 +5,8 @@
  * them may watch a descriptor, for whatever events, and none is found by its
  * number.  Pipes, children and signals are watched so.
  */
-#include "checks.h"
-#include "core.h"
+#include "../base/checks.h"
+#include "../core.h"
 
 #include <errno.h>
 #include <structmember.h>

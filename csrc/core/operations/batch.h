@@ -2,7 +2,7 @@
 #ifndef UL_BATCH_H
 #define UL_BATCH_H
 
-#include "core.h"
+#include "../core.h"
 
 /* Whether the operation's end is among them; of a stream, what has come is its last now. */
 bool batch_ends(Loop *loop, ul_token token);

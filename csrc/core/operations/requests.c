@@ -2,8 +2,8 @@
  * One-shot operations that Python started through cffi: whoever expects the
  * token is called with the result.
  */
-#include "checks.h"
-#include "core.h"
+#include "../base/checks.h"
+#include "../core.h"
 
 #include <errno.h>
 
