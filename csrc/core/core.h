@@ -92,6 +92,23 @@ int handle_run(Loop *loop, Handle *handle);
 void handle_retire(Handle *handle);
 /* 0; -1 with what the repr that debug mode keeps raised: it is cancelled all the same. */
 int handle_cancel(Handle *handle);
+
+/* For the types. */
+
+bool handle_is_scheduled(const Handle *handle);
+/* As handle_run(), whoever calls it; `state` is that thread's. */
+int handle_call(Loop *loop, Handle *handle, PyThreadState *state);
+/*
+ * Waits for the end of its callback, where another thread runs it and asyncio waits.  0,
+ * or -1 with the exception of a signal's handler.  The caller holds a reference.
+ */
+int handle_wait(Handle *handle);
+int handle_traverse(Handle *self, visitproc visit, void *arg);
+int handle_clear(Handle *self);
+void handle_dealloc(Handle *self);
+
+/* ---- handle_type.c ---- */
+
 int handle_init_types(PyObject *module);
 
 /* ---- ready.c: the queue of handles to run ------------------------------ */

@@ -1,41 +1,19 @@
 /*
- * The datagram transport: its life, from connection_made() to the closed
- * descriptor.
+ * The datagram transport: its life, from connection_made() to the closed descriptor,
+ * and its Python type.  What Python may write more slowly (get_extra_info, repr, the
+ * limits) is in uring_loop/transports.py.
  */
 #include "datagram.h"
 #include "addresses.h"
 #include "transport_read.h"
 
+#include <structmember.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* ---- the end ------------------------------------------------------------------------ */
+static PyTypeObject *DatagramType;
 
-static int datagram_closing(struct transport *base)
-{
-	return datagram_of(base)->count == 0 ? transport_lose(base, Py_None) : 0;
-}
-
-/* ---- the beginning -------------------------------------------------------------------- */
-
-static const struct transport_kind datagram_kind = {
-	.received = datagram_received,
-	.sent = datagram_sent,
-	.set_protocol = transport_set_protocol,
-	.arm = datagram_arm,
-	.has_kept = datagram_has_kept,
-	.pause = transport_stop_reading,
-	.closing = datagram_closing,
-	.maybe_pause_protocol = datagram_maybe_pause_protocol,
-	.drop_queue = datagram_drop_queue,
-	.join = transport_join_operations,
-};
-
-PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
-                       PyObject *Py_UNUSED(kwargs))
-{
-	return transport_new(type, &datagram_kind);
-}
+/* ---- the beginning ------------------------------------------------------------------------- */
 
 /* asyncio: whether the peer's address, as Python has it, is true; an unnamed one is "". */
 static bool is_a_name(PyObject *name)
@@ -49,7 +27,7 @@ static bool is_a_name(PyObject *name)
 	       PyBytes_GET_SIZE(name) > (Py_ssize_t)offsetof(struct sockaddr_un, sun_path);
 }
 
-int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
+static int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 {
 	static char *keywords[] = {"loop", "sock", "protocol", "address", "waiter",
 	                           "sends_empty", "header_bytes", "by_socket", NULL};
@@ -76,9 +54,35 @@ int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	return -1;
 }
 
-/* ---- memory ---------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------- */
 
-int datagram_traverse(Datagram *self, visitproc visit, void *arg)
+static int datagram_closing(struct transport *base)
+{
+	return datagram_of(base)->count == 0 ? transport_lose(base, Py_None) : 0;
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+static const struct transport_kind datagram_kind = {
+	.received = datagram_received,
+	.sent = datagram_sent,
+	.set_protocol = transport_set_protocol,
+	.arm = datagram_arm,
+	.has_kept = datagram_has_kept,
+	.pause = transport_stop_reading,
+	.closing = datagram_closing,
+	.maybe_pause_protocol = datagram_maybe_pause_protocol,
+	.drop_queue = datagram_drop_queue,
+	.join = transport_join_operations,
+};
+
+static PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                              PyObject *Py_UNUSED(kwargs))
+{
+	return transport_new(type, &datagram_kind);
+}
+
+static int datagram_traverse(Datagram *self, visitproc visit, void *arg)
 {
 	size_t i;
 
@@ -88,13 +92,13 @@ int datagram_traverse(Datagram *self, visitproc visit, void *arg)
 	return transport_traverse(&self->base, visit, arg);
 }
 
-int datagram_clear(Datagram *self)
+static int datagram_clear(Datagram *self)
 {
 	Py_CLEAR(self->address);
 	return transport_clear(&self->base);
 }
 
-void datagram_dealloc(Datagram *self)
+static void datagram_dealloc(Datagram *self)
 {
 	if (transport_dealloc_begins(&self->base) < 0)
 		return;
@@ -102,4 +106,66 @@ void datagram_dealloc(Datagram *self)
 	datagram_drop_queue(&self->base);
 	PyMem_Free(self->queue);
 	transport_dealloc_ends(&self->base);
+}
+
+/* ---- the type ------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(datagram_sendto_doc,
+"sendto($self, data, addr=None)\n--\n\n"
+"Send one datagram at once, or queue it when the socket is full; never blocks.\n\n"
+"addr: where to; None on a socket with a peer.  What the network says goes to\n"
+"the protocol's error_received().  TypeError for data that is not bytes-like,\n"
+"ValueError for another address than remote_addr.\n\n"
+"Source: asyncio.DatagramTransport.sendto.");
+
+static PyMethodDef datagram_methods[] = {
+	{"sendto", FASTCALL(datagram_sendto), METH_FASTCALL | METH_KEYWORDS, datagram_sendto_doc},
+	{"_deliver_kept", (PyCFunction)datagram_deliver_kept_method, METH_NOARGS, NULL},
+	{"_wait_for_room", (PyCFunction)datagram_wait_for_room, METH_NOARGS, NULL},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef datagram_members[] = {
+	{"_sock", T_OBJECT, offsetof(Datagram, base.sock), READONLY, NULL},
+	{"_address", T_OBJECT, offsetof(Datagram, address), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot datagram_slots[] = {
+	{Py_tp_doc, "A datagram socket; the hot half of DatagramTransport."},
+	{Py_tp_new, datagram_new},
+	{Py_tp_init, datagram_init},
+	{Py_tp_dealloc, datagram_dealloc},
+	{Py_tp_traverse, datagram_traverse},
+	{Py_tp_clear, datagram_clear},
+	{Py_tp_methods, datagram_methods},
+	{Py_tp_members, datagram_members},
+	{0, NULL},
+};
+
+static PyType_Spec datagram_spec = {
+	.name = "uring_loop._core.Datagram",
+	.basicsize = sizeof(Datagram),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+	.slots = datagram_slots,
+};
+
+int datagram_init_types(PyObject *module)
+{
+	PyObject *transports = PyImport_ImportModule("asyncio.transports");
+	PyObject *base = NULL, *bases;
+
+	if (transports != NULL)
+		base = PyObject_GetAttrString(transports, "DatagramTransport");
+	Py_XDECREF(transports);
+	if (base == NULL)
+		return -1;
+	/* asyncio's own is both, though a datagram transport has no use for write(). */
+	bases = PyTuple_Pack(2, (PyObject *)TransportType, base);
+	Py_DECREF(base);
+	if (bases == NULL)
+		return -1;
+	DatagramType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &datagram_spec, bases);
+	Py_DECREF(bases);
+	return DatagramType == NULL ? -1 : PyModule_AddType(module, DatagramType);
 }

@@ -1,6 +1,6 @@
 /*
- * The datagram transport, shared by datagram.c (life), datagram_receive.c,
- * datagram_send.c and datagram_type.c (what Python sees).
+ * The datagram transport, shared by datagram.c (its life, what Python sees),
+ * datagram_receive.c and datagram_send.c.
  */
 #ifndef UL_DATAGRAM_H
 #define UL_DATAGRAM_H
@@ -34,12 +34,6 @@ typedef struct Datagram {
 /* ---- datagram.c ---- */
 
 #define datagram_of(transport) container_of(transport, Datagram, base)
-
-PyObject *datagram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
-int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs);
-void datagram_dealloc(Datagram *self);
-int datagram_traverse(Datagram *self, visitproc visit, void *arg);
-int datagram_clear(Datagram *self);
 
 /* ---- datagram_receive.c ---- */
 

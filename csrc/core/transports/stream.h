@@ -1,6 +1,6 @@
 /*
- * The stream transport, shared by stream.c (life), stream_read.c,
- * stream_write.c and stream_type.c (what Python sees).
+ * The stream transport, shared by stream.c (its life, what Python sees),
+ * stream_read.c and stream_write.c.
  *
  * While it is OPEN the end of writing (EOF) may be asked for.  The descriptor is
  * closed in JOINING, as soon as nothing names it any more.
@@ -56,12 +56,6 @@ struct Stream {
 /* ---- stream.c ---- */
 
 #define stream_of(transport) container_of(transport, Stream, base)
-
-PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
-int stream_init(Stream *self, PyObject *args, PyObject *kwargs);
-void stream_dealloc(Stream *self);
-int stream_traverse(Stream *self, visitproc visit, void *arg);
-int stream_clear(Stream *self);
 
 /* ---- stream_read.c ---- */
 

@@ -12,247 +12,15 @@
 #define LOSSES_BEFORE_WARNING 5
 #define WATER_HIGH_BYTES (64 * 1024)
 
-/* ---- errors ------------------------------------------------------------------------- */
+/* ---- its socket ---------------------------------------------------------------------------- */
 
-int transport_report(struct transport *self, PyObject *exception, const char *message)
+int transport_socket_fd(PyObject *sock)
 {
-	/* What the network did is told in debug mode only. */
-	bool quiet = self->loop != NULL && !self->loop->debug &&
-	             PyErr_GivenExceptionMatches(exception, PyExc_OSError);
+	int fd = PyObject_AsFileDescriptor(sock);
 
-	if (!quiet && transport_call_helper(self, helpers.transport_failed, self->protocol,
-	                                    exception, message) < 0)
-		return -1;
-	return transport_force_close(self, exception);
-}
-
-int transport_fatal(struct transport *self, const char *message)
-{
-	PyObject *exception;
-	int status;
-
-	if (exception_ends_loop())
-		return -1;
-	exception = PyErr_GetRaisedException();
-	status = transport_report(self, exception, message);
-	Py_DECREF(exception);
-	return status;
-}
-
-int transport_fatal_errno(struct transport *self, int error, const char *message)
-{
-	PyObject *exception = exception_from_errno(error);
-	int status;
-
-	if (exception == NULL)
-		return -1;
-	status = transport_report(self, exception, message);
-	Py_DECREF(exception);
-	return status;
-}
-
-/* ---- the end ------------------------------------------------------------------------ */
-
-/*
- * Take the descriptor out of the socket object.  False when the object has
- * closed it, or must.
- */
-static bool transport_detach_socket(PyObject *sock, int fd)
-{
-	PyObject *result = PyObject_CallMethodNoArgs(sock, names.detach);
-	bool ours;
-
-	if (result == NULL) {
-		/* A socket-like object without detach(): it closes itself. */
-		PyErr_Clear();
-		result = PyObject_CallMethodNoArgs(sock, names.close);
-		if (result == NULL)
-			PyErr_WriteUnraisable(sock);
-		Py_XDECREF(result);
-		return false;
-	}
-	ours = PyLong_Check(result) && PyLong_AsLong(result) == fd;
-	Py_DECREF(result);
-	return ours;
-}
-
-void transport_close_fd(struct transport *self)
-{
-	Loop *loop = self->loop;
-	PyObject *sock = self->sock;
-
-	if (self->fd_closed)
-		return;
-	self->fd_closed = true;
-	owner_leave(self);
-	self->sock = NULL;
-	Py_INCREF(loop);
-	/* detach() may be anybody's, and end us. */
-	if (sock == NULL || transport_detach_socket(sock, self->fd))
-		loop_close_fd(loop, self->fd);
-	Py_XDECREF(sock);
-	Py_DECREF(loop);
-}
-
-void transport_end(struct transport *self)
-{
-	assert(self->receive.link == NULL && self->send.link == NULL);
-	self->state = TRANSPORT_CLOSED;
-	transport_close_fd(self);
-	Py_CLEAR(self->loop);
-}
-
-/* Whether what `sink` waits for, if anything, is through with the descriptor. */
-static bool transport_released(const struct transport *self, const struct sink *sink)
-{
-	const struct ul_table *table = self->loop->table;
-
-	return sink->link == NULL ||
-	       (table != NULL && !loop_is_elsewhere(self->loop) &&
-	        table->released(self->loop->driver, sink->token));
-}
-
-void transport_join_operations(struct transport *self)
-{
-	assert(self->state == TRANSPORT_JOINING);
-	if (self->receive.link == NULL && self->send.link == NULL)
-		transport_end(self);
-	else if (transport_released(self, &self->receive) && transport_released(self, &self->send))
-		/* The end is seen by others now, though we harvest it only later. */
-		transport_close_fd(self);
-}
-
-int transport_call_connection_lost(struct transport *self, PyObject *exception)
-{
-	PyObject *protocol = Py_XNewRef(self->protocol), *result, *raised = NULL;
-
-	assert(self->state == TRANSPORT_LOST);
-	Py_INCREF(self);
-	/* A paused transport is told of its end too, and must outlive its receive. */
-	sink_strengthen(&self->receive);
-	transport_stop_reading(self);
-	if (self->connected && protocol != NULL) {
-		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
-		if (result == NULL)
-			raised = PyErr_GetRaisedException();
-		Py_XDECREF(result);
-	}
-	/* It may have called this itself, or our finalizer. */
-	if (likely(self->state == TRANSPORT_LOST)) {
-		self->state = TRANSPORT_JOINING;
-		client_leave(self);
-		Py_CLEAR(self->protocol);
-		Py_CLEAR(self->kept);
-		if (self->kind->lost != NULL)
-			self->kind->lost(self);
-		if (self->state == TRANSPORT_JOINING)
-			self->kind->join(self);
-	}
-	Py_XDECREF(protocol);
-	Py_DECREF(self);
-	if (raised != NULL) {
-		PyErr_SetRaisedException(raised);
-		return -1;
-	}
-	return 0;
-}
-
-int transport_lose(struct transport *self, PyObject *exception)
-{
-	assert(self->state < TRANSPORT_LOST);
-	self->losses = 1;
-	if (loop_check_closed(self->loop) < 0) {
-		/* Nobody will hear of it, and who asks again is not told again. */
-		self->state = TRANSPORT_CLOSING;
-		return -1;
-	}
-	self->state = TRANSPORT_LOST;
-	return transport_call_self_soon(self, names._call_connection_lost, exception);
-}
-
-int transport_force_close(struct transport *self, PyObject *exception)
-{
-	int status;
-
-	if (self->state >= TRANSPORT_LOST || self->losses > 0)
-		return 0;
-	if (loop_check_debug_thread(self->loop) < 0)
-		return -1;
-	/* asyncio has sent this already, inside write().  A failure has aborted us. */
-	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
-		return -1;
-	if (self->state >= TRANSPORT_LOST)
-		return 0;
-	Py_INCREF(self);
-	/* What is dropped may be anybody's, with a __del__. */
-	self->kind->drop_queue(self);
-	transport_stop_reading(self);
-	if (self->send.link != NULL && self->loop->table != NULL &&
-	    sink_cancel(self->loop, &self->send))
-		self->kind->drop_queue(self);
-	status = self->state < TRANSPORT_LOST ? transport_lose(self, exception) : 0;
-	Py_DECREF(self);
-	return status;
-}
-
-/* Where asyncio's close() would schedule connection_lost() at once, and refuse it. */
-static int transport_check_debug_close(struct transport *self)
-{
-	if (likely(!self->loop->debug))
-		return 0;
-	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
-		return -1;
-	if (self->state != TRANSPORT_OPEN || self->queued_bytes > 0)
-		return 0;
-	return loop_check_debug_thread(self->loop);
-}
-
-int transport_close(struct transport *self)
-{
-	if (self->state != TRANSPORT_OPEN)
-		return 0;
-	if (transport_check_debug_close(self) < 0)
-		return -1;
-	if (self->state != TRANSPORT_OPEN)
-		return 0;
-	self->state = TRANSPORT_CLOSING;
-	transport_stop_reading(self);
-	return self->kind->closing(self);
-}
-
-int transport_count_loss(struct transport *self)
-{
-	if (self->losses++ >= LOSSES_BEFORE_WARNING)
-		return call_and_drop(helpers.write_after_loss, NULL, 0);
-	return 0;
-}
-
-/* ---- the beginning -------------------------------------------------------------------- */
-
-PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind)
-{
-	struct transport *self = (struct transport *)type->tp_alloc(type, 0);
-
-	if (self == NULL)
-		return NULL;
-	self->kind = kind;
-	self->fd = -1;
-	/* Until __init__: every method then does nothing. */
-	self->state = TRANSPORT_CLOSED;
-	self->receive.completed = kind->received;
-	self->receive.holder = (PyObject *)self;
-	self->send.completed = kind->sent;
-	self->send.holder = (PyObject *)self;
-	self->high_water = WATER_HIGH_BYTES;
-	self->low_water = WATER_HIGH_BYTES / 4;
-	return (PyObject *)self;
-}
-
-int transport_set_protocol(struct transport *self, PyObject *protocol)
-{
-	self->connected = true;
-	Py_XSETREF(self->protocol, Py_NewRef(protocol));
-	return 0;
+	if (fd < 0 && !PyErr_Occurred())
+		PyErr_SetString(PyExc_ValueError, "the socket is closed");
+	return fd;
 }
 
 /* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
@@ -291,15 +59,6 @@ int transport_recall_peername(struct transport *self)
 	return self->peername == NULL ? -1 : 0;
 }
 
-int transport_socket_fd(PyObject *sock)
-{
-	int fd = PyObject_AsFileDescriptor(sock);
-
-	if (fd < 0 && !PyErr_Occurred())
-		PyErr_SetString(PyExc_ValueError, "the socket is closed");
-	return fd;
-}
-
 static int transport_take_socket(struct transport *self, PyObject *sock, int fd,
                                  const struct accepted *accepted)
 {
@@ -317,6 +76,38 @@ static int transport_take_socket(struct transport *self, PyObject *sock, int fd,
 	}
 	Py_XSETREF(self->peername, read_name(self->fd, getpeername, &ignored));
 	return PyErr_Occurred() ? -1 : 0;
+}
+
+/*
+ * Take the descriptor out of the socket object.  False when the object has
+ * closed it, or must.
+ */
+static bool transport_detach_socket(PyObject *sock, int fd)
+{
+	PyObject *result = PyObject_CallMethodNoArgs(sock, names.detach);
+	bool ours;
+
+	if (result == NULL) {
+		/* A socket-like object without detach(): it closes itself. */
+		PyErr_Clear();
+		result = PyObject_CallMethodNoArgs(sock, names.close);
+		if (result == NULL)
+			PyErr_WriteUnraisable(sock);
+		Py_XDECREF(result);
+		return false;
+	}
+	ours = PyLong_Check(result) && PyLong_AsLong(result) == fd;
+	Py_DECREF(result);
+	return ours;
+}
+
+/* ---- the beginning ------------------------------------------------------------------------- */
+
+int transport_set_protocol(struct transport *self, PyObject *protocol)
+{
+	self->connected = true;
+	Py_XSETREF(self->protocol, Py_NewRef(protocol));
+	return 0;
 }
 
 int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
@@ -343,23 +134,6 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
 	return 0;
 }
 
-void transport_give_up(struct transport *self)
-{
-	PyObject *exception = PyErr_GetRaisedException();
-
-	client_leave(self);
-	owner_leave(self);
-	self->state = TRANSPORT_CLOSED;
-	/* The descriptor stays the caller's, and an object of ours would close it. */
-	if (self->sock_made)
-		transport_detach_socket(self->sock, self->fd);
-	self->fd = -1;
-	Py_CLEAR(self->sock);
-	Py_CLEAR(self->protocol);
-	Py_CLEAR(self->loop);
-	PyErr_SetRaisedException(exception);
-}
-
 int transport_start(struct transport *self, PyObject *waiter)
 {
 	PyObject *protocol = Py_NewRef(self->protocol);
@@ -380,7 +154,216 @@ int transport_start(struct transport *self, PyObject *waiter)
 	return waiter == Py_None ? 0 : loop_call_soon(self->loop, helpers.set_result, args, 2);
 }
 
-/* ---- without an end ---------------------------------------------------------------------- */
+void transport_give_up(struct transport *self)
+{
+	PyObject *exception = PyErr_GetRaisedException();
+
+	client_leave(self);
+	owner_leave(self);
+	self->state = TRANSPORT_CLOSED;
+	/* The descriptor stays the caller's, and an object of ours would close it. */
+	if (self->sock_made)
+		transport_detach_socket(self->sock, self->fd);
+	self->fd = -1;
+	Py_CLEAR(self->sock);
+	Py_CLEAR(self->protocol);
+	Py_CLEAR(self->loop);
+	PyErr_SetRaisedException(exception);
+}
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+int transport_report(struct transport *self, PyObject *exception, const char *message)
+{
+	/* What the network did is told in debug mode only. */
+	bool quiet = self->loop != NULL && !self->loop->debug &&
+	             PyErr_GivenExceptionMatches(exception, PyExc_OSError);
+
+	if (!quiet && transport_call_helper(self, helpers.transport_failed, self->protocol,
+	                                    exception, message) < 0)
+		return -1;
+	return transport_force_close(self, exception);
+}
+
+int transport_fatal(struct transport *self, const char *message)
+{
+	PyObject *exception;
+	int status;
+
+	if (exception_ends_loop())
+		return -1;
+	exception = PyErr_GetRaisedException();
+	status = transport_report(self, exception, message);
+	Py_DECREF(exception);
+	return status;
+}
+
+int transport_fatal_errno(struct transport *self, int error, const char *message)
+{
+	PyObject *exception = exception_from_errno(error);
+	int status;
+
+	if (exception == NULL)
+		return -1;
+	status = transport_report(self, exception, message);
+	Py_DECREF(exception);
+	return status;
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+/* Where asyncio's close() would schedule connection_lost() at once, and refuse it. */
+static int transport_check_debug_close(struct transport *self)
+{
+	if (likely(!self->loop->debug))
+		return 0;
+	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+		return -1;
+	if (self->state != TRANSPORT_OPEN || self->queued_bytes > 0)
+		return 0;
+	return loop_check_debug_thread(self->loop);
+}
+
+int transport_close(struct transport *self)
+{
+	if (self->state != TRANSPORT_OPEN)
+		return 0;
+	if (transport_check_debug_close(self) < 0)
+		return -1;
+	if (self->state != TRANSPORT_OPEN)
+		return 0;
+	self->state = TRANSPORT_CLOSING;
+	transport_stop_reading(self);
+	return self->kind->closing(self);
+}
+
+int transport_force_close(struct transport *self, PyObject *exception)
+{
+	int status;
+
+	if (self->state >= TRANSPORT_LOST || self->losses > 0)
+		return 0;
+	if (loop_check_debug_thread(self->loop) < 0)
+		return -1;
+	/* asyncio has sent this already, inside write().  A failure has aborted us. */
+	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+		return -1;
+	if (self->state >= TRANSPORT_LOST)
+		return 0;
+	Py_INCREF(self);
+	/* What is dropped may be anybody's, with a __del__. */
+	self->kind->drop_queue(self);
+	transport_stop_reading(self);
+	if (self->send.link != NULL && self->loop->table != NULL &&
+	    sink_cancel(self->loop, &self->send))
+		self->kind->drop_queue(self);
+	status = self->state < TRANSPORT_LOST ? transport_lose(self, exception) : 0;
+	Py_DECREF(self);
+	return status;
+}
+
+int transport_count_loss(struct transport *self)
+{
+	if (self->losses++ >= LOSSES_BEFORE_WARNING)
+		return call_and_drop(helpers.write_after_loss, NULL, 0);
+	return 0;
+}
+
+int transport_lose(struct transport *self, PyObject *exception)
+{
+	assert(self->state < TRANSPORT_LOST);
+	self->losses = 1;
+	if (loop_check_closed(self->loop) < 0) {
+		/* Nobody will hear of it, and who asks again is not told again. */
+		self->state = TRANSPORT_CLOSING;
+		return -1;
+	}
+	self->state = TRANSPORT_LOST;
+	return transport_call_self_soon(self, names._call_connection_lost, exception);
+}
+
+int transport_call_connection_lost(struct transport *self, PyObject *exception)
+{
+	PyObject *protocol = Py_XNewRef(self->protocol), *result, *raised = NULL;
+
+	assert(self->state == TRANSPORT_LOST);
+	Py_INCREF(self);
+	/* A paused transport is told of its end too, and must outlive its receive. */
+	sink_strengthen(&self->receive);
+	transport_stop_reading(self);
+	if (self->connected && protocol != NULL) {
+		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
+		if (result == NULL)
+			raised = PyErr_GetRaisedException();
+		Py_XDECREF(result);
+	}
+	/* It may have called this itself, or our finalizer. */
+	if (likely(self->state == TRANSPORT_LOST)) {
+		self->state = TRANSPORT_JOINING;
+		client_leave(self);
+		Py_CLEAR(self->protocol);
+		Py_CLEAR(self->kept);
+		if (self->kind->lost != NULL)
+			self->kind->lost(self);
+		if (self->state == TRANSPORT_JOINING)
+			self->kind->join(self);
+	}
+	Py_XDECREF(protocol);
+	Py_DECREF(self);
+	if (raised != NULL) {
+		PyErr_SetRaisedException(raised);
+		return -1;
+	}
+	return 0;
+}
+
+/* Whether what `sink` waits for, if anything, is through with the descriptor. */
+static bool transport_released(const struct transport *self, const struct sink *sink)
+{
+	const struct ul_table *table = self->loop->table;
+
+	return sink->link == NULL ||
+	       (table != NULL && !loop_is_elsewhere(self->loop) &&
+	        table->released(self->loop->driver, sink->token));
+}
+
+void transport_join_operations(struct transport *self)
+{
+	assert(self->state == TRANSPORT_JOINING);
+	if (self->receive.link == NULL && self->send.link == NULL)
+		transport_end(self);
+	else if (transport_released(self, &self->receive) && transport_released(self, &self->send))
+		/* The end is seen by others now, though we harvest it only later. */
+		transport_close_fd(self);
+}
+
+void transport_end(struct transport *self)
+{
+	assert(self->receive.link == NULL && self->send.link == NULL);
+	self->state = TRANSPORT_CLOSED;
+	transport_close_fd(self);
+	Py_CLEAR(self->loop);
+}
+
+void transport_close_fd(struct transport *self)
+{
+	Loop *loop = self->loop;
+	PyObject *sock = self->sock;
+
+	if (self->fd_closed)
+		return;
+	self->fd_closed = true;
+	owner_leave(self);
+	self->sock = NULL;
+	Py_INCREF(loop);
+	/* detach() may be anybody's, and end us. */
+	if (sock == NULL || transport_detach_socket(sock, self->fd))
+		loop_close_fd(loop, self->fd);
+	Py_XDECREF(sock);
+	Py_DECREF(loop);
+}
+
+/* ---- an end that nobody has asked for ------------------------------------------------------ */
 
 /*
  * In whatever thread: end what is in flight and close.  Nothing is, or the loop
@@ -427,6 +410,27 @@ static void transport_abandon_unfinalized(struct transport *self)
 
 	transport_abandon(self);
 	PyErr_SetRaisedException(exception);
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+PyObject *transport_new(PyTypeObject *type, const struct transport_kind *kind)
+{
+	struct transport *self = (struct transport *)type->tp_alloc(type, 0);
+
+	if (self == NULL)
+		return NULL;
+	self->kind = kind;
+	self->fd = -1;
+	/* Until __init__: every method then does nothing. */
+	self->state = TRANSPORT_CLOSED;
+	self->receive.completed = kind->received;
+	self->receive.holder = (PyObject *)self;
+	self->send.completed = kind->sent;
+	self->send.holder = (PyObject *)self;
+	self->high_water = WATER_HIGH_BYTES;
+	self->low_water = WATER_HIGH_BYTES / 4;
+	return (PyObject *)self;
 }
 
 int transport_traverse(struct transport *self, visitproc visit, void *arg)
