@@ -165,45 +165,45 @@ Timer *timers_pop(struct timer_heap *heap); /* gives the reference */
 void timers_clear(struct timer_heap *heap);
 void timers_release(struct timer_heap *heap);
 
-/* ---- sinks.c: what completions find ------------------------------------- */
+/* ---- operation.c: what completions find --------------------------------- */
 
 /*
- * What a verb's `owner` points to.  While an operation is in flight the loop
- * holds one reference to `holder`, so that a completion always finds it; the
- * references are visible to the cycle collector through Loop's list.
+ * An operation that was started and has not ended: what a verb's `owner` points to.
+ * Until its end the loop holds one reference to `holder`, so that a completion always
+ * finds it; the references are visible to the cycle collector through Loop's list.
  *
- * A weak sink is held without a reference (a paused transport that nobody
- * refers to is garbage, as in asyncio): its holder's finalizer must strengthen
- * it and end the operation.
+ * A weak one is held without a reference (a paused transport that nobody refers to is
+ * garbage, as in asyncio): its holder's finalizer must strengthen it and end it.
  */
-struct sink {
+struct operation {
 	/* -1 with an exception set: the exception must end the loop. */
-	int (*completed)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
-	PyObject *holder;     /* the object that contains this sink; owned while held */
-	struct sink *next;
-	struct sink **link;   /* NULL when not held */
+	int (*completed)(Loop *loop, struct operation *operation,
+	                 const struct ul_completion *completion);
+	PyObject *holder;     /* the object that contains it; owned while held */
+	struct operation *next;
+	struct operation **link; /* NULL when not held */
 	ul_token token;
 	bool weak;
 	bool brings_fd;       /* a result >= 0 is a descriptor that nobody else has */
 	bool asked;           /* another thread cancelled it: it is in the loop's `cancels` */
 	ul_token unwanted;    /* the operation that it cancelled */
-	struct sink *next_asked;
+	struct operation *next_asked;
 };
 
 /*
- * Ask the sink's operation to end.  True: it has, and the sink is still held.  False:
- * its terminal completion is still to be dispatched.
+ * Ask it to end.  True: it has, and is still held.  False: its terminal completion is
+ * still to be dispatched.
  */
-bool sink_end(Loop *loop, struct sink *sink);
+bool operation_end(Loop *loop, struct operation *operation);
 /*
- * What the sink's send has sent, if it has ended; with `take` the sink was then
- * dropped, and is told nothing.  Otherwise < 0.
+ * What the send has sent, if it has ended; with `take` it was then dropped, and is told
+ * nothing.  Otherwise < 0.
  */
-int sink_outcome(Loop *loop, struct sink *sink, bool take);
-void sink_hold(Loop *loop, struct sink *sink);
-void sink_drop(struct sink *sink);            /* may free the holder */
-void sink_weaken(struct sink *sink);          /* may free the holder */
-void sink_strengthen(struct sink *sink);
+int operation_outcome(Loop *loop, struct operation *operation, bool take);
+void operation_hold(Loop *loop, struct operation *operation);
+void operation_drop(struct operation *operation);   /* may free the holder */
+void operation_weaken(struct operation *operation); /* may free the holder */
+void operation_strengthen(struct operation *operation);
 
 /* ---- loop.c: Loop ------------------------------------------------------- */
 
@@ -229,7 +229,7 @@ struct Loop {
 	PyObject *driver_owner;       /* owned until close(): whose close() frees the driver */
 	struct ready_queue ready;
 	struct timer_heap timers;
-	struct sink *held;            /* sinks with an operation in flight */
+	struct operation *held;       /* the operations in flight */
 	Stream *dirty;                /* streams with bytes to send this turn; owned references */
 	Stream **dirty_tail;
 	Stream *pausing;              /* streams paused in this turn; owned references */
@@ -243,7 +243,7 @@ struct Loop {
 	bool receiving;               /* without the GIL, into that */
 	struct transport **owners;    /* owned array, by descriptor, of borrowed pointers */
 	int owner_capacity;
-	PyObject *operations;         /* owned dict: token -> (callback, keep) */
+	PyObject *requests;           /* owned dict: token -> (callback, keep) */
 	PyObject *current_handle;     /* owned; debug mode: what runs now */
 	struct handle_waiter *waiters; /* threads that wait for a callback; on their stacks */
 	uint64_t turn;
@@ -265,7 +265,7 @@ struct Loop {
 	bool unharvested;             /* the last turn's completions are not all dispatched */
 	bool asleep;                  /* in the driver, without the GIL: who runs is another */
 	bool asked;                   /* other threads have left something to do: threads.c */
-	struct sink *cancels;         /* what they cancelled; owned references to the holders */
+	struct operation *cancels; /* what they cancelled; owned references to the holders */
 	struct ready_queue errands;   /* what they want to have called */
 	int *orphans;                 /* owned; descriptors that they gave up */
 	int orphan_count;
@@ -289,10 +289,10 @@ extern PyMethodDef thread_methods[];
 /* Close a descriptor that no operation names. */
 void loop_close_fd(Loop *loop, int fd);
 /*
- * Ask the sink's operation to end.  True: it has, and the sink was dropped.  False: its
- * terminal completion is still to be dispatched.
+ * Ask it to end.  True: it has, and was dropped.  False: its terminal completion is still
+ * to be dispatched.
  */
-bool sink_cancel(Loop *loop, struct sink *sink);
+bool operation_cancel(Loop *loop, struct operation *operation);
 /* For the loop's thread: object.name(argument), or object.name() for NULL; 0 or -1. */
 int loop_leave_call(Loop *loop, PyObject *object, PyObject *name, PyObject *argument);
 /* Do what was left.  -1 with an exception that must end the loop; the rest stays. */
@@ -317,8 +317,8 @@ int loop_call_soon_in(Loop *loop, PyObject *callback, PyObject *const *args, Py_
 
 /* ---- operations.c: one-shot operations that Python started ---------------- */
 
-extern PyMethodDef operation_methods[];
-int operation_completed(Loop *loop, const struct ul_completion *completion);
+extern PyMethodDef request_methods[];
+int request_completed(Loop *loop, const struct ul_completion *completion);
 
 /* ---- fd_arrays.c: arrays indexed by descriptor ----------------------------- */
 

@@ -7,13 +7,13 @@
 static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 {
 	if (likely(completion->owner != NULL && !(completion->flags & UL_WATCH))) {
-		struct sink *sink = completion->owner;
+		struct operation *operation = completion->owner;
 
-		return sink->completed(self, sink, completion);
+		return operation->completed(self, operation, completion);
 	}
 	if (completion->flags & UL_WATCH)
 		return watcher_ready(self, completion);
-	return operation_completed(self, completion);
+	return request_completed(self, completion);
 }
 
 int loop_dispatch_all(Loop *self)

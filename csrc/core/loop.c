@@ -292,12 +292,12 @@ static void loop_end(Loop *self)
 	watchers_clear(self);
 	streams_forget(self);
 	self->table->shutdown(self->driver);
-	/* With `closed` set no sink calls a protocol: it only lets go of memory. */
+	/* With `closed` set no operation calls a protocol: it only lets go of memory. */
 	while (loop_dispatch_all(self) < 0)
 		PyErr_WriteUnraisable((PyObject *)self);
 	assert(self->held == NULL);
 	threads_clear(self);
-	PyDict_Clear(self->operations);
+	PyDict_Clear(self->requests);
 	ready_clear(&self->ready);
 	self->table = NULL;
 	self->driver = NULL;
@@ -490,8 +490,8 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	self->clock_resolution = 1e-9;
 	self->known_version = VERSION_UNKNOWN;
 	self->dirty_tail = &self->dirty;
-	self->operations = PyDict_New();
-	if (self->operations == NULL) {
+	self->requests = PyDict_New();
+	if (self->requests == NULL) {
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -500,7 +500,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 
 static int loop_traverse(Loop *self, visitproc visit, void *arg)
 {
-	struct sink *sink;
+	struct operation *operation;
 	size_t i;
 
 	Py_VISIT(Py_TYPE(self));
@@ -508,11 +508,11 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 		Py_VISIT(self->ready.items[(self->ready.head + i) & self->ready.mask]);
 	for (i = 0; i < self->timers.count; i++)
 		Py_VISIT(self->timers.items[i]);
-	for (sink = self->held; sink != NULL; sink = sink->next) {
-		if (!sink->weak)
-			Py_VISIT(sink->holder);
+	for (operation = self->held; operation != NULL; operation = operation->next) {
+		if (!operation->weak)
+			Py_VISIT(operation->holder);
 	}
-	Py_VISIT(self->operations);
+	Py_VISIT(self->requests);
 	Py_VISIT(self->current_handle);
 	if (streams_traverse(self, visit, arg) != 0 || threads_traverse(self, visit, arg) != 0)
 		return -1;
@@ -529,8 +529,8 @@ static int loop_clear(Loop *self)
 	streams_forget(self);
 	threads_clear(self);
 	Py_CLEAR(self->current_handle);
-	if (self->operations != NULL)
-		PyDict_Clear(self->operations);
+	if (self->requests != NULL)
+		PyDict_Clear(self->requests);
 	return 0;
 }
 
@@ -548,7 +548,7 @@ static void loop_dealloc(Loop *self)
 	sockets_release(self);
 	threads_release(self);
 	PyMem_Free(self->spill);
-	Py_CLEAR(self->operations);
+	Py_CLEAR(self->requests);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -701,7 +701,7 @@ int loop_init_types(PyObject *module)
 {
 	/* One type; each file brings its methods. */
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
-	                                           operation_methods, watcher_methods,
+	                                           request_methods, watcher_methods,
 	                                           socket_methods, owner_methods,
 	                                           thread_methods, queue_methods,
 	                                           clock_methods, check_methods};

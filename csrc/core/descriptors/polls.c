@@ -18,7 +18,7 @@ typedef struct {
 	PyObject_HEAD
 	Loop *loop;            /* owned */
 	Handle *handle;        /* owned; the callback and its context */
-	struct sink poll;
+	struct operation operation;
 	int fd;                /* borrowed from the caller */
 	uint32_t events;       /* POLL* bits */
 	int ready;             /* in the callback: POLL* bits, or -errno */
@@ -31,10 +31,10 @@ static int watch_start(Watch *self)
 
 	if (unlikely(loop_is_elsewhere(loop)))
 		return loop_leave_call(loop, (PyObject *)self, names._start, NULL);
-	status = loop->table->poll(loop->driver, &self->poll, self->fd,
-	                           self->events | UL_POLL_LEVEL, &self->poll.token);
+	status = loop->table->poll(loop->driver, &self->operation, self->fd,
+	                           self->events | UL_POLL_LEVEL, &self->operation.token);
 	if (likely(status == -EINPROGRESS)) {
-		sink_hold(loop, &self->poll);
+		operation_hold(loop, &self->operation);
 		return 0;
 	}
 	/* Known at once.  The callback has its place in the next turn all the same. */
@@ -42,16 +42,16 @@ static int watch_start(Watch *self)
 	return ready_push(&loop->ready, (Handle *)Py_NewRef((PyObject *)self->handle));
 }
 
-static int watch_completed(Loop *loop, struct sink *sink,
+static int watch_completed(Loop *loop, struct operation *operation,
                            const struct ul_completion *completion)
 {
-	Watch *self = container_of(sink, Watch, poll);
+	Watch *self = container_of(operation, Watch, operation);
 	Handle *handle = (Handle *)Py_NewRef((PyObject *)self->handle);
 	int status = 0;
 
 	Py_INCREF(self);
 	if (!(completion->flags & UL_MORE))
-		sink_drop(sink);
+		operation_drop(operation);
 	if (unlikely(completion->result == -ECANCELED) && !handle->cancelled && !loop->closed) {
 		/* Not by us: the thread that drove the ring has gone. */
 		status = watch_start(self);
@@ -81,8 +81,8 @@ static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self = (Watch *)type->tp_alloc(type, 0);
 	if (self == NULL)
 		return NULL;
-	self->poll.completed = watch_completed;
-	self->poll.holder = (PyObject *)self;
+	self->operation.completed = watch_completed;
+	self->operation.holder = (PyObject *)self;
 	self->fd = fd;
 	self->events = events;
 	self->loop = (Loop *)Py_NewRef(loop);
@@ -96,7 +96,7 @@ static PyObject *watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 /* In the loop's thread, for another that has made it. */
 static PyObject *watch_start_method(Watch *self, PyObject *Py_UNUSED(ignored))
 {
-	if (self->handle != NULL && !self->handle->cancelled && self->poll.link == NULL &&
+	if (self->handle != NULL && !self->handle->cancelled && self->operation.link == NULL &&
 	    !self->loop->closed && watch_start(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
@@ -112,8 +112,8 @@ static PyObject *watch_cancel(Watch *self, PyObject *Py_UNUSED(ignored))
 		Py_RETURN_NONE;
 	Py_INCREF(self);
 	status = handle_cancel(self->handle);
-	if (self->poll.link != NULL && self->loop->table != NULL)
-		sink_cancel(self->loop, &self->poll);
+	if (self->operation.link != NULL && self->loop->table != NULL)
+		operation_cancel(self->loop, &self->operation);
 	Py_DECREF(self);
 	if (unlikely(status < 0))
 		return NULL;
@@ -162,10 +162,10 @@ static PyObject *watch_get_in_flight(Watch *self, void *Py_UNUSED(closure))
 {
 	const Loop *loop = self->loop;
 
-	if (self->poll.link == NULL || loop->table == NULL)
+	if (self->operation.link == NULL || loop->table == NULL)
 		Py_RETURN_FALSE;
 	return PyBool_FromLong(!self->handle->cancelled || loop_is_elsewhere(loop) ||
-	                       !loop->table->released(loop->driver, self->poll.token));
+	                       !loop->table->released(loop->driver, self->operation.token));
 }
 
 static int watch_traverse(Watch *self, visitproc visit, void *arg)
@@ -178,7 +178,7 @@ static int watch_traverse(Watch *self, visitproc visit, void *arg)
 
 static int watch_clear(Watch *self)
 {
-	if (self->poll.link != NULL)
+	if (self->operation.link != NULL)
 		return 0;
 	Py_CLEAR(self->handle);
 	Py_CLEAR(self->loop);
@@ -190,7 +190,7 @@ static void watch_dealloc(Watch *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
-	assert(self->poll.link == NULL);
+	assert(self->operation.link == NULL);
 	watch_clear(self);
 	type->tp_free(self);
 	Py_DECREF(type);

@@ -30,7 +30,7 @@ PyTypeObject *SocketWaitType;
 
 typedef struct SocketWait {
 	PyObject_HEAD
-	struct sink sink;             /* the poll operation of the first in a queue */
+	struct operation poll;             /* the poll operation of the first in a queue */
 	Loop *loop;                   /* owned */
 	PyObject *sock;               /* owned */
 	PyObject *future;             /* owned: done when it is worth another try */
@@ -228,13 +228,14 @@ static int wait_wake(SocketWait *self)
 	return answer == NULL ? -1 : 0;
 }
 
-static int wait_completed(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+static int wait_completed(Loop *loop, struct operation *operation,
+                          const struct ul_completion *completion)
 {
-	SocketWait *self = container_of(sink, SocketWait, sink);
+	SocketWait *self = container_of(operation, SocketWait, poll);
 	int status = 0;
 
 	Py_INCREF(self);
-	sink_drop(sink);
+	operation_drop(operation);
 	if (self->queued && self->future != NULL && !loop->closed) {
 		if (unlikely(completion->result < 0))
 			exception_set_errno(-completion->result);
@@ -261,14 +262,14 @@ static int wait_arm(SocketWait *self)
 	if (fd == -2 || loop_check_closed(loop) < 0 || loop_check_thread(loop) < 0)
 		return -1;
 	/* In flight still: somebody else has set the future of the wait before. */
-	if (unlikely(!self->queued || self->sink.link != NULL))
+	if (unlikely(!self->queued || self->poll.link != NULL))
 		return 0;
 	status = fd != self->fd
 	                 ? -EBADF
-	                 : loop->table->poll(loop->driver, &self->sink, fd,
-	                                     self->write ? POLLOUT : POLLIN, &self->sink.token);
+	                 : loop->table->poll(loop->driver, &self->poll, fd,
+	                                     self->write ? POLLOUT : POLLIN, &self->poll.token);
 	if (likely(status == -EINPROGRESS)) {
-		sink_hold(loop, &self->sink);
+		operation_hold(loop, &self->poll);
 		return 0;
 	}
 	if (status < 0) {
@@ -307,8 +308,8 @@ static void wait_leave(SocketWait *self)
 	queue_remove(self);
 	if (loop->closed || loop->table == NULL)
 		return;
-	if (self->sink.link != NULL)
-		sink_cancel(loop, &self->sink);
+	if (self->poll.link != NULL)
+		operation_cancel(loop, &self->poll);
 	if (likely(next == NULL))
 		return;
 	Py_INCREF(next);
@@ -365,8 +366,8 @@ static SocketWait *wait_new(Loop *loop, PyObject *sock, int fd, bool write)
 	if (self == NULL)
 		return NULL;
 	memset((char *)self + sizeof(PyObject), 0, sizeof(*self) - sizeof(PyObject));
-	self->sink.completed = wait_completed;
-	self->sink.holder = (PyObject *)self;
+	self->poll.completed = wait_completed;
+	self->poll.holder = (PyObject *)self;
 	self->loop = (Loop *)Py_NewRef(loop);
 	self->sock = Py_NewRef(sock);
 	self->fd = fd;
@@ -464,7 +465,7 @@ static void wait_dealloc(SocketWait *self)
 	PyTypeObject *type = Py_TYPE(self);
 	PyObject *exception = PyErr_GetRaisedException();
 
-	assert(self->sink.link == NULL);
+	assert(self->poll.link == NULL);
 	PyObject_GC_UnTrack(self);
 	wait_leave(self);
 	Py_CLEAR(self->future);

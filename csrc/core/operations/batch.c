@@ -46,7 +46,7 @@ int batch_outcome(Loop *self, ul_token token, bool take)
 	return -EINPROGRESS;
 }
 
-static int nobody_completed(Loop *Py_UNUSED(loop), struct sink *Py_UNUSED(sink),
+static int nobody_completed(Loop *Py_UNUSED(loop), struct operation *Py_UNUSED(operation),
                             const struct ul_completion *Py_UNUSED(completion))
 {
 	return 0;
@@ -61,7 +61,7 @@ static bool is_followed_by(const struct ul_completion *first, const struct ul_co
 PyObject *batch_gather(Loop *self, const struct ul_completion *first)
 {
 	/* Finds what was gathered already, until the batch has been gone through. */
-	static struct sink nobody = {.completed = nobody_completed};
+	static struct operation nobody = {.completed = nobody_completed};
 	size_t size = (size_t)first->result;
 	PyObject *bytes;
 	char *end;

@@ -31,9 +31,9 @@ int forks_init(void)
 
 static bool has_brought_fd(const struct ul_completion *completion)
 {
-	const struct sink *sink = completion->owner;
+	const struct operation *operation = completion->owner;
 
-	return sink != NULL && !(completion->flags & UL_WATCH) && sink->brings_fd &&
+	return operation != NULL && !(completion->flags & UL_WATCH) && operation->brings_fd &&
 	       completion->result >= 0;
 }
 

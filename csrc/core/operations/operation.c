@@ -1,68 +1,68 @@
-/* Sinks: what completions find, held while their operation is in flight. */
+/* Operations in flight: held until they have ended. */
 #include "batch.h"
 #include "../base/checks.h"
 #include "../core.h"
 
 #include <errno.h>
 
-void sink_hold(Loop *self, struct sink *sink)
+void operation_hold(Loop *self, struct operation *operation)
 {
-	assert(sink->link == NULL);
-	Py_INCREF(sink->holder);
-	sink->weak = false;
-	sink->next = self->held;
-	if (sink->next != NULL)
-		sink->next->link = &sink->next;
-	sink->link = &self->held;
-	self->held = sink;
+	assert(operation->link == NULL);
+	Py_INCREF(operation->holder);
+	operation->weak = false;
+	operation->next = self->held;
+	if (operation->next != NULL)
+		operation->next->link = &operation->next;
+	operation->link = &self->held;
+	self->held = operation;
 }
 
-void sink_drop(struct sink *sink)
+void operation_drop(struct operation *operation)
 {
-	assert(sink->link != NULL);
-	*sink->link = sink->next;
-	if (sink->next != NULL)
-		sink->next->link = sink->link;
-	sink->link = NULL;
-	sink->next = NULL;
-	if (!sink->weak)
-		Py_DECREF(sink->holder);
+	assert(operation->link != NULL);
+	*operation->link = operation->next;
+	if (operation->next != NULL)
+		operation->next->link = operation->link;
+	operation->link = NULL;
+	operation->next = NULL;
+	if (!operation->weak)
+		Py_DECREF(operation->holder);
 }
 
-void sink_weaken(struct sink *sink)
+void operation_weaken(struct operation *operation)
 {
-	if (sink->link == NULL || sink->weak)
+	if (operation->link == NULL || operation->weak)
 		return;
-	sink->weak = true;
-	Py_DECREF(sink->holder);
+	operation->weak = true;
+	Py_DECREF(operation->holder);
 }
 
-void sink_strengthen(struct sink *sink)
+void operation_strengthen(struct operation *operation)
 {
-	if (sink->link == NULL || !sink->weak)
+	if (operation->link == NULL || !operation->weak)
 		return;
-	sink->weak = false;
-	Py_INCREF(sink->holder);
+	operation->weak = false;
+	Py_INCREF(operation->holder);
 }
 
-bool sink_end(Loop *self, struct sink *sink)
+bool operation_end(Loop *self, struct operation *operation)
 {
 	/* -EINPROGRESS: it follows.  -ENOENT: it was harvested, so it waits in our batch. */
-	if (self->table->cancel(self->driver, sink->token) != 0)
+	if (self->table->cancel(self->driver, operation->token) != 0)
 		return false;
-	return !batch_ends(self, sink->token);
+	return !batch_ends(self, operation->token);
 }
 
-int sink_outcome(Loop *self, struct sink *sink, bool take)
+int operation_outcome(Loop *self, struct operation *operation, bool take)
 {
 	int result;
 
 	if (self->table == NULL || loop_is_elsewhere(self))
 		return -EINPROGRESS;
-	result = self->table->outcome(self->driver, sink->token, take);
+	result = self->table->outcome(self->driver, operation->token, take);
 	if (result < 0)
-		result = batch_outcome(self, sink->token, take);
+		result = batch_outcome(self, operation->token, take);
 	if (result >= 0 && take)
-		sink_drop(sink);
+		operation_drop(operation);
 	return result;
 }

@@ -24,7 +24,7 @@ static PyObject *loop_expect(Loop *self, PyObject *const *args, Py_ssize_t nargs
 	entry = PyTuple_Pack(2, args[1], nargs == 3 ? args[2] : Py_None);
 	if (entry == NULL)
 		return NULL;
-	status = PyDict_SetItem(self->operations, args[0], entry);
+	status = PyDict_SetItem(self->requests, args[0], entry);
 	Py_DECREF(entry);
 	if (status < 0)
 		return NULL;
@@ -101,7 +101,7 @@ static PyObject *loop_operate(Loop *self, PyObject *const *args, Py_ssize_t narg
 	first = PyLong_FromLong(0);
 	token = first == NULL ? NULL : PyObject_GetItem(args[nargs - 1], first);
 	Py_XDECREF(first);
-	if (token == NULL || PyDict_SetItem(self->operations, token, entry) < 0) {
+	if (token == NULL || PyDict_SetItem(self->requests, token, entry) < 0) {
 		/* Nobody will hear of its end: `entry` stays for ever, and what it holds. */
 		Py_XDECREF(token);
 		return NULL;
@@ -146,7 +146,7 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 		return PyLong_FromLong(result < 0 ? result : -EOPNOTSUPP);
 	}
 	key = PyLong_FromUnsignedLongLong(token);
-	if (key == NULL || PyDict_SetItem(self->operations, key, entry) < 0) {
+	if (key == NULL || PyDict_SetItem(self->requests, key, entry) < 0) {
 		/* Unless it ends at once `entry` stays for ever, and the kernel's memory. */
 		if (self->table->cancel(self->driver, token) == 0)
 			Py_DECREF(entry);
@@ -157,7 +157,7 @@ static PyObject *loop_request(Loop *self, PyObject *args)
 	return key;
 }
 
-int operation_completed(Loop *self, const struct ul_completion *completion)
+int request_completed(Loop *self, const struct ul_completion *completion)
 {
 	PyObject *token = PyLong_FromUnsignedLongLong(completion->token);
 	PyObject *entry, *result, *args[2];
@@ -165,8 +165,8 @@ int operation_completed(Loop *self, const struct ul_completion *completion)
 
 	if (token == NULL)
 		return -1;
-	entry = Py_XNewRef(PyDict_GetItemWithError(self->operations, token));
-	if (entry == NULL || PyDict_DelItem(self->operations, token) < 0) {
+	entry = Py_XNewRef(PyDict_GetItemWithError(self->requests, token));
+	if (entry == NULL || PyDict_DelItem(self->requests, token) < 0) {
 		Py_DECREF(token);
 		Py_XDECREF(entry);
 		return PyErr_Occurred() ? -1 : 0;
@@ -207,7 +207,7 @@ static PyObject *loop_cancel(Loop *self, PyObject *token)
 		return NULL;
 	status = self->table->cancel(self->driver, value);
 	/* Ended: nothing will come that could take it out of the table. */
-	if (status == 0 && PyDict_DelItem(self->operations, token) < 0) {
+	if (status == 0 && PyDict_DelItem(self->requests, token) < 0) {
 		if (!PyErr_ExceptionMatches(PyExc_KeyError))
 			return NULL;
 		PyErr_Clear();
@@ -215,7 +215,7 @@ static PyObject *loop_cancel(Loop *self, PyObject *token)
 	return PyLong_FromLong(status);
 }
 
-PyMethodDef operation_methods[] = {
+PyMethodDef request_methods[] = {
 	{"_expect", FASTCALL(loop_expect), METH_FASTCALL, loop_expect_doc},
 	{"_operate", FASTCALL(loop_operate), METH_FASTCALL, loop_operate_doc},
 	{"_request", (PyCFunction)loop_request, METH_VARARGS, loop_request_doc},

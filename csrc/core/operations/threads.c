@@ -35,27 +35,27 @@ static void loop_leave_fd(Loop *self, int fd)
 	loop_ask(self);
 }
 
-static void loop_leave_cancel(Loop *self, struct sink *sink)
+static void loop_leave_cancel(Loop *self, struct operation *operation)
 {
-	sink->unwanted = sink->token;
-	if (!sink->asked) {
-		Py_INCREF(sink->holder);
-		sink->asked = true;
-		sink->next_asked = self->cancels;
-		self->cancels = sink;
+	operation->unwanted = operation->token;
+	if (!operation->asked) {
+		Py_INCREF(operation->holder);
+		operation->asked = true;
+		operation->next_asked = self->cancels;
+		self->cancels = operation;
 	}
 	loop_ask(self);
 }
 
-bool sink_cancel(Loop *self, struct sink *sink)
+bool operation_cancel(Loop *self, struct operation *operation)
 {
 	if (unlikely(loop_is_elsewhere(self))) {
-		loop_leave_cancel(self, sink);
+		loop_leave_cancel(self, operation);
 		return false;
 	}
-	if (!sink_end(self, sink))
+	if (!operation_end(self, operation))
 		return false;
-	sink_drop(sink);
+	operation_drop(operation);
 	return true;
 }
 
@@ -93,17 +93,18 @@ int loop_leave_call(Loop *self, PyObject *object, PyObject *name, PyObject *argu
 
 /* ---- doing it, in the loop's thread --------------------------------------------------- */
 
-static int loop_serve_cancel(Loop *self, struct sink *sink)
+static int loop_serve_cancel(Loop *self, struct operation *operation)
 {
 	struct ul_completion completion = {
-		.owner = sink, .token = sink->unwanted, .result = -ECANCELED,
+		.owner = operation, .token = operation->unwanted, .result = -ECANCELED,
 	};
 
 	/* It may have ended since, and another operation have begun. */
-	if (sink->link == NULL || sink->token != sink->unwanted || !sink_end(self, sink))
+	if (operation->link == NULL || operation->token != operation->unwanted ||
+	    !operation_end(self, operation))
 		return 0;
 	/* Whoever cancelled it was told that its end follows. */
-	return sink->completed(self, sink, &completion);
+	return operation->completed(self, operation, &completion);
 }
 
 static int loop_serve_cancels(Loop *self)
@@ -111,13 +112,13 @@ static int loop_serve_cancels(Loop *self)
 	int status = 0;
 
 	while (status == 0 && self->cancels != NULL) {
-		struct sink *sink = self->cancels;
-		PyObject *holder = sink->holder;
+		struct operation *operation = self->cancels;
+		PyObject *holder = operation->holder;
 
-		self->cancels = sink->next_asked;
-		sink->next_asked = NULL;
-		sink->asked = false;
-		status = loop_serve_cancel(self, sink);
+		self->cancels = operation->next_asked;
+		operation->next_asked = NULL;
+		operation->asked = false;
+		status = loop_serve_cancel(self, operation);
 		Py_DECREF(holder);
 	}
 	return status;
@@ -151,11 +152,11 @@ int loop_serve_threads(Loop *self)
 
 int threads_traverse(Loop *self, visitproc visit, void *arg)
 {
-	struct sink *sink;
+	struct operation *operation;
 	size_t i;
 
-	for (sink = self->cancels; sink != NULL; sink = sink->next_asked)
-		Py_VISIT(sink->holder);
+	for (operation = self->cancels; operation != NULL; operation = operation->next_asked)
+		Py_VISIT(operation->holder);
 	for (i = 0; i < self->errands.count; i++)
 		Py_VISIT(self->errands.items[(self->errands.head + i) & self->errands.mask]);
 	return 0;
@@ -164,12 +165,12 @@ int threads_traverse(Loop *self, visitproc visit, void *arg)
 void threads_clear(Loop *self)
 {
 	while (self->cancels != NULL) {
-		struct sink *sink = self->cancels;
+		struct operation *operation = self->cancels;
 
-		self->cancels = sink->next_asked;
-		sink->next_asked = NULL;
-		sink->asked = false;
-		Py_DECREF(sink->holder);
+		self->cancels = operation->next_asked;
+		operation->next_asked = NULL;
+		operation->asked = false;
+		Py_DECREF(operation->holder);
 	}
 	ready_clear(&self->errands);
 }

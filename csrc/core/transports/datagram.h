@@ -39,14 +39,15 @@ typedef struct Datagram {
 
 int datagram_arm(struct transport *base);
 bool datagram_has_kept(const struct transport *base);
-int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+int datagram_received(Loop *loop, struct operation *operation,
+                      const struct ul_completion *completion);
 /* protocol.error_received() with the exception that is set; -1 with what it raised. */
 int datagram_tell_error(Datagram *self);
 PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *ignored);
 
 /* ---- datagram_send.c ---- */
 
-int datagram_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+int datagram_sent(Loop *loop, struct operation *operation, const struct ul_completion *completion);
 /* Drop what is queued. */
 void datagram_drop_queue(struct transport *base);
 int datagram_maybe_pause_protocol(struct transport *base);

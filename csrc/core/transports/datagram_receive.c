@@ -95,7 +95,7 @@ int datagram_arm(struct transport *base)
 	if (likely(status == -EINPROGRESS)) {
 		base->receive.token = token;
 		base->read_cancelled = false;
-		sink_hold(loop, &base->receive);
+		operation_hold(loop, &base->receive);
 		return 0;
 	}
 	/* Readable already. */
@@ -177,16 +177,17 @@ static int datagram_handle(Datagram *self, const struct ul_completion *completio
 	return datagram_take(self, completion);
 }
 
-int datagram_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+int datagram_received(Loop *loop, struct operation *operation,
+                      const struct ul_completion *completion)
 {
-	Datagram *self = container_of(sink, Datagram, base.receive);
+	Datagram *self = container_of(operation, Datagram, base.receive);
 	bool terminal = !(completion->flags & UL_MORE);
 	int status = 0;
 
 	/* What the protocol does may drop every other reference. */
 	Py_INCREF(self);
 	if (unlikely(terminal))
-		sink_drop(sink);
+		operation_drop(operation);
 	if (likely(self->base.state == TRANSPORT_OPEN && !loop->closed)) {
 		PyObject *context = Py_NewRef(self->base.context);
 		double start = 0;

@@ -258,7 +258,7 @@ static int datagram_wait(Datagram *self)
 		status = datagram_wait_by_clock(self, &token);
 	if (likely(status == -EINPROGRESS)) {
 		self->base.send.token = token;
-		sink_hold(loop, &self->base.send);
+		operation_hold(loop, &self->base.send);
 		return 0;
 	}
 	return transport_fatal_errno(&self->base, -status,
@@ -331,15 +331,15 @@ static int datagram_settle(Datagram *self, int status)
 	return status;
 }
 
-int datagram_sent(Loop *loop, struct sink *sink,
+int datagram_sent(Loop *loop, struct operation *operation,
                   const struct ul_completion *Py_UNUSED(completion))
 {
-	Datagram *self = container_of(sink, Datagram, base.send);
+	Datagram *self = container_of(operation, Datagram, base.send);
 	PyObject *context;
 	int status = 0;
 
 	Py_INCREF(self);
-	sink_drop(sink);
+	operation_drop(operation);
 	if (unlikely(self->base.state >= TRANSPORT_LOST || loop->closed)) {
 		if (self->base.state == TRANSPORT_JOINING)
 			self->base.kind->join(&self->base);

@@ -25,7 +25,7 @@ typedef struct {
 	PyObject *context;     /* owned or NULL: each connection runs in a copy of it */
 	PyObject *factory;     /* owned or NULL: makes the protocol of each connection */
 	PyObject *server;      /* owned: whose clients they are, a ClientList, or Py_None */
-	struct sink accept;
+	struct operation accept;
 	struct accepted accepted;
 	int fd;                /* borrowed from the caller's socket */
 	bool wanted;           /* start() was called and stop() was not */
@@ -96,7 +96,7 @@ static int listener_arm(Listener *self)
 
 	if (status == -EINPROGRESS) {
 		self->accept.token = token;
-		sink_hold(self->loop, &self->accept);
+		operation_hold(self->loop, &self->accept);
 		return 0;
 	}
 	return status < 0 ? status : -EIO;
@@ -206,16 +206,16 @@ static void connection_refuse(int fd)
 	close(fd);
 }
 
-static int listener_completed(Loop *loop, struct sink *sink,
+static int listener_completed(Loop *loop, struct operation *operation,
                               const struct ul_completion *completion)
 {
-	Listener *self = container_of(sink, Listener, accept);
+	Listener *self = container_of(operation, Listener, accept);
 	bool terminal = !(completion->flags & UL_MORE);
 	int status = 0, failure = 0;
 
 	Py_INCREF(self);
 	if (terminal)
-		sink_drop(sink);
+		operation_drop(operation);
 	if (!self->wanted || loop->closed) {
 		if (completion->result >= 0)
 			connection_refuse(completion->result);
@@ -295,7 +295,7 @@ static PyObject *listener_stop(Listener *self, PyObject *Py_UNUSED(ignored))
 
 	self->wanted = false;
 	if (active)
-		sink_cancel(self->loop, &self->accept);
+		operation_cancel(self->loop, &self->accept);
 	Py_RETURN_NONE;
 }
 
@@ -313,7 +313,8 @@ static PyObject *listener_share(Listener *self, PyObject *Py_UNUSED(ignored))
 	self->shared = true;
 	/* Its end arms it anew, in the other way. */
 	if (self->wanted && self->accept.link != NULL && self->loop->table != NULL &&
-	    sink_cancel(self->loop, &self->accept)) /* never by another thread than the loop's */
+	    /* never by another thread than the loop's */
+	    operation_cancel(self->loop, &self->accept))
 		status = listener_arm(self);
 	if (status < 0) {
 		self->wanted = false;

@@ -65,12 +65,13 @@ void stream_pause(struct transport *base);
 /* Nothing is received any more before a take(). */
 void stream_hold(Stream *self);
 PyObject *stream_hold_method(Stream *self, PyObject *ignored);
-int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+int stream_received(Loop *loop, struct operation *operation,
+                    const struct ul_completion *completion);
 PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
 
 /* ---- stream_write.c ---- */
 
-int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+int stream_sent(Loop *loop, struct operation *operation, const struct ul_completion *completion);
 /* Offer what is queued to the kernel now, with a plain system call. */
 int stream_flush_now(Stream *self);
 /*

@@ -247,7 +247,7 @@ int stream_arm(struct transport *base)
 	if (likely(status == -EINPROGRESS)) {
 		base->receive.token = token;
 		base->read_cancelled = false;
-		sink_hold(loop, &base->receive);
+		operation_hold(loop, &base->receive);
 		if (unlikely(stream_of(base)->buffered) && !stream_of(base)->roomy)
 			stream_hold(stream_of(base));
 		return 0;
@@ -301,7 +301,7 @@ void stream_pause(struct transport *base)
 		self->next_pausing = loop->pausing;
 		loop->pausing = self;
 	}
-	sink_weaken(&base->receive);
+	operation_weaken(&base->receive);
 }
 
 void streams_hold(Loop *loop)
@@ -360,7 +360,7 @@ static int stream_took_nothing(Stream *self, int result)
 	/* -ENOENT: reading was stopped meanwhile, perhaps by get_buffer(). */
 	if (result == -EAGAIN || result == -ENOENT)
 		return 0;
-	sink_drop(&self->base.receive);
+	operation_drop(&self->base.receive);
 	return stream_received_end(self, result);
 }
 
@@ -469,9 +469,9 @@ static int stream_received_readable(Stream *self)
 	return 0;
 }
 
-int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+int stream_received(Loop *loop, struct operation *operation, const struct ul_completion *completion)
 {
-	Stream *self = container_of(sink, Stream, base.receive);
+	Stream *self = container_of(operation, Stream, base.receive);
 	bool terminal = !(completion->flags & UL_MORE);
 	PyObject *context;
 	double start = 0;
@@ -480,7 +480,7 @@ int stream_received(Loop *loop, struct sink *sink, const struct ul_completion *c
 	/* What the protocol does may drop every other reference. */
 	Py_INCREF(self);
 	if (unlikely(terminal)) {
-		sink_drop(sink);
+		operation_drop(operation);
 		self->base.readable = false;
 	}
 	if (unlikely(loop->closed))

@@ -140,7 +140,7 @@ static void stream_settle_sent(Stream *self)
 		return;
 	/* The send's reference goes, and the dirty list's comes. */
 	Py_INCREF(self);
-	sent = sink_outcome(self->base.loop, &self->base.send, true);
+	sent = operation_outcome(self->base.loop, &self->base.send, true);
 	if (sent >= 0) {
 		self->in_flight = 0;
 		stream_consume(self, (size_t)sent);
@@ -363,7 +363,7 @@ static int stream_flush(Stream *self)
 			self->in_flight = count;
 			self->send_turn = loop->turn;
 			loop->sends++;
-			sink_hold(loop, &self->base.send);
+			operation_hold(loop, &self->base.send);
 			return 0;
 		}
 		if (unlikely(status < 0))
@@ -450,13 +450,13 @@ static bool stream_reads_first(const Stream *self, int error)
 	       (!loop->table->receives_in_turn || loop->turn - self->send_turn > 1);
 }
 
-int stream_sent(Loop *loop, struct sink *sink, const struct ul_completion *completion)
+int stream_sent(Loop *loop, struct operation *operation, const struct ul_completion *completion)
 {
-	Stream *self = container_of(sink, Stream, base.send);
+	Stream *self = container_of(operation, Stream, base.send);
 	int status = 0;
 
 	Py_INCREF(self);
-	sink_drop(sink);
+	operation_drop(operation);
 	if (unlikely(completion->flags & UL_KEEP)) {
 		/* The kernel may read these bytes at any later time: never free them. */
 		while (self->in_flight > 0) {
@@ -762,7 +762,7 @@ Py_ssize_t stream_backlog(struct transport *base)
 	 * it.  But the peer may have these bytes: they are nobody's backlog any more.
 	 */
 	if (base->protocol_paused && self->in_flight > 0 && base->state < TRANSPORT_LOST)
-		sent = sink_outcome(base->loop, &base->send, false);
+		sent = operation_outcome(base->loop, &base->send, false);
 	assert(sent < 0 || (size_t)sent <= base->queued_bytes);
 	return (Py_ssize_t)base->queued_bytes - (sent > 0 ? sent : 0);
 }

@@ -255,7 +255,7 @@ int transport_force_close(struct transport *self, PyObject *exception)
 	self->kind->drop_queue(self);
 	transport_stop_reading(self);
 	if (self->send.link != NULL && self->loop->table != NULL &&
-	    sink_cancel(self->loop, &self->send))
+	    operation_cancel(self->loop, &self->send))
 		self->kind->drop_queue(self);
 	status = self->state < TRANSPORT_LOST ? transport_lose(self, exception) : 0;
 	Py_DECREF(self);
@@ -289,7 +289,7 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 	assert(self->state == TRANSPORT_LOST);
 	Py_INCREF(self);
 	/* A paused transport is told of its end too, and must outlive its receive. */
-	sink_strengthen(&self->receive);
+	operation_strengthen(&self->receive);
 	transport_stop_reading(self);
 	if (self->connected && protocol != NULL) {
 		result = PyObject_CallMethodOneArg(protocol, names.connection_lost, exception);
@@ -317,14 +317,14 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 	return 0;
 }
 
-/* Whether what `sink` waits for, if anything, is through with the descriptor. */
-static bool transport_released(const struct transport *self, const struct sink *sink)
+/* Whether `operation`, if it is in flight, is through with the descriptor. */
+static bool transport_released(const struct transport *self, const struct operation *operation)
 {
 	const struct ul_table *table = self->loop->table;
 
-	return sink->link == NULL ||
+	return operation->link == NULL ||
 	       (table != NULL && !loop_is_elsewhere(self->loop) &&
-	        table->released(self->loop->driver, sink->token));
+	        table->released(self->loop->driver, operation->token));
 }
 
 void transport_join_operations(struct transport *self)
@@ -373,7 +373,7 @@ void transport_close_fd(struct transport *self)
 static void transport_abandon(struct transport *self)
 {
 	self->state = TRANSPORT_JOINING;
-	sink_strengthen(&self->receive);
+	operation_strengthen(&self->receive);
 	client_leave(self);
 	transport_stop_reading(self);
 	if (self->state == TRANSPORT_JOINING)

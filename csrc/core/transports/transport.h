@@ -28,8 +28,10 @@ typedef struct ClientList ClientList;
 
 /* What a kind of transport does its own way.  `catch_up`, `backlog`, `lost` may be NULL. */
 struct transport_kind {
-	int (*received)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
-	int (*sent)(Loop *loop, struct sink *sink, const struct ul_completion *completion);
+	int (*received)(Loop *loop, struct operation *operation,
+	                const struct ul_completion *completion);
+	int (*sent)(Loop *loop, struct operation *operation,
+	            const struct ul_completion *completion);
 	int (*set_protocol)(struct transport *self, PyObject *protocol);
 	/* Start the receive operation, of which there is none. */
 	int (*arm)(struct transport *self);
@@ -86,8 +88,8 @@ struct transport {
 	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
 	uint32_t losses;      /* asyncio's _conn_lost */
 	PyObject *kept;       /* owned list or NULL: what came while reading was paused */
-	struct sink receive;
-	struct sink send;
+	struct operation receive;
+	struct operation send;
 	size_t queued_bytes;
 	size_t high_water;
 	size_t low_water;

@@ -36,7 +36,7 @@ void transport_stop_reading(struct transport *self)
 {
 	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
 		return;
-	if (sink_cancel(self->loop, &self->receive))
+	if (operation_cancel(self->loop, &self->receive))
 		self->readable = false;
 	else
 		self->read_cancelled = true;
@@ -134,7 +134,7 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	self->paused = false;
 	if (self->kind->end_repeats)
 		self->read_ended = false;
-	sink_strengthen(&self->receive);
+	operation_strengthen(&self->receive);
 	transport_log(self, "resumes reading");
 	/* A log handler, or what has died with the old context, may have closed us. */
 	if (!transport_wants_data(self))
