@@ -210,7 +210,7 @@ void operation_strengthen(struct operation *operation);
 typedef struct Stream Stream;
 struct address_cache;
 
-struct watcher {
+struct reader_pair {
 	Handle *reader;       /* owned or NULL */
 	Handle *writer;       /* owned or NULL */
 	uint64_t reader_turn; /* the turn in which it was registered */
@@ -234,8 +234,8 @@ struct Loop {
 	Stream **dirty_tail;
 	Stream *pausing;              /* streams paused in this turn; owned references */
 	struct address_cache *addresses; /* owned or NULL; of datagrams */
-	struct watcher *watchers;     /* owned array, by descriptor */
-	int watcher_capacity;
+	struct reader_pair *readers;  /* owned array, by descriptor */
+	int reader_capacity;
 	int watched;                  /* descriptors with a reader or a writer */
 	struct socket_queues *queues; /* owned array, by descriptor: who waits for a socket */
 	int queue_capacity;
@@ -329,12 +329,12 @@ int request_completed(Loop *loop, const struct ul_completion *completion);
  */
 void *fd_array_grow(void *items, int *capacity, size_t size, int fd);
 
-/* ---- watchers.c: add_reader and add_writer ------------------------------ */
+/* ---- readers.c: add_reader and add_writer ------------------------------ */
 
-extern PyMethodDef watcher_methods[];
-int watcher_ready(Loop *loop, const struct ul_completion *completion);
-int watchers_traverse(Loop *loop, visitproc visit, void *arg);
-void watchers_clear(Loop *loop);
+extern PyMethodDef reader_methods[];
+int readers_ready(Loop *loop, const struct ul_completion *completion);
+int readers_traverse(Loop *loop, visitproc visit, void *arg);
+void readers_clear(Loop *loop);
 
 /* ---- polls.c: watches of the loop's own descriptors ---------------------- */
 

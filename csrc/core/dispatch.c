@@ -12,7 +12,7 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 		return operation->completed(self, operation, completion);
 	}
 	if (completion->flags & UL_WATCH)
-		return watcher_ready(self, completion);
+		return readers_ready(self, completion);
 	return request_completed(self, completion);
 }
 

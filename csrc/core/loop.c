@@ -289,7 +289,7 @@ static void loop_end(Loop *self)
 	self->closed = true;
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
-	watchers_clear(self);
+	readers_clear(self);
 	streams_forget(self);
 	self->table->shutdown(self->driver);
 	/* With `closed` set no operation calls a protocol: it only lets go of memory. */
@@ -516,7 +516,7 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 	Py_VISIT(self->current_handle);
 	if (streams_traverse(self, visit, arg) != 0 || threads_traverse(self, visit, arg) != 0)
 		return -1;
-	return watchers_traverse(self, visit, arg);
+	return readers_traverse(self, visit, arg);
 }
 
 static int loop_clear(Loop *self)
@@ -525,7 +525,7 @@ static int loop_clear(Loop *self)
 		loop_end_forgotten(self);
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
-	watchers_clear(self);
+	readers_clear(self);
 	streams_forget(self);
 	threads_clear(self);
 	Py_CLEAR(self->current_handle);
@@ -543,7 +543,7 @@ static void loop_dealloc(Loop *self)
 	ready_release(&self->ready);
 	timers_release(&self->timers);
 	addresses_release(self);
-	PyMem_Free(self->watchers);
+	PyMem_Free(self->readers);
 	PyMem_Free(self->owners);
 	sockets_release(self);
 	threads_release(self);
@@ -701,7 +701,7 @@ int loop_init_types(PyObject *module)
 {
 	/* One type; each file brings its methods. */
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
-	                                           request_methods, watcher_methods,
+	                                           request_methods, reader_methods,
 	                                           socket_methods, owner_methods,
 	                                           thread_methods, queue_methods,
 	                                           clock_methods, check_methods};

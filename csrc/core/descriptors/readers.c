@@ -12,45 +12,45 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-static int watchers_reserve(Loop *self, int fd)
+static int readers_reserve(Loop *self, int fd)
 {
-	struct watcher *watchers;
+	struct reader_pair *readers;
 
-	if (fd < self->watcher_capacity)
+	if (fd < self->reader_capacity)
 		return 0;
-	watchers = fd_array_grow(self->watchers, &self->watcher_capacity, sizeof(*watchers), fd);
-	if (watchers == NULL)
+	readers = fd_array_grow(self->readers, &self->reader_capacity, sizeof(*readers), fd);
+	if (readers == NULL)
 		return -1;
-	self->watchers = watchers;
+	self->readers = readers;
 	return 0;
 }
 
-static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle *writer);
+static int reader_update(Loop *self, int fd, const Handle *reader, const Handle *writer);
 
 /*
  * The number is another file's by now: whoever watched before is called for nothing any
  * more, and only who comes now watches.  The references go first: they may run anything.
  */
-static int watcher_hand_on(Loop *self, int fd, const Handle *reader, const Handle *writer)
+static int reader_hand_on(Loop *self, int fd, const Handle *reader, const Handle *writer)
 {
-	struct watcher *watcher = &self->watchers[fd];
-	Handle *old_reader = watcher->reader, *old_writer = watcher->writer;
+	struct reader_pair *pair = &self->readers[fd];
+	Handle *old_reader = pair->reader, *old_writer = pair->writer;
 	bool new_reader = reader != old_reader, new_writer = writer != old_writer;
 
-	watcher->reader = watcher->writer = NULL;
+	pair->reader = pair->writer = NULL;
 	if (old_reader != NULL || old_writer != NULL)
 		self->watched--;
 	Py_XDECREF(old_reader);
 	Py_XDECREF(old_writer);
 	if (loop_check_closed(self) < 0)
 		return -1;
-	watcher = &self->watchers[fd];
-	return watcher_update(self, fd, new_reader ? reader : watcher->reader,
-	                      new_writer ? writer : watcher->writer);
+	pair = &self->readers[fd];
+	return reader_update(self, fd, new_reader ? reader : pair->reader,
+	                     new_writer ? writer : pair->writer);
 }
 
 /* What epoll_ctl(2) says of the descriptor: 0 or -errno. */
-static int watcher_probe(int fd)
+static int reader_probe(int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN };
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC), status = 0;
@@ -63,16 +63,16 @@ static int watcher_probe(int fd)
 }
 
 /* From another thread: a refusal is told now, the driver later, by the loop's thread. */
-static int watcher_update_later(Loop *self, int fd, uint32_t events)
+static int reader_update_later(Loop *self, int fd, uint32_t events)
 {
-	int status = events != 0 ? watcher_probe(fd) : 0;
+	int status = events != 0 ? reader_probe(fd) : 0;
 	PyObject *number;
 
 	if (status < 0) {
 		exception_set_errno(-status);
 		return -1;
 	}
-	self->watchers[fd].stale = true;
+	self->readers[fd].stale = true;
 	number = PyLong_FromLong(fd);
 	if (number == NULL)
 		return -1;
@@ -81,26 +81,26 @@ static int watcher_update_later(Loop *self, int fd, uint32_t events)
 	return status;
 }
 
-/* Tell the driver what the watcher of `fd` now wants; 0, or -1 with OSError. */
-static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle *writer)
+/* Tell the driver what is now to be watched of `fd`; 0, or -1 with OSError. */
+static int reader_update(Loop *self, int fd, const Handle *reader, const Handle *writer)
 {
 	uint32_t events = (reader != NULL ? EPOLLIN : 0) | (writer != NULL ? EPOLLOUT : 0);
-	struct watcher *watcher = &self->watchers[fd];
+	struct reader_pair *pair = &self->readers[fd];
 	void *owner = (void *)(intptr_t)(fd + 1);
 	int status;
 
 	if (unlikely(loop_is_elsewhere(self)))
-		return watcher_update_later(self, fd, events);
-	if (unlikely(watcher->stale)) {
+		return reader_update_later(self, fd, events);
+	if (unlikely(pair->stale)) {
 		/* What the driver watches may be closed, and the number another's. */
-		watcher->stale = false;
-		self->table->watch(self->driver, owner, fd, 0, &watcher->token);
+		pair->stale = false;
+		self->table->watch(self->driver, owner, fd, 0, &pair->token);
 	}
-	status = self->table->watch(self->driver, owner, fd, events, &watcher->token);
+	status = self->table->watch(self->driver, owner, fd, events, &pair->token);
 	if (status >= 0)
 		return 0;
 	if (status == -ENOENT)
-		return watcher_hand_on(self, fd, reader, writer);
+		return reader_hand_on(self, fd, reader, writer);
 	exception_set_errno(-status);
 	return -1;
 }
@@ -109,28 +109,28 @@ static int watcher_update(Loop *self, int fd, const Handle *reader, const Handle
 static PyObject *loop_watch_again(Loop *self, PyObject *number)
 {
 	long fd = PyLong_AsLong(number);
-	struct watcher *watcher;
+	struct reader_pair *pair;
 
 	if (fd == -1 && PyErr_Occurred())
 		return NULL;
-	if (self->closed || fd < 0 || fd >= self->watcher_capacity)
+	if (self->closed || fd < 0 || fd >= self->reader_capacity)
 		Py_RETURN_NONE;
-	watcher = &self->watchers[fd];
+	pair = &self->readers[fd];
 	/* The descriptor may be closed by now; then there is nothing to watch. */
-	if (watcher->stale && watcher_update(self, (int)fd, watcher->reader, watcher->writer) < 0)
+	if (pair->stale && reader_update(self, (int)fd, pair->reader, pair->writer) < 0)
 		PyErr_Clear();
 	Py_RETURN_NONE;
 }
 
-static int watcher_fd(PyObject *object, int *fd)
+static int reader_fd(PyObject *object, int *fd)
 {
 	*fd = PyObject_AsFileDescriptor(object);
 	return *fd < 0 ? -1 : 0;
 }
 
-static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs, bool write)
+static PyObject *reader_add(Loop *self, PyObject *const *args, Py_ssize_t nargs, bool write)
 {
-	struct watcher *watcher;
+	struct reader_pair *pair;
 	Handle *handle, *replaced;
 	int fd;
 
@@ -138,8 +138,8 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 		PyErr_SetString(PyExc_TypeError, "a file descriptor and a callback are required");
 		return NULL;
 	}
-	if (loop_check_closed(self) < 0 || watcher_fd(args[0], &fd) < 0 ||
-	    watchers_reserve(self, fd) < 0)
+	if (loop_check_closed(self) < 0 || reader_fd(args[0], &fd) < 0 ||
+	    readers_reserve(self, fd) < 0)
 		return NULL;
 	handle = handle_new(self, args[1], args + 2, nargs - 2, NULL);
 	if (handle == NULL)
@@ -149,25 +149,25 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 		Py_DECREF(handle);
 		return NULL;
 	}
-	watcher = &self->watchers[fd];
-	if (watcher_update(self, fd, write ? watcher->reader : handle,
-	                   write ? handle : watcher->writer) < 0) {
+	pair = &self->readers[fd];
+	if (reader_update(self, fd, write ? pair->reader : handle,
+	                  write ? handle : pair->writer) < 0) {
 		Py_DECREF(handle);
 		return NULL;
 	}
 	/* To hand it over, or who watched a file that is gone, may have run anything. */
-	watcher = &self->watchers[fd];
-	if (watcher->reader == NULL && watcher->writer == NULL)
+	pair = &self->readers[fd];
+	if (pair->reader == NULL && pair->writer == NULL)
 		self->watched++;
-	replaced = write ? watcher->writer : watcher->reader;
+	replaced = write ? pair->writer : pair->reader;
 	/* The caller's reference first: what dies with the replaced one may end this watch. */
 	Py_INCREF(handle);
 	if (write) {
-		watcher->writer = handle;
-		watcher->writer_turn = self->turn;
+		pair->writer = handle;
+		pair->writer_turn = self->turn;
 	} else {
-		watcher->reader = handle;
-		watcher->reader_turn = self->turn;
+		pair->reader = handle;
+		pair->reader_turn = self->turn;
 	}
 	if (replaced != NULL) {
 		int status = handle_cancel(replaced);
@@ -182,77 +182,77 @@ static PyObject *watcher_add(Loop *self, PyObject *const *args, Py_ssize_t nargs
 }
 
 /* End one side of a watch; whether there was one, or -1 with what its repr raised. */
-static int watcher_take(Loop *self, int fd, bool write)
+static int reader_take(Loop *self, int fd, bool write)
 {
-	struct watcher *watcher = &self->watchers[fd];
-	Handle *removed = write ? watcher->writer : watcher->reader;
+	struct reader_pair *pair = &self->readers[fd];
+	Handle *removed = write ? pair->writer : pair->reader;
 	int status;
 
 	if (removed == NULL)
 		return 0;
 	if (write)
-		watcher->writer = NULL;
+		pair->writer = NULL;
 	else
-		watcher->reader = NULL;
-	if (watcher->reader == NULL && watcher->writer == NULL)
+		pair->reader = NULL;
+	if (pair->reader == NULL && pair->writer == NULL)
 		self->watched--;
 	/* The descriptor may be closed by now; then there is nothing to end. */
-	if (watcher_update(self, fd, watcher->reader, watcher->writer) < 0)
+	if (reader_update(self, fd, pair->reader, pair->writer) < 0)
 		PyErr_Clear();
 	status = handle_cancel(removed);
 	Py_DECREF(removed);
 	return status < 0 ? -1 : 1;
 }
 
-static PyObject *watcher_remove(Loop *self, PyObject *object, bool write)
+static PyObject *reader_remove(Loop *self, PyObject *object, bool write)
 {
 	int fd, found;
 
-	if (watcher_fd(object, &fd) < 0) {
+	if (reader_fd(object, &fd) < 0) {
 		/* Too large for a descriptor, so that nobody watches it. */
 		if (!PyErr_ExceptionMatches(PyExc_OverflowError))
 			return NULL;
 		PyErr_Clear();
 		Py_RETURN_FALSE;
 	}
-	if (self->closed || fd >= self->watcher_capacity)
+	if (self->closed || fd >= self->reader_capacity)
 		Py_RETURN_FALSE;
-	found = watcher_take(self, fd, write);
+	found = reader_take(self, fd, write);
 	return found < 0 ? NULL : PyBool_FromLong(found);
 }
 
 static PyObject *loop_add_reader(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 {
-	return watcher_add(self, args, nargs, false);
+	return reader_add(self, args, nargs, false);
 }
 
 static PyObject *loop_add_writer(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 {
-	return watcher_add(self, args, nargs, true);
+	return reader_add(self, args, nargs, true);
 }
 
 static PyObject *loop_remove_reader(Loop *self, PyObject *fd)
 {
-	return watcher_remove(self, fd, false);
+	return reader_remove(self, fd, false);
 }
 
 static PyObject *loop_remove_writer(Loop *self, PyObject *fd)
 {
-	return watcher_remove(self, fd, true);
+	return reader_remove(self, fd, true);
 }
 
-static int watcher_run(Loop *self, int fd, bool write)
+static int reader_run(Loop *self, int fd, bool write)
 {
-	const struct watcher *watcher = &self->watchers[fd];
-	Handle *handle = write ? watcher->writer : watcher->reader;
-	uint64_t registered = write ? watcher->writer_turn : watcher->reader_turn;
+	const struct reader_pair *pair = &self->readers[fd];
+	Handle *handle = write ? pair->writer : pair->reader;
+	uint64_t registered = write ? pair->writer_turn : pair->reader_turn;
 	int status;
 
 	if (handle == NULL || registered >= self->turn)
 		return 0;
 	if (unlikely(handle->cancelled)) {
 		/* The user cancelled the handle itself: asyncio ends the watch then. */
-		return watcher_take(self, fd, write) < 0 ? -1 : 0;
+		return reader_take(self, fd, write) < 0 ? -1 : 0;
 	}
 	Py_INCREF(handle);
 	status = handle_run(self, handle);
@@ -260,49 +260,49 @@ static int watcher_run(Loop *self, int fd, bool write)
 	return status;
 }
 
-int watcher_ready(Loop *self, const struct ul_completion *completion)
+int readers_ready(Loop *self, const struct ul_completion *completion)
 {
 	int fd = (int)(intptr_t)completion->owner - 1;
 	uint32_t events = (uint32_t)completion->result;
 
-	if (fd >= self->watcher_capacity || self->watchers[fd].token != completion->token)
+	if (fd >= self->reader_capacity || self->readers[fd].token != completion->token)
 		return 0;
 	/* As the selectors module: an error or a hang-up wakes both sides. */
-	if (events & ~(uint32_t)EPOLLOUT && watcher_run(self, fd, false) < 0)
+	if (events & ~(uint32_t)EPOLLOUT && reader_run(self, fd, false) < 0)
 		return -1;
 	/* The reader may have changed the table, or moved it. */
-	if (events & ~(uint32_t)EPOLLIN && self->watchers[fd].token == completion->token)
-		return watcher_run(self, fd, true);
+	if (events & ~(uint32_t)EPOLLIN && self->readers[fd].token == completion->token)
+		return reader_run(self, fd, true);
 	return 0;
 }
 
-int watchers_traverse(Loop *self, visitproc visit, void *arg)
+int readers_traverse(Loop *self, visitproc visit, void *arg)
 {
 	int fd;
 
 	if (self->watched == 0)
 		return 0;
-	for (fd = 0; fd < self->watcher_capacity; fd++) {
-		Py_VISIT(self->watchers[fd].reader);
-		Py_VISIT(self->watchers[fd].writer);
+	for (fd = 0; fd < self->reader_capacity; fd++) {
+		Py_VISIT(self->readers[fd].reader);
+		Py_VISIT(self->readers[fd].writer);
 	}
 	return 0;
 }
 
-void watchers_clear(Loop *self)
+void readers_clear(Loop *self)
 {
 	int fd;
 
-	for (fd = 0; self->watched > 0 && fd < self->watcher_capacity; fd++) {
-		struct watcher *watcher = &self->watchers[fd];
+	for (fd = 0; self->watched > 0 && fd < self->reader_capacity; fd++) {
+		struct reader_pair *pair = &self->readers[fd];
 
-		if (watcher->reader == NULL && watcher->writer == NULL)
+		if (pair->reader == NULL && pair->writer == NULL)
 			continue;
 		if (self->table != NULL)
-			self->table->watch(self->driver, NULL, fd, 0, &watcher->token);
+			self->table->watch(self->driver, NULL, fd, 0, &pair->token);
 		self->watched--;
-		Py_CLEAR(watcher->reader);
-		Py_CLEAR(watcher->writer);
+		Py_CLEAR(pair->reader);
+		Py_CLEAR(pair->writer);
 	}
 }
 
@@ -318,7 +318,7 @@ PyDoc_STRVAR(remove_reader_doc,
 PyDoc_STRVAR(remove_writer_doc,
 "_remove_writer($self, fd, /)\n--\n\nWhether `fd` had a writer; it has none now.");
 
-PyMethodDef watcher_methods[] = {
+PyMethodDef reader_methods[] = {
 	{"_add_reader", FASTCALL(loop_add_reader), METH_FASTCALL, add_reader_doc},
 	{"_add_writer", FASTCALL(loop_add_writer), METH_FASTCALL, add_writer_doc},
 	{"_remove_reader", (PyCFunction)loop_remove_reader, METH_O, remove_reader_doc},

@@ -14,7 +14,7 @@ void transport_log(struct transport *self, const char *message)
 }
 
 int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
-                                 PyObject *exception, const char *message)
+                          PyObject *exception, const char *message)
 {
 	PyObject *loop = self->loop == NULL ? Py_None : (PyObject *)self->loop;
 	PyObject *args[5] = {Py_NewRef(loop), (PyObject *)self,

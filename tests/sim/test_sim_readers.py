@@ -161,7 +161,7 @@ def test_refused_watch_raises_and_changes_nothing(sim, fd):
     assert calls == ["in"]
 
 
-def test_watcher_raising_is_reported_and_stays(sim, fd):
+def test_reader_raising_is_reported_and_stays(sim, fd):
     def fail():
         raise ZeroDivisionError
 
@@ -173,7 +173,7 @@ def test_watcher_raising_is_reported_and_stays(sim, fd):
 
 
 def test_large_descriptor_numbers_are_watched(sim):
-    """The table of watchers grows, also while one of its entries is being called."""
+    """The table of readers grows, also while one of its entries is being called."""
     first = sim.wire().fd
     far = fcntl.fcntl(first, fcntl.F_DUPFD_CLOEXEC, 900)
     calls = []
@@ -199,7 +199,7 @@ def test_descriptor_number_that_is_not_open_is_refused(sim):
         sim.loop._add_reader(1 << 30, print)
 
 
-def test_watchers_are_gone_from_the_driver_when_the_loop_closes(sim, fd):
+def test_readers_are_gone_from_the_driver_when_the_loop_closes(sim, fd):
     sim.loop._add_reader(fd, print)
     sim.loop._close()
     assert sim.driver.watches == {}
