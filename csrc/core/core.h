@@ -336,7 +336,7 @@ int readers_ready(Loop *loop, const struct ul_completion *completion);
 int readers_traverse(Loop *loop, visitproc visit, void *arg);
 void readers_clear(Loop *loop);
 
-/* ---- polls.c: watches of the loop's own descriptors ---------------------- */
+/* ---- polls.c: polls of the loop's own descriptors ------------------------ */
 
 int polls_init_types(PyObject *module);
 
