@@ -344,13 +344,13 @@ int polls_init_types(PyObject *module);
 
 extern PyMethodDef owner_methods[];
 /* The open transport that owns the descriptor (`fd` >= 0), borrowed, or NULL. */
-PyObject *loop_owner(const Loop *loop, int fd);
+PyObject *descriptor_owner(const Loop *loop, int fd);
 /*
  * Somebody uses the descriptor itself: what a transport that owns it has queued is
  * offered to the kernel before.  0: there is none.  1: there was, and it may have run
  * anything.  -1: with an exception that must end the loop.
  */
-int loop_flush_owner(Loop *loop, int fd);
+int descriptor_catch_up(Loop *loop, int fd);
 
 /* ---- sockets.c: waiting for plain sockets -------------------------------- */
 

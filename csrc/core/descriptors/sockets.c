@@ -340,7 +340,7 @@ static int check_owner(Loop *loop, int fd)
 	PyObject *args[2] = {(PyObject *)loop, NULL};
 	int status;
 
-	if (likely(loop_owner(loop, fd) == NULL))
+	if (likely(descriptor_owner(loop, fd) == NULL))
 		return 0;
 	args[1] = PyLong_FromLong(fd);
 	if (args[1] == NULL)
@@ -481,7 +481,7 @@ static void wait_dealloc(SocketWait *self)
 /* The same, for a use that finds in the kernel what a transport of the socket has queued. */
 static int socket_fd_for_use(Loop *self, PyObject *sock)
 {
-	int fd = socket_fd(sock), handed = loop_flush_owner(self, fd);
+	int fd = socket_fd(sock), handed = descriptor_catch_up(self, fd);
 
 	if (likely(handed == 0))
 		return fd;

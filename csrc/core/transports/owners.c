@@ -37,14 +37,14 @@ void owner_leave(struct transport *self)
 		loop->owners[self->fd] = NULL;
 }
 
-PyObject *loop_owner(const Loop *loop, int fd)
+PyObject *descriptor_owner(const Loop *loop, int fd)
 {
 	struct transport *owner = fd < loop->owner_capacity ? loop->owners[fd] : NULL;
 
 	return owner != NULL && owner->state == TRANSPORT_OPEN ? (PyObject *)owner : NULL;
 }
 
-int loop_flush_owner(Loop *loop, int fd)
+int descriptor_catch_up(Loop *loop, int fd)
 {
 	struct transport *owner = fd >= 0 && fd < loop->owner_capacity ? loop->owners[fd] : NULL;
 	int status;
@@ -73,7 +73,7 @@ static PyObject *loop_owner_of(Loop *self, PyObject *descriptor)
 		PyErr_Clear();
 	}
 	if (fd >= 0 && fd <= INT_MAX)
-		owner = loop_owner(self, (int)fd);
+		owner = descriptor_owner(self, (int)fd);
 	return Py_NewRef(owner == NULL ? Py_None : owner);
 }
 
