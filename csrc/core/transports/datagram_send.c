@@ -309,23 +309,23 @@ static int datagram_drain(Datagram *self)
 }
 
 /* After datagram_drain(): wait again, or end.  Keeps a failing status. */
-static int datagram_settle(Datagram *self, int status)
+static int datagram_after_drain(Datagram *self, int status)
 {
 	PyObject *exception = PyErr_GetRaisedException();
-	int settled = 0;
+	int after = 0;
 
 	if (self->base.state < TRANSPORT_LOST) {
 		if (self->count > 0) {
-			settled = datagram_wait_if_needed(self);
+			after = datagram_wait_if_needed(self);
 		} else {
 			Py_CLEAR(self->base.write_context);
 			if (self->base.state == TRANSPORT_CLOSING)
-				settled = transport_lose(&self->base, Py_None);
+				after = transport_lose(&self->base, Py_None);
 		}
 	}
 	if (exception == NULL)
-		return settled < 0 ? -1 : status;
-	if (settled < 0)
+		return after < 0 ? -1 : status;
+	if (after < 0)
 		PyErr_WriteUnraisable((PyObject *)self);
 	PyErr_SetRaisedException(exception);
 	return status;
@@ -348,7 +348,7 @@ int datagram_sent(Loop *loop, struct operation *operation,
 		context = Py_XNewRef(self->base.write_context);
 		status = context_enter(context);
 		if (status == 0) {
-			status = datagram_settle(self, datagram_drain(self));
+			status = datagram_after_drain(self, datagram_drain(self));
 			context_exit(context);
 		}
 		Py_XDECREF(context);

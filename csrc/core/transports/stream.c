@@ -207,7 +207,7 @@ static PyObject *stream_make_empty_waiter(Stream *self, PyObject *Py_UNUSED(igno
 		return NULL;
 	Py_XSETREF(self->empty_waiter, Py_NewRef(waiter));
 	if (self->empty_waiter != NULL && self->chunk_count == 0 && !self->base.protocol_paused &&
-	    stream_settle_empty_waiter(self) < 0)
+	    stream_wake_empty_waiter(self) < 0)
 		Py_CLEAR(waiter);
 	return waiter;
 }

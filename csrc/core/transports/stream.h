@@ -94,7 +94,7 @@ void stream_drop_queue(struct transport *base);
 int stream_maybe_pause_protocol(struct transport *base);
 /* shutdown(2) for write_eof(): 0 or errno. */
 int stream_shut_down(Stream *self);
-int stream_settle_empty_waiter(Stream *self);
+int stream_wake_empty_waiter(Stream *self);
 void stream_fail_empty_waiter(Stream *self, PyObject *exception);
 PyObject *stream_write(Stream *self, PyObject *data);
 PyObject *stream_writelines(Stream *self, PyObject *list);

@@ -132,7 +132,7 @@ void stream_mark_dirty(Stream *self)
 }
 
 /* A send that has ended, but is not dispatched yet, is over. */
-static void stream_settle_sent(Stream *self)
+static void stream_note_sent(Stream *self)
 {
 	int sent;
 
@@ -187,7 +187,7 @@ static int stream_maybe_resume_protocol(Stream *self)
 
 /* ---- sending ------------------------------------------------------------------------ */
 
-int stream_settle_empty_waiter(Stream *self)
+int stream_wake_empty_waiter(Stream *self)
 {
 	PyObject *args[2] = {Py_NewRef(self->empty_waiter), Py_None};
 	PyObject *done = PyObject_CallMethodNoArgs(args[0], names.done);
@@ -259,7 +259,7 @@ static int stream_drained(Stream *self)
 		return -1;
 	}
 	if (self->empty_waiter != NULL && !self->lent)
-		status = stream_settle_empty_waiter(self);
+		status = stream_wake_empty_waiter(self);
 	if (status == 0 && self->base.state == TRANSPORT_CLOSING) {
 		status = transport_lose(&self->base, Py_None);
 	} else if (status == 0 && self->eof && !self->eof_sent) {
@@ -274,7 +274,7 @@ static int stream_drained(Stream *self)
 }
 
 /* A send has made room, or the queue has changed: what follows from that. */
-static int stream_settle(Stream *self)
+static int stream_after_send(Stream *self)
 {
 	int status = stream_maybe_resume_protocol(self); /* may write, close, abort */
 
@@ -325,7 +325,7 @@ int stream_catch_up(struct transport *base)
 
 	if (base->protocol_paused || base->state >= TRANSPORT_LOST)
 		return 0;
-	stream_settle_sent(self);
+	stream_note_sent(self);
 	return self->in_flight == 0 ? stream_flush_now(self) : 0;
 }
 
@@ -370,7 +370,7 @@ static int stream_flush(Stream *self)
 			return stream_send_failed_outside(self, -status);
 		stream_consume(self, (size_t)status);
 	}
-	return self->base.state < TRANSPORT_LOST ? stream_settle(self) : 0;
+	return self->base.state < TRANSPORT_LOST ? stream_after_send(self) : 0;
 }
 
 int streams_flush(Loop *loop)
@@ -478,7 +478,7 @@ int stream_sent(Loop *loop, struct operation *operation, const struct ul_complet
 		}
 	} else {
 		stream_consume(self, (size_t)completion->result);
-		status = stream_settle(self);
+		status = stream_after_send(self);
 	}
 	Py_DECREF(self);
 	return status;
@@ -581,7 +581,7 @@ static int stream_queued(Stream *self)
 		    loop_check_closed(self->base.loop) < 0)
 			return -1;
 	} else if (unlikely(stream_is_urgent(self))) {
-		stream_settle_sent(self);
+		stream_note_sent(self);
 		if (self->in_flight == 0 && stream_flush_now(self) < 0)
 			return -1;
 	}
