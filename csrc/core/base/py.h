@@ -84,7 +84,7 @@ int helpers_check(void);           /* -1 and RuntimeError before set_helpers() *
 	X(get_buffer) X(buffer_updated) X(pause_writing) X(resume_writing) \
 	X(_detach) X(close) X(detach) X(set_exception) \
 	X(done) X(set_result) X(create_future) X(fileno) \
-	X(_call_connection_lost) X(_start_reading) X(_deliver_kept) \
+	X(_call_connection_lost) X(_start_reading) X(_deliver_held_back) \
 	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
 	X(_set_running_loop) X(_roomy) X(join) X(_hold)
 #define DECLARE_NAME(name) PyObject *name;

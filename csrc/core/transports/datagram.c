@@ -68,7 +68,7 @@ static const struct transport_kind datagram_kind = {
 	.sent = datagram_sent,
 	.set_protocol = transport_set_protocol,
 	.arm = datagram_arm,
-	.has_kept = datagram_has_kept,
+	.has_held_back = datagram_has_held_back,
 	.pause = transport_stop_reading,
 	.closing = datagram_closing,
 	.maybe_pause_protocol = datagram_maybe_pause_protocol,
@@ -120,7 +120,7 @@ PyDoc_STRVAR(datagram_sendto_doc,
 
 static PyMethodDef datagram_methods[] = {
 	{"sendto", FASTCALL(datagram_sendto), METH_FASTCALL | METH_KEYWORDS, datagram_sendto_doc},
-	{"_deliver_kept", (PyCFunction)datagram_deliver_kept_method, METH_NOARGS, NULL},
+	{"_deliver_held_back", (PyCFunction)datagram_deliver_held_back_method, METH_NOARGS, NULL},
 	{"_wait_for_room", (PyCFunction)datagram_wait_for_room, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -21,7 +21,7 @@ typedef struct Datagram {
 	bool sends_empty;     /* sendto(b"") sends a datagram, as since Python 3.13 */
 	uint64_t retry_ns;    /* the last wait for an AF_UNIX peer's queue; 0: none */
 
-	/* base.kept is a list of (data, address) and exceptions; base.send waits for room. */
+	/* base.held_back is a list of (data, address) and exceptions; base.send waits for room. */
 
 	/* What the socket had no room for: a ring buffer. */
 	struct parcel *queue; /* owned array or NULL */
@@ -38,12 +38,12 @@ typedef struct Datagram {
 /* ---- datagram_receive.c ---- */
 
 int datagram_arm(struct transport *base);
-bool datagram_has_kept(const struct transport *base);
+bool datagram_has_held_back(const struct transport *base);
 int datagram_received(Loop *loop, struct operation *operation,
                       const struct ul_completion *completion);
 /* protocol.error_received() with the exception that is set; -1 with what it raised. */
 int datagram_tell_error(Datagram *self);
-PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *ignored);
+PyObject *datagram_deliver_held_back_method(Datagram *self, PyObject *ignored);
 
 /* ---- datagram_send.c ---- */
 

@@ -71,9 +71,9 @@ static int datagram_deliver_error(Datagram *self)
 
 /* ---- the stream of datagrams ------------------------------------------------------------ */
 
-bool datagram_has_kept(const struct transport *base)
+bool datagram_has_held_back(const struct transport *base)
 {
-	return base->kept != NULL && PyList_GET_SIZE(base->kept) > 0;
+	return base->held_back != NULL && PyList_GET_SIZE(base->held_back) > 0;
 }
 
 int datagram_arm(struct transport *base)
@@ -117,9 +117,9 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 		Py_XDECREF(data);
 		return transport_fatal(&self->base, "Fatal read error on datagram transport");
 	}
-	if (likely(transport_wants_data(&self->base) && !datagram_has_kept(&self->base)))
+	if (likely(transport_wants_data(&self->base) && !datagram_has_held_back(&self->base)))
 		return datagram_deliver(self, data, address);
-	return transport_keep(&self->base, Py_BuildValue("(NN)", data, address));
+	return transport_hold_back(&self->base, Py_BuildValue("(NN)", data, address));
 }
 
 static int datagram_take_error(Datagram *self, int error)
@@ -129,8 +129,8 @@ static int datagram_take_error(Datagram *self, int error)
 	/* Somebody closed the descriptor: there is nothing to be armed again. */
 	self->base.read_ended = error == EBADF || error == ENOTSOCK;
 	exception_set_errno(error);
-	if (self->base.paused || datagram_has_kept(&self->base))
-		return transport_keep(&self->base, PyErr_GetRaisedException());
+	if (self->base.paused || datagram_has_held_back(&self->base))
+		return transport_hold_back(&self->base, PyErr_GetRaisedException());
 	return datagram_deliver_error(self);
 }
 
@@ -217,7 +217,7 @@ int datagram_received(Loop *loop, struct operation *operation,
 	return status;
 }
 
-/* ---- delivering what was kept --------------------------------------------------------- */
+/* ---- delivering what was held back -------------------------------------------------------- */
 
 static int datagram_deliver_item(Datagram *self, PyObject *item)
 {
@@ -228,11 +228,11 @@ static int datagram_deliver_item(Datagram *self, PyObject *item)
 	return datagram_deliver_error(self);
 }
 
-/* Deliver what was kept, as long as the protocol wants it. */
-static int datagram_deliver_kept(Datagram *self)
+/* Deliver what was held back, as long as the protocol wants it. */
+static int datagram_deliver_held_back(Datagram *self)
 {
-	while (transport_wants_data(&self->base) && datagram_has_kept(&self->base)) {
-		PyObject *item = transport_take_kept(&self->base);
+	while (transport_wants_data(&self->base) && datagram_has_held_back(&self->base)) {
+		PyObject *item = transport_take_held_back(&self->base);
 		int status = item == NULL ? -1 : datagram_deliver_item(self, item);
 
 		Py_XDECREF(item);
@@ -247,7 +247,7 @@ static int datagram_deliver_kept(Datagram *self)
 	return transport_receive(&self->base);
 }
 
-PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *Py_UNUSED(ignored))
+PyObject *datagram_deliver_held_back_method(Datagram *self, PyObject *Py_UNUSED(ignored))
 {
 	PyObject *context = Py_XNewRef(self->base.context);
 	int status = 0;
@@ -256,7 +256,7 @@ PyObject *datagram_deliver_kept_method(Datagram *self, PyObject *Py_UNUSED(ignor
 	if (self->base.state == TRANSPORT_OPEN) {
 		status = context_enter(context);
 		if (status == 0) {
-			status = datagram_deliver_kept(self);
+			status = datagram_deliver_held_back(self);
 			context_exit(context);
 		}
 	}

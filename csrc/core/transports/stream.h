@@ -36,9 +36,9 @@ struct Stream {
 	bool shown;           /* get_extra_info("socket") refers to the socket object */
 	uint32_t take_size;   /* bulk: the largest receive of late; 0 before the first */
 
-	/* After base.kept, a list of bytes: */
-	bool kept_end;        /* comes kept_result */
-	int kept_result;      /* 0 (end of file) or -errno */
+	/* After base.held_back, a list of bytes: */
+	bool end_held_back;   /* comes result_held_back */
+	int result_held_back; /* 0 (end of file) or -errno */
 
 	/* What is to be sent: a ring buffer of chunks. */
 	struct chunk *chunks; /* chunks_inline, or an owned array */
@@ -60,14 +60,14 @@ struct Stream {
 /* ---- stream_read.c ---- */
 
 int stream_arm(struct transport *base);
-bool stream_has_kept(const struct transport *base);
+bool stream_has_held_back(const struct transport *base);
 void stream_pause(struct transport *base);
 /* Nothing is received any more before a take(). */
 void stream_hold(Stream *self);
 PyObject *stream_hold_method(Stream *self, PyObject *ignored);
 int stream_received(Loop *loop, struct operation *operation,
                     const struct ul_completion *completion);
-PyObject *stream_deliver_kept_method(Stream *self, PyObject *ignored);
+PyObject *stream_deliver_held_back_method(Stream *self, PyObject *ignored);
 
 /* ---- stream_write.c ---- */
 

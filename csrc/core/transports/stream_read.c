@@ -8,7 +8,7 @@
  * receives inside its turn not before that, so that a pause that is resumed in
  * the same turn costs nothing.  What one turn has received is one call of the
  * protocol, as with asyncio; only what came in the turn in which something else
- * has paused reading is kept here.
+ * has paused reading is held back here.
  *
  * Bulk is received here, by take(), into the memory in which the protocol gets
  * it: a bytes object made for it, or the buffer of a BufferedProtocol.
@@ -32,17 +32,17 @@
  */
 #define ROOMY_BYTES (64 * 1024)
 
-/* ---- keeping ------------------------------------------------------------------ */
+/* ---- holding back ------------------------------------------------------------- */
 
-static int stream_keep(Stream *self, const char *data, size_t size)
+static int stream_hold_back(Stream *self, const char *data, size_t size)
 {
-	return transport_keep(&self->base, PyBytes_FromStringAndSize(data, (Py_ssize_t)size));
+	return transport_hold_back(&self->base, PyBytes_FromStringAndSize(data, (Py_ssize_t)size));
 }
 
-bool stream_has_kept(const struct transport *base)
+bool stream_has_held_back(const struct transport *base)
 {
-	return container_of(base, const Stream, base)->kept_end || base->readable ||
-	       (base->kept != NULL && PyList_GET_SIZE(base->kept) > 0);
+	return container_of(base, const Stream, base)->end_held_back || base->readable ||
+	       (base->held_back != NULL && PyList_GET_SIZE(base->held_back) > 0);
 }
 
 /* ---- delivering ------------------------------------------------------------------ */
@@ -116,7 +116,7 @@ static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size,
 		PyBuffer_Release(&view);
 		status = stream_buffer_updated(self, *taken);
 	} else if (status < 0) {
-		*taken = 0; /* nothing was taken: the bytes are kept for the next run */
+		*taken = 0; /* nothing was taken: the bytes are held back for the next run */
 	}
 	Py_DECREF(protocol);
 	return status;
@@ -138,19 +138,20 @@ static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 }
 
 /* The loop ends for now, by the exception that is set: the rest waits for its next run. */
-static void stream_keep_rest(Stream *self, const char *data, size_t size)
+static void stream_hold_back_rest(Stream *self, const char *data, size_t size)
 {
 	PyObject *exception = PyErr_GetRaisedException();
 
 	if (size > 0 && self->base.state == TRANSPORT_OPEN &&
-	    (stream_keep(self, data, size) < 0 || transport_schedule_delivery(&self->base) < 0))
+	    (stream_hold_back(self, data, size) < 0 ||
+	     transport_schedule_delivery(&self->base) < 0))
 		PyErr_WriteUnraisable((PyObject *)self);
 	PyErr_SetRaisedException(exception);
 }
 
 /*
  * Give `size` bytes to the protocol; what it does not take, because it paused
- * or closed in the middle, is kept.  The caller has entered the context.
+ * or closed in the middle, is held back.  The caller has entered the context.
  */
 static int stream_deliver(Stream *self, const char *data, size_t size)
 {
@@ -160,7 +161,7 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 
 	while (size > 0 && self->base.state == TRANSPORT_OPEN) {
 		if (self->base.paused)
-			return stream_keep(self, data, size);
+			return stream_hold_back(self, data, size);
 		if (likely(!self->buffered)) {
 			bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
 			return bytes == NULL ? -1 : stream_deliver_bytes(self, bytes);
@@ -172,7 +173,7 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 		data += taken;
 		size -= taken;
 		if (unlikely(status < 0)) {
-			stream_keep_rest(self, data, size);
+			stream_hold_back_rest(self, data, size);
 			return -1;
 		}
 	}
@@ -222,8 +223,8 @@ static int stream_deliver_end(Stream *self, int result)
 		status = stream_deliver_eof(self);
 		if (unlikely(status < 0) && self->base.state == TRANSPORT_OPEN) {
 			/* KeyboardInterrupt: the next run tells it once more. */
-			self->kept_end = true;
-			self->kept_result = 0;
+			self->end_held_back = true;
+			self->result_held_back = 0;
 			transport_deliver_later(&self->base);
 		}
 		return status;
@@ -333,8 +334,8 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 	const char *data = (const char *)completion->data;
 	size_t size = (size_t)completion->result;
 
-	if (unlikely(!transport_wants_data(&self->base) || stream_has_kept(&self->base)))
-		return self->base.state == TRANSPORT_OPEN ? stream_keep(self, data, size) : 0;
+	if (unlikely(!transport_wants_data(&self->base) || stream_has_held_back(&self->base)))
+		return self->base.state == TRANSPORT_OPEN ? stream_hold_back(self, data, size) : 0;
 	if (unlikely(completion->flags & UL_FOLLOWED))
 		return stream_deliver_gathered(self, completion);
 	return stream_deliver(self, data, size);
@@ -346,9 +347,9 @@ static int stream_received_end(Stream *self, int result)
 		return 0;
 	self->base.read_ended = true;
 	if (self->base.state == TRANSPORT_OPEN &&
-	    (self->base.paused || stream_has_kept(&self->base))) {
-		self->kept_end = true;
-		self->kept_result = result;
+	    (self->base.paused || stream_has_held_back(&self->base))) {
+		self->end_held_back = true;
+		self->result_held_back = result;
 		return 0;
 	}
 	return stream_deliver_end(self, result);
@@ -463,7 +464,7 @@ static int stream_take(Stream *self)
 
 static int stream_received_readable(Stream *self)
 {
-	if (likely(transport_wants_data(&self->base) && !stream_has_kept(&self->base)))
+	if (likely(transport_wants_data(&self->base) && !stream_has_held_back(&self->base)))
 		return stream_take(self);
 	self->base.readable = self->base.state == TRANSPORT_OPEN;
 	return 0;
@@ -519,20 +520,20 @@ out_closed:
 	return 0;
 }
 
-/* ---- delivering what was kept --------------------------------------------------------- */
+/* ---- delivering what was held back -------------------------------------------------------- */
 
-/* What was kept is received now: one piece, as it would be out of a socket. */
+/* What was held back is received now: one piece, as it would be out of a socket. */
 static int stream_deliver_pieces(Stream *self)
 {
-	PyObject *pieces = self->base.kept, *nothing, *bytes = NULL;
+	PyObject *pieces = self->base.held_back, *nothing, *bytes = NULL;
 
-	self->base.kept = NULL;
+	self->base.held_back = NULL;
 	nothing = PyBytes_FromStringAndSize(NULL, 0);
 	if (nothing != NULL)
 		bytes = PyObject_CallMethodOneArg(nothing, names.join, pieces);
 	Py_XDECREF(nothing);
 	if (unlikely(bytes == NULL)) {
-		self->base.kept = pieces;
+		self->base.held_back = pieces;
 		return -1;
 	}
 	Py_DECREF(pieces);
@@ -540,29 +541,29 @@ static int stream_deliver_pieces(Stream *self)
 }
 
 /* Go on where reading was paused, as far as the protocol wants. */
-static int stream_deliver_kept(Stream *self)
+static int stream_deliver_held_back(Stream *self)
 {
-	if (transport_wants_data(&self->base) && self->base.kept != NULL &&
+	if (transport_wants_data(&self->base) && self->base.held_back != NULL &&
 	    stream_deliver_pieces(self) < 0) {
 		transport_deliver_later(&self->base);
 		return -1;
 	}
-	if (!transport_wants_data(&self->base) || self->base.kept != NULL)
+	if (!transport_wants_data(&self->base) || self->base.held_back != NULL)
 		return 0;
 	if (self->base.readable)
 		return stream_take(self);
-	if (self->kept_end) {
-		self->kept_end = false;
-		return stream_deliver_end(self, self->kept_result);
+	if (self->end_held_back) {
+		self->end_held_back = false;
+		return stream_deliver_end(self, self->result_held_back);
 	}
 	return transport_receive(&self->base);
 }
 
 /* Called by the loop in a copy of resume_reading()'s context, as a reader would be. */
-PyObject *stream_deliver_kept_method(Stream *self, PyObject *Py_UNUSED(ignored))
+PyObject *stream_deliver_held_back_method(Stream *self, PyObject *Py_UNUSED(ignored))
 {
 	self->base.deliver_scheduled = false;
-	if (self->base.state == TRANSPORT_OPEN && stream_deliver_kept(self) < 0)
+	if (self->base.state == TRANSPORT_OPEN && stream_deliver_held_back(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

@@ -224,8 +224,8 @@ static int stream_send_failed(Stream *self, int error)
 	PyObject *exception;
 
 	/* A socket tells its error once, and the receive of a paused transport has heard it. */
-	if (self->kept_end && self->kept_result < 0)
-		error = -self->kept_result;
+	if (self->end_held_back && self->result_held_back < 0)
+		error = -self->result_held_back;
 	stream_drop_queue(&self->base);
 	if (self->empty_waiter != NULL) {
 		exception = exception_from_errno(error);

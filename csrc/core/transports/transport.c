@@ -302,7 +302,7 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 		self->state = TRANSPORT_JOINING;
 		client_leave(self);
 		Py_CLEAR(self->protocol);
-		Py_CLEAR(self->kept);
+		Py_CLEAR(self->held_back);
 		if (self->kind->lost != NULL)
 			self->kind->lost(self);
 		if (self->state == TRANSPORT_JOINING)
@@ -443,7 +443,7 @@ int transport_traverse(struct transport *self, visitproc visit, void *arg)
 	Py_VISIT(self->write_context);
 	Py_VISIT((PyObject *)self->server);
 	Py_VISIT(self->sock);
-	Py_VISIT(self->kept);
+	Py_VISIT(self->held_back);
 	return 0;
 }
 
@@ -466,7 +466,7 @@ int transport_clear(struct transport *self)
 	Py_CLEAR(self->write_context);
 	client_forget(self);
 	Py_CLEAR(self->sock);
-	Py_CLEAR(self->kept);
+	Py_CLEAR(self->held_back);
 	return 0;
 }
 

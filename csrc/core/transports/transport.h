@@ -36,7 +36,7 @@ struct transport_kind {
 	/* Start the receive operation, of which there is none. */
 	int (*arm)(struct transport *self);
 	/* Something comes before what is received next. */
-	bool (*has_kept)(const struct transport *self);
+	bool (*has_held_back)(const struct transport *self);
 	void (*pause)(struct transport *self);
 	/* Reading has ended: lose the connection as soon as nothing is queued. */
 	int (*closing)(struct transport *self);
@@ -83,11 +83,11 @@ struct transport {
 	bool started;         /* reading was started */
 	bool read_ended;      /* the receive operation had its end and is not started again */
 	bool read_cancelled;  /* the receive was asked to end */
-	bool readable;        /* stream: the driver waits for our take(); it comes after `kept` */
+	bool readable;        /* stream: the driver waits for our take(); after `held_back` */
 	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
-	bool deliver_scheduled; /* _deliver_kept() is in the ready queue */
+	bool deliver_scheduled; /* _deliver_held_back() is in the ready queue */
 	uint32_t losses;      /* asyncio's _conn_lost */
-	PyObject *kept;       /* owned list or NULL: what came while reading was paused */
+	PyObject *held_back;  /* owned list or NULL: what came while reading was paused */
 	struct operation receive;
 	struct operation send;
 	size_t queued_bytes;

@@ -1,6 +1,6 @@
 /*
  * What both transports do about reading: starting and stopping to receive,
- * pausing, and keeping what comes meanwhile.
+ * pausing, and holding back what comes meanwhile.
  */
 #include "transport_read.h"
 #include "../base/checks.h"
@@ -10,7 +10,7 @@
 int transport_receive(struct transport *self)
 {
 	if (!self->started || !transport_wants_data(self) || self->read_ended ||
-	    self->receive.link != NULL || self->kind->has_kept(self))
+	    self->receive.link != NULL || self->kind->has_held_back(self))
 		return 0;
 	if (unlikely(loop_is_elsewhere(self->loop)))
 		return loop_leave_call(self->loop, (PyObject *)self, names._start_reading, NULL);
@@ -42,29 +42,29 @@ void transport_stop_reading(struct transport *self)
 		self->read_cancelled = true;
 }
 
-/* ---- keeping, while reading is paused ---------------------------------------------- */
+/* ---- holding back, while reading is paused ----------------------------------------- */
 
-int transport_keep(struct transport *self, PyObject *item)
+int transport_hold_back(struct transport *self, PyObject *item)
 {
 	PyObject *first;
 	int status = -1;
 
-	if (item != NULL && self->kept != NULL) {
-		status = PyList_Append(self->kept, item);
+	if (item != NULL && self->held_back != NULL) {
+		status = PyList_Append(self->held_back, item);
 	} else if (item != NULL && (first = PyList_New(1)) != NULL) {
 		PyList_SET_ITEM(first, 0, Py_NewRef(item));
-		self->kept = first;
+		self->held_back = first;
 		status = 0;
 	}
 	Py_XDECREF(item);
 	return status;
 }
 
-PyObject *transport_take_kept(struct transport *self)
+PyObject *transport_take_held_back(struct transport *self)
 {
-	PyObject *item = Py_NewRef(PyList_GET_ITEM(self->kept, 0));
+	PyObject *item = Py_NewRef(PyList_GET_ITEM(self->held_back, 0));
 
-	if (PyList_SetSlice(self->kept, 0, 1, NULL) < 0)
+	if (PyList_SetSlice(self->held_back, 0, 1, NULL) < 0)
 		Py_CLEAR(item);
 	return item;
 }
@@ -75,7 +75,7 @@ int transport_schedule_delivery(struct transport *self)
 
 	if (self->deliver_scheduled)
 		return 0;
-	status = transport_call_self_soon(self, names._deliver_kept, NULL);
+	status = transport_call_self_soon(self, names._deliver_held_back, NULL);
 	self->deliver_scheduled = status == 0;
 	return status;
 }
@@ -126,7 +126,7 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 		return NULL;
 	Py_XSETREF(self->context, context);
 	/* What was written before is sent before something is told: a loss found by it is first. */
-	if (self->kind->has_kept(self) && self->kind->catch_up != NULL &&
+	if (self->kind->has_held_back(self) && self->kind->catch_up != NULL &&
 	    self->kind->catch_up(self) < 0)
 		return NULL;
 	if (self->state != TRANSPORT_OPEN)
@@ -140,8 +140,8 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (!transport_wants_data(self))
 		Py_RETURN_NONE;
 	/* asyncio never calls the protocol from inside resume_reading(). */
-	if (self->kind->has_kept(self) ? transport_schedule_delivery(self) < 0
-	                               : transport_receive(self) < 0)
+	if (self->kind->has_held_back(self) ? transport_schedule_delivery(self) < 0
+	                                    : transport_receive(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

@@ -14,15 +14,15 @@ int transport_receive(struct transport *self);
 /* The receive operation is over: close, or start another.  Keeps a failing status. */
 int transport_receive_ended(struct transport *self, int status);
 void transport_stop_reading(struct transport *self);
-/* Append to `kept`; takes the reference, even on failure; NULL when making it failed. */
-int transport_keep(struct transport *self, PyObject *item);
-/* The first of what is kept, no longer kept: gives the reference, or NULL with an exception. */
-PyObject *transport_take_kept(struct transport *self);
-/* Deliver what is kept in the next turn. */
+/* Append to `held_back`; takes the reference, even on failure; NULL when making it failed. */
+int transport_hold_back(struct transport *self, PyObject *item);
+/* The first of `held_back`, taken out: gives the reference, or NULL with an exception. */
+PyObject *transport_take_held_back(struct transport *self);
+/* Deliver what is held back in the next turn. */
 int transport_schedule_delivery(struct transport *self);
 /*
- * The loop ends for now, by the exception that is set, which stays so: what is
- * kept, or only a new receive, waits for its next run.
+ * The loop ends for now, by the exception that is set, which stays so: what is held
+ * back, or only a new receive, waits for its next run.
  */
 void transport_deliver_later(struct transport *self);
 PyObject *transport_is_reading(struct transport *self, PyObject *ignored);
