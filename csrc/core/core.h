@@ -371,7 +371,7 @@ extern PyMethodDef file_functions[];  /* of the module */
 /* What the connections of a listening socket have in common. */
 struct accepted {
 	int family;            /* AF_UNSPEC: unknown */
-	enum ul_stream kind;
+	enum ul_stream stream_kind;
 	bool no_delay;         /* they inherit TCP_NODELAY */
 	PyObject *sockname;    /* owned; struct sockaddr as bytes, or NULL: each has its own */
 	PyObject *context;     /* borrowed; that in which one is being opened, or NULL */

@@ -63,7 +63,7 @@ static int datagram_closing(struct transport *base)
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-static const struct transport_kind datagram_kind = {
+static const struct transport_kind datagram_transport = {
 	.received = datagram_received,
 	.sent = datagram_sent,
 	.set_protocol = transport_set_protocol,
@@ -79,7 +79,7 @@ static const struct transport_kind datagram_kind = {
 static PyObject *datagram_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
                               PyObject *Py_UNUSED(kwargs))
 {
-	return transport_new(type, &datagram_kind);
+	return transport_new(type, &datagram_transport);
 }
 
 static int datagram_traverse(Datagram *self, visitproc visit, void *arg)

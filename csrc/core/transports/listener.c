@@ -69,15 +69,15 @@ static int listener_look(Listener *self)
 	if (family < 0)
 		return 0;
 	accepted->family = family;
-	accepted->kind = UL_STREAM_OTHER;
+	accepted->stream_kind = UL_STREAM_OTHER;
 	if (socket_option(self->fd, SO_PROTOCOL) == IPPROTO_TCP)
-		accepted->kind = UL_STREAM_TCP;
+		accepted->stream_kind = UL_STREAM_TCP;
 	else if (family == AF_UNIX && socket_option(self->fd, SO_TYPE) == SOCK_STREAM)
-		accepted->kind = UL_STREAM_UNIX;
+		accepted->stream_kind = UL_STREAM_UNIX;
 	if (self->shared)
 		return 0;
 	/* tcp(7) does not say so, but a connection begins with a copy of its listener's. */
-	if (accepted->kind == UL_STREAM_TCP)
+	if (accepted->stream_kind == UL_STREAM_TCP)
 		accepted->no_delay =
 			setsockopt(self->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0;
 	if (getsockname(self->fd, (struct sockaddr *)&address, &size) < 0 ||

@@ -42,7 +42,7 @@ static int stream_open(Stream *self, Loop *loop, PyObject *sock, int fd, PyObjec
 	if (transport_open(&self->base, loop, sock, fd, protocol, accepted) < 0)
 		return -1;
 	if (accepted != NULL)
-		self->kind = accepted->kind;
+		self->stream_kind = accepted->stream_kind;
 	/* Small writes leave without waiting for an acknowledgement, as in asyncio. */
 	if ((accepted == NULL || !accepted->no_delay) &&
 	    (self->base.family == AF_INET || self->base.family == AF_INET6))
@@ -254,7 +254,7 @@ static PyObject *stream_return_descriptor(Stream *self, PyObject *Py_UNUSED(igno
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-static const struct transport_kind stream_kind = {
+static const struct transport_kind stream_transport = {
 	.received = stream_received,
 	.sent = stream_sent,
 	.set_protocol = stream_set_protocol,
@@ -275,7 +275,7 @@ static const struct transport_kind stream_kind = {
 static PyObject *stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
                             PyObject *Py_UNUSED(kwargs))
 {
-	Stream *self = (Stream *)transport_new(type, &stream_kind);
+	Stream *self = (Stream *)transport_new(type, &stream_transport);
 
 	if (self == NULL)
 		return NULL;

@@ -24,7 +24,7 @@ struct chunk {
 struct Stream {
 	struct transport base; /* write_context: in which resume_writing() runs */
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
-	enum ul_stream kind;  /* of its socket */
+	enum ul_stream stream_kind; /* of its socket */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
 	bool roomy;           /* and its buffers hold what the driver receives */
 	bool eof;             /* write_eof() was called */

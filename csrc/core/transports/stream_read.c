@@ -243,8 +243,8 @@ int stream_arm(struct transport *base)
 	assert(base->receive.link == NULL);
 	if (unlikely(loop_check_closed(loop) < 0))
 		return -1;
-	status = loop->table->recv(loop->driver, &base->receive, base->fd, stream_of(base)->kind,
-	                           &token);
+	status = loop->table->recv(loop->driver, &base->receive, base->fd,
+	                           stream_of(base)->stream_kind, &token);
 	if (likely(status == -EINPROGRESS)) {
 		base->receive.token = token;
 		base->read_cancelled = false;
