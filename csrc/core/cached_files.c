@@ -11,7 +11,7 @@
  * An offset of -1 is the descriptor's own position: then one call is made, for
  * what is not a plain file gives a message with each.
  */
-#include "core.h"
+#include "cached_files.h"
 
 #include <errno.h>
 #include <fcntl.h>

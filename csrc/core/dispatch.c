@@ -2,7 +2,12 @@
  * Completions on their way from the driver to those who wait for them: one batch
  * after the other, until the last turn's are all told.
  */
-#include "core.h"
+#include "dispatch.h"
+#include "descriptors/readers.h"
+#include "loop.h"
+#include "operations/forks.h"
+#include "operations/operation.h"
+#include "operations/requests.h"
 
 static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 {
@@ -19,20 +24,22 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 int loop_dispatch_all(Loop *self)
 {
 	for (;;) {
-		while (self->batch_next < self->batch_count) {
-			if (unlikely(self->forks != core_forks)) {
+		while (self->batch.next < self->batch.count) {
+			if (unlikely(self->batch.forks != core_forks)) {
 				loop_leave_to_parent(self);
 				continue;
 			}
-			if (unlikely(loop_dispatch(self, &self->batch[self->batch_next++]) < 0))
+			if (unlikely(loop_dispatch(self,
+			                           &self->batch.items[self->batch.next++]) < 0))
 				return -1;
 		}
-		self->batch_next = 0;
-		self->batch_count = self->table->harvest(self->driver, self->batch, LOOP_BATCH);
-		self->forks = core_forks;
-		if (self->batch_count <= 0) {
-			self->batch_count = 0;
-			self->unharvested = false;
+		self->batch.next = 0;
+		self->batch.count = self->table->harvest(self->driver, self->batch.items,
+		                                         LOOP_BATCH);
+		self->batch.forks = core_forks;
+		if (self->batch.count <= 0) {
+			self->batch.count = 0;
+			self->batch.unharvested = false;
 			return 0;
 		}
 	}

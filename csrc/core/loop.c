@@ -5,9 +5,22 @@
  * asyncio's order: what was ready before the wait, then the completions, then
  * the timers that are due.  What these schedule runs in the next turn.
  */
+#include "loop.h"
 #include "base/checks.h"
 #include "base/clock.h"
-#include "core.h"
+#include "base/overrides.h"
+#include "base/scratch.h"
+#include "callbacks/queues.h"
+#include "callbacks/schedule.h"
+#include "descriptors/readers.h"
+#include "descriptors/sockets.h"
+#include "dispatch.h"
+#include "operations/operation.h"
+#include "operations/requests.h"
+#include "operations/threads.h"
+#include "transports/addresses.h"
+#include "transports/owners.h"
+#include "transports/streams.h"
 
 #include <structmember.h>
 
@@ -27,7 +40,7 @@ static int64_t loop_timeout(Loop *self)
 {
 	double now, wait;
 
-	if (self->ready.count > 0 || self->stopping || self->asked)
+	if (self->ready.count > 0 || self->stopping || self->threads.asked)
 		return 0;
 	if (self->timers.count == 0)
 		return UL_FOREVER;
@@ -35,9 +48,9 @@ static int64_t loop_timeout(Loop *self)
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
 		return -2;
 	/* A time() in Python may have run a signal handler or another thread, which did more. */
-	if (unlikely(self->overrides & OVERRIDES_TIME) &&
-	    (self->ready.count > 0 || self->timers.count == 0 || self->stopping || self->asked ||
-	     self->dirty != NULL))
+	if (unlikely(self->overrides.found & OVERRIDES_TIME) &&
+	    (self->ready.count > 0 || self->timers.count == 0 || self->stopping ||
+	     self->threads.asked || self->streams.dirty != NULL))
 		return 0;
 	wait = self->timers.items[0]->when - now;
 	if (wait <= 0)
@@ -86,12 +99,12 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 	}
 	self->sends = 0;
 	self->turn++;
-	self->unharvested = true;
+	self->batch.unharvested = true;
 	if (unlikely(status < 0)) {
 		driver_failed(status);
 		return -1;
 	}
-	return unlikely(self->asked) ? loop_serve_threads(self) : 0;
+	return unlikely(self->threads.asked) ? loop_serve_threads(self) : 0;
 }
 
 /* Move the timers that are due to the ready queue; their number, or -1. */
@@ -134,11 +147,11 @@ static int loop_run_once(Loop *self)
 	int64_t timeout_ns;
 
 	/* A KeyboardInterrupt may have left completions of the last turn. */
-	if (unlikely(self->unharvested) && loop_dispatch_all(self) < 0)
+	if (unlikely(self->batch.unharvested) && loop_dispatch_all(self) < 0)
 		return -1;
-	if (self->dirty != NULL && unlikely(streams_flush(self) < 0))
+	if (self->streams.dirty != NULL && unlikely(streams_flush(self) < 0))
 		return -1;
-	if (unlikely(self->pausing != NULL))
+	if (unlikely(self->streams.pausing != NULL))
 		streams_hold(self);
 	timeout_ns = loop_timeout(self);
 	if (unlikely(timeout_ns < UL_FOREVER))
@@ -166,10 +179,10 @@ static int loop_wind_up(Loop *self, int status)
 	int wound;
 
 	do {
-		wound = self->asked ? loop_serve_threads(self) : 0;
-		if (wound == 0 && self->dirty != NULL)
+		wound = self->threads.asked ? loop_serve_threads(self) : 0;
+		if (wound == 0 && self->streams.dirty != NULL)
 			wound = streams_flush_now(self);
-	} while (wound == 0 && self->asked);
+	} while (wound == 0 && self->threads.asked);
 	if (exception == NULL)
 		return wound < 0 ? -1 : status;
 	if (wound < 0)
@@ -227,7 +240,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
-	if (unlikely(self->dirty != NULL || self->asked))
+	if (unlikely(self->streams.dirty != NULL || self->threads.asked))
 		status = loop_wind_up(self, status);
 	streams_hold(self);
 	self->stopping = false;
@@ -337,7 +350,7 @@ static PyObject *loop_close(Loop *self, PyObject *Py_UNUSED(ignored))
 		Py_RETURN_NONE;
 	/* Left behind by a run that an exception ended. */
 	self->state = PyThreadState_Get();
-	while (unlikely(self->asked) && !self->closed && loop_serve_threads(self) < 0) {
+	while (unlikely(self->threads.asked) && !self->closed && loop_serve_threads(self) < 0) {
 		PyErr_WriteUnraisable((PyObject *)self);
 		self->state = PyThreadState_Get();
 	}
@@ -376,7 +389,7 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 		status = self->table->begin(self->driver);
 	if (status == 0) {
 		status = self->table->turn(self->driver, 0);
-		self->unharvested = true;
+		self->batch.unharvested = true;
 		if (!self->running)
 			self->table->end(self->driver);
 	}
@@ -473,7 +486,7 @@ static PyObject *loop_get_timer_count(Loop *self, void *Py_UNUSED(closure))
  */
 static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-	((Loop *)self)->known_version = VERSION_UNKNOWN;
+	((Loop *)self)->overrides.version = VERSION_UNKNOWN;
 	return PyObject_GenericSetAttr(self, name, value);
 }
 
@@ -488,8 +501,8 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	self->slow_callback_duration = 0.1;
 	/* Far below the wait's own precision. */
 	self->clock_resolution = 1e-9;
-	self->known_version = VERSION_UNKNOWN;
-	self->dirty_tail = &self->dirty;
+	self->overrides.version = VERSION_UNKNOWN;
+	self->streams.dirty_tail = &self->streams.dirty;
 	self->requests = PyDict_New();
 	if (self->requests == NULL) {
 		Py_DECREF(self);
@@ -543,11 +556,11 @@ static void loop_dealloc(Loop *self)
 	ready_release(&self->ready);
 	timers_release(&self->timers);
 	addresses_release(self);
-	PyMem_Free(self->readers);
-	PyMem_Free(self->owners);
-	sockets_release(self);
+	PyMem_Free(self->readers.pairs.items);
+	PyMem_Free(self->socket_waits.items);
+	PyMem_Free(self->owners.items);
 	threads_release(self);
-	PyMem_Free(self->spill);
+	scratch_release(self);
 	Py_CLEAR(self->requests);
 	type->tp_free(self);
 	Py_DECREF(type);

@@ -1,5 +1,12 @@
 /* The module: the list of its types, and what it needs of the interpreter. */
-#include "core.h"
+#include "cached_files.h"
+#include "callbacks/context.h"
+#include "descriptors/polls.h"
+#include "descriptors/sockets.h"
+#include "operations/forks.h"
+#include "transports/datagram.h"
+#include "transports/listener.h"
+#include "transports/stream.h"
 
 /* PYTHON_GIL=0 and -X gil=0 keep it off, whatever a module declares; ours would crash some day. */
 static int require_gil(void)

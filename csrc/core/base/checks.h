@@ -5,7 +5,7 @@
 #ifndef UL_CHECKS_H
 #define UL_CHECKS_H
 
-#include "../core.h"
+#include "../loop.h"
 
 extern PyMethodDef check_methods[];
 

@@ -6,7 +6,7 @@
 #define UL_CLOCK_H
 
 #include "overrides.h"
-#include "../core.h"
+#include "../loop.h"
 
 #include <time.h>
 

@@ -1,24 +1,32 @@
-/* Arrays indexed by descriptor: who watches or waits for each. */
-#include "../core.h"
+/* Arrays by descriptor: who watches, waits for or owns each. */
+#include "fd_array.h"
 
 #include <fcntl.h>
+#include <string.h>
 
 #define ITEMS_FIRST 64
 
-void *fd_array_grow(void *items, int *capacity, size_t size, int fd)
+int fd_array_reserve(struct fd_array *array, size_t size, int fd)
 {
-	int grown = *capacity ? *capacity : ITEMS_FIRST;
+	int capacity = array->capacity, grown = capacity ? capacity : ITEMS_FIRST;
+	char *items;
 
-	assert(fd >= *capacity);
+	if (likely(fd < capacity))
+		return 0;
 	/* A number that is no descriptor must not make us allocate for it. */
-	if (fcntl(fd, F_GETFD) < 0)
-		return PyErr_SetFromErrno(PyExc_OSError);
+	if (fcntl(fd, F_GETFD) < 0) {
+		PyErr_SetFromErrno(PyExc_OSError);
+		return -1;
+	}
 	while (grown <= fd)
 		grown *= 2;
-	items = PyMem_Realloc(items, (size_t)grown * size);
-	if (items == NULL)
-		return PyErr_NoMemory();
-	memset((char *)items + (size_t)*capacity * size, 0, (size_t)(grown - *capacity) * size);
-	*capacity = grown;
-	return items;
+	items = PyMem_Realloc(array->items, (size_t)grown * size);
+	if (items == NULL) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	memset(items + (size_t)capacity * size, 0, (size_t)(grown - capacity) * size);
+	array->items = items;
+	array->capacity = grown;
+	return 0;
 }

@@ -53,8 +53,8 @@ unsigned loop_find_overrides(Loop *self)
 		found |= OVERRIDES_CALL_AT;
 	/* The search has given the type one, if there are any left to give. */
 	version = Py_TYPE(self)->tp_version_tag;
-	self->known_version = version != 0 ? version : VERSION_UNKNOWN;
-	self->overrides = (uint8_t)found;
+	self->overrides.version = version != 0 ? version : VERSION_UNKNOWN;
+	self->overrides.found = (uint8_t)found;
 	if (exception != NULL)
 		PyErr_SetRaisedException(exception);
 	return found;

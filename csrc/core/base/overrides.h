@@ -2,7 +2,7 @@
 #ifndef UL_OVERRIDES_H
 #define UL_OVERRIDES_H
 
-#include "../core.h"
+#include "../loop.h"
 
 /* Those that the core goes around, as long as they are its own. */
 enum {
@@ -24,8 +24,8 @@ unsigned loop_find_overrides(Loop *loop);
  */
 static inline unsigned loop_overrides(Loop *loop)
 {
-	if (likely(loop->known_version == Py_TYPE(loop)->tp_version_tag))
-		return loop->overrides;
+	if (likely(loop->overrides.version == Py_TYPE(loop)->tp_version_tag))
+		return loop->overrides.found;
 	return loop_find_overrides(loop);
 }
 

@@ -11,7 +11,7 @@
  * They are tried out when the module is loaded; where anything is not as
  * expected, "frozen" is a copy made at once, through the public functions.
  */
-#include "../core.h"
+#include "context.h"
 
 #define SPARES_MAX 4
 

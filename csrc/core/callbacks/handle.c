@@ -4,8 +4,11 @@
  *
  * One struct serves both types, which are in handle_type.c.
  */
+#include "handle.h"
+#include "context.h"
+#include "timers.h"
 #include "../base/clock.h"
-#include "../core.h"
+#include "../loop.h"
 
 #include <math.h>
 #include <string.h>
@@ -139,7 +142,7 @@ Timer *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *c
 		timer->handle.is_timer = TIMER_OF_FLOAT;
 		/* A NaN has no place in any order: it is due at once, as in asyncio before 3.13. */
 		timer->when = unlikely(isnan(when)) ? -INFINITY : when;
-		timer->sequence = loop->timer_sequence++;
+		timer->sequence = loop->timers.sequence++;
 		timer->heap_index = TIMER_NOT_SCHEDULED;
 	}
 	return timer;

@@ -5,7 +5,9 @@
  * They are not subclasses of asyncio's, which would nearly double their size;
  * __class__ answers with asyncio's class, so that isinstance() holds.
  */
-#include "../core.h"
+#include "context.h"
+#include "handle.h"
+#include "../loop.h"
 
 #include <structmember.h>
 

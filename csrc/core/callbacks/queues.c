@@ -5,7 +5,11 @@
  * when somebody asks; uring_loop/queues.py makes live sequences of it.  What is
  * put back replaces what was there.
  */
-#include "../core.h"
+#include "queues.h"
+#include "handle.h"
+#include "ready.h"
+#include "timers.h"
+#include "../loop.h"
 
 /* An asyncio.Handle that is not ours is called by a handle of ours, and shown as itself. */
 static bool handle_is_wrapper(const Handle *handle)

@@ -1,5 +1,5 @@
 /* The ready queue: a ring buffer of handles, first in, first out. */
-#include "../core.h"
+#include "ready.h"
 
 #define READY_CAPACITY_FIRST 64
 

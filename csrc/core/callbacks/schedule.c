@@ -1,9 +1,14 @@
 /*
  * call_soon() and its family: from Python's arguments to a queued handle.
  */
+#include "schedule.h"
+#include "handle.h"
+#include "ready.h"
+#include "timers.h"
 #include "../base/checks.h"
 #include "../base/clock.h"
-#include "../core.h"
+#include "../base/overrides.h"
+#include "../loop.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
  * nothing has to be swept later.  Four children to a node: half the depth of a
  * binary heap, and a node's children share a cache line.
  */
-#include "../core.h"
+#include "timers.h"
 
 #define ARITY 4
 #define TIMERS_CAPACITY_FIRST 64

@@ -5,8 +5,14 @@
  * them may poll a descriptor, for whatever events, and none is found by its
  * number.  Pipes, children and signals are polled so.
  */
+#include "polls.h"
 #include "../base/checks.h"
-#include "../core.h"
+#include "../base/scratch.h"
+#include "../callbacks/handle.h"
+#include "../callbacks/ready.h"
+#include "../loop.h"
+#include "../operations/operation.h"
+#include "../operations/threads.h"
 
 #include <errno.h>
 #include <structmember.h>
@@ -124,18 +130,18 @@ static PyObject *poll_cancel(Poll *self, PyObject *Py_UNUSED(ignored))
 static PyObject *poll_read_now(Poll *self)
 {
 	Loop *loop = self->loop;
-	char *buffer = loop_received(loop);
+	char *buffer = scratch_received(loop);
 	ssize_t count;
 	int error;
 
 	if (buffer == NULL)
 		return NULL;
-	loop->receiving = true;
+	loop->scratch.receiving = true;
 	Py_BEGIN_ALLOW_THREADS
-	count = read(self->fd, buffer, LOOP_RECEIVED_BYTES);
+	count = read(self->fd, buffer, SCRATCH_BYTES);
 	error = errno;
 	Py_END_ALLOW_THREADS
-	loop->receiving = false;
+	loop->scratch.receiving = false;
 	if (count >= 0)
 		return PyBytes_FromStringAndSize(buffer, count);
 	/* It is still ready after a signal, whose handler may have closed it. */

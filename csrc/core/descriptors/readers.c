@@ -5,24 +5,30 @@
  * handle runs in a turn only if it was registered before that turn's wait, as
  * in asyncio, where a replaced handle never sees its predecessor's event.
  */
+#include "readers.h"
 #include "../base/checks.h"
-#include "../core.h"
+#include "../base/fd_array.h"
+#include "../callbacks/handle.h"
+#include "../loop.h"
+#include "../operations/threads.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-static int readers_reserve(Loop *self, int fd)
-{
-	struct reader_pair *readers;
+struct reader_pair {
+	Handle *reader;       /* owned or NULL */
+	Handle *writer;       /* owned or NULL */
+	uint64_t reader_turn; /* the turn in which it was registered */
+	uint64_t writer_turn;
+	ul_token token;
+	bool stale;           /* another thread changed it, and the driver has not been told */
+};
 
-	if (fd < self->reader_capacity)
-		return 0;
-	readers = fd_array_grow(self->readers, &self->reader_capacity, sizeof(*readers), fd);
-	if (readers == NULL)
-		return -1;
-	self->readers = readers;
-	return 0;
+/* NULL when there has never been one for so large a descriptor. */
+static struct reader_pair *pair_of(const Loop *self, int fd)
+{
+	return fd_array_at(&self->readers.pairs, sizeof(struct reader_pair), fd);
 }
 
 static int reader_update(Loop *self, int fd, const Handle *reader, const Handle *writer);
@@ -33,18 +39,18 @@ static int reader_update(Loop *self, int fd, const Handle *reader, const Handle 
  */
 static int reader_hand_on(Loop *self, int fd, const Handle *reader, const Handle *writer)
 {
-	struct reader_pair *pair = &self->readers[fd];
+	struct reader_pair *pair = pair_of(self, fd);
 	Handle *old_reader = pair->reader, *old_writer = pair->writer;
 	bool new_reader = reader != old_reader, new_writer = writer != old_writer;
 
 	pair->reader = pair->writer = NULL;
 	if (old_reader != NULL || old_writer != NULL)
-		self->watched--;
+		self->readers.count--;
 	Py_XDECREF(old_reader);
 	Py_XDECREF(old_writer);
 	if (loop_check_closed(self) < 0)
 		return -1;
-	pair = &self->readers[fd];
+	pair = pair_of(self, fd);
 	return reader_update(self, fd, new_reader ? reader : pair->reader,
 	                     new_writer ? writer : pair->writer);
 }
@@ -72,7 +78,7 @@ static int reader_update_later(Loop *self, int fd, uint32_t events)
 		exception_set_errno(-status);
 		return -1;
 	}
-	self->readers[fd].stale = true;
+	pair_of(self, fd)->stale = true;
 	number = PyLong_FromLong(fd);
 	if (number == NULL)
 		return -1;
@@ -85,7 +91,7 @@ static int reader_update_later(Loop *self, int fd, uint32_t events)
 static int reader_update(Loop *self, int fd, const Handle *reader, const Handle *writer)
 {
 	uint32_t events = (reader != NULL ? EPOLLIN : 0) | (writer != NULL ? EPOLLOUT : 0);
-	struct reader_pair *pair = &self->readers[fd];
+	struct reader_pair *pair = pair_of(self, fd);
 	void *owner = (void *)(intptr_t)(fd + 1);
 	int status;
 
@@ -113,9 +119,9 @@ static PyObject *loop_watch_again(Loop *self, PyObject *number)
 
 	if (fd == -1 && PyErr_Occurred())
 		return NULL;
-	if (self->closed || fd < 0 || fd >= self->reader_capacity)
+	pair = fd < 0 || fd > INT_MAX ? NULL : pair_of(self, (int)fd);
+	if (self->closed || pair == NULL)
 		Py_RETURN_NONE;
-	pair = &self->readers[fd];
 	/* The descriptor may be closed by now; then there is nothing to watch. */
 	if (pair->stale && reader_update(self, (int)fd, pair->reader, pair->writer) < 0)
 		PyErr_Clear();
@@ -139,7 +145,7 @@ static PyObject *reader_add(Loop *self, PyObject *const *args, Py_ssize_t nargs,
 		return NULL;
 	}
 	if (loop_check_closed(self) < 0 || reader_fd(args[0], &fd) < 0 ||
-	    readers_reserve(self, fd) < 0)
+	    fd_array_reserve(&self->readers.pairs, sizeof(struct reader_pair), fd) < 0)
 		return NULL;
 	handle = handle_new(self, args[1], args + 2, nargs - 2, NULL);
 	if (handle == NULL)
@@ -149,16 +155,16 @@ static PyObject *reader_add(Loop *self, PyObject *const *args, Py_ssize_t nargs,
 		Py_DECREF(handle);
 		return NULL;
 	}
-	pair = &self->readers[fd];
+	pair = pair_of(self, fd);
 	if (reader_update(self, fd, write ? pair->reader : handle,
 	                  write ? handle : pair->writer) < 0) {
 		Py_DECREF(handle);
 		return NULL;
 	}
 	/* To hand it over, or who watched a file that is gone, may have run anything. */
-	pair = &self->readers[fd];
+	pair = pair_of(self, fd);
 	if (pair->reader == NULL && pair->writer == NULL)
-		self->watched++;
+		self->readers.count++;
 	replaced = write ? pair->writer : pair->reader;
 	/* The caller's reference first: what dies with the replaced one may end this watch. */
 	Py_INCREF(handle);
@@ -184,7 +190,7 @@ static PyObject *reader_add(Loop *self, PyObject *const *args, Py_ssize_t nargs,
 /* End one side of a watch; whether there was one, or -1 with what its repr raised. */
 static int reader_take(Loop *self, int fd, bool write)
 {
-	struct reader_pair *pair = &self->readers[fd];
+	struct reader_pair *pair = pair_of(self, fd);
 	Handle *removed = write ? pair->writer : pair->reader;
 	int status;
 
@@ -195,7 +201,7 @@ static int reader_take(Loop *self, int fd, bool write)
 	else
 		pair->reader = NULL;
 	if (pair->reader == NULL && pair->writer == NULL)
-		self->watched--;
+		self->readers.count--;
 	/* The descriptor may be closed by now; then there is nothing to end. */
 	if (reader_update(self, fd, pair->reader, pair->writer) < 0)
 		PyErr_Clear();
@@ -215,7 +221,7 @@ static PyObject *reader_remove(Loop *self, PyObject *object, bool write)
 		PyErr_Clear();
 		Py_RETURN_FALSE;
 	}
-	if (self->closed || fd >= self->reader_capacity)
+	if (self->closed || pair_of(self, fd) == NULL)
 		Py_RETURN_FALSE;
 	found = reader_take(self, fd, write);
 	return found < 0 ? NULL : PyBool_FromLong(found);
@@ -243,7 +249,7 @@ static PyObject *loop_remove_writer(Loop *self, PyObject *fd)
 
 static int reader_run(Loop *self, int fd, bool write)
 {
-	const struct reader_pair *pair = &self->readers[fd];
+	const struct reader_pair *pair = pair_of(self, fd);
 	Handle *handle = write ? pair->writer : pair->reader;
 	uint64_t registered = write ? pair->writer_turn : pair->reader_turn;
 	int status;
@@ -263,15 +269,16 @@ static int reader_run(Loop *self, int fd, bool write)
 int readers_ready(Loop *self, const struct ul_completion *completion)
 {
 	int fd = (int)(intptr_t)completion->owner - 1;
+	const struct reader_pair *pair = pair_of(self, fd);
 	uint32_t events = (uint32_t)completion->result;
 
-	if (fd >= self->reader_capacity || self->readers[fd].token != completion->token)
+	if (pair == NULL || pair->token != completion->token)
 		return 0;
 	/* As the selectors module: an error or a hang-up wakes both sides. */
 	if (events & ~(uint32_t)EPOLLOUT && reader_run(self, fd, false) < 0)
 		return -1;
 	/* The reader may have changed the table, or moved it. */
-	if (events & ~(uint32_t)EPOLLIN && self->readers[fd].token == completion->token)
+	if (events & ~(uint32_t)EPOLLIN && pair_of(self, fd)->token == completion->token)
 		return reader_run(self, fd, true);
 	return 0;
 }
@@ -280,11 +287,11 @@ int readers_traverse(Loop *self, visitproc visit, void *arg)
 {
 	int fd;
 
-	if (self->watched == 0)
+	if (self->readers.count == 0)
 		return 0;
-	for (fd = 0; fd < self->reader_capacity; fd++) {
-		Py_VISIT(self->readers[fd].reader);
-		Py_VISIT(self->readers[fd].writer);
+	for (fd = 0; fd < self->readers.pairs.capacity; fd++) {
+		Py_VISIT(pair_of(self, fd)->reader);
+		Py_VISIT(pair_of(self, fd)->writer);
 	}
 	return 0;
 }
@@ -293,14 +300,14 @@ void readers_clear(Loop *self)
 {
 	int fd;
 
-	for (fd = 0; self->watched > 0 && fd < self->reader_capacity; fd++) {
-		struct reader_pair *pair = &self->readers[fd];
+	for (fd = 0; self->readers.count > 0 && fd < self->readers.pairs.capacity; fd++) {
+		struct reader_pair *pair = pair_of(self, fd);
 
 		if (pair->reader == NULL && pair->writer == NULL)
 			continue;
 		if (self->table != NULL)
 			self->table->watch(self->driver, NULL, fd, 0, &pair->token);
-		self->watched--;
+		self->readers.count--;
 		Py_CLEAR(pair->reader);
 		Py_CLEAR(pair->writer);
 	}

@@ -12,9 +12,16 @@
  * wait for it and its number be used again: then the new socket's queue takes
  * the place in the table, and the old one lives on in its own links.
  */
+#include "sockets.h"
 #include "../base/checks.h"
+#include "../base/fd_array.h"
 #include "../base/overrides.h"
-#include "../core.h"
+#include "../base/scratch.h"
+#include "../callbacks/schedule.h"
+#include "../loop.h"
+#include "../operations/operation.h"
+#include "../operations/threads.h"
+#include "../transports/owners.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +29,7 @@
 PyTypeObject *SocketWaitType;
 
 /* Larger receives go through the socket object: copying would cost more than it saves. */
-#define RECV_MAX LOOP_RECEIVED_BYTES
+#define RECV_MAX SCRATCH_BYTES
 /* Up to here bytes objects are received into directly. */
 #define RECV_IN_PLACE 2048
 /* From here on sending is worth letting other threads run. */
@@ -107,15 +114,6 @@ static bool socket_is_plain(const Loop *loop, PyObject *sock)
 	return likely(type->tp_version_tag == plain_version) || socket_class_is_plain(type);
 }
 
-char *loop_received(Loop *loop)
-{
-	if (unlikely(loop->received == NULL))
-		loop->received = PyMem_Malloc(LOOP_RECEIVED_BYTES);
-	if (unlikely(loop->received == NULL))
-		PyErr_NoMemory();
-	return loop->received;
-}
-
 /* Up to `size` bytes; Py_None when it would block. */
 static PyObject *receive(Loop *loop, int fd, Py_ssize_t size)
 {
@@ -128,7 +126,7 @@ static PyObject *receive(Loop *loop, int fd, Py_ssize_t size)
 		if (data == NULL)
 			return NULL;
 		buffer = PyBytes_AS_STRING(data);
-	} else if ((buffer = loop_received(loop)) == NULL) {
+	} else if ((buffer = scratch_received(loop)) == NULL) {
 		return NULL;
 	}
 	do {
@@ -149,22 +147,13 @@ static PyObject *receive(Loop *loop, int fd, Py_ssize_t size)
 
 /* ---- queues --------------------------------------------------------------------- */
 
+/* NULL when nobody has ever waited for so large a descriptor. */
 static struct socket_queue *queue_of(const Loop *loop, int fd, bool write)
 {
-	return fd < loop->queue_capacity ? &loop->queues[fd].side[write] : NULL;
-}
+	struct socket_queues *queues =
+		fd_array_at(&loop->socket_waits, sizeof(struct socket_queues), fd);
 
-static int queues_reserve(Loop *loop, int fd)
-{
-	struct socket_queues *queues;
-
-	if (likely(fd < loop->queue_capacity))
-		return 0;
-	queues = fd_array_grow(loop->queues, &loop->queue_capacity, sizeof(*queues), fd);
-	if (queues == NULL)
-		return -1;
-	loop->queues = queues;
-	return 0;
+	return queues == NULL ? NULL : &queues->side[write];
 }
 
 static bool somebody_waits(const Loop *loop, PyObject *sock, int fd, bool write)
@@ -360,7 +349,8 @@ static SocketWait *wait_new(Loop *loop, PyObject *sock, int fd, bool write)
 		return NULL;
 	}
 	if (loop_check_closed(loop) < 0 || loop_check_thread(loop) < 0 ||
-	    check_owner(loop, fd) < 0 || queues_reserve(loop, fd) < 0)
+	    check_owner(loop, fd) < 0 ||
+	    fd_array_reserve(&loop->socket_waits, sizeof(struct socket_queues), fd) < 0)
 		return NULL;
 	self = PyObject_GC_New(SocketWait, SocketWaitType);
 	if (self == NULL)
@@ -506,7 +496,7 @@ static PyObject *sock_receive(Loop *self, PyObject *const *args, Py_ssize_t narg
 	}
 	/* Another thread's sock_recv() must not mix its bytes with those of the loop's. */
 	if (!socket_is_plain(self, args[0]) || !PyLong_CheckExact(args[1]) ||
-	    unlikely(self->receiving))
+	    unlikely(self->scratch.receiving))
 		Py_RETURN_NONE;
 	size = PyLong_AsSsize_t(args[1]);
 	if (size == -1 && PyErr_Occurred())
@@ -614,12 +604,6 @@ static PyObject *sock_wait(Loop *self, PyObject *const *args, Py_ssize_t nargs)
 	if (!socket_arguments(self, args, nargs, &fd, &write))
 		return NULL;
 	return (PyObject *)wait_new(self, args[0], fd, write);
-}
-
-void sockets_release(Loop *self)
-{
-	PyMem_Free(self->queues);
-	PyMem_Free(self->received);
 }
 
 PyMethodDef socket_methods[] = {

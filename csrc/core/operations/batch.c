@@ -6,6 +6,8 @@
  * operation that they cancel has ended.
  */
 #include "batch.h"
+#include "operation.h"
+#include "../loop.h"
 
 #include <errno.h>
 #include <string.h>
@@ -14,8 +16,8 @@ bool batch_ends(Loop *self, ul_token token)
 {
 	int i;
 
-	for (i = self->batch_count; i-- > self->batch_next;) {
-		struct ul_completion *completion = &self->batch[i];
+	for (i = self->batch.count; i-- > self->batch.next;) {
+		struct ul_completion *completion = &self->batch.items[i];
 
 		if (completion->token == token && !(completion->flags & UL_WATCH)) {
 			/* The last one that we have is now the terminal one. */
@@ -30,16 +32,16 @@ int batch_outcome(Loop *self, ul_token token, bool take)
 {
 	int i;
 
-	for (i = self->batch_next; i < self->batch_count; i++) {
-		struct ul_completion *completion = &self->batch[i];
+	for (i = self->batch.next; i < self->batch.count; i++) {
+		struct ul_completion *completion = &self->batch.items[i];
 		int result = completion->result;
 
 		if (completion->token != token || completion->flags != 0 || result < 0)
 			continue;
 		if (take) {
-			self->batch_count--;
+			self->batch.count--;
 			memmove(completion, completion + 1,
-			        (size_t)(self->batch_count - i) * sizeof(*completion));
+			        (size_t)(self->batch.count - i) * sizeof(*completion));
 		}
 		return result;
 	}
@@ -67,16 +69,16 @@ PyObject *batch_gather(Loop *self, const struct ul_completion *first)
 	char *end;
 	int i;
 
-	for (i = self->batch_next; i < self->batch_count; i++) {
-		if (is_followed_by(first, &self->batch[i]))
-			size += (size_t)self->batch[i].result;
+	for (i = self->batch.next; i < self->batch.count; i++) {
+		if (is_followed_by(first, &self->batch.items[i]))
+			size += (size_t)self->batch.items[i].result;
 	}
 	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
 	if (unlikely(bytes == NULL))
 		return NULL;
 	end = mempcpy(PyBytes_AS_STRING(bytes), first->data, (size_t)first->result);
-	for (i = self->batch_next; i < self->batch_count; i++) {
-		struct ul_completion *completion = &self->batch[i];
+	for (i = self->batch.next; i < self->batch.count; i++) {
+		struct ul_completion *completion = &self->batch.items[i];
 
 		if (!is_followed_by(first, completion))
 			continue;

@@ -2,7 +2,10 @@
 #ifndef UL_BATCH_H
 #define UL_BATCH_H
 
-#include "../core.h"
+#include "../base/py.h"
+#include "../../driver/driver.h"
+
+typedef struct Loop Loop;
 
 /* Whether the operation's end is among them; of a stream, what has come is its last now. */
 bool batch_ends(Loop *loop, ul_token token);

@@ -6,7 +6,9 @@
  * the ring's lent buffers the child would even find zeros.  Everything else says what
  * holds for both: that a send or a file's call has ended, that a descriptor is ready.
  */
-#include "../core.h"
+#include "forks.h"
+#include "operation.h"
+#include "../loop.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -56,12 +58,12 @@ static bool leave_to_parent(struct ul_completion *completion)
 
 void loop_leave_to_parent(Loop *self)
 {
-	int from, to = self->batch_next;
+	int from, to = self->batch.next;
 
-	for (from = self->batch_next; from < self->batch_count; from++) {
-		if (leave_to_parent(&self->batch[from]))
-			self->batch[to++] = self->batch[from];
+	for (from = self->batch.next; from < self->batch.count; from++) {
+		if (leave_to_parent(&self->batch.items[from]))
+			self->batch.items[to++] = self->batch.items[from];
 	}
-	self->batch_count = to;
-	self->forks = core_forks;
+	self->batch.count = to;
+	self->batch.forks = core_forks;
 }

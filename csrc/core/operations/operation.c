@@ -1,7 +1,8 @@
 /* Operations in flight: held until they have ended. */
+#include "operation.h"
 #include "batch.h"
 #include "../base/checks.h"
-#include "../core.h"
+#include "../loop.h"
 
 #include <errno.h>
 

@@ -2,8 +2,9 @@
  * One-shot operations that Python started through cffi: whoever expects the
  * token is called with the result.
  */
+#include "requests.h"
 #include "../base/checks.h"
-#include "../core.h"
+#include "../loop.h"
 
 #include <errno.h>
 

@@ -8,8 +8,11 @@
  * does it after its next turn.  Nothing is left when a run has ended: from then on
  * whoever asks does it himself.
  */
+#include "threads.h"
 #include "../base/checks.h"
-#include "../core.h"
+#include "../callbacks/handle.h"
+#include "../callbacks/ready.h"
+#include "../loop.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -17,7 +20,7 @@
 /* It has something to do, and may be asleep. */
 static void loop_ask(Loop *self)
 {
-	self->asked = true;
+	self->threads.asked = true;
 	loop_wake_if_asleep(self);
 }
 
@@ -25,13 +28,13 @@ static void loop_ask(Loop *self)
 
 static void loop_leave_fd(Loop *self, int fd)
 {
-	int *orphans = PyMem_Realloc(self->orphans,
-	                             ((size_t)self->orphan_count + 1) * sizeof(int));
+	int *orphans = PyMem_Realloc(self->threads.orphans,
+	                             ((size_t)self->threads.orphan_count + 1) * sizeof(int));
 
 	if (orphans == NULL)
 		return; /* out of memory: a lost descriptor is the lesser evil */
-	self->orphans = orphans;
-	self->orphans[self->orphan_count++] = fd;
+	self->threads.orphans = orphans;
+	self->threads.orphans[self->threads.orphan_count++] = fd;
 	loop_ask(self);
 }
 
@@ -41,8 +44,8 @@ static void loop_leave_cancel(Loop *self, struct operation *operation)
 	if (!operation->asked) {
 		Py_INCREF(operation->holder);
 		operation->asked = true;
-		operation->next_asked = self->cancels;
-		self->cancels = operation;
+		operation->next_asked = self->threads.cancels;
+		self->threads.cancels = operation;
 	}
 	loop_ask(self);
 }
@@ -72,7 +75,7 @@ void loop_close_fd(Loop *self, int fd)
 /* Takes the reference, even on failure. */
 static int loop_leave_errand(Loop *self, Handle *errand)
 {
-	if (errand == NULL || ready_push(&self->errands, errand) < 0)
+	if (errand == NULL || ready_push(&self->threads.errands, errand) < 0)
 		return -1;
 	loop_ask(self);
 	return 0;
@@ -111,11 +114,11 @@ static int loop_serve_cancels(Loop *self)
 {
 	int status = 0;
 
-	while (status == 0 && self->cancels != NULL) {
-		struct operation *operation = self->cancels;
+	while (status == 0 && self->threads.cancels != NULL) {
+		struct operation *operation = self->threads.cancels;
 		PyObject *holder = operation->holder;
 
-		self->cancels = operation->next_asked;
+		self->threads.cancels = operation->next_asked;
 		operation->next_asked = NULL;
 		operation->asked = false;
 		status = loop_serve_cancel(self, operation);
@@ -128,8 +131,8 @@ static int loop_run_errands(Loop *self)
 {
 	int status = 0;
 
-	while (status == 0 && self->errands.count > 0) {
-		Handle *errand = ready_pop(&self->errands);
+	while (status == 0 && self->threads.errands.count > 0) {
+		Handle *errand = ready_pop(&self->threads.errands);
 
 		status = handle_run(self, errand);
 		handle_retire(errand);
@@ -139,12 +142,13 @@ static int loop_run_errands(Loop *self)
 
 int loop_serve_threads(Loop *self)
 {
-	self->asked = false;
-	while (self->orphan_count > 0)
-		self->table->close(self->driver, self->orphans[--self->orphan_count]);
+	self->threads.asked = false;
+	while (self->threads.orphan_count > 0)
+		self->table->close(self->driver,
+		                   self->threads.orphans[--self->threads.orphan_count]);
 	if (likely(loop_serve_cancels(self) == 0 && loop_run_errands(self) == 0))
 		return 0;
-	self->asked = true; /* the rest is for the next time */
+	self->threads.asked = true; /* the rest is for the next time */
 	return -1;
 }
 
@@ -152,34 +156,35 @@ int loop_serve_threads(Loop *self)
 
 int threads_traverse(Loop *self, visitproc visit, void *arg)
 {
-	struct operation *operation;
+	const struct ready_queue *errands = &self->threads.errands;
+	struct operation *each;
 	size_t i;
 
-	for (operation = self->cancels; operation != NULL; operation = operation->next_asked)
-		Py_VISIT(operation->holder);
-	for (i = 0; i < self->errands.count; i++)
-		Py_VISIT(self->errands.items[(self->errands.head + i) & self->errands.mask]);
+	for (each = self->threads.cancels; each != NULL; each = each->next_asked)
+		Py_VISIT(each->holder);
+	for (i = 0; i < errands->count; i++)
+		Py_VISIT(errands->items[(errands->head + i) & errands->mask]);
 	return 0;
 }
 
 void threads_clear(Loop *self)
 {
-	while (self->cancels != NULL) {
-		struct operation *operation = self->cancels;
+	while (self->threads.cancels != NULL) {
+		struct operation *operation = self->threads.cancels;
 
-		self->cancels = operation->next_asked;
+		self->threads.cancels = operation->next_asked;
 		operation->next_asked = NULL;
 		operation->asked = false;
 		Py_DECREF(operation->holder);
 	}
-	ready_clear(&self->errands);
+	ready_clear(&self->threads.errands);
 }
 
 void threads_release(Loop *self)
 {
 	threads_clear(self);
-	ready_release(&self->errands);
-	PyMem_Free(self->orphans);
+	ready_release(&self->threads.errands);
+	PyMem_Free(self->threads.orphans);
 }
 
 PyDoc_STRVAR(loop_hand_over_doc,

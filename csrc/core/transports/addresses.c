@@ -7,6 +7,7 @@
  * of str and int, which cannot be part of a reference cycle.
  */
 #include "addresses.h"
+#include "../loop.h"
 
 #include <arpa/inet.h>
 #include <string.h>

@@ -5,10 +5,12 @@
 #ifndef UL_ADDRESSES_H
 #define UL_ADDRESSES_H
 
-#include "../core.h"
+#include "../base/py.h"
 
 #include <netinet/in.h>
 #include <sys/un.h>
+
+typedef struct Loop Loop;
 
 struct raw_address {
 	union {
@@ -32,5 +34,7 @@ PyObject *address_new(Loop *loop, const struct sockaddr *address, uint32_t size)
  * False, without an exception, when the socket module must judge.
  */
 bool address_parse(Loop *loop, int family, PyObject *address, struct raw_address *raw);
+/* Free the loop's converted addresses. */
+void addresses_release(Loop *loop);
 
 #endif

@@ -1,5 +1,7 @@
 /* How a transport calls what is not its own: its protocol, Python's helpers, itself, later. */
-#include "transport.h"
+#include "calls.h"
+#include "../callbacks/context.h"
+#include "../callbacks/schedule.h"
 
 void transport_log(struct transport *self, const char *message)
 {

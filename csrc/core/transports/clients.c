@@ -5,6 +5,7 @@
  * has abandoned must still be found out.  Each enters when it is made and leaves
  * when its connection is lost.
  */
+#include "clients.h"
 #include "transport.h"
 
 #include <structmember.h>

@@ -35,6 +35,8 @@ typedef struct Datagram {
 
 #define datagram_of(transport) container_of(transport, Datagram, base)
 
+int datagram_init_types(PyObject *module);
+
 /* ---- datagram_receive.c ---- */
 
 int datagram_arm(struct transport *base);

@@ -10,10 +10,12 @@
  * instead, and receive with their socket object.
  */
 #include "addresses.h"
+#include "calls.h"
 #include "datagram.h"
 #include "transport_read.h"
 #include "../base/checks.h"
 #include "../base/clock.h"
+#include "../callbacks/context.h"
 
 #include <errno.h>
 #include <poll.h>

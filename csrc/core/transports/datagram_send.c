@@ -10,8 +10,11 @@
  * least, then goes on from the end of it and sends an empty one.
  */
 #include "addresses.h"
+#include "calls.h"
 #include "datagram.h"
 #include "../base/checks.h"
+#include "../callbacks/context.h"
+#include "../operations/threads.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -7,8 +7,12 @@
  * Descriptors that arrive while STOPPING are reset, as those that wait in the queue
  * of a listening socket that is closed: nobody has asked for them.
  */
-#include "transport.h"
+#include "listener.h"
+#include "stream.h"
 #include "../base/checks.h"
+#include "../callbacks/context.h"
+#include "../operations/forks.h"
+#include "../operations/threads.h"
 
 #include <errno.h>
 #include <netinet/in.h>

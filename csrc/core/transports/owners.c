@@ -4,49 +4,52 @@
  * Borrowed pointers, by descriptor.  A transport enters with transport_open() and
  * leaves before it closes the descriptor or forgets its loop.
  */
+#include "owners.h"
 #include "transport.h"
 
 #include <fcntl.h>
 
+/* NULL when no transport has ever had so large a descriptor. */
+static struct transport **owner_of(const Loop *loop, int fd)
+{
+	return fd_array_at(&loop->owners, sizeof(struct transport *), fd);
+}
+
 int owner_enter(struct transport *self)
 {
-	Loop *loop = self->loop;
-	struct transport **owners;
+	struct fd_array *owners = &self->loop->owners;
 
-	if (unlikely(self->fd >= loop->owner_capacity)) {
+	if (unlikely(owner_of(self->loop, self->fd) == NULL)) {
 		/* A socket-like object's number that is no descriptor: nobody can watch it. */
 		if (fcntl(self->fd, F_GETFD) < 0)
 			return 0;
-		owners = fd_array_grow(loop->owners, &loop->owner_capacity, sizeof(*owners),
-		                       self->fd);
-		if (owners == NULL)
+		if (fd_array_reserve(owners, sizeof(struct transport *), self->fd) < 0)
 			return -1;
-		loop->owners = owners;
 	}
-	loop->owners[self->fd] = self;
+	*owner_of(self->loop, self->fd) = self;
 	return 0;
 }
 
 void owner_leave(struct transport *self)
 {
-	Loop *loop = self->loop;
+	struct transport **owner = owner_of(self->loop, self->fd);
 
 	/* Another may own the number by now, when somebody closed it under us. */
-	if (self->fd >= 0 && self->fd < loop->owner_capacity &&
-	    loop->owners[self->fd] == self)
-		loop->owners[self->fd] = NULL;
+	if (owner != NULL && *owner == self)
+		*owner = NULL;
 }
 
 PyObject *descriptor_owner(const Loop *loop, int fd)
 {
-	struct transport *owner = fd < loop->owner_capacity ? loop->owners[fd] : NULL;
+	struct transport **owner = owner_of(loop, fd);
 
-	return owner != NULL && owner->state == TRANSPORT_OPEN ? (PyObject *)owner : NULL;
+	return owner != NULL && *owner != NULL && (*owner)->state == TRANSPORT_OPEN
+	               ? (PyObject *)*owner : NULL;
 }
 
 int descriptor_catch_up(Loop *loop, int fd)
 {
-	struct transport *owner = fd >= 0 && fd < loop->owner_capacity ? loop->owners[fd] : NULL;
+	struct transport **place = owner_of(loop, fd), *owner = place == NULL ? NULL : *place;
 	int status;
 
 	if (likely(owner == NULL || owner->kind->catch_up == NULL))

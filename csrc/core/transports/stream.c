@@ -4,6 +4,7 @@
  * is in uring_loop/transports.py.
  */
 #include "stream.h"
+#include "listener.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>

@@ -8,6 +8,7 @@
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
 
+#include "streams.h"
 #include "transport.h"
 
 /* A piece of what write() was given. */
@@ -21,7 +22,7 @@ struct chunk {
 #define STREAM_IOV_MAX 256
 #define STREAM_INLINE_CHUNKS 4
 
-struct Stream {
+typedef struct Stream {
 	struct transport base; /* write_context: in which resume_writing() runs */
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
 	enum ul_stream stream_kind; /* of its socket */
@@ -48,14 +49,22 @@ struct Stream {
 	size_t in_flight;     /* chunks at the head that a send in the kernel names */
 	uint64_t send_turn;   /* in which that was started */
 	int send_error;       /* of one that had to wait: what reading finds comes first; or 0 */
-	Stream *next_dirty;
-	Stream *next_pausing;
+	struct Stream *next_dirty;
+	struct Stream *next_pausing;
 	struct chunk chunks_inline[STREAM_INLINE_CHUNKS];
-};
+} Stream;
 
 /* ---- stream.c ---- */
 
 #define stream_of(transport) container_of(transport, Stream, base)
+
+int stream_init_types(PyObject *module);
+/*
+ * A transport for an accepted descriptor, of the listener that knows `accepted`; it
+ * is the caller's still when this fails.  `server`: a ClientList.
+ */
+PyObject *stream_accept(Loop *loop, int fd, PyObject *protocol, PyObject *server,
+                        const struct accepted *accepted);
 
 /* ---- stream_read.c ---- */
 

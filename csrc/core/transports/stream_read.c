@@ -13,17 +13,21 @@
  * Bulk is received here, by take(), into the memory in which the protocol gets
  * it: a bytes object made for it, or the buffer of a BufferedProtocol.
  */
+#include "calls.h"
 #include "stream.h"
 #include "transport_read.h"
 #include "../base/checks.h"
 #include "../base/clock.h"
+#include "../base/scratch.h"
+#include "../callbacks/context.h"
 #include "../operations/batch.h"
+#include "../operations/threads.h"
 
 #include <errno.h>
 #include <string.h>
 
 /* The largest receive, and the first. */
-#define TAKE_BYTES_MAX (256 * 1024)
+#define TAKE_BYTES_MAX SCRATCH_BYTES
 #define TAKE_BYTES_FIRST (64 * 1024)
 /*
  * A protocol's buffer that holds so much holds what the driver receives by itself, but
@@ -299,18 +303,18 @@ void stream_pause(struct transport *base)
 		/* The list owns a reference. */
 		Py_INCREF(self);
 		self->is_pausing = true;
-		self->next_pausing = loop->pausing;
-		loop->pausing = self;
+		self->next_pausing = loop->streams.pausing;
+		loop->streams.pausing = self;
 	}
 	operation_weaken(&base->receive);
 }
 
 void streams_hold(Loop *loop)
 {
-	while (loop->pausing != NULL) {
-		Stream *self = loop->pausing;
+	while (loop->streams.pausing != NULL) {
+		Stream *self = loop->streams.pausing;
 
-		loop->pausing = self->next_pausing;
+		loop->streams.pausing = self->next_pausing;
 		self->next_pausing = NULL;
 		self->is_pausing = false;
 		if (self->base.paused && self->base.state == TRANSPORT_OPEN)
@@ -394,10 +398,10 @@ static int stream_take_into(Stream *self, char *data, size_t size)
 
 	if (size < TAKE_BYTES_MAX) {
 		/* Without memory for it the guess has to do. */
-		if (loop->spill == NULL)
-			loop->spill = PyMem_Malloc(TAKE_BYTES_MAX);
-		if (loop->spill != NULL)
-			iov[count++] = (struct iovec){loop->spill, TAKE_BYTES_MAX - size};
+		if (loop->scratch.spill == NULL)
+			loop->scratch.spill = PyMem_Malloc(SCRATCH_BYTES);
+		if (loop->scratch.spill != NULL)
+			iov[count++] = (struct iovec){loop->scratch.spill, TAKE_BYTES_MAX - size};
 	}
 	return loop->table->take(loop->driver, self->base.receive.token, iov, count);
 }
@@ -422,7 +426,8 @@ static int stream_take_bytes(Stream *self)
 		return transport_fatal(&self->base, message);
 	/* Nothing has used the spill since: no Python has run. */
 	if (unlikely(taken > size))
-		memcpy(PyBytes_AS_STRING(bytes) + size, self->base.loop->spill, taken - size);
+		memcpy(PyBytes_AS_STRING(bytes) + size, self->base.loop->scratch.spill,
+		       taken - size);
 	return stream_deliver_bytes(self, bytes);
 }
 

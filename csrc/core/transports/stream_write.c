@@ -12,9 +12,11 @@
  * ended, and the queue is first offered to the kernel with a plain sendmsg(2),
  * so that the answers are asyncio's.
  */
+#include "calls.h"
 #include "stream.h"
 #include "transport_read.h"
 #include "../base/checks.h"
+#include "../callbacks/context.h"
 
 #include <errno.h>
 #include <string.h>
@@ -126,8 +128,8 @@ void stream_mark_dirty(Stream *self)
 	Py_INCREF(self);
 	self->is_dirty = true;
 	self->next_dirty = NULL;
-	*self->base.loop->dirty_tail = self;
-	self->base.loop->dirty_tail = &self->next_dirty;
+	*self->base.loop->streams.dirty_tail = self;
+	self->base.loop->streams.dirty_tail = &self->next_dirty;
 	loop_wake_if_asleep(self->base.loop);
 }
 
@@ -375,13 +377,13 @@ static int stream_flush(Stream *self)
 
 int streams_flush(Loop *loop)
 {
-	while (loop->dirty != NULL) {
-		Stream *self = loop->dirty;
+	while (loop->streams.dirty != NULL) {
+		Stream *self = loop->streams.dirty;
 		int status;
 
-		loop->dirty = self->next_dirty;
-		if (loop->dirty == NULL)
-			loop->dirty_tail = &loop->dirty;
+		loop->streams.dirty = self->next_dirty;
+		if (loop->streams.dirty == NULL)
+			loop->streams.dirty_tail = &loop->streams.dirty;
 		self->next_dirty = NULL;
 		self->is_dirty = false;
 		status = stream_flush(self);
@@ -394,7 +396,7 @@ int streams_flush(Loop *loop)
 
 int streams_flush_now(Loop *loop)
 {
-	Stream *self = loop->dirty, *next;
+	Stream *self = loop->streams.dirty, *next;
 	int status = 0;
 
 	Py_XINCREF(self);
@@ -413,12 +415,12 @@ int streams_flush_now(Loop *loop)
 void streams_forget(Loop *loop)
 {
 	streams_hold(loop);
-	while (loop->dirty != NULL) {
-		Stream *self = loop->dirty;
+	while (loop->streams.dirty != NULL) {
+		Stream *self = loop->streams.dirty;
 
-		loop->dirty = self->next_dirty;
-		if (loop->dirty == NULL)
-			loop->dirty_tail = &loop->dirty;
+		loop->streams.dirty = self->next_dirty;
+		if (loop->streams.dirty == NULL)
+			loop->streams.dirty_tail = &loop->streams.dirty;
 		self->next_dirty = NULL;
 		self->is_dirty = false;
 		Py_DECREF(self);
@@ -429,9 +431,9 @@ int streams_traverse(Loop *loop, visitproc visit, void *arg)
 {
 	Stream *self;
 
-	for (self = loop->dirty; self != NULL; self = self->next_dirty)
+	for (self = loop->streams.dirty; self != NULL; self = self->next_dirty)
 		Py_VISIT(self);
-	for (self = loop->pausing; self != NULL; self = self->next_pausing)
+	for (self = loop->streams.pausing; self != NULL; self = self->next_pausing)
 		Py_VISIT(self);
 	return 0;
 }

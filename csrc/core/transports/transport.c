@@ -2,8 +2,14 @@
  * What both transports do in the course of their lives, from connection_made()
  * to the closed descriptor.
  */
+#include "transport.h"
+#include "calls.h"
+#include "listener.h"
+#include "owners.h"
 #include "transport_read.h"
 #include "../base/checks.h"
+#include "../callbacks/schedule.h"
+#include "../operations/threads.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -13,7 +13,9 @@
 #ifndef UL_TRANSPORT_H
 #define UL_TRANSPORT_H
 
-#include "../core.h"
+#include "../loop.h"
+#include "../operations/operation.h"
+#include "clients.h"
 
 enum transport_state {
 	TRANSPORT_OPEN,
@@ -23,8 +25,8 @@ enum transport_state {
 	TRANSPORT_CLOSED,
 };
 
+struct accepted; /* listener.h */
 struct transport;
-typedef struct ClientList ClientList;
 
 /* What a kind of transport does its own way.  `catch_up`, `backlog`, `lost` may be NULL. */
 struct transport_kind {
@@ -95,42 +97,6 @@ struct transport {
 	size_t low_water;
 };
 
-/* ---- clients.c ---- */
-
-/* Its server counts it as open from now on; 0, or -1 with an exception. */
-int client_enter(struct transport *self, PyObject *server);
-void client_leave(struct transport *self);  /* keeps no exception; may call _detach() */
-void client_forget(struct transport *self); /* the same, and calls nobody */
-
-/* ---- owners.c ---- */
-
-/* From now on `self` owns its descriptor; 0, or -1 with an exception. */
-int owner_enter(struct transport *self);
-void owner_leave(struct transport *self); /* before the loop is forgotten */
-
-/* ---- calls.c ---- */
-
-/* A line in the debug log; only in debug mode. */
-void transport_log(struct transport *self, const char *message);
-/* Calls a helper (loop, transport, protocol, exception, message). */
-int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
-                          PyObject *exception, const char *message);
-/*
- * Tell the exception handler of what a method of the protocol raised; the
- * transport goes on.  -1 when the exception must end the loop instead.
- */
-int transport_protocol_failed(struct transport *self, PyObject *protocol, const char *message);
-/* Call the protocol's `method`, in `context` unless that is NULL. */
-int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
-                            const char *message);
-/* The context in which to schedule what concerns the protocol; NULL: a copy of the current. */
-PyObject *transport_own_context(const struct transport *self);
-/* Schedule self.name(argument), or self.name() for NULL. */
-int transport_call_self_soon(struct transport *self, PyObject *name, PyObject *argument);
-/* The same in `context`. */
-int transport_call_self_soon_in(struct transport *self, PyObject *name, PyObject *argument,
-                                PyObject *context);
-
 /* ---- transport.c ---- */
 
 /*
@@ -186,5 +152,6 @@ void transport_dealloc_ends(struct transport *self);
 
 /* The base class of both kinds. */
 extern PyTypeObject *TransportType;
+int transport_init_types(PyObject *module);  /* before those of the kinds */
 
 #endif

@@ -3,7 +3,9 @@
  * pausing, and holding back what comes meanwhile.
  */
 #include "transport_read.h"
+#include "calls.h"
 #include "../base/checks.h"
+#include "../operations/threads.h"
 
 /* ---- receiving --------------------------------------------------------------------- */
 
@@ -141,7 +143,7 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 		Py_RETURN_NONE;
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (self->kind->has_held_back(self) ? transport_schedule_delivery(self) < 0
-	                                    : transport_receive(self) < 0)
+	    : transport_receive(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

@@ -2,6 +2,7 @@
  * What both transports' Python types have in common: the methods and attributes
  * of their base class, which has no instances of its own.
  */
+#include "transport.h"
 #include "transport_read.h"
 
 #include <structmember.h>
