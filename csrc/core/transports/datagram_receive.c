@@ -96,14 +96,14 @@ int datagram_arm(struct transport *base)
 		                           &token);
 	if (likely(status == -EINPROGRESS)) {
 		base->receive.token = token;
-		base->read_cancelled = false;
+		base->reading = READING;
 		operation_hold(loop, &base->receive);
 		return 0;
 	}
 	/* Readable already. */
 	if (status >= 0 && datagram_of(base)->by_socket)
 		return transport_schedule_delivery(base);
-	base->read_ended = true;
+	base->reading = READING_ENDED;
 	return transport_fatal_errno(base, -status, "Fatal read error on datagram transport");
 }
 
@@ -126,10 +126,11 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 
 static int datagram_take_error(Datagram *self, int error)
 {
-	if (error == ECANCELED && self->base.read_cancelled)
+	if (error == ECANCELED && self->base.reading == READING_CANCELLED)
 		return 0;
 	/* Somebody closed the descriptor: there is nothing to be armed again. */
-	self->base.read_ended = error == EBADF || error == ENOTSOCK;
+	if (error == EBADF || error == ENOTSOCK)
+		self->base.reading = READING_ENDED;
 	exception_set_errno(error);
 	if (self->base.paused || datagram_has_held_back(&self->base))
 		return transport_hold_back(&self->base, PyErr_GetRaisedException());

@@ -251,13 +251,13 @@ int stream_arm(struct transport *base)
 	                           stream_of(base)->stream_kind, &token);
 	if (likely(status == -EINPROGRESS)) {
 		base->receive.token = token;
-		base->read_cancelled = false;
+		base->reading = READING;
 		operation_hold(loop, &base->receive);
 		if (unlikely(stream_of(base)->buffered) && !stream_of(base)->roomy)
 			stream_hold(stream_of(base));
 		return 0;
 	}
-	base->read_ended = true;
+	base->reading = READING_ENDED;
 	return transport_fatal_errno(base, -status, "Fatal read error on socket transport");
 }
 
@@ -347,9 +347,9 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 
 static int stream_received_end(Stream *self, int result)
 {
-	if (result == -ECANCELED && self->base.read_cancelled)
+	if (result == -ECANCELED && self->base.reading == READING_CANCELLED)
 		return 0;
-	self->base.read_ended = true;
+	self->base.reading = READING_ENDED;
 	if (self->base.state == TRANSPORT_OPEN &&
 	    (self->base.paused || stream_has_held_back(&self->base))) {
 		self->end_held_back = true;

@@ -18,6 +18,24 @@
 #define LOSSES_BEFORE_WARNING 5
 #define WATER_HIGH_BYTES (64 * 1024)
 
+/* ---- its state ----------------------------------------------------------------------------- */
+
+/* The states that may follow each: the diagram of transport.h.  For assertions. */
+static const uint8_t transport_next[] __attribute__((unused)) = {
+	[TRANSPORT_OPEN] = 1 << TRANSPORT_CLOSING | 1 << TRANSPORT_LOST | 1 << TRANSPORT_JOINING |
+	                   1 << TRANSPORT_CLOSED,
+	[TRANSPORT_CLOSING] = 1 << TRANSPORT_LOST | 1 << TRANSPORT_JOINING | 1 << TRANSPORT_CLOSED,
+	[TRANSPORT_LOST] = 1 << TRANSPORT_JOINING | 1 << TRANSPORT_CLOSED,
+	[TRANSPORT_JOINING] = 1 << TRANSPORT_CLOSED,
+	[TRANSPORT_CLOSED] = 1 << TRANSPORT_OPEN | 1 << TRANSPORT_CLOSED,
+};
+
+static void transport_set_state(struct transport *self, enum transport_state state)
+{
+	assert(transport_next[self->state] >> state & 1);
+	self->state = state;
+}
+
 /* ---- its socket ---------------------------------------------------------------------------- */
 
 int transport_socket_fd(PyObject *sock)
@@ -136,7 +154,7 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
 		transport_give_up(self);
 		return -1;
 	}
-	self->state = TRANSPORT_OPEN;
+	transport_set_state(self, TRANSPORT_OPEN);
 	return 0;
 }
 
@@ -166,7 +184,7 @@ void transport_give_up(struct transport *self)
 
 	client_leave(self);
 	owner_leave(self);
-	self->state = TRANSPORT_CLOSED;
+	transport_set_state(self, TRANSPORT_CLOSED);
 	/* The descriptor stays the caller's, and an object of ours would close it. */
 	if (self->sock_made)
 		transport_detach_socket(self->sock, self->fd);
@@ -238,7 +256,7 @@ int transport_close(struct transport *self)
 		return -1;
 	if (self->state != TRANSPORT_OPEN)
 		return 0;
-	self->state = TRANSPORT_CLOSING;
+	transport_set_state(self, TRANSPORT_CLOSING);
 	transport_stop_reading(self);
 	return self->kind->closing(self);
 }
@@ -281,10 +299,11 @@ int transport_lose(struct transport *self, PyObject *exception)
 	self->losses = 1;
 	if (loop_check_closed(self->loop) < 0) {
 		/* Nobody will hear of it, and who asks again is not told again. */
-		self->state = TRANSPORT_CLOSING;
+		if (self->state == TRANSPORT_OPEN)
+			transport_set_state(self, TRANSPORT_CLOSING);
 		return -1;
 	}
-	self->state = TRANSPORT_LOST;
+	transport_set_state(self, TRANSPORT_LOST);
 	return transport_call_self_soon(self, names._call_connection_lost, exception);
 }
 
@@ -305,7 +324,7 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 	}
 	/* It may have called this itself, or our finalizer. */
 	if (likely(self->state == TRANSPORT_LOST)) {
-		self->state = TRANSPORT_JOINING;
+		transport_set_state(self, TRANSPORT_JOINING);
 		client_leave(self);
 		Py_CLEAR(self->protocol);
 		Py_CLEAR(self->held_back);
@@ -346,7 +365,7 @@ void transport_join_operations(struct transport *self)
 void transport_end(struct transport *self)
 {
 	assert(self->receive.link == NULL && self->send.link == NULL);
-	self->state = TRANSPORT_CLOSED;
+	transport_set_state(self, TRANSPORT_CLOSED);
 	transport_close_fd(self);
 	Py_CLEAR(self->loop);
 }
@@ -378,7 +397,7 @@ void transport_close_fd(struct transport *self)
  */
 static void transport_abandon(struct transport *self)
 {
-	self->state = TRANSPORT_JOINING;
+	transport_set_state(self, TRANSPORT_JOINING);
 	operation_strengthen(&self->receive);
 	client_leave(self);
 	transport_stop_reading(self);

@@ -2,13 +2,18 @@
  * What the stream and the datagram transport have in common: a socket, a
  * protocol, and a life.  They begin with a struct transport.
  *
- *     OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
+ *     CLOSED -> OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
  *
+ * CLOSED    there is no loop: it is not opened yet, or is over.
  * OPEN      reads and writes.
  * CLOSING   close() was called; what is queued is still sent.
- * LOST      connection_lost() is scheduled; nothing is queued or delivered.
- * JOINING   connection_lost() was called; operations are still in flight.
- * CLOSED    the descriptor is closed; the loop is forgotten.
+ * LOST      connection_lost() is scheduled; nothing is queued or delivered.  From OPEN
+ *           too: by abort(), or an error.
+ * JOINING   connection_lost() was called; operations are still in flight.  From OPEN,
+ *           CLOSING and LOST too, uncalled: nobody refers to it any more.
+ *
+ * What could not be opened goes back to CLOSED from wherever it is: transport_give_up().
+ * Nothing else is possible: transport_set_state().
  */
 #ifndef UL_TRANSPORT_H
 #define UL_TRANSPORT_H
@@ -23,6 +28,14 @@ enum transport_state {
 	TRANSPORT_LOST,
 	TRANSPORT_JOINING,
 	TRANSPORT_CLOSED,
+};
+
+/* `receive.link` says whether a receive is in flight. */
+enum transport_reading {
+	READING_NOT_YET,      /* connection_made() was not called */
+	READING,              /* unless it is paused or closing */
+	READING_CANCELLED,    /* the receive was asked to end; another may follow */
+	READING_ENDED,        /* by its own end: no receive is started any more */
 };
 
 struct accepted; /* listener.h */
@@ -82,9 +95,7 @@ struct transport {
 	bool fd_closed;       /* `fd` only tells which it was */
 	bool sock_made;       /* `sock` was made here, around `fd` */
 	bool paused;          /* pause_reading() was called */
-	bool started;         /* reading was started */
-	bool read_ended;      /* the receive operation had its end and is not started again */
-	bool read_cancelled;  /* the receive was asked to end */
+	uint8_t reading;      /* enum transport_reading */
 	bool readable;        /* stream: the driver waits for our take(); after `held_back` */
 	bool protocol_paused; /* pause_writing() was called and resume_writing() was not */
 	bool deliver_scheduled; /* _deliver_held_back() is in the ready queue */

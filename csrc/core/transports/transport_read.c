@@ -11,8 +11,9 @@
 
 int transport_receive(struct transport *self)
 {
-	if (!self->started || !transport_wants_data(self) || self->read_ended ||
-	    self->receive.link != NULL || self->kind->has_held_back(self))
+	if (self->reading == READING_NOT_YET || self->reading == READING_ENDED ||
+	    !transport_wants_data(self) || self->receive.link != NULL ||
+	    self->kind->has_held_back(self))
 		return 0;
 	if (unlikely(loop_is_elsewhere(self->loop)))
 		return loop_leave_call(self->loop, (PyObject *)self, names._start_reading, NULL);
@@ -36,12 +37,13 @@ int transport_receive_ended(struct transport *self, int status)
 
 void transport_stop_reading(struct transport *self)
 {
-	if (self->receive.link == NULL || self->read_cancelled || self->loop->table == NULL)
+	if (self->receive.link == NULL || self->reading == READING_CANCELLED ||
+	    self->loop->table == NULL)
 		return;
 	if (operation_cancel(self->loop, &self->receive))
 		self->readable = false;
 	else
-		self->read_cancelled = true;
+		self->reading = READING_CANCELLED;
 }
 
 /* ---- holding back, while reading is paused ----------------------------------------- */
@@ -101,7 +103,8 @@ PyObject *transport_is_reading(struct transport *self, PyObject *Py_UNUSED(ignor
 /* connection_made() was called: from here on data may come. */
 PyObject *transport_start_reading(struct transport *self, PyObject *Py_UNUSED(ignored))
 {
-	self->started = true;
+	if (self->reading == READING_NOT_YET)
+		self->reading = READING;
 	if (transport_receive(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
@@ -134,8 +137,8 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (self->state != TRANSPORT_OPEN)
 		Py_RETURN_NONE;
 	self->paused = false;
-	if (self->kind->end_repeats)
-		self->read_ended = false;
+	if (self->kind->end_repeats && self->reading == READING_ENDED)
+		self->reading = READING;
 	operation_strengthen(&self->receive);
 	transport_log(self, "resumes reading");
 	/* A log handler, or what has died with the old context, may have closed us. */
