@@ -91,3 +91,22 @@ int transport_call_self_soon(struct transport *self, PyObject *name, PyObject *a
 {
 	return transport_call_self_soon_in(self, name, argument, transport_own_context(self));
 }
+
+int transport_maybe_pause_protocol(struct transport *self)
+{
+	if (self->queued_bytes <= self->high_water || self->protocol_paused)
+		return 0;
+	/* Nobody pauses for bytes that the kernel would have taken at once. */
+	if (self->kind->catch_up != NULL && self->kind->catch_up(self) < 0)
+		return -1;
+	if (self->queued_bytes <= self->high_water || self->state >= TRANSPORT_LOST)
+		return 0;
+	self->protocol_paused = true;
+	if (self->write_context == NULL) {
+		self->write_context = PyContext_CopyCurrent();
+		if (self->write_context == NULL)
+			return -1;
+	}
+	return transport_call_protocol(self, names.pause_writing, NULL,
+	                               "protocol.pause_writing() failed");
+}

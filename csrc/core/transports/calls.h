@@ -17,6 +17,8 @@ int transport_protocol_failed(struct transport *self, PyObject *protocol, const 
 /* Call the protocol's `method`, in `context` unless that is NULL. */
 int transport_call_protocol(struct transport *self, PyObject *method, PyObject *context,
                             const char *message);
+/* pause_writing(), when more is queued than the high water mark says. */
+int transport_maybe_pause_protocol(struct transport *self);
 /* The context in which to schedule what concerns the protocol; NULL: a copy of the current. */
 PyObject *transport_own_context(const struct transport *self);
 /* Schedule self.name(argument), or self.name() for NULL. */

@@ -71,7 +71,6 @@ static const struct transport_kind datagram_transport = {
 	.has_held_back = datagram_has_held_back,
 	.pause = transport_stop_reading,
 	.closing = datagram_closing,
-	.maybe_pause_protocol = datagram_maybe_pause_protocol,
 	.drop_queue = datagram_drop_queue,
 	.join = transport_join_operations,
 };

@@ -52,7 +52,6 @@ PyObject *datagram_deliver_held_back_method(Datagram *self, PyObject *ignored);
 int datagram_sent(Loop *loop, struct operation *operation, const struct ul_completion *completion);
 /* Drop what is queued. */
 void datagram_drop_queue(struct transport *base);
-int datagram_maybe_pause_protocol(struct transport *base);
 PyObject *datagram_wait_for_room(Datagram *self, PyObject *ignored);
 PyObject *datagram_sendto(Datagram *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames);

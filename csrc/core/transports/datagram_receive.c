@@ -14,7 +14,6 @@
 #include "datagram.h"
 #include "transport_read.h"
 #include "../base/checks.h"
-#include "../base/clock.h"
 #include "../callbacks/context.h"
 
 #include <errno.h>
@@ -171,8 +170,13 @@ static int datagram_take_from_socket(Datagram *self)
 	return transport_fatal(&self->base, "Fatal read error on datagram transport");
 }
 
-static int datagram_handle(Datagram *self, const struct ul_completion *completion)
+__attribute__((always_inline))
+static inline int datagram_handle(struct transport *base, const struct ul_completion *completion)
 {
+	Datagram *self = datagram_of(base);
+
+	if (unlikely(base->state != TRANSPORT_OPEN))
+		return 0;
 	if (unlikely(completion->result < 0))
 		return datagram_take_error(self, -completion->result);
 	if (unlikely(self->by_socket))
@@ -183,41 +187,7 @@ static int datagram_handle(Datagram *self, const struct ul_completion *completio
 int datagram_received(Loop *loop, struct operation *operation,
                       const struct ul_completion *completion)
 {
-	Datagram *self = container_of(operation, Datagram, base.receive);
-	bool terminal = !(completion->flags & UL_MORE);
-	int status = 0;
-
-	/* What the protocol does may drop every other reference. */
-	Py_INCREF(self);
-	if (unlikely(terminal))
-		operation_drop(operation);
-	if (likely(self->base.state == TRANSPORT_OPEN && !loop->closed)) {
-		PyObject *context = Py_NewRef(self->base.context);
-		double start = 0;
-
-		status = context_enter(context);
-		if (unlikely(loop->debug) && status == 0) {
-			start = loop_time(loop);
-			PyErr_Clear(); /* an overridden time() that fails only spoils this */
-		}
-		if (likely(status == 0)) {
-			status = datagram_handle(self, completion);
-			context_exit(context);
-		}
-		Py_DECREF(context);
-		if (unlikely(loop->debug) && status == 0)
-			status = loop_report_slow(loop, (PyObject *)self, start);
-	}
-	if (completion->flags & UL_LENT)
-		loop->table->recycle(loop->driver, completion->data);
-	if (unlikely(terminal)) {
-		if (likely(!loop->closed))
-			status = transport_receive_ended(&self->base, status);
-		else if (self->base.state == TRANSPORT_JOINING)
-			self->base.kind->join(&self->base);
-	}
-	Py_DECREF(self);
-	return status;
+	return transport_received(loop, operation, completion, datagram_handle);
 }
 
 /* ---- delivering what was held back -------------------------------------------------------- */

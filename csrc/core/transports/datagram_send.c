@@ -102,15 +102,6 @@ void datagram_drop_queue(struct transport *base)
 
 /* ---- flow control ------------------------------------------------------------------------ */
 
-int datagram_maybe_pause_protocol(struct transport *base)
-{
-	if (base->queued_bytes <= base->high_water || base->protocol_paused)
-		return 0;
-	base->protocol_paused = true;
-	return transport_call_protocol(base, names.pause_writing, NULL,
-	                               "protocol.pause_writing() failed");
-}
-
 static int datagram_maybe_resume_protocol(Datagram *self)
 {
 	if (!self->base.protocol_paused || self->base.queued_bytes > self->base.low_water)
@@ -383,7 +374,7 @@ static int datagram_queue(Datagram *self, PyObject *data, PyObject *address)
 			return -1;
 	}
 	/* In asyncio one can still try a lost socket; nothing of it waits for room. */
-	return self->base.state < TRANSPORT_LOST ? datagram_maybe_pause_protocol(&self->base) : 0;
+	return self->base.state < TRANSPORT_LOST ? transport_maybe_pause_protocol(&self->base) : 0;
 }
 
 static int datagram_check_address(Datagram *self, PyObject *address)

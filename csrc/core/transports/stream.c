@@ -267,7 +267,6 @@ static const struct transport_kind stream_transport = {
 	.has_context = true,
 	.end_repeats = true,
 	.backlog = stream_backlog,
-	.maybe_pause_protocol = stream_maybe_pause_protocol,
 	.drop_queue = stream_drop_queue,
 	.lost = stream_lost,
 	.join = stream_join,

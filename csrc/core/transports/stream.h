@@ -100,7 +100,6 @@ int stream_catch_up(struct transport *base);
 Py_ssize_t stream_backlog(struct transport *base);
 /* Drop what is queued and not in flight. */
 void stream_drop_queue(struct transport *base);
-int stream_maybe_pause_protocol(struct transport *base);
 /* shutdown(2) for write_eof(): 0 or errno. */
 int stream_shut_down(Stream *self);
 int stream_wake_empty_waiter(Stream *self);

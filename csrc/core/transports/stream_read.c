@@ -17,9 +17,7 @@
 #include "stream.h"
 #include "transport_read.h"
 #include "../base/checks.h"
-#include "../base/clock.h"
 #include "../base/scratch.h"
-#include "../callbacks/context.h"
 #include "../operations/batch.h"
 #include "../operations/threads.h"
 
@@ -475,54 +473,22 @@ static int stream_received_readable(Stream *self)
 	return 0;
 }
 
-int stream_received(Loop *loop, struct operation *operation, const struct ul_completion *completion)
+__attribute__((always_inline))
+static inline int stream_handle(struct transport *base, const struct ul_completion *completion)
 {
-	Stream *self = container_of(operation, Stream, base.receive);
-	bool terminal = !(completion->flags & UL_MORE);
-	PyObject *context;
-	double start = 0;
-	int status;
+	Stream *self = stream_of(base);
 
-	/* What the protocol does may drop every other reference. */
-	Py_INCREF(self);
-	if (unlikely(terminal)) {
-		operation_drop(operation);
-		self->base.readable = false;
-	}
-	if (unlikely(loop->closed))
-		goto out_closed;
-	context = Py_NewRef(self->base.context);
-	status = context_enter(context);
-	if (unlikely(loop->debug) && status == 0) {
-		start = loop_time(loop);
-		PyErr_Clear(); /* an overridden time() that fails only spoils the measurement */
-	}
-	if (likely(status == 0)) {
-		if (likely(completion->result > 0))
-			status = stream_received_data(self, completion);
-		else if (completion->flags & UL_READABLE)
-			status = terminal ? 0 : stream_received_readable(self);
-		else
-			status = stream_received_end(self, completion->result);
-		context_exit(context);
-	}
-	Py_DECREF(context);
-	if (completion->flags & UL_LENT)
-		loop->table->recycle(loop->driver, completion->data);
-	if (unlikely(terminal))
-		status = transport_receive_ended(&self->base, status);
-	if (unlikely(loop->debug) && status == 0)
-		status = loop_report_slow(loop, (PyObject *)self, start);
-	Py_DECREF(self);
-	return status;
+	if (likely(completion->result > 0))
+		return stream_received_data(self, completion);
+	if (completion->flags & UL_READABLE)
+		return completion->flags & UL_MORE ? stream_received_readable(self) : 0;
+	return stream_received_end(self, completion->result);
+}
 
-out_closed:
-	if (completion->flags & UL_LENT)
-		loop->table->recycle(loop->driver, completion->data);
-	if (self->base.state == TRANSPORT_JOINING)
-		self->base.kind->join(&self->base);
-	Py_DECREF(self);
-	return 0;
+int stream_received(Loop *loop, struct operation *operation,
+                    const struct ul_completion *completion)
+{
+	return transport_received(loop, operation, completion, stream_handle);
 }
 
 /* ---- delivering what was held back -------------------------------------------------------- */

@@ -154,23 +154,6 @@ static void stream_note_sent(Stream *self)
 
 /* ---- flow control ---------------------------------------------------------------- */
 
-int stream_maybe_pause_protocol(struct transport *base)
-{
-	if (base->queued_bytes <= base->high_water || base->protocol_paused)
-		return 0;
-	/* Nobody pauses for bytes that the kernel would have taken at once. */
-	if (stream_catch_up(base) < 0)
-		return -1;
-	if (base->queued_bytes <= base->high_water || base->state >= TRANSPORT_LOST)
-		return 0;
-	base->protocol_paused = true;
-	Py_XSETREF(base->write_context, PyContext_CopyCurrent());
-	if (base->write_context == NULL)
-		return -1;
-	return transport_call_protocol(base, names.pause_writing, NULL,
-	                               "protocol.pause_writing() failed");
-}
-
 static int stream_maybe_resume_protocol(Stream *self)
 {
 	PyObject *context;
@@ -589,7 +572,7 @@ static int stream_queued(Stream *self)
 	}
 	if (unlikely(self->base.queued_bytes > self->base.high_water) &&
 	    self->base.state < TRANSPORT_LOST)
-		return stream_maybe_pause_protocol(&self->base);
+		return transport_maybe_pause_protocol(&self->base);
 	return 0;
 }
 

@@ -59,7 +59,6 @@ struct transport_kind {
 	int (*catch_up)(struct transport *self);
 	/* Bytes that are queued and have not left, or -1 with an exception. */
 	Py_ssize_t (*backlog)(struct transport *self);
-	int (*maybe_pause_protocol)(struct transport *self);
 	/* Drop what is queued, but for what a send in flight names. */
 	void (*drop_queue)(struct transport *self);
 	/*

@@ -2,6 +2,7 @@
  * What both transports' Python types have in common: the methods and attributes
  * of their base class, which has no instances of its own.
  */
+#include "calls.h"
 #include "transport.h"
 #include "transport_read.h"
 
@@ -86,7 +87,7 @@ static PyObject *transport_set_limits(struct transport *self, PyObject *args)
 		return NULL;
 	self->high_water = (size_t)high;
 	self->low_water = (size_t)low;
-	if (self->state < TRANSPORT_LOST && self->kind->maybe_pause_protocol(self) < 0)
+	if (self->state < TRANSPORT_LOST && transport_maybe_pause_protocol(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
