@@ -3,6 +3,7 @@
  * after the other, until the last turn's are all told.
  */
 #include "dispatch.h"
+#include "base/process.h"
 #include "descriptors/readers.h"
 #include "loop.h"
 #include "operations/forks.h"
@@ -25,7 +26,7 @@ int loop_dispatch_all(Loop *self)
 {
 	for (;;) {
 		while (self->batch.next < self->batch.count) {
-			if (unlikely(self->batch.forks != core_forks)) {
+			if (unlikely(self->batch.forks != process.forks)) {
 				loop_leave_to_parent(self);
 				continue;
 			}
@@ -36,7 +37,7 @@ int loop_dispatch_all(Loop *self)
 		self->batch.next = 0;
 		self->batch.count = self->table->harvest(self->driver, self->batch.items,
 		                                         LOOP_BATCH);
-		self->batch.forks = core_forks;
+		self->batch.forks = process.forks;
 		if (self->batch.count <= 0) {
 			self->batch.count = 0;
 			self->batch.unharvested = false;

@@ -25,6 +25,8 @@
 #include <structmember.h>
 
 PyTypeObject *LoopType;
+/* ("loop",), since import. */
+static PyObject *future_kwnames;
 
 /* The longest wait, as asyncio's: a day.  Larger values overflow in kernels. */
 #define WAIT_MAX_SECONDS 86400.0
@@ -456,18 +458,12 @@ PyDoc_STRVAR(loop_create_future_doc,
 
 static PyObject *loop_create_future(Loop *self, PyObject *Py_UNUSED(ignored))
 {
-	static PyObject *kwnames;
 	PyObject *args[2] = {NULL, (PyObject *)self};
 
-	if (unlikely(kwnames == NULL)) {
-		if (helpers_check() < 0)
-			return NULL;
-		kwnames = PyTuple_Pack(1, names.loop);
-		if (kwnames == NULL)
-			return NULL;
-	}
+	if (helpers_check() < 0)
+		return NULL;
 	return PyObject_Vectorcall(helpers.future_class, args + 1,
-	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, future_kwnames);
 }
 
 static PyObject *loop_get_ready_count(Loop *self, void *Py_UNUSED(closure))
@@ -733,7 +729,8 @@ int loop_init_types(PyObject *module)
 			loop_slots[i].pfunc = methods;
 	}
 	LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
-	if (LoopType == NULL)
+	future_kwnames = PyTuple_Pack(1, names.loop);
+	if (LoopType == NULL || future_kwnames == NULL)
 		return -1;
 	return PyModule_AddType(module, LoopType);
 }

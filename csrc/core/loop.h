@@ -82,7 +82,7 @@ struct Loop {
 
 	struct {
 		bool unharvested;     /* the last turn's completions are not all dispatched */
-		unsigned forks;       /* core_forks when they were harvested */
+		unsigned forks;       /* process.forks when they were harvested */
 		int next, count;
 		struct ul_completion items[LOOP_BATCH];
 	} batch;

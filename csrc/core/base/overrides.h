@@ -10,7 +10,6 @@ enum {
 	OVERRIDES_CALL_SOON = 1 << 1,
 	OVERRIDES_CALL_AT = 1 << 2,
 };
-#define VERSION_UNKNOWN UINT64_MAX
 
 /* Takes the core's own out of all methods of its type. */
 void overrides_init(const PyMethodDef *methods);

@@ -2,7 +2,7 @@
  * What the core needs of CPython beside its API: exceptions by errno, calls whose
  * result nobody wants, interned names, and the helpers that Python brings.
  */
-#include "py.h"
+#include "process.h"
 
 #include <errno.h>
 
@@ -48,19 +48,15 @@ bool exception_ends_loop(void)
 /* As os.strerror(), whose text is decoded anew only when the locale has changed it. */
 static PyObject *error_text(int error)
 {
-	static struct {
-		const char *raw;       /* the C library's */
-		PyObject *text;        /* owned; what it says */
-	} known[ECONNREFUSED + 1];     /* those of sockets, and what comes before */
 	const char *raw = strerror(error);
 	PyObject *text;
 
-	if (error >= 0 && error <= ECONNREFUSED && known[error].raw == raw)
-		return Py_NewRef(known[error].text);
+	if (error >= 0 && error <= ECONNREFUSED && process.errors[error].raw == raw)
+		return Py_NewRef(process.errors[error].text);
 	text = PyUnicode_DecodeLocale(raw, "surrogateescape");
 	if (text != NULL && error >= 0 && error <= ECONNREFUSED) {
-		known[error].raw = raw;
-		Py_XSETREF(known[error].text, Py_NewRef(text));
+		process.errors[error].raw = raw;
+		Py_XSETREF(process.errors[error].text, Py_NewRef(text));
 	}
 	return text;
 }
@@ -136,10 +132,8 @@ static PyObject **helper_field(size_t i)
 	return (PyObject **)((char *)&helpers + helper_fields[i].offset);
 }
 
-int helpers_check(void)
+int helpers_missing(void)
 {
-	if (likely(helpers.make_socket != NULL))
-		return 0;
 	PyErr_SetString(PyExc_RuntimeError, "import uring_loop, not uring_loop._core");
 	return -1;
 }

@@ -18,6 +18,9 @@
 #define container_of(pointer, type, member) \
 	((type *)((char *)(pointer) - offsetof(type, member)))
 
+/* No type has it as its tp_version_tag, which 0 does not say: that is a type without one. */
+#define VERSION_UNKNOWN UINT64_MAX
+
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
 
 /* ---- exceptions ---------------------------------------------------------- */
@@ -72,7 +75,13 @@ struct helpers {
 };
 extern struct helpers helpers;
 extern PyMethodDef helper_functions[]; /* of the module: set_helpers() */
-int helpers_check(void);           /* -1 and RuntimeError before set_helpers() */
+int helpers_missing(void);
+
+/* 0; -1 and RuntimeError before set_helpers(). */
+static inline int helpers_check(void)
+{
+	return likely(helpers.make_socket != NULL) ? 0 : helpers_missing();
+}
 
 /* ---- names --------------------------------------------------------------- */
 

@@ -12,8 +12,7 @@
  * expected, "frozen" is a copy made at once, through the public functions.
  */
 #include "context.h"
-
-#define SPARES_MAX 4
+#include "../base/process.h"
 
 /* As CPython lays it out; the mapping is a type of its own, without a public name. */
 struct context {
@@ -26,9 +25,6 @@ struct context {
 
 /* The mapping of an empty context; owned. NULL: contexts are not as we know them. */
 static PyObject *empty;
-/* Contexts that were ours alone after a run; owned, and empty. */
-static struct context *spares[SPARES_MAX];
-static int spare_count;
 
 /* Nobody else has a reference of either kind, so it is not entered either. */
 static bool context_is_ours(struct context *context)
@@ -50,8 +46,8 @@ PyObject *context_freeze(void)
 /* A spare one, or NULL without an exception. */
 static struct context *context_take_spare(void)
 {
-	while (spare_count > 0) {
-		struct context *context = spares[--spare_count];
+	while (process.spare_count > 0) {
+		struct context *context = process.spares[--process.spare_count];
 
 		if (likely(context_is_ours(context)))
 			return context;
@@ -132,15 +128,15 @@ void context_recycle(PyObject *object)
 {
 	struct context *context = (struct context *)object;
 
-	if (unlikely(empty == NULL || spare_count == SPARES_MAX || !PyContext_CheckExact(object) ||
-	             !context_is_ours(context))) {
+	if (unlikely(empty == NULL || process.spare_count == SPARE_CONTEXTS_MAX ||
+	             !PyContext_CheckExact(object) || !context_is_ours(context))) {
 		Py_DECREF(object);
 		return;
 	}
 	/* The last reference to a value may go, and run anything. */
 	Py_XSETREF(context->variables, Py_NewRef(empty));
-	if (likely(spare_count < SPARES_MAX))
-		spares[spare_count++] = context;
+	if (likely(process.spare_count < SPARE_CONTEXTS_MAX))
+		process.spares[process.spare_count++] = context;
 	else
 		Py_DECREF(context);
 }

@@ -8,6 +8,7 @@
 #include "context.h"
 #include "timers.h"
 #include "../base/clock.h"
+#include "../base/process.h"
 #include "../loop.h"
 
 #include <math.h>
@@ -20,14 +21,6 @@
 #define FREE_LIST_MAX 16384
 
 PyTypeObject *HandleType, *TimerHandleType;
-
-/* Memory of one type's objects, waiting for its next use; linked by `callback`. */
-struct free_list {
-	PyObject *first;
-	int count;
-};
-
-static struct free_list free_handles, free_timers;
 
 static Handle *handle_allocate(PyTypeObject *type, struct free_list *list)
 {
@@ -119,7 +112,7 @@ static Handle *handle_make(PyTypeObject *type, struct free_list *list, Loop *loo
 Handle *handle_new(Loop *loop, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *context)
 {
-	return handle_make(HandleType, &free_handles, loop, callback, args, nargs, context);
+	return handle_make(HandleType, &process.handles, loop, callback, args, nargs, context);
 }
 
 Handle *threadsafe_handle_new(Loop *loop, PyObject *callback, PyObject *const *args,
@@ -135,7 +128,7 @@ Handle *threadsafe_handle_new(Loop *loop, PyObject *callback, PyObject *const *a
 Timer *timer_handle_new(Loop *loop, double when, PyObject *callback, PyObject *const *args,
                         Py_ssize_t nargs, PyObject *context)
 {
-	Timer *timer = (Timer *)handle_make(TimerHandleType, &free_timers, loop, callback, args,
+	Timer *timer = (Timer *)handle_make(TimerHandleType, &process.timers, loop, callback, args,
 	                                    nargs, context);
 
 	if (likely(timer != NULL)) {
@@ -432,7 +425,7 @@ int handle_clear(Handle *self)
 static void handle_free(Handle *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
-	struct free_list *list = type == HandleType ? &free_handles : &free_timers;
+	struct free_list *list = type == HandleType ? &process.handles : &process.timers;
 	uint8_t nargs = self->nargs;
 
 	assert(!handle_is_scheduled(self));
@@ -460,26 +453,24 @@ static void handle_free(Handle *self)
  * trashcan of CPython would do the same, with two calls for each handle.
  */
 #define FREEING_DEPTH_MAX 50
-static Handle *unfreed;
-static int freeing_depth;
 
 void handle_dealloc(Handle *self)
 {
 	PyObject_GC_UnTrack(self);
-	if (unlikely(freeing_depth >= FREEING_DEPTH_MAX)) {
+	if (unlikely(process.freeing_depth >= FREEING_DEPTH_MAX)) {
 		if (self->weakrefs != NULL)
 			PyObject_ClearWeakRefs((PyObject *)self);
-		self->weakrefs = (PyObject *)unfreed;
-		unfreed = self;
+		self->weakrefs = (PyObject *)process.unfreed;
+		process.unfreed = self;
 		return;
 	}
-	freeing_depth++;
+	process.freeing_depth++;
 	handle_free(self);
-	while (unlikely(unfreed != NULL)) {
-		self = unfreed;
-		unfreed = (Handle *)self->weakrefs;
+	while (unlikely(process.unfreed != NULL)) {
+		self = process.unfreed;
+		process.unfreed = (Handle *)self->weakrefs;
 		self->weakrefs = NULL;
 		handle_free(self);
 	}
-	freeing_depth--;
+	process.freeing_depth--;
 }

@@ -15,7 +15,7 @@
 #include "sockets.h"
 #include "../base/checks.h"
 #include "../base/fd_array.h"
-#include "../base/overrides.h"
+#include "../base/process.h"
 #include "../base/scratch.h"
 #include "../callbacks/schedule.h"
 #include "../loop.h"
@@ -76,9 +76,6 @@ static int socket_fd(PyObject *sock)
 	return (int)fd;
 }
 
-/* The version of socket.socket in which its methods are those of its base, the C type. */
-static uint64_t plain_version = VERSION_UNKNOWN;
-
 static bool socket_class_has_own(PyTypeObject *type, PyObject *name)
 {
 	PyObject *found = PyObject_GetAttr((PyObject *)type, name);
@@ -99,7 +96,7 @@ static bool socket_class_is_plain(PyTypeObject *type)
 	             socket_class_has_own(type, names.send) &&
 	             socket_class_has_own(type, names.fileno);
 
-	plain_version = plain && type->tp_version_tag != 0 ? type->tp_version_tag
+	process.plain_socket_version = plain && type->tp_version_tag != 0 ? type->tp_version_tag
 	                                                   : VERSION_UNKNOWN;
 	return plain;
 }
@@ -111,7 +108,8 @@ static bool socket_is_plain(const Loop *loop, PyObject *sock)
 
 	if (unlikely((PyObject *)type != helpers.socket_class || loop->debug))
 		return false;
-	return likely(type->tp_version_tag == plain_version) || socket_class_is_plain(type);
+	return likely(type->tp_version_tag == process.plain_socket_version) ||
+	       socket_class_is_plain(type);
 }
 
 /* Up to `size` bytes; Py_None when it would block. */

@@ -8,17 +8,16 @@
  */
 #include "forks.h"
 #include "operation.h"
+#include "../base/process.h"
 #include "../loop.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
 
-unsigned core_forks;
-
 static void count_fork(void)
 {
-	core_forks++;
+	process.forks++;
 }
 
 int forks_init(void)
@@ -65,5 +64,5 @@ void loop_leave_to_parent(Loop *self)
 			self->batch.items[to++] = self->batch.items[from];
 	}
 	self->batch.count = to;
-	self->batch.forks = core_forks;
+	self->batch.forks = process.forks;
 }

@@ -6,7 +6,6 @@
 
 typedef struct Loop Loop;
 
-extern unsigned core_forks;                   /* forks that this process is the child of */
 int forks_init(void);
 /* In the child: drop from the batch what its parent has got. */
 void loop_leave_to_parent(Loop *loop);

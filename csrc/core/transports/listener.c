@@ -10,8 +10,8 @@
 #include "listener.h"
 #include "stream.h"
 #include "../base/checks.h"
+#include "../base/process.h"
 #include "../callbacks/context.h"
-#include "../operations/forks.h"
 #include "../operations/threads.h"
 
 #include <errno.h>
@@ -34,7 +34,7 @@ typedef struct {
 	int fd;                /* borrowed from the caller's socket */
 	bool wanted;           /* start() was called and stop() was not */
 	bool shared;           /* others may accept from the socket too */
-	unsigned forks;        /* core_forks when it was made: a parent may accept, too */
+	unsigned forks;        /* process.forks when it was made: a parent may accept, too */
 } Listener;
 
 static int socket_option(int fd, int option)
@@ -94,7 +94,7 @@ static int listener_look(Listener *self)
 static int listener_arm(Listener *self)
 {
 	ul_token token;
-	bool shared = self->shared || self->forks != core_forks;
+	bool shared = self->shared || self->forks != process.forks;
 	int status = self->loop->table->accept(self->loop->driver, &self->accept, self->fd,
 	                                       shared, &token);
 
@@ -356,7 +356,7 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 	self->server = Py_NewRef(server);
 	self->fd = fd;
 	self->shared = shared != 0;
-	self->forks = core_forks;
+	self->forks = process.forks;
 	self->accept.completed = listener_completed;
 	self->accept.holder = (PyObject *)self;
 	self->accept.brings_fd = true;
