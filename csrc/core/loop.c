@@ -63,7 +63,7 @@ static int64_t loop_timeout(Loop *self)
 	return (int64_t)(wait * 1e9) + 1;
 }
 
-/* What begin() or turn() answered, as an exception. */
+/* The answer of begin() or turn(), as an exception. */
 static void driver_failed(int status)
 {
 	PyObject *exception;
@@ -198,13 +198,13 @@ PyDoc_STRVAR(loop_run_doc,
 "Turn until stop().  Whatever must end the loop (KeyboardInterrupt, SystemExit,\n"
 "a broken driver) is raised; the loop can run again afterwards.");
 
-/* What asyncio.get_running_loop() says in this thread: the loop, or None; 0 or -1. */
+/* The answer of asyncio.get_running_loop() in this thread: the loop, or None; 0 or -1. */
 static int loop_set_running(PyObject *loop)
 {
 	return call_method_and_drop(helpers.running_loop_module, names._set_running_loop, loop);
 }
 
-/* It must succeed, or no loop runs in this thread again.  Keeps the exception that is set. */
+/* This must succeed, or no loop runs in this thread again.  Keeps the exception that is set. */
 static void loop_unset_running(Loop *self)
 {
 	PyObject *exception = PyErr_GetRaisedException();
@@ -383,7 +383,7 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 	if (self->table == NULL)
 		Py_RETURN_NONE;
 	if (unlikely(loop_is_elsewhere(self))) {
-		/* Its turns do that. */
+		/* The other thread's turns do that. */
 		loop_wake_if_asleep(self);
 		Py_RETURN_NONE;
 	}
@@ -650,7 +650,7 @@ static PyObject *loop_get_thread_id(Loop *self, void *Py_UNUSED(closure))
 	return PyLong_FromUnsignedLong(self->thread_shown);
 }
 
-/* It is what is_running() says; what must not happen while the loop runs is refused still. */
+/* The id decides what is_running() says; what a running loop refuses is refused still. */
 static int loop_set_thread_id(Loop *self, PyObject *value, void *Py_UNUSED(closure))
 {
 	unsigned long ident = 0;

@@ -48,7 +48,7 @@ struct Loop {
 	bool debug;
 	bool asleep;                  /* in the driver, without the GIL: who runs is another */
 
-	/* What others ask of it. */
+	/* Requests of other threads. */
 	struct {
 		bool asked;                /* there is something below */
 		struct operation *cancels; /* what they cancelled; owned references to holders */

@@ -41,7 +41,7 @@ typedef struct Stream {
 	bool end_held_back;   /* comes result_held_back */
 	int result_held_back; /* 0 (end of file) or -errno */
 
-	/* What is to be sent: a ring buffer of chunks. */
+	/* The queue of what is to be sent: a ring buffer. */
 	struct chunk *chunks; /* chunks_inline, or an owned array */
 	size_t chunk_mask;
 	size_t chunk_head;
@@ -96,7 +96,7 @@ void stream_mark_dirty(Stream *self);
  * empty.
  */
 int stream_catch_up(struct transport *base);
-/* What is queued and has not left, or -1 with an exception. */
+/* The bytes that are queued and have not left, or -1 with an exception. */
 Py_ssize_t stream_backlog(struct transport *base);
 /* Drop what is queued and not in flight. */
 void stream_drop_queue(struct transport *base);

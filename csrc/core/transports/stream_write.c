@@ -146,7 +146,7 @@ static void stream_note_sent(Stream *self)
 	if (sent >= 0) {
 		self->in_flight = 0;
 		stream_consume(self, (size_t)sent);
-		/* What follows from that follows in the next turn. */
+		/* The consequences of that follow in the next turn. */
 		stream_mark_dirty(self);
 	}
 	Py_DECREF(self);
@@ -237,7 +237,7 @@ static int stream_drained(Stream *self)
 	if (likely(self->empty_waiter == NULL && self->base.state == TRANSPORT_OPEN &&
 	           (!self->eof || self->eof_sent)))
 		return 0;
-	/* What runs in it may give the transport another. */
+	/* The code that runs in it may give the transport another. */
 	context = Py_NewRef(self->base.context);
 	if (context_enter(context) < 0) {
 		Py_DECREF(context);
@@ -546,7 +546,7 @@ static bool stream_is_urgent(const Stream *self)
 	const struct transport *base = &self->base;
 
 	return base->queued_bytes >= base->loop->eager_send_bytes || self->shared ||
-	       /* What reading finds now would be told before what this send finds. */
+	       /* An end that reading finds now would be told before what this send finds. */
 	       base->deliver_scheduled ||
 	       (base->sock != NULL && Py_REFCNT(base->sock) > (self->shown ? 2 : 1));
 }
@@ -561,7 +561,7 @@ static int stream_queued(Stream *self)
 		/* Between two runs of the loop no turn would send it. */
 		if (self->in_flight == 0 && stream_flush_now(self) < 0)
 			return -1;
-		/* What is left would have needed the loop, in asyncio too. */
+		/* The rest would have needed the loop, in asyncio too. */
 		if (self->chunk_count > 0 && self->base.state < TRANSPORT_LOST &&
 		    loop_check_closed(self->base.loop) < 0)
 			return -1;
@@ -608,7 +608,7 @@ PyObject *stream_write(Stream *self, PyObject *data)
 	Py_RETURN_NONE;
 }
 
-/* What writelines() queues for an item that is not plain bytes. */
+/* The view that writelines() queues for an item that is not plain bytes. */
 static PyObject *view_of_item(PyObject *item)
 {
 	/* Since 3.14.8 asyncio skips what is false before it looks at its type. */
