@@ -88,6 +88,15 @@ struct Loop {
 	} batch;
 };
 
+extern PyMethodDef loop_methods[];
+/*
+ * Nobody has closed it, and nobody can any more: __del__ of a subclass has taken
+ * the place of ours, say.  The kernel must let go of what is in flight all the same.
+ */
+void loop_end_forgotten(Loop *loop);
+
+/* ---- loop_type.c ---- */
+
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);
 
