@@ -18,9 +18,24 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 	return operation_completed(self, completion);
 }
 
-int loop_dispatch_all(Loop *self)
+/* The next batch; whether there is one. */
+static inline bool loop_harvest(Loop *self)
 {
-	for (;;) {
+	self->batch_next = 0;
+	self->batch_count = self->table->harvest(self->driver, self->batch, LOOP_BATCH);
+	self->forks = core_forks;
+	if (self->batch_count > 0)
+		return true;
+	self->batch_count = 0;
+	self->unharvested = false;
+	return false;
+}
+
+/* Out of line: a turn that brings nothing is the cheaper for it. */
+__attribute__((noinline))
+static int loop_dispatch_batches(Loop *self)
+{
+	do {
 		while (self->batch_next < self->batch_count) {
 			if (unlikely(self->forks != core_forks)) {
 				loop_leave_to_parent(self);
@@ -29,15 +44,15 @@ int loop_dispatch_all(Loop *self)
 			if (unlikely(loop_dispatch(self, &self->batch[self->batch_next++]) < 0))
 				return -1;
 		}
-		self->batch_next = 0;
-		self->batch_count = self->table->harvest(self->driver, self->batch, LOOP_BATCH);
-		self->forks = core_forks;
-		if (self->batch_count <= 0) {
-			self->batch_count = 0;
-			self->unharvested = false;
-			return 0;
-		}
-	}
+	} while (loop_harvest(self));
+	return 0;
+}
+
+int loop_dispatch_all(Loop *self)
+{
+	if (self->batch_next == self->batch_count && !loop_harvest(self))
+		return 0;
+	return loop_dispatch_batches(self);
 }
 
 static int nobody_completed(Loop *Py_UNUSED(loop), struct sink *Py_UNUSED(sink),
