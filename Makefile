@@ -13,6 +13,7 @@
 #   make arm64      the driver's C tests, compiled for arm64, in emulation
 #   make lint       ruff
 #   make build      only the build
+#   make help       this text
 #   make clean      removes what was built; `make distclean` the environment too
 #
 # PYTHON=python3.13 selects the interpreter, VENV=.venv-3.13 the environment's place,
@@ -41,10 +42,14 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build demo test bench asan refleak kernels neighbours masks wheels arm64 lint clean distclean
+.PHONY: build help demo test bench asan refleak kernels neighbours masks wheels arm64 lint clean distclean
 .DELETE_ON_ERROR:
 
 build: $(built)
+
+# The head of this file.
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 $(ready): pyproject.toml scripts/bootstrap.sh
 	@scripts/bootstrap.sh $(VENV) test

@@ -22,9 +22,25 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 	return request_completed(self, completion);
 }
 
-int loop_dispatch_all(Loop *self)
+/* The next batch; whether there is one. */
+static inline bool loop_harvest(Loop *self)
 {
-	for (;;) {
+	self->batch.next = 0;
+	self->batch.count = self->table->harvest(self->driver, self->batch.items, LOOP_BATCH);
+	self->batch.forks = process.forks;
+	self->batch.cut = self->batch.count == LOOP_BATCH;
+	if (self->batch.count > 0)
+		return true;
+	self->batch.count = 0;
+	self->batch.unharvested = false;
+	return false;
+}
+
+/* Out of line: a turn that brings nothing is the cheaper for it. */
+__attribute__((noinline))
+static int loop_dispatch_batches(Loop *self)
+{
+	do {
 		while (self->batch.next < self->batch.count) {
 			if (unlikely(self->batch.forks != process.forks)) {
 				loop_leave_to_parent(self);
@@ -34,14 +50,14 @@ int loop_dispatch_all(Loop *self)
 			                           &self->batch.items[self->batch.next++]) < 0))
 				return -1;
 		}
-		self->batch.next = 0;
-		self->batch.count = self->table->harvest(self->driver, self->batch.items,
-		                                         LOOP_BATCH);
-		self->batch.forks = process.forks;
-		if (self->batch.count <= 0) {
-			self->batch.count = 0;
-			self->batch.unharvested = false;
-			return 0;
-		}
-	}
+	} while (loop_harvest(self));
+	return 0;
+}
+
+/* Dispatch what the last turn found.  -1 leaves the rest for the next call. */
+int loop_dispatch_all(Loop *self)
+{
+	if (self->batch.next == self->batch.count && !loop_harvest(self))
+		return 0;
+	return loop_dispatch_batches(self);
 }

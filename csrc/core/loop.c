@@ -15,7 +15,10 @@
 
 /* The longest wait, as asyncio's: a day.  Larger values overflow in kernels. */
 #define WAIT_MAX_SECONDS 86400.0
-/* Turns in a row that may keep the GIL before another thread must get it. */
+/*
+ * Turns in a row that may keep the GIL before another thread must get it, and do without
+ * a look for signals: what callbacks run in Python looks by itself.
+ */
 #define TURNS_WITH_GIL 128
 /* Sends in one call from which on it is worth to let other threads run meanwhile. */
 #define SENDS_WITH_GIL 8
@@ -131,7 +134,9 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 		driver_failed(status);
 		return -1;
 	}
-	return unlikely(self->threads.asked) ? loop_serve_threads(self) : 0;
+	if (unlikely(self->threads.asked) && loop_serve_threads(self) < 0)
+		return -1;
+	return !keep || self->turn % TURNS_WITH_GIL == 0 ? PyErr_CheckSignals() : 0;
 }
 
 /* Move the timers that are due to the ready queue; their number, or -1. */
@@ -184,8 +189,6 @@ static int loop_run_once(Loop *self)
 	if (unlikely(timeout_ns < UL_FOREVER))
 		return -1;
 	if (unlikely(loop_wait(self, timeout_ns) < 0))
-		return -1;
-	if (unlikely(PyErr_CheckSignals() < 0))
 		return -1;
 	ready = (Py_ssize_t)self->ready.count;
 	expired = loop_expire(self);

@@ -82,6 +82,7 @@ struct Loop {
 
 	struct {
 		bool unharvested;     /* the last turn's completions are not all dispatched */
+		bool cut;             /* it was full: the turn may have brought more */
 		unsigned forks;       /* process.forks when they were harvested */
 		int next, count;
 		struct ul_completion items[LOOP_BATCH];

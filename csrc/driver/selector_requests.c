@@ -95,15 +95,19 @@ int ul_selector_request_cancel(struct selector *selector, struct operation *oper
 
 void ul_selector_requests_flush(struct selector *selector)
 {
-	struct ul_workers *workers = workers_of(selector);
+	struct ul_workers *workers;
 
+	/* Most loops have none, and this is asked in each turn. */
+	if (selector->workers == NULL)
+		return;
+	workers = workers_of(selector);
 	if (workers != NULL)
 		ul_workers_flush(workers);
 }
 
 void ul_selector_requests_take(struct selector *selector)
 {
-	struct ul_workers *workers = workers_of(selector);
+	struct ul_workers *workers = selector->workers == NULL ? NULL : workers_of(selector);
 
 	if (workers != NULL)
 		take_ended(selector, ul_workers_take(workers));

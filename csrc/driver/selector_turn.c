@@ -167,7 +167,8 @@ static int epoll_wait_ns(struct selector *selector, struct epoll_event *events,
  * a wake() that comes before `sleeping` is set leaves `woken`, one that comes
  * after it writes to the eventfd.
  */
-static int wait_once(struct selector *selector, struct epoll_event *events, int64_t timeout_ns)
+static inline int wait_once(struct selector *selector, struct epoll_event *events,
+                            int64_t timeout_ns)
 {
 	int result;
 
@@ -186,14 +187,12 @@ static int wait_once(struct selector *selector, struct epoll_event *events, int6
 	return result;
 }
 
-static int selector_wait(struct selector *selector, struct epoll_event *events,
+/* As wait_once(), but doubts are settled when nothing happens for a while. */
+static int doubtful_wait(struct selector *selector, struct epoll_event *events,
                          int64_t timeout_ns)
 {
-	int result;
+	int result = wait_once(selector, events, QUIET_NS);
 
-	if (!selector->doubtful || (timeout_ns >= 0 && timeout_ns <= QUIET_NS))
-		return wait_once(selector, events, timeout_ns);
-	result = wait_once(selector, events, QUIET_NS);
 	if (result != 0 || atomic_load_explicit(&selector->woken, memory_order_relaxed))
 		return result;
 	ul_doubts_settle(selector, true);
@@ -232,7 +231,9 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 	}
 	selector->skipped = skip;
 	if (!skip)
-		result = selector_wait(selector, events, timeout_ns);
+		result = selector->doubtful && (timeout_ns < 0 || timeout_ns > QUIET_NS)
+		                 ? doubtful_wait(selector, events, timeout_ns)
+		                 : wait_once(selector, events, timeout_ns);
 	if (result == -EINTR)
 		result = 0;
 	for (index = 0; index < result; index++)

@@ -18,6 +18,31 @@ def test_data_that_one_turn_received_in_several_buffers_arrives_in_one_call(sim)
     assert other.received == b"of another"
 
 
+@pytest.mark.parametrize("before", [0, 1, 5, 62, 63, 64])
+@pytest.mark.parametrize("between", [0, 1])
+def test_data_that_more_than_a_batch_has_brought_arrives_in_one_call(sim, before, between):
+    """Completions of others stand before it in the same turn, and among it."""
+    others = [sim.connect() for _ in range(before)]
+    _, protocol, wire = sim.connect()
+    _, among, among_wire = sim.connect()
+    for _, _, other_wire in others:
+        sim.driver.complete(sim.driver.find("recv", other_wire.fd), 1, LENT | MORE, b"x")
+    sent = b""
+    for number in range(150):
+        data = b"%03d" % number
+        sent += data
+        sim.driver.complete(sim.driver.find("recv", wire.fd), 3, LENT | MORE, data)
+        if between and number % 3 == 0:
+            sim.driver.complete(sim.driver.find("recv", among_wire.fd), 3, LENT | MORE, data)
+    sim.turns(1)
+    assert protocol.received == sent
+    # With others' in between the cut may fall just behind the first of it.
+    assert protocol.calls.count("data_received") <= 1 + between
+    assert len(among.received) == (150 if between else 0)
+    for _, other, _ in others:
+        assert other.received == b"x"
+
+
 def test_data_of_two_streams_in_turn_is_gathered_for_each(sim):
     ends = [sim.connect() for _ in range(2)]
     for piece in range(3):

@@ -48,43 +48,77 @@ int batch_outcome(Loop *self, ul_token token, bool take)
 	return -EINPROGRESS;
 }
 
-static int nobody_completed(Loop *Py_UNUSED(loop), struct operation *Py_UNUSED(operation),
-                            const struct ul_completion *Py_UNUSED(completion))
+/* The last of a stream is dispatched by itself, for it ends an operation. */
+static bool is_followed_by(ul_token token, const struct ul_completion *other)
 {
-	return 0;
+	return other->token == token && other->flags & UL_LENT && other->flags & UL_MORE;
 }
 
-/* The last of a stream is dispatched by itself, for it ends an operation. */
-static bool is_followed_by(const struct ul_completion *first, const struct ul_completion *other)
+/* Append the bytes of a lent completion; false with an exception, and *bytes is gone. */
+static bool gather_one(PyObject **bytes, size_t *size, const struct ul_completion *completion)
 {
-	return other->token == first->token && other->flags & UL_LENT && other->flags & UL_MORE;
+	size_t needed = *size + (size_t)completion->result;
+
+	/* Mostly two or three follow; many do in a flood. */
+	if (needed > (size_t)PyBytes_GET_SIZE(*bytes) &&
+	    _PyBytes_Resize(bytes, (Py_ssize_t)(needed * 2)) < 0)
+		return false;
+	memcpy(PyBytes_AS_STRING(*bytes) + *size, completion->data, (size_t)completion->result);
+	*size = needed;
+	return true;
+}
+
+/* Of what the batch has from `from` on, append the stream's, and close the gaps; or false. */
+static bool gather_from(Loop *self, int from, ul_token token, PyObject **bytes, size_t *size)
+{
+	struct ul_completion *items = self->batch.items;
+	int kept = from, i;
+
+	for (i = from; i < self->batch.count; i++) {
+		if (is_followed_by(token, &items[i])) {
+			/* Without memory the rest is told in pieces. */
+			if (*bytes != NULL && gather_one(bytes, size, &items[i])) {
+				self->table->recycle(self->driver, items[i].data);
+				continue;
+			}
+		}
+		items[kept++] = items[i];
+	}
+	self->batch.count = kept;
+	return *bytes != NULL;
 }
 
 PyObject *batch_gather(Loop *self, const struct ul_completion *first)
 {
-	/* Finds what was gathered already, until the batch has been gone through. */
-	static struct operation nobody = {.completed = nobody_completed};
-	size_t size = (size_t)first->result;
-	PyObject *bytes;
-	char *end;
-	int i;
+	ul_token token = first->token;
+	size_t size = 0;
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)first->result * 4);
+	int from = self->batch.next, end = LOOP_BATCH;
 
-	for (i = self->batch.next; i < self->batch.count; i++) {
-		if (is_followed_by(first, &self->batch.items[i]))
-			size += (size_t)self->batch.items[i].result;
-	}
-	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-	if (unlikely(bytes == NULL))
+	if (unlikely(bytes == NULL) || !gather_one(&bytes, &size, first))
 		return NULL;
-	end = mempcpy(PyBytes_AS_STRING(bytes), first->data, (size_t)first->result);
-	for (i = self->batch.next; i < self->batch.count; i++) {
-		struct ul_completion *completion = &self->batch.items[i];
-
-		if (!is_followed_by(first, completion))
-			continue;
-		end = mempcpy(end, completion->data, (size_t)completion->result);
-		self->table->recycle(self->driver, completion->data);
-		*completion = (struct ul_completion){.owner = &nobody};
+	if (from == self->batch.count) {
+		/* The whole batch is dispatched, but for `first`, its last. */
+		end = from - 1;
+		from = self->batch.next = self->batch.count = 0;
 	}
+	/*
+	 * A batch that was full says nothing of what else the turn has received: the room
+	 * that the stream's completions have left is filled with those that come next.
+	 */
+	while (gather_from(self, from, token, &bytes, &size) && self->batch.cut) {
+		int room = end - self->batch.count, count;
+
+		from = self->batch.count;
+		if (room == 0)
+			break;
+		count = self->table->harvest(self->driver, self->batch.items + from, room);
+		if (count <= 0)
+			break;
+		self->batch.count = from + count;
+		self->batch.cut = count == room;
+	}
+	if (likely(bytes != NULL))
+		_PyBytes_Resize(&bytes, (Py_ssize_t)size);
 	return bytes;
 }

@@ -15,8 +15,9 @@ bool batch_ends(Loop *loop, ul_token token);
  */
 int batch_outcome(Loop *loop, ul_token token, bool take);
 /*
- * The bytes of a UL_FOLLOWED completion and of those of its stream that follow, which
- * are then nobody's: a bytes object, or NULL with an exception and nothing changed.
+ * The bytes of a completion of a recv stream, the one that is being dispatched, and of
+ * those that follow it in what the turn has received, which are then told: a bytes
+ * object, or NULL with an exception, when some are lost and the connection with them.
  */
 PyObject *batch_gather(Loop *loop, const struct ul_completion *first);
 

@@ -338,7 +338,10 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 
 	if (unlikely(!transport_wants_data(&self->base) || stream_has_held_back(&self->base)))
 		return self->base.state == TRANSPORT_OPEN ? stream_hold_back(self, data, size) : 0;
-	if (unlikely(completion->flags & UL_FOLLOWED))
+	/* Behind the last of a full batch there may be more. */
+	if (unlikely(completion->flags & UL_FOLLOWED ||
+	             (self->base.loop->batch.cut &&
+	              self->base.loop->batch.next == self->base.loop->batch.count)))
 		return stream_deliver_gathered(self, completion);
 	return stream_deliver(self, data, size);
 }

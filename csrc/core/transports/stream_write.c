@@ -328,6 +328,16 @@ static int stream_send_failed_outside(Stream *self, int error)
 	return status;
 }
 
+/* What the socket itself says of its end, if nobody has been told: or `error`. */
+static int stream_error(const Stream *self, int error)
+{
+	int own = 0;
+	socklen_t size = sizeof(own);
+
+	return getsockopt(self->base.fd, SOL_SOCKET, SO_ERROR, &own, &size) == 0 && own != 0
+	               ? own : error;
+}
+
 /* Start a send of what is queued; without anything queued, do what waits for that. */
 static int stream_flush(Stream *self)
 {
@@ -337,7 +347,7 @@ static int stream_flush(Stream *self)
 	int status;
 
 	if (unlikely(self->send_error != 0) && self->base.state < TRANSPORT_LOST)
-		return stream_send_failed_outside(self, self->send_error);
+		return stream_send_failed_outside(self, stream_error(self, self->send_error));
 	while (self->chunk_count > 0 && self->in_flight == 0 && self->base.state < TRANSPORT_LOST) {
 		uint32_t count = stream_gather(self, iov);
 
