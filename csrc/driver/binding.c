@@ -1,5 +1,5 @@
 /* The functions of binding.h: the verbs without an owner, for Python. */
-#include "options.h"
+#include "open.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
  * What Python sees of the driver.  cffi's cdef() is given this text and C
- * includes it (through options.h), so the two cannot drift apart: nothing but
+ * includes it (through open.h), so the two cannot drift apart: nothing but
  * declarations here, no preprocessor but "#define NAME number".
  *
  * Results: >= 0, -EINPROGRESS or another -errno, as driver.h says.  Operations

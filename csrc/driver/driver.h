@@ -3,7 +3,7 @@
  *
  * An operation is started by a verb, runs in the kernel, and ends with exactly
  * one terminal completion (one without UL_MORE).  Two drivers speak the same
- * verbs: uring.c (io_uring) and selector.c (epoll).  Nothing above this header
+ * verbs: ring/ (io_uring) and selector/ (epoll).  Nothing above this header
  * knows which of them runs.
  *
  * This header is the seam.  It knows neither Python nor liburing.  csrc/core

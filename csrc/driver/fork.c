@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#include "options.h"
+#include "open.h"
 
 _Atomic unsigned ul_fork_epoch;
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "../libc.h"
-#include "options.h"
+#include "open.h"
 
 /* Newer than the headers that we build with; the number is the same everywhere. */
 #ifndef SYS_cachestat

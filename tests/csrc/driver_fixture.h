@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "options.h"
+#include "open.h"
 #include "sockets.h"
 
 #define SECOND_NS INT64_C(1000000000)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "options.h"
+#include "open.h"
 #include "sockets.h"
 
 #define SECOND INT64_C(1000000000)

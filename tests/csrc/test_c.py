@@ -96,17 +96,18 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("programs")
     options = sanitizers(directory)
     tests = sorted(HERE.glob("test_*.c"))
-    objects = [directory / f"{path.stem}.o" for path in [*sorted(DRIVER.glob("*.c")), *tests]]
+    sources = sorted(DRIVER.rglob("*.c"))
 
-    def compile_one(source: Path) -> None:
-        target = directory / f"{source.stem}.o"
-        compiled(*options, "-c", f"-I{DRIVER}", f"-I{HERE}", str(source), "-o", str(target))
+    def compile_one(source: Path) -> str:
+        folder = source.parent.name
+        target = str(directory / f"{folder}_{source.stem}.o")
+        compiled(*options, "-c", f"-I{DRIVER}", f"-I{HERE}", str(source), "-o", target)
+        return target
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(compile_one, [*sorted(DRIVER.glob("*.c")), *tests]))
-    shared = [str(path) for path in objects if not path.stem.startswith("test_")]
-    for test in tests:
-        own = str(directory / f"{test.stem}.o")
+        objects = list(pool.map(compile_one, [*sources, *tests]))
+    shared = objects[: len(sources)]
+    for test, own in zip(tests, objects[len(sources) :], strict=True):
         wrapped = [f"-Wl,--wrap={name}" for name in WRAPPED.get(test.stem, ())]
         program = ["-luring", "-lpthread", *wrapped, "-o", str(directory / test.stem)]
         compiled(*options, own, *shared, *program)

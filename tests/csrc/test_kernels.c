@@ -1,5 +1,5 @@
 /* Known-broken kernels: which version is running, and what is not used there. */
-#include "kernels.h"
+#include "ring/kernels.h"
 
 #include "check.h"
 

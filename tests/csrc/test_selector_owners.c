@@ -5,7 +5,7 @@
 #include <poll.h>
 
 #include "selector_fixture.h"
-#include "selector.h"
+#include "selector/selector.h"
 
 /* `number` stands for the first of `pair` from now on, in which bytes wait. */
 static void hand_on(int number, int pair[2])

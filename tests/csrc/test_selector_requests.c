@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 
 #include "selector_fixture.h"
-#include "workers.h"
+#include "selector/threads.h"
 
 #define MANY 300
 

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 
 #include "selector_fixture.h"
-#include "watches.h"
+#include "ring/watches.h"
 
 static int passed;       /* calls that go through before the refused ones */
 static int refused;

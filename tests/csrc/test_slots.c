@@ -1,7 +1,7 @@
 /* The in-flight table and the pools: what every driver leans on. */
 #include <string.h>
 
-#include "buffers.h"
+#include "ring/buffers.h"
 #include "check.h"
 #include "slots.h"
 

@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
-#include "uring.h"
+#include "ring/uring.h"
 
 /* --- Receive buffers ------------------------------------------------------ */
 

@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
-#include "uring.h"
+#include "ring/uring.h"
 
 #define MANY 10
 

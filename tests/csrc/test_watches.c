@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "watches.h"
+#include "ring/watches.h"
 
 static struct ul_watches watches;
 static char first, second;

@@ -1,5 +1,5 @@
-/* The selector's receive buffers.  See lender.h. */
-#include "lender.h"
+/* The selector's receive buffers.  See buffers.h. */
+#include "buffers.h"
 
 #include <stdlib.h>
 #include <string.h>

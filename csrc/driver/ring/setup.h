@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 #include "compat.h"
-#include "options.h"
-#include "ring_room.h"
+#include "open.h"
+#include "room.h"
 
 /*
  * Make a ring (disabled where the kernel can, for its thread to enable), by the

@@ -5,7 +5,7 @@
  * event loop made for epoll: a message costs one receive and one send, and its
  * share of an epoll_wait(2) that reports up to 256 descriptors.  What keeps it
  * at that is told in descriptors.c (registered once, edge-triggered) and in
- * selector_serve.c (one receive, one hot buffer).
+ * serve.c (one receive, one hot buffer).
  */
 #include "selector.h"
 
@@ -16,7 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "watches.h"
+#include "ring/watches.h"
 
 /*
  * A receive buffer.  Measured on a C echo server over loopback, CPU time per

@@ -1,14 +1,14 @@
 /*
  * The ring driver's own header: its state, its slots and what its files share.
  *
- *     uring_setup.c       open, begin, end, destroy
- *     uring_leave.c       rebuild in another thread or process; shutdown
- *     uring_fork.c        what a forked child makes of it
- *     uring_verbs.c       verbs -> templates
- *     uring_queue.c       templates -> submission queue; cancel
- *     uring.c             turn and harvest: completion entries -> completions
- *     uring_receive.c     the streams: recv, recv_from, accept, and their buffers
- *     uring_operations.c  the answers to one-shot operations
+ *     life.c       open, begin, end, destroy
+ *     leave.c       rebuild in another thread or process; shutdown
+ *     fork.c        what a forked child makes of it
+ *     verbs.c       verbs -> templates
+ *     queue.c       templates -> submission queue; cancel
+ *     turn.c             turn and harvest: completion entries -> completions
+ *     streams.c     the streams: recv, recv_from, accept, and their buffers
+ *     answers.c  the answers to one-shot operations
  *
  * Each slot keeps its submission entry as a template, so that to start, to
  * start again (after ENOBUFS, EAGAIN, the end of a multishot) and to move to
@@ -27,8 +27,8 @@
 #include "compat.h"
 #include "driver.h"
 #include "fork.h"
-#include "options.h"
-#include "probe.h"
+#include "open.h"
+#include "setup.h"
 #include "slots.h"
 #include "statistics.h"
 #include "watches.h"
@@ -280,7 +280,7 @@ static inline int uring_polled_events(const struct io_uring_sqe *sqe, int ready)
 	return ready & (int)(events | POLLERR | POLLHUP | POLLNVAL);
 }
 
-/* uring_queue.c */
+/* queue.c */
 void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
                     uint16_t flag);
 void uring_list_drop(struct uring *uring, struct uring_slot *slot);
@@ -329,7 +329,7 @@ static inline void uring_push_again(struct uring *uring, struct uring_slot *slot
 	uring_push(uring, slot);
 }
 
-/* uring_receive.c */
+/* streams.c */
 int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
                ul_token *token);
 int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
@@ -358,7 +358,7 @@ int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int ca
 void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
                        const struct io_uring_cqe *cqe);
 
-/* uring.c */
+/* turn.c */
 int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
 bool uring_immediate(struct ul_driver *driver);
 int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity);
@@ -375,7 +375,7 @@ void uring_hand_over_all(struct uring *uring);
 int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
                  int result, uint32_t flags);
 
-/* uring_operations.c */
+/* answers.c */
 /* A timeout that starts again: for what is left of it. */
 void uring_timeout_continue(struct uring_slot *slot);
 /* Each: how many completions went to `out`, 0 or 1. */
@@ -384,7 +384,7 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
                             struct ul_completion *out);
 
-/* uring_setup.c */
+/* life.c */
 int uring_begin(struct ul_driver *driver);
 void uring_end(struct ul_driver *driver);
 void uring_destroy(struct ul_driver *driver);
@@ -402,12 +402,12 @@ bool uring_may_enter(const struct uring *uring);
 int uring_wake_open(struct uring *uring);
 void uring_wake_push(struct uring *uring);
 
-/* uring_fork.c */
+/* fork.c */
 int uring_fork_add(struct uring *uring);
 /* In the child: end what had ended before the fork, and share every listener. */
 void uring_leave_to_parent(struct uring *uring);
 
-/* uring_leave.c */
+/* leave.c */
 typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);
 /* A new ring with every live operation: after a fork or in another thread. */
 int uring_rebuild(struct uring *uring);

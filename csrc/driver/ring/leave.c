@@ -121,7 +121,7 @@ int uring_flush_keeping(struct uring *uring, unsigned flags)
 }
 
 /*
- * An accept in the kernel is an exclusive waiter (uring_receive.c).  One that
+ * An accept in the kernel is an exclusive waiter (streams.c).  One that
  * stays armed while its loop does not run takes connections' wake-ups from
  * whoever serves the socket meanwhile, another thread's ring or a forked child,
  * and loses them.  So none stays: each is cancelled here, and starts again when

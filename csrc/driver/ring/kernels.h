@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "options.h"
+#include "open.h"
 
 #define UL_KERNEL(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
 

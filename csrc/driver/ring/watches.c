@@ -10,7 +10,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "open.h"
 
 /*
  * epoll knows files, not descriptors: a registration lives until the last

@@ -1,5 +1,5 @@
 /* Which driver: the ring where there is one, else the selector. */
-#include "probe.h"
+#include "ring/setup.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -19,7 +19,7 @@
 
 #include <liburing.h>
 
-#include "options.h"
+#include "open.h"
 
 #ifndef SYS_io_uring_setup
 #define SYS_io_uring_setup 425

@@ -1,12 +1,12 @@
 /*
  * The selector's requests: calls that have no readiness to wait for, made by
- * threads (workers.c).  An operation owns its job, as its `copy`.
+ * threads (threads.c).  An operation owns its job, as its `copy`.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "selector.h"
-#include "workers.h"
+#include "threads.h"
 
 /* How long close() waits for a disk, or a server, that does not answer; as the ring's. */
 #define CLOSE_NS UINT64_C(1000000000)

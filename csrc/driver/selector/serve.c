@@ -13,7 +13,7 @@
  *
  *   - EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen: what they announce makes no
  *     further edge;
- *   - urgent data: a TCP receive stops short at its mark (see also selector_doubts.c);
+ *   - urgent data: a TCP receive stops short at its mark (see also doubts.c);
  *   - ancillary data: an AF_UNIX receive stops short behind passed descriptors.
  *     recvmsg(2) without room for them says MSG_CTRUNC then;
  *   - any other kind of socket, of which nothing but EAGAIN says that it is drained.
@@ -26,7 +26,7 @@
 #include <sys/epoll.h>
 
 #include "selector.h"
-#include "watches.h"
+#include "ring/watches.h"
 
 /*
  * Most datagrams or accepted connections per descriptor and turn: enough to

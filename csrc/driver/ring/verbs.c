@@ -3,7 +3,7 @@
  * enters the kernel: turn() submits.
  */
 #include "uring.h"
-#include "workers.h"
+#include "selector/threads.h"
 
 #include <stdlib.h>
 #include <unistd.h>

@@ -27,7 +27,7 @@
 #include <sys/epoll.h>
 
 #include "selector.h"
-#include "watches.h"
+#include "ring/watches.h"
 
 /* EPOLLPRI: urgent data ends a receive early, see `announced`. */
 #define EDGE_MASK (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)

@@ -1,5 +1,5 @@
-/* Room for rings.  See ring_room.h. */
-#include "ring_room.h"
+/* Room for rings.  See room.h. */
+#include "room.h"
 
 #include <stdatomic.h>
 #include <time.h>

@@ -1,12 +1,12 @@
 /*
  * The selector's own structures, shared by its files and by nobody else:
  *
- *     selector.c           making, remaking, harvest, watch, ending; the table
- *     selector_turn.c      turn and wake
- *     selector_verbs.c     how the operations of sockets start, and are tried again
- *     selector_files.c     the same for readiness, the clock, files and pipes
- *     selector_serve.c     what a ready descriptor does for those who wait
- *     selector_doubts.c    streams that may hold more than a receive has found
+ *     life.c           making, remaking, harvest, watch, ending; the table
+ *     turn.c      turn and wake
+ *     verbs.c     how the operations of sockets start, and are tried again
+ *     files.c     the same for readiness, the clock, files and pipes
+ *     serve.c     what a ready descriptor does for those who wait
+ *     doubts.c    streams that may hold more than a receive has found
  *     operations.c         the life of an operation
  *     descriptors.c        one entry per descriptor, and its registration
  *     deadlines.c          the heap of deadlines
@@ -21,8 +21,8 @@
 
 #include "compat.h"
 #include "driver.h"
-#include "lender.h"
-#include "options.h"
+#include "buffers.h"
+#include "open.h"
 #include "slots.h"
 #include "statistics.h"
 
@@ -156,7 +156,7 @@ struct descriptor {
 	uint8_t again;                  /* enum due: next turn, without an event */
 	/* A stream send was short: another is hopeless before EPOLLOUT. */
 	bool full;
-	bool doubtful;                  /* see selector_doubts.c */
+	bool doubtful;                  /* see doubts.c */
 	uint16_t served;                /* completions given this turn */
 	void *watch_owner;
 	ul_token watch_token;
@@ -212,14 +212,14 @@ static inline bool belongs_to_parent(const struct selector *selector)
 	return selector->epoch != atomic_load_explicit(&ul_fork_epoch, memory_order_relaxed);
 }
 
-/* selector.c */
+/* life.c */
 
 /* A new epoll set with all that waits registered: after a fork, or when stale. */
 int ul_selector_rebuild(struct selector *selector);
 /* What waits for the descriptor waits for a file that is gone: -EBADF, a watch without a word. */
 void ul_descriptor_abandon(struct selector *selector, struct descriptor *descriptor);
 
-/* selector_turn.c */
+/* turn.c */
 
 /* It is due a look: this turn. */
 void ul_descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due);
@@ -329,7 +329,7 @@ int ul_deadlines_add(struct deadlines *deadlines, struct operation *operation,
 void ul_deadlines_remove(struct deadlines *deadlines, struct operation *operation);
 void ul_deadlines_release(struct deadlines *deadlines);
 
-/* selector_serve.c */
+/* serve.c */
 
 /*
  * Serve those who wait for `descriptor`, as long as out[*count] is within
@@ -342,12 +342,12 @@ void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good);
 int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                      uint32_t count);
 
-/* selector_doubts.c */
+/* doubts.c */
 
 /* Ask those of which it is doubtful whether they are drained; all of them, or a few. */
 void ul_doubts_settle(struct selector *selector, bool all);
 
-/* selector_verbs.c */
+/* verbs.c */
 
 /* The call of a one-shot operation, once more: its result, or -EAGAIN. */
 int ul_operation_attempt(struct selector *selector, struct operation *operation);
@@ -363,7 +363,7 @@ int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
                         const struct sockaddr *address, uint32_t address_size,
                         ul_token *token);
 
-/* selector_requests.c */
+/* requests.c */
 
 int ul_selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
                        ul_token *token);
@@ -376,7 +376,7 @@ void ul_selector_requests_take(struct selector *selector);
 /* End all, and the threads: waits for calls that have begun, up to a limit. */
 void ul_selector_requests_end(struct selector *selector);
 
-/* selector_files.c */
+/* files.c */
 
 int ul_file_attempt(struct operation *operation);
 /* poll(2) without waiting: what is ready of `events`. */

@@ -4,7 +4,7 @@
  * Jobs are handed over in batches, once a turn, and come back on a list that is
  * taken whole: under load neither side pays for a wake-up per job.
  */
-#include "workers.h"
+#include "threads.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "compat.h"
-#include "../libc.h"
-#include "options.h"
+#include "../../libc.h"
+#include "open.h"
 
 /* As many disks' worth of waiting as the ring's workers are allowed. */
 #define THREADS_MAX UL_WORKERS_MAX

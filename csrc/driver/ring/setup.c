@@ -1,5 +1,5 @@
-/* What this kernel offers.  See probe.h. */
-#include "probe.h"
+/* What this kernel offers.  See setup.h. */
+#include "setup.h"
 
 #include <errno.h>
 #include <poll.h>
