@@ -11,7 +11,7 @@ static atomic_bool ring_works;
 
 int ul_probe(struct ul_probe *result, uint64_t disable)
 {
-	int error = ul_try_ring(result, disable);
+	int error = uring_try(result, disable);
 
 	if (error == 0)
 		atomic_store(&ring_works, true);
@@ -37,10 +37,10 @@ static int open_uring(const struct ul_options *options, struct ul_driver **drive
 			return -probe.error;
 		}
 	}
-	result = ul_uring_open(options, driver);
+	result = uring_open(options, driver);
 	if (result != 0) {
 		failure->error = -result;
-		ul_explain(result, failure->reason, sizeof(failure->reason));
+		uring_explain(result, failure->reason, sizeof(failure->reason));
 	}
 	return result;
 }
@@ -60,7 +60,7 @@ struct ul_driver *ul_open(int kind, const struct ul_options *options,
 		result = open_uring(options, &driver, failure);
 	if (kind == UL_KIND_SELECTOR || (kind == UL_KIND_AUTO && result != 0)) {
 		/* `failure` still says why there is no ring. */
-		result = ul_selector_open(options, &driver);
+		result = selector_open(options, &driver);
 		if (result != 0)
 			fail(failure, -result, strerror(-result));
 	}

@@ -1,8 +1,8 @@
 /*
  * How a driver is made: binding.h for C, and what the makers share.
  */
-#ifndef UL_OPTIONS_H
-#define UL_OPTIONS_H
+#ifndef OPEN_H
+#define OPEN_H
 
 #include <stdint.h>
 
@@ -10,13 +10,13 @@
 #include "binding.h"
 
 /* Raised in the child of every fork(); a driver made before it is the parent's. */
-extern _Atomic unsigned ul_fork_epoch;
+extern _Atomic unsigned fork_epoch;
 
-extern const struct ul_table ul_uring_table;
-extern const struct ul_table ul_selector_table;
+extern const struct ul_table uring_table;
+extern const struct ul_table selector_table;
 
 /* 0 with a driver that the caller frees with its destroy(), or -errno. */
-int ul_uring_open(const struct ul_options *options, struct ul_driver **driver);
-int ul_selector_open(const struct ul_options *options, struct ul_driver **driver);
+int uring_open(const struct ul_options *options, struct ul_driver **driver);
+int selector_open(const struct ul_options *options, struct ul_driver **driver);
 
 #endif

@@ -108,8 +108,8 @@ static inline bool bench_can_fork(const struct bench *bench)
 
 static inline int bench_make(struct bench *bench)
 {
-	int result = is_ring(bench) ? ul_uring_open(&bench->options, &bench->driver)
-	                            : ul_selector_open(&bench->options, &bench->driver);
+	int result = is_ring(bench) ? uring_open(&bench->options, &bench->driver)
+	                            : selector_open(&bench->options, &bench->driver);
 
 	if (result == 0) {
 		bench->table = bench->driver->table;

@@ -517,7 +517,7 @@ static void batches_are_counted_by_powers_of_two(struct bench *bench)
 		struct ul_statistics statistics = { .completed = 7 + cases[number].completed };
 		uint64_t before = 7;
 
-		ul_statistics_turn(&statistics, &before);
+		statistics_turn(&statistics, &before);
 		CHECK_EQUAL(statistics.batches[cases[number].index], 1);
 		CHECK_EQUAL(before, statistics.completed);
 		CHECK_EQUAL(statistics.turns, 1);

@@ -497,7 +497,7 @@ static void test_what_cannot_be_done_says_so(void)
 	CHECK_EQUAL(verbs->cancel(driver, 0), -ENOENT);
 	CHECK_EQUAL(verbs->cancel(driver, ~UINT64_C(0)), -ENOENT);
 	CHECK_EQUAL(verbs->statistics(driver)->in_flight, 0);
-	CHECK_EQUAL(ul_selector_open(&options, &none), -EINVAL);
+	CHECK_EQUAL(selector_open(&options, &none), -EINVAL);
 }
 
 int main(void)

@@ -259,7 +259,7 @@ static void test_poll_is_asked_first_and_reports_once(void)
 
 static void test_files_are_read_and_written_at_once(void)
 {
-	char path[] = "/tmp/ul_selector_XXXXXX";
+	char path[] = "/tmp/selector_XXXXXX";
 	char buffer[8];
 	ul_token token;
 	int file = mkstemp(path);

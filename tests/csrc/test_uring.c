@@ -388,7 +388,7 @@ static void data_with_the_last_entry_is_delivered(struct bench *bench)
 	uring_withdraw(uring, uring_slot_find(uring, reader.token));
 	/* The kernel would take the ring's oldest buffer, and so does this. */
 	index = uring->pools[POOL_SMALL].ring->bufs[0].bid;
-	memcpy(ul_pool_data(&uring->pools[POOL_SMALL], index), "raced", 5);
+	memcpy(pool_data(&uring->pools[POOL_SMALL], index), "raced", 5);
 	CHECK_EQUAL(bench->table->cancel(bench->driver, reader.token), -EINPROGRESS);
 	uring->sq_tail = uring->sq_head;
 	answer(bench, reader.token, 5,

@@ -72,7 +72,7 @@ static int level_reported(struct uring *uring, struct uring_slot *slot, int even
 {
 	*out = (struct ul_completion){
 		.owner = slot->base.owner,
-		.token = ul_slot_token(&slot->base),
+		.token = slot_token(&slot->base),
 		.result = events,
 		.flags = UL_MORE,
 	};
@@ -89,7 +89,7 @@ static int level_reported(struct uring *uring, struct uring_slot *slot, int even
 int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int result,
                               struct ul_completion *out)
 {
-	bool cancelling = slot->base.state == UL_CANCELLING;
+	bool cancelling = slot->base.state == STATE_CANCELLING;
 
 	if (likely(result >= 0)) {
 		if (slot->base.verb == URING_POLL)
@@ -167,7 +167,7 @@ int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int re
 	socklen_t size = sizeof(error);
 
 	slot->base.flags &= (uint16_t)~SLOT_POLLING;
-	if (slot->base.state == UL_CANCELLING)
+	if (slot->base.state == STATE_CANCELLING)
 		return uring_finish(uring, slot, out, -ECANCELED, 0);
 	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
 		return uring_finish(uring, slot, out, result, 0);

@@ -26,7 +26,7 @@ static uint32_t power_of_two(uint32_t number)
 	return power;
 }
 
-void ul_pool_init(struct ul_pool *pool, uint16_t group, uint32_t count, uint32_t size)
+void pool_init(struct pool *pool, uint16_t group, uint32_t count, uint32_t size)
 {
 	uint64_t limit = (UINT64_C(1) << 30) / (size + 2 * SKEW);
 
@@ -42,21 +42,21 @@ void ul_pool_init(struct ul_pool *pool, uint16_t group, uint32_t count, uint32_t
 	pool->reciprocal = (UINT64_C(1) << 40) / pool->stride + 1;
 }
 
-static void free_all(struct ul_pool *pool, bool lent_too)
+static void free_all(struct pool *pool, bool lent_too)
 {
 	uint32_t index = pool->count;
 
 	pool->free_count = 0;
 	/* The first buffer on top. */
 	while (index-- > 0) {
-		if (pool->places[index] == UL_BUFFER_LENT && !lent_too)
+		if (pool->places[index] == BUFFER_LENT && !lent_too)
 			continue;
-		pool->places[index] = UL_BUFFER_FREE;
+		pool->places[index] = BUFFER_FREE;
 		pool->free[pool->free_count++] = (uint16_t)index;
 	}
 }
 
-int ul_pool_open(struct ul_pool *pool)
+int pool_open(struct pool *pool)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t bytes = ((size_t)pool->stride * pool->count + page - 1) / page * page;
@@ -80,8 +80,8 @@ int ul_pool_open(struct ul_pool *pool)
 	pool->base = base;
 	pool->bytes = (uint32_t)bytes;
 	free_all(pool, true);
-	assert(ul_pool_index(pool, ul_pool_data(pool, pool->count - 1)) == pool->count - 1);
-	assert(ul_pool_index(pool, ul_pool_data(pool, pool->count - 1) + pool->stride / 2) ==
+	assert(pool_index(pool, pool_data(pool, pool->count - 1)) == pool->count - 1);
+	assert(pool_index(pool, pool_data(pool, pool->count - 1) + pool->stride / 2) ==
 	       pool->count - 1);
 	return 0;
 
@@ -93,12 +93,12 @@ no_memory:
 	return -ENOMEM;
 }
 
-static size_t ring_bytes(const struct ul_pool *pool)
+static size_t ring_bytes(const struct pool *pool)
 {
 	return power_of_two(pool->count) * sizeof(struct io_uring_buf);
 }
 
-int ul_pool_register(struct ul_pool *pool, struct io_uring *ring)
+int pool_register(struct pool *pool, struct io_uring *ring)
 {
 	struct io_uring_buf_reg request = {
 		.ring_entries = power_of_two(pool->count),
@@ -131,11 +131,11 @@ int ul_pool_register(struct ul_pool *pool, struct io_uring *ring)
 	pool->in_ring = 0;
 	pool->used = 0;
 	pool->depth = pool->count < DEPTH_FIRST ? pool->count : DEPTH_FIRST;
-	ul_pool_fill(pool);
+	pool_fill(pool);
 	return 0;
 }
 
-void ul_pool_detach(struct ul_pool *pool, bool forked)
+void pool_detach(struct pool *pool, bool forked)
 {
 	if (pool->base == NULL)
 		return;
@@ -146,16 +146,16 @@ void ul_pool_detach(struct ul_pool *pool, bool forked)
 	free_all(pool, forked);
 }
 
-void ul_pool_forked(struct ul_pool *pool)
+void pool_forked(struct pool *pool)
 {
 	pool->ring = NULL;
 	pool->leaked = false;
 }
 
-void ul_pool_release(struct ul_pool *pool)
+void pool_release(struct pool *pool)
 {
 	if (pool->ring != NULL)
-		ul_pool_detach(pool, false);
+		pool_detach(pool, false);
 	if (pool->base != NULL && !pool->leaked)
 		munmap(pool->base, pool->bytes);
 	free(pool->places);
@@ -163,7 +163,7 @@ void ul_pool_release(struct ul_pool *pool)
 	memset(pool, 0, sizeof(*pool));
 }
 
-void ul_pool_fill(struct ul_pool *pool)
+void pool_fill(struct pool *pool)
 {
 	uint16_t tail = pool->tail;
 
@@ -175,10 +175,10 @@ void ul_pool_fill(struct ul_pool *pool)
 		uint32_t index = pool->free[--pool->free_count];
 		struct io_uring_buf *entry = &pool->ring->bufs[tail & pool->mask];
 
-		assert(pool->places[index] == UL_BUFFER_FREE);
-		pool->places[index] = UL_BUFFER_IN_RING;
+		assert(pool->places[index] == BUFFER_FREE);
+		pool->places[index] = BUFFER_IN_RING;
 		/* Not the whole entry: the ring's tail lives in bufs[0].resv. */
-		entry->addr = (uintptr_t)ul_pool_data(pool, index);
+		entry->addr = (uintptr_t)pool_data(pool, index);
 		entry->len = pool->size;
 		entry->bid = (uint16_t)index;
 		tail++;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static struct uring *uring_of_node(struct ul_fork_node *node)
+static struct uring *uring_of_node(struct fork_node *node)
 {
 	return (struct uring *)((char *)node - offsetof(struct uring, fork_node));
 }
@@ -24,7 +24,7 @@ static bool may_look(const struct uring *uring)
 	return !uring->running || uring_is_here(uring) || atomic_load(&uring->sleeping);
 }
 
-static void ring_before_fork(struct ul_fork_node *node)
+static void ring_before_fork(struct fork_node *node)
 {
 	struct uring *uring = uring_of_node(node);
 	struct io_uring_cqe *entries;
@@ -64,7 +64,7 @@ static struct uring_slot *ended_by(const struct uring *uring, const struct io_ur
 	return slot;
 }
 
-static void ring_in_child(struct ul_fork_node *node)
+static void ring_in_child(struct fork_node *node)
 {
 	struct uring *uring = uring_of_node(node);
 	uint32_t index;
@@ -82,7 +82,7 @@ static void ring_in_child(struct ul_fork_node *node)
 			close(cqe->res);
 	}
 	for (index = 0; index < POOLS; index++)
-		ul_pool_forked(&uring->pools[index]);
+		pool_forked(&uring->pools[index]);
 	uring_forget_ring(uring);
 	uring->kept_next = uring->kept_count = 0;
 	uring->watches_fired = false;
@@ -94,7 +94,7 @@ int uring_fork_add(struct uring *uring)
 {
 	uring->fork_node.before = ring_before_fork;
 	uring->fork_node.in_child = ring_in_child;
-	return ul_fork_add(&uring->fork_node);
+	return fork_add(&uring->fork_node);
 }
 
 /* An answer that means "once more", or that says nothing of what was asked for. */

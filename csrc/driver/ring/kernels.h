@@ -4,18 +4,18 @@
  * The only place where a version counts: what a kernel offers is found by
  * asking it, but a bug does not tell.  Only what we use is listed.
  */
-#ifndef UL_KERNELS_H
-#define UL_KERNELS_H
+#ifndef KERNELS_H
+#define KERNELS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "open.h"
 
-#define UL_KERNEL(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
+#define KERNEL(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
 
-struct ul_kernel_bug {
-	int first;               /* UL_KERNEL() */
+struct kernel_bug {
+	int first;               /* KERNEL() */
 	int behind;              /* the first in which it is mended */
 	uint64_t feature;        /* UL_FEATURE_* to do without; 0: the ring itself */
 	uint64_t with;           /* only beside this one; 0: always */
@@ -26,12 +26,12 @@ struct ul_kernel_bug {
  * The version of the kernel's source, 0 when unreadable.  `release` and `version`
  * are uname(2)'s; `signature` is Ubuntu's /proc/version_signature, or NULL.
  */
-int ul_kernel_number(const char *release, const char *version, const char *signature);
+int kernel_number(const char *release, const char *version, const char *signature);
 /* The running kernel's; asked for once. */
-int ul_kernel_running(void);
+int kernel_running(void);
 /* What is known against a feature (0: the ring) on a kernel; NULL: nothing. */
-const struct ul_kernel_bug *ul_kernel_bug_of(int kernel, uint64_t feature, uint64_t in_use);
+const struct kernel_bug *kernel_bug_of(int kernel, uint64_t feature, uint64_t in_use);
 /* The features of `features` that are better not used. */
-uint64_t ul_kernel_bugs(int kernel, uint64_t features);
+uint64_t kernel_bugs(int kernel, uint64_t features);
 
 #endif

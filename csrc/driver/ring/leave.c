@@ -18,12 +18,12 @@ struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number)
 {
 	struct uring_slot *slot = uring_slot_at(uring, number);
 
-	return slot->base.state != UL_FREE ? slot : NULL;
+	return slot->base.state != STATE_FREE ? slot : NULL;
 }
 
 uint32_t uring_slot_count(const struct uring *uring)
 {
-	return uring->slots.block_count * UL_SLOTS_PER_BLOCK;
+	return uring->slots.block_count * SLOTS_PER_BLOCK;
 }
 
 static bool is_receive(const struct uring_slot *slot)
@@ -36,10 +36,10 @@ static bool in_kernel(const struct uring_slot *slot)
 {
 	if (slot->base.flags & SLOT_KEPT)
 		return false;
-	if (slot->base.state == UL_CANCELLING)
+	if (slot->base.state == STATE_CANCELLING)
 		return true;
 	/* On the backlog in this state is only a cancel. */
-	return slot->base.state == UL_IN_KERNEL;
+	return slot->base.state == STATE_IN_KERNEL;
 }
 
 /* Everything that the kernel has not seen, back from the queue to the backlog. */
@@ -51,10 +51,10 @@ static void withdraw_all(struct uring *uring)
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
 		if (slot == NULL || slot->base.flags & SLOT_LISTED ||
-		    slot->base.state != UL_IN_KERNEL || !uring_unsubmitted(uring, slot))
+		    slot->base.state != STATE_IN_KERNEL || !uring_unsubmitted(uring, slot))
 			continue;
 		uring_withdraw(uring, slot);
-		slot->base.state = UL_QUEUED;
+		slot->base.state = STATE_QUEUED;
 		/* The driver's own polls are made anew with each ring. */
 		if (slot->base.verb < URING_WAKE)
 			uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
@@ -75,7 +75,7 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 		return 0;
 	if (slot->base.verb >= URING_WAKE) {
 		if ((cqe->flags & IORING_CQE_F_MORE) == 0)
-			slot->base.state = UL_QUEUED;
+			slot->base.state = STATE_QUEUED;
 		return 0;
 	}
 	/* All read: from the start again. */
@@ -88,14 +88,14 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 	kept[uring->kept_count++] = *cqe;
 	/* So that the pool does not take it for the old ring's. */
 	if (is_receive(slot) && cqe->flags & IORING_CQE_F_BUFFER)
-		ul_pool_lend(&uring->pools[slot->pool],
-		             cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+		pool_lend(&uring->pools[slot->pool],
+		          cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 	if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
 		slot->base.flags |= SLOT_KEPT;
 		/* An end that we made says nothing of what comes when it starts again. */
 		slot->retries = 0;
 		if (is_receive(slot) && slot->buffer >= 0)
-			ul_pool_lend(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+			pool_lend(&uring->pools[slot->pool], (uint32_t)slot->buffer);
 		/* A cancel of it need not be submitted any more. */
 		if (slot->base.flags & SLOT_BACKLOG)
 			uring_list_drop(uring, slot);
@@ -142,7 +142,7 @@ void uring_park_accepts(struct uring *uring)
 			    slot->base.flags & (SLOT_POLLING | SLOT_LISTED))
 				continue;
 			armed++;
-			if (looks != 0 || slot->base.state != UL_IN_KERNEL)
+			if (looks != 0 || slot->base.state != STATE_IN_KERNEL)
 				continue;
 			if (uring_sq_room(uring) == 0)
 				uring_flush(uring, 0);
@@ -177,7 +177,7 @@ static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
 		uring_list_drop(uring, slot);
 	slot->base.flags &= (uint16_t)~SLOT_KEPT;
 	if (slot->base.verb >= URING_WAKE)
-		slot->base.state = UL_QUEUED;
+		slot->base.state = STATE_QUEUED;
 	else
 		uring_done(uring, slot, slot->base.flags & SLOT_POLLING ? -ECANCELED : result);
 	return 0;
@@ -285,11 +285,11 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 		return;
 	if (on_backlog)
 		uring_list_drop(uring, slot);
-	if (slot->base.state == UL_CANCELLING) {
+	if (slot->base.state == STATE_CANCELLING) {
 		uring_done(uring, slot, -ECANCELED);
 		return;
 	}
-	if (slot->base.state == UL_IN_KERNEL) {
+	if (slot->base.state == STATE_IN_KERNEL) {
 		slot->base.flags |= SLOT_BEGAN;
 		/* One that only polls so far has done nothing. */
 		if (!may_repeat(slot, forked) && (slot->base.flags & SLOT_POLLING) == 0) {
@@ -380,7 +380,7 @@ int uring_rebuild(struct uring *uring)
 			return result;
 	}
 	for (pool = 0; pool < POOLS; pool++)
-		ul_pool_detach(&uring->pools[pool], forked);
+		pool_detach(&uring->pools[pool], forked);
 	forget_own_buffers(uring);
 	if (uring->wake_fd < 0) {
 		result = uring_wake_open(uring);
@@ -388,7 +388,7 @@ int uring_rebuild(struct uring *uring)
 			return result;
 	}
 	if (forked) {
-		result = ul_watches_rebuild(&uring->watches);
+		result = watches_rebuild(&uring->watches);
 		if (result != 0)
 			return result;
 	}
@@ -404,7 +404,7 @@ int uring_rebuild(struct uring *uring)
 	uring->statistics.rebuilt++;
 	for (pool = 0; pool < POOLS; pool++)
 		if (uring->pools[pool].base != NULL && uring_pool_wants_ring(uring, pool))
-			ul_pool_register(&uring->pools[pool], &uring->ring);
+			pool_register(&uring->pools[pool], &uring->ring);
 	start_all(uring, forked);
 	return 0;
 }
@@ -472,7 +472,7 @@ void uring_shutdown(struct ul_driver *driver)
 
 	if (uring->closed)
 		return;
-	ul_watches_release(&uring->watches);
+	watches_release(&uring->watches);
 	uring->watches_fired = false;
 	if (uring->forked)
 		uring_leave_to_parent(uring);

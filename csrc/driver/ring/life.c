@@ -57,21 +57,21 @@ void uring_forget_ring(struct uring *uring)
 	uring->watches_armed = false;
 	/* Its poll has gone with the ring, and a set without watches is not polled again. */
 	if (uring->watches_slot != NULL)
-		uring->watches_slot->base.state = UL_QUEUED;
+		uring->watches_slot->base.state = STATE_QUEUED;
 }
 
 /* A ring that no child inherits.  Forks are forbidden.  0 or -errno. */
-static int ring_make(struct uring *uring, const struct ul_ring_size *size)
+static int ring_make(struct uring *uring, const struct ring_size *size)
 {
-	int result = ul_setup(&uring->ring, size, uring->options.disable, &uring->params,
-	                      &uring->features);
+	int result = setup_ring(&uring->ring, size, uring->options.disable, &uring->params,
+	                        &uring->features);
 	unsigned index;
 
 	if (result != 0)
 		return result;
 	result = io_uring_ring_dontfork(&uring->ring);
 	if (result != 0) {
-		ul_room_close(&uring->ring);
+		room_close(&uring->ring);
 		return result;
 	}
 	uring->has_ring = true;
@@ -100,14 +100,14 @@ static int ring_make(struct uring *uring, const struct ul_ring_size *size)
 
 int uring_ring_open(struct uring *uring)
 {
-	struct ul_ring_size size = { uring->options.sq_entries, uring->options.cq_entries };
+	struct ring_size size = { uring->options.sq_entries, uring->options.cq_entries };
 	int result;
 
 	do {
-		ul_fork_forbid();
+		fork_forbid();
 		result = ring_make(uring, &size);
-		ul_fork_permit();
-	} while (result == -ENOMEM && ul_room_again(&size));
+		fork_permit();
+	} while (result == -ENOMEM && room_again(&size));
 	return result;
 }
 
@@ -144,10 +144,10 @@ void uring_ring_close(struct uring *uring)
 		return;
 	uring_ring_unregister(uring);
 	/* Between the two a child would close whatever has got the number. */
-	ul_fork_forbid();
-	ul_room_close(&uring->ring);
+	fork_forbid();
+	room_close(&uring->ring);
 	uring_forget_ring(uring);
-	ul_fork_permit();
+	fork_permit();
 }
 
 bool uring_is_here(const struct uring *uring)
@@ -183,11 +183,11 @@ int uring_pool_prepare(struct uring *uring, unsigned pool)
 
 	if (likely(uring->pools[pool].base != NULL))
 		return 0;
-	result = ul_pool_open(&uring->pools[pool]);
+	result = pool_open(&uring->pools[pool]);
 	/* Without a ring of buffers, receives bring their own. */
 	if (result == 0 && uring_pool_wants_ring(uring, pool) && uring->has_ring &&
 	    (!uring->enabled || uring_may_enter(uring)))
-		ul_pool_register(&uring->pools[pool], &uring->ring);
+		pool_register(&uring->pools[pool], &uring->ring);
 	return result;
 }
 
@@ -241,7 +241,7 @@ static int uring_refused(struct uring *uring)
 	return 0;
 }
 
-int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
+int uring_open(const struct ul_options *options, struct ul_driver **driver)
 {
 	struct uring *uring = aligned_alloc(64, (sizeof(*uring) + 63) / 64 * 64);
 	int result;
@@ -249,18 +249,18 @@ int ul_uring_open(const struct ul_options *options, struct ul_driver **driver)
 	if (uring == NULL)
 		return -ENOMEM;
 	memset(uring, 0, sizeof(*uring));
-	uring->base.table = &ul_uring_table;
+	uring->base.table = &uring_table;
 	uring->wake_fd = -1;
-	ul_watches_init(&uring->watches);
+	watches_init(&uring->watches);
 	if (options != NULL)
 		uring->options = *options;
 	fill_options(&uring->options);
-	ul_pool_init(&uring->pools[POOL_SMALL], POOL_SMALL, uring->options.buffer_count,
-	             uring->options.buffer_size);
-	ul_pool_init(&uring->pools[POOL_DATAGRAM], POOL_DATAGRAM, uring->options.datagram_count,
-	             uring->options.datagram_size + (uint32_t)(sizeof(struct sockaddr_storage) +
-	             sizeof(struct io_uring_recvmsg_out)));
-	result = ul_slots_init(&uring->slots, sizeof(struct uring_slot));
+	pool_init(&uring->pools[POOL_SMALL], POOL_SMALL, uring->options.buffer_count,
+	          uring->options.buffer_size);
+	pool_init(&uring->pools[POOL_DATAGRAM], POOL_DATAGRAM, uring->options.datagram_count,
+	          uring->options.datagram_size + (uint32_t)(sizeof(struct sockaddr_storage) +
+	          sizeof(struct io_uring_recvmsg_out)));
+	result = slots_init(&uring->slots, sizeof(struct uring_slot));
 	if (result != 0)
 		goto fail;
 	/* Before there is anything that a child must not keep. */
@@ -340,9 +340,9 @@ void uring_destroy(struct ul_driver *driver)
 	uint32_t number;
 
 	uring_shutdown(driver);
-	ul_fork_remove(&uring->fork_node);
+	fork_remove(&uring->fork_node);
 	uring_ring_close(uring);
-	ul_watches_release(&uring->watches);
+	watches_release(&uring->watches);
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
@@ -354,8 +354,8 @@ void uring_destroy(struct ul_driver *driver)
 		free(cold);
 	}
 	for (pool = 0; pool < POOLS; pool++)
-		ul_pool_release(&uring->pools[pool]);
-	ul_slots_release(&uring->slots);
+		pool_release(&uring->pools[pool]);
+	slots_release(&uring->slots);
 	if (uring->wake_fd >= 0)
 		close(uring->wake_fd);
 	free(uring->kept);

@@ -61,13 +61,13 @@ struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *
 
 	if (unlikely(uring->closed))
 		return NULL;
-	slot = (struct uring_slot *)ul_slot_take(&uring->slots, (uint8_t)verb, owner);
+	slot = (struct uring_slot *)slot_take(&uring->slots, (uint8_t)verb, owner);
 	if (unlikely(slot == NULL))
 		return NULL;
 	slot->buffer = -1;
 	slot->sqe.opcode = opcode;
 	slot->sqe.fd = fd;
-	slot->sqe.user_data = ul_slot_token(&slot->base);
+	slot->sqe.user_data = slot_token(&slot->base);
 	uring->statistics.in_flight++;
 	return slot;
 }
@@ -97,7 +97,7 @@ void uring_slot_end(struct uring *uring, struct uring_slot *slot)
 	if (unlikely(slot->base.flags & SLOT_UNSAFE))
 		return;
 	if (unlikely(slot->buffer >= 0)) {
-		ul_pool_give(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+		pool_give(&uring->pools[slot->pool], (uint32_t)slot->buffer);
 		slot->buffer = -1;
 	}
 	if (cold != NULL) {
@@ -110,7 +110,7 @@ void uring_slot_end(struct uring *uring, struct uring_slot *slot)
 
 void uring_done(struct uring *uring, struct uring_slot *slot, int result)
 {
-	slot->base.state = UL_DONE;
+	slot->base.state = STATE_DONE;
 	slot->result = result;
 	uring_list_add(uring, &uring->done, slot, SLOT_DONE);
 }
@@ -119,8 +119,8 @@ void uring_done(struct uring *uring, struct uring_slot *slot, int result)
 
 void uring_push_slow(struct uring *uring, struct uring_slot *slot)
 {
-	if (slot->base.state == UL_IN_KERNEL)
-		slot->base.state = UL_QUEUED;
+	if (slot->base.state == STATE_IN_KERNEL)
+		slot->base.state = STATE_QUEUED;
 	uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
 }
 
@@ -139,8 +139,8 @@ static void fill_cancel(struct uring *uring, struct uring_slot *slot)
 	struct io_uring_sqe *sqe = uring_next_sqe(uring, IORING_OP_ASYNC_CANCEL);
 
 	sqe->fd = -1;
-	sqe->addr = ul_slot_token(&slot->base);
-	sqe->user_data = TAGGED(TAG_CANCEL, ul_slot_token(&slot->base));
+	sqe->addr = slot_token(&slot->base);
+	sqe->user_data = TAGGED(TAG_CANCEL, slot_token(&slot->base));
 	/* Only a failure is of interest; the target has a completion of its own. */
 	if (uring_has(uring, UL_FEATURE_CQE_SKIP))
 		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
@@ -151,11 +151,11 @@ static void fill_poll(struct uring *uring, struct uring_slot *slot)
 	struct io_uring_sqe *sqe;
 
 	slot->sq_position = uring->sq_tail;
-	slot->base.state = UL_IN_KERNEL;
+	slot->base.state = STATE_IN_KERNEL;
 	sqe = uring_next_sqe(uring, IORING_OP_POLL_ADD);
 	sqe->fd = slot->poll_fd;
 	uring_poll_events(sqe, slot->poll_events);
-	sqe->user_data = ul_slot_token(&slot->base);
+	sqe->user_data = slot_token(&slot->base);
 }
 
 void uring_push_cancel(struct uring *uring, struct uring_slot *slot)
@@ -185,7 +185,7 @@ static void settle_starved(struct uring *uring)
 
 	while (count-- > 0) {
 		struct uring_slot *slot = uring_slot_at(uring, uring->starved.first);
-		struct ul_pool *pool = &uring->pools[slot->pool];
+		struct pool *pool = &uring->pools[slot->pool];
 		uint32_t available = pool->ring != NULL ? pool->in_ring : pool->free_count;
 
 		uring_list_drop(uring, slot);
@@ -207,7 +207,7 @@ void uring_settle(struct uring *uring)
 		struct uring_slot *slot = uring_slot_at(uring, uring->backlog.first);
 
 		uring_list_drop(uring, slot);
-		if (slot->base.state != UL_QUEUED)
+		if (slot->base.state != STATE_QUEUED)
 			fill_cancel(uring, slot);
 		else if (slot->base.flags & SLOT_POLLING)
 			fill_poll(uring, slot);
@@ -243,7 +243,7 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 
 	if (slot == NULL || slot->base.verb >= URING_WAKE)
 		return -ENOENT;
-	if (slot->base.state == UL_CANCELLING || slot->base.state == UL_DONE)
+	if (slot->base.state == STATE_CANCELLING || slot->base.state == STATE_DONE)
 		return -EINPROGRESS;
 	if (slot->base.flags & SLOT_READABLE) {
 		/* The owner may not have seen that completion yet. */
@@ -251,7 +251,7 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 		uring_done(uring, slot, -ECANCELED);
 		return -EINPROGRESS;
 	}
-	if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
+	if ((slot->base.flags & SLOT_LISTED && slot->base.state == STATE_QUEUED) ||
 	    uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);
 		/*
@@ -263,11 +263,11 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 			return -EINPROGRESS;
 		}
 		uring_slot_end(uring, slot);
-		slot->base.state = UL_DONE;
-		ul_slot_free(&uring->slots, &slot->base);
+		slot->base.state = STATE_DONE;
+		slot_free(&uring->slots, &slot->base);
 		return 0;
 	}
-	slot->base.state = UL_CANCELLING;
+	slot->base.state = STATE_CANCELLING;
 	/* A receive that moves is being cancelled already. */
 	if ((slot->base.flags & SLOT_MOVING) == 0)
 		uring_push_cancel(uring, slot);
@@ -293,7 +293,7 @@ static void look_ahead(struct uring *uring)
 		ended = uring_slot_find(uring, cqe->user_data);
 		if (ended == NULL)
 			continue;
-		if (ended->base.state == UL_CANCELLING) {
+		if (ended->base.state == STATE_CANCELLING) {
 			ended->base.flags |= SLOT_RELEASED;
 		} else if (ended->base.verb == URING_SEND && cqe->res >= 0 &&
 		           (ended->base.flags & SLOT_POLLING) == 0) {
@@ -312,9 +312,9 @@ bool uring_released(struct ul_driver *driver, ul_token token)
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_slot_find(uring, token);
 
-	if (slot == NULL || slot->base.state == UL_DONE)
+	if (slot == NULL || slot->base.state == STATE_DONE)
 		return true;
-	if (uring->forked || !uring->has_ring || slot->base.state != UL_CANCELLING ||
+	if (uring->forked || !uring->has_ring || slot->base.state != STATE_CANCELLING ||
 	    slot->base.flags & SLOT_LISTED)
 		return false;
 	/* An entry that came before the cancel was. */
@@ -331,7 +331,7 @@ int uring_outcome(struct ul_driver *driver, ul_token token, bool take)
 	struct ul_completion end;
 
 	if (slot == NULL || uring->forked || !uring->has_ring ||
-	    slot->base.state != UL_IN_KERNEL || slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
+	    slot->base.state != STATE_IN_KERNEL || slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
 		return -EINPROGRESS;
 	if ((slot->base.flags & SLOT_SENT) == 0)
 		look_ahead(uring);

@@ -40,7 +40,7 @@ static bool may_be_returned(void)
 	return now - atomic_load(&closed_ns) < RETURN_NS;
 }
 
-bool ul_room_again(struct ul_ring_size *size)
+bool room_again(struct ring_size *size)
 {
 	static const struct timespec moment = { 0, LOOK_NS };
 
@@ -59,12 +59,12 @@ bool ul_room_again(struct ul_ring_size *size)
 	return true;
 }
 
-void ul_room_found(void)
+void room_found(void)
 {
 	atomic_fetch_add(&open_rings, 1);
 }
 
-void ul_room_close(struct io_uring *ring)
+void room_close(struct io_uring *ring)
 {
 	io_uring_queue_exit(ring);
 	atomic_fetch_sub(&open_rings, 1);

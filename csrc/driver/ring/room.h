@@ -7,24 +7,24 @@
  * its own back, and is halved only then.  Who does not fit all the same is made to
  * wait again for that size only when fewer rings are open.
  */
-#ifndef UL_RING_ROOM_H
-#define UL_RING_ROOM_H
+#ifndef ROOM_H
+#define ROOM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "compat.h"
 
-struct ul_ring_size {
+struct ring_size {
 	uint32_t entries;
 	uint32_t cq_entries;
 };
 
 /* There was no room (-ENOMEM): whether to try again, perhaps smaller.  May sleep. */
-bool ul_room_again(struct ul_ring_size *size);
+bool room_again(struct ring_size *size);
 /* There was. */
-void ul_room_found(void);
+void room_found(void);
 /* io_uring_queue_exit(), of a ring for which there was room. */
-void ul_room_close(struct io_uring *ring);
+void room_close(struct io_uring *ring);
 
 #endif

@@ -22,8 +22,8 @@ static const char *const feature_names[UL_FEATURE_COUNT] = {
 
 const char *ul_known_bug(uint64_t feature)
 {
-	const struct ul_kernel_bug *bug = ul_kernel_bug_of(ul_kernel_running(), feature,
-	                                                   UINT64_MAX);
+	const struct kernel_bug *bug = kernel_bug_of(kernel_running(), feature,
+	                                             UINT64_MAX);
 
 	return bug != NULL ? bug->source : NULL;
 }
@@ -89,7 +89,7 @@ static int find_facts(void)
 	kernel_facts.probe_error = io_uring_queue_init_params(2, &ring, &params);
 	if (kernel_facts.probe_error != 0)
 		goto out;
-	ul_room_found();
+	room_found();
 	kernel_facts.probe_error = io_uring_register_probe(&ring, probe, 256);
 	for (opcode = 0; kernel_facts.probe_error == 0 && opcode < probe->ops_len &&
 	     opcode < UL_OPCODES; opcode++)
@@ -100,7 +100,7 @@ static int find_facts(void)
 	/* How many were registered, or -errno. */
 	result = io_uring_register_ring_fd(&ring);
 	kernel_facts.registered_fd_error = result == 1 ? 0 : result < 0 ? result : -EINVAL;
-	ul_room_close(&ring);
+	room_close(&ring);
 out:
 	free(probe);
 	return is_shortage(kernel_facts.probe_error) ? kernel_facts.probe_error : 0;
@@ -119,7 +119,7 @@ static int know_facts(void)
 	return result;
 }
 
-bool ul_has_opcode(uint8_t opcode)
+bool kernel_has_opcode(uint8_t opcode)
 {
 	return kernel_facts.has_opcode[opcode];
 }
@@ -146,15 +146,15 @@ static uint64_t find_features(const struct io_uring_params *params)
 		features |= UL_FEATURE_DEFER_TASKRUN;
 	if (params->flags & IORING_SETUP_COOP_TASKRUN)
 		features |= UL_FEATURE_COOP_TASKRUN;
-	if (kernel_facts.has_opcode[UL_OP_SOCKET])
+	if (kernel_facts.has_opcode[OP_SOCKET])
 		features |= since_5_19;
-	if (kernel_facts.has_opcode[UL_OP_SEND_ZC])
+	if (kernel_facts.has_opcode[OP_SEND_ZC])
 		features |= since_6_0;
 	if (kernel_facts.buffer_ring_error == 0)
 		features |= UL_FEATURE_BUFFER_RING;
 	if (kernel_facts.registered_fd_error == 0)
 		features |= UL_FEATURE_REGISTERED_FD;
-	return features & ~ul_kernel_bugs(ul_kernel_running(), features);
+	return features & ~kernel_bugs(kernel_running(), features);
 }
 
 /* What depends on something that is not there is not there. */
@@ -167,8 +167,8 @@ static uint64_t consistent(uint64_t features)
 	return features;
 }
 
-int ul_setup(struct io_uring *ring, const struct ul_ring_size *size, uint64_t disable,
-             struct io_uring_params *params, uint64_t *features)
+int setup_ring(struct io_uring *ring, const struct ring_size *size, uint64_t disable,
+               struct io_uring_params *params, uint64_t *features)
 {
 	const unsigned basic = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
 	const unsigned flag = IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
@@ -196,7 +196,7 @@ int ul_setup(struct io_uring *ring, const struct ul_ring_size *size, uint64_t di
 	size_t rung;
 	int result = -EINVAL;
 
-	if (ul_kernel_bug_of(ul_kernel_running(), 0, 0) != NULL)
+	if (kernel_bug_of(kernel_running(), 0, 0) != NULL)
 		return -EBADE;
 	for (rung = 0; rung < rungs && result == -EINVAL; rung++) {
 		if (ladder[rung].needs & disable)
@@ -208,15 +208,15 @@ int ul_setup(struct io_uring *ring, const struct ul_ring_size *size, uint64_t di
 	}
 	if (result != 0)
 		return result;
-	ul_room_found();
+	room_found();
 	if ((params->features & (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) !=
 	    (IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL)) {
-		ul_room_close(ring);
+		room_close(ring);
 		return -EOPNOTSUPP;
 	}
 	result = know_facts();
 	if (result != 0) {
-		ul_room_close(ring);
+		room_close(ring);
 		return result;
 	}
 	*features = consistent(find_features(params) & ~disable);
@@ -267,13 +267,13 @@ static int trial(uint64_t disable, struct ul_probe *found, char *reason, size_t 
 	                              .buffer_count = 4 };
 	struct iovec iov = { (void *)word, sizeof(word) };
 	struct ul_driver *driver;
-	const struct ul_table *table = &ul_uring_table;
+	const struct ul_table *table = &uring_table;
 	int sockets[2] = { -1, -1 };
 	const char *step = "io_uring_setup";
 	ul_token recv_token;
 	ul_token token;
 	int answer = 0;
-	int result = ul_uring_open(&options, &driver);
+	int result = uring_open(&options, &driver);
 
 	if (result != 0)
 		goto out;
@@ -351,7 +351,7 @@ static void explain_shortage(char *reason, size_t size)
 		         "(RLIMIT_MEMLOCK is %llu KiB)", (unsigned long long)limit.rlim_cur / 1024);
 }
 
-void ul_explain(int error, char *reason, size_t size)
+void uring_explain(int error, char *reason, size_t size)
 {
 	int disabled = disabled_sysctl();
 
@@ -384,14 +384,14 @@ static int32_t feature_error(uint64_t feature, uint64_t disable)
 		return -kernel_facts.buffer_ring_error;
 	if (feature == UL_FEATURE_REGISTERED_FD && kernel_facts.registered_fd_error != 0)
 		return -kernel_facts.registered_fd_error;
-	if (ul_kernel_bug_of(ul_kernel_running(), feature, UINT64_MAX) != NULL)
+	if (kernel_bug_of(kernel_running(), feature, UINT64_MAX) != NULL)
 		return EBADE;
 	return kernel_facts.probe_error != 0 ? -kernel_facts.probe_error : EINVAL;
 }
 
-int ul_try_ring(struct ul_probe *result, uint64_t disable)
+int uring_try(struct ul_probe *result, uint64_t disable)
 {
-	struct ul_ring_size size = { 2, 4 };
+	struct ring_size size = { 2, 4 };
 	struct io_uring_params params;
 	struct io_uring ring;
 	uint64_t features;
@@ -400,15 +400,15 @@ int ul_try_ring(struct ul_probe *result, uint64_t disable)
 
 	memset(result, 0, sizeof(*result));
 	do {
-		ul_fork_forbid();
-		error = ul_setup(&ring, &size, disable, &params, &features);
+		fork_forbid();
+		error = setup_ring(&ring, &size, disable, &params, &features);
 		if (error == 0)
-			ul_room_close(&ring);
-		ul_fork_permit();
-	} while (error == -ENOMEM && ul_room_again(&size));
+			room_close(&ring);
+		fork_permit();
+	} while (error == -ENOMEM && room_again(&size));
 	if (error != 0) {
 		result->error = -error;
-		ul_explain(error, result->reason, sizeof(result->reason));
+		uring_explain(error, result->reason, sizeof(result->reason));
 		return error;
 	}
 	result->last_opcode = kernel_facts.last_opcode;

@@ -73,7 +73,7 @@ static uint16_t poll_first_bit(const struct uring *uring, bool poll_first)
 static void starve(struct uring *uring, struct uring_slot *slot)
 {
 	uring->statistics.buffers_exhausted++;
-	slot->base.state = UL_QUEUED;
+	slot->base.state = STATE_QUEUED;
 	slot->base.flags |= SLOT_BEGAN;
 	uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
 }
@@ -81,16 +81,16 @@ static void starve(struct uring *uring, struct uring_slot *slot)
 /* Readable: now is the time for a buffer. */
 static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 {
-	struct ul_pool *pool = &uring->pools[slot->pool];
+	struct pool *pool = &uring->pools[slot->pool];
 	unsigned char *data;
 
 	if (slot->buffer < 0)
-		slot->buffer = ul_pool_take(pool);
+		slot->buffer = pool_take(pool);
 	if (slot->buffer < 0) {
 		starve(uring, slot);
 		return;
 	}
-	data = ul_pool_data(pool, (uint32_t)slot->buffer);
+	data = pool_data(pool, (uint32_t)slot->buffer);
 	slot->sqe.flags = 0;
 	slot->sqe.ioprio = 0;
 	/* Nothing after all: the buffer comes back, and is not held until there is. */
@@ -113,7 +113,7 @@ static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 
 static void receive_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
 {
-	const struct ul_pool *pool = &uring->pools[slot->pool];
+	const struct pool *pool = &uring->pools[slot->pool];
 
 	if (slot->base.flags & SLOT_BULK) {
 		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
@@ -157,7 +157,7 @@ void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_
 		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
 	} else {
 		slot->full = 0;
-		slot->base.state = UL_QUEUED;
+		slot->base.state = STATE_QUEUED;
 		uring_list_add(uring, &uring->accepting, slot, SLOT_ACCEPTING);
 	}
 }
@@ -186,7 +186,7 @@ int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kin
 	if (!uring_has(uring, UL_FEATURE_MULTISHOT_RECV) ||
 	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd, kind)))
 		slot->base.flags |= SLOT_ONE_SHOT;
-	*token = ul_slot_token(&slot->base);
+	*token = slot_token(&slot->base);
 	uring_stream_start(uring, slot, uring->pools[POOL_SMALL].ring == NULL);
 	return -EINPROGRESS;
 }
@@ -207,13 +207,13 @@ int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *tok
 	slot->cold = uring_cold_take(uring);
 	if (unlikely(slot->cold == NULL)) {
 		uring_slot_end(uring, slot);
-		slot->base.state = UL_DONE;
-		ul_slot_free(&uring->slots, &slot->base);
+		slot->base.state = STATE_DONE;
+		slot_free(&uring->slots, &slot->base);
 		return -ENOMEM;
 	}
 	slot->sqe.addr = (uintptr_t)&slot->cold->message;
 	slot->sqe.len = 1;
-	*token = ul_slot_token(&slot->base);
+	*token = slot_token(&slot->base);
 	uring_stream_start(uring, slot, uring->pools[POOL_DATAGRAM].ring == NULL);
 	return -EINPROGRESS;
 }
@@ -252,7 +252,7 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_
 	slot->sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
 	if (uring_has(uring, UL_FEATURE_MULTISHOT_ACCEPT))
 		slot->sqe.ioprio = IORING_ACCEPT_MULTISHOT;
-	*token = ul_slot_token(&slot->base);
+	*token = slot_token(&slot->base);
 	uring_stream_start(uring, slot, true);
 	return -EINPROGRESS;
 }
@@ -262,27 +262,27 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_
 void uring_recycle(struct ul_driver *driver, unsigned char *data)
 {
 	struct uring *uring = uring_of(driver);
-	struct ul_pool *pool = &uring->pools[POOL_SMALL];
+	struct pool *pool = &uring->pools[POOL_SMALL];
 
-	while (!ul_pool_owns(pool, data)) {
+	while (!pool_owns(pool, data)) {
 		pool++;
 		assert(pool < uring->pools + POOLS);
 	}
-	ul_pool_give(pool, ul_pool_index(pool, data));
+	pool_give(pool, pool_index(pool, data));
 }
 
 void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
                        const struct io_uring_cqe *cqe)
 {
-	struct ul_pool *pool = &uring->pools[slot->pool];
+	struct pool *pool = &uring->pools[slot->pool];
 
 	if (cqe->flags & IORING_CQE_F_BUFFER) {
 		uint32_t index = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
 
-		ul_pool_lend(pool, index);
-		ul_pool_give(pool, index);
+		pool_lend(pool, index);
+		pool_give(pool, index);
 	} else if (slot->buffer >= 0 && (cqe->flags & IORING_CQE_F_MORE) == 0) {
-		ul_pool_give(pool, (uint32_t)slot->buffer);
+		pool_give(pool, (uint32_t)slot->buffer);
 		slot->buffer = -1;
 	}
 }
@@ -291,7 +291,7 @@ void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
 static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
                            const struct io_uring_cqe *cqe)
 {
-	struct ul_pool *pool = &uring->pools[slot->pool];
+	struct pool *pool = &uring->pools[slot->pool];
 	uint32_t index;
 
 	if (likely(cqe->flags & IORING_CQE_F_BUFFER)) {
@@ -301,7 +301,7 @@ static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
 		index = (uint32_t)slot->buffer;
 		slot->buffer = -1;
 	}
-	return ul_pool_lend(pool, index);
+	return pool_lend(pool, index);
 }
 
 void uring_move(struct uring_slot *slot)
@@ -354,7 +354,7 @@ static bool is_passing(int error)
 static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int error,
                               struct ul_completion *out)
 {
-	bool cancelling = slot->base.state == UL_CANCELLING;
+	bool cancelling = slot->base.state == STATE_CANCELLING;
 
 	if (slot->base.flags & SLOT_MOVING && !cancelling && is_passing(error)) {
 		uring_move(slot);
@@ -409,7 +409,7 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 	unsigned char *data = out->data;
 	bool more_waits;
 
-	if (slot->base.state == UL_CANCELLING) {
+	if (slot->base.state == STATE_CANCELLING) {
 		const struct sockaddr *address = out->address;
 		uint32_t address_size = out->address_size;
 		uint32_t flags = out->flags & ~(uint32_t)UL_MORE;
@@ -431,10 +431,10 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out)
 {
 	slot->base.flags |= SLOT_READABLE;
-	slot->base.state = UL_QUEUED;
+	slot->base.state = STATE_QUEUED;
 	*out = (struct ul_completion){
 		.owner = slot->base.owner,
-		.token = ul_slot_token(&slot->base),
+		.token = slot_token(&slot->base),
 		.flags = UL_READABLE | UL_MORE,
 	};
 	return 1;
@@ -482,8 +482,8 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = token >> TAG_SHIFT == 0 ? uring_slot_find(uring, token) : NULL;
 
-	if (slot == NULL || slot->base.verb != URING_RECV || slot->base.state == UL_CANCELLING ||
-	    slot->base.state == UL_DONE)
+	if (slot == NULL || slot->base.verb != URING_RECV || slot->base.state == STATE_CANCELLING ||
+	    slot->base.state == STATE_DONE)
 		return;
 	slot->slight = for_good ? SLIGHT_NEVER : 0;
 	if (slot->base.flags & (SLOT_BULK | SLOT_MOVING))
@@ -491,7 +491,7 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	if (slot->base.flags & SLOT_POLLING) {
 		/* It would have received only after that. */
 		uring_move(slot);
-	} else if ((slot->base.flags & SLOT_LISTED && slot->base.state == UL_QUEUED) ||
+	} else if ((slot->base.flags & SLOT_LISTED && slot->base.state == STATE_QUEUED) ||
 	           uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);
 		uring_move(slot);
@@ -530,7 +530,7 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 		return stream_interrupted(uring, slot, cqe->res, out);
 	}
 	out->owner = slot->base.owner;
-	out->token = ul_slot_token(&slot->base);
+	out->token = slot_token(&slot->base);
 	out->result = cqe->res;
 	out->flags = UL_LENT | UL_MORE;
 	out->data = lend(uring, slot, cqe);
@@ -538,7 +538,7 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 	out->address_size = 0;
 	slot->retries = 0;
 	if (unlikely(wants_to_move(uring, slot, (uint32_t)cqe->res)) &&
-	    slot->base.state == UL_IN_KERNEL && (slot->base.flags & SLOT_MOVING) == 0) {
+	    slot->base.state == STATE_IN_KERNEL && (slot->base.flags & SLOT_MOVING) == 0) {
 		slot->base.flags |= SLOT_MOVING;
 		if (cqe->flags & IORING_CQE_F_MORE)
 			uring_push_cancel(uring, slot);
@@ -589,7 +589,7 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 	if (name_size > sizeof(struct sockaddr_storage))
 		name_size = sizeof(struct sockaddr_storage);
 	out->owner = slot->base.owner;
-	out->token = ul_slot_token(&slot->base);
+	out->token = slot_token(&slot->base);
 	out->result = size;
 	out->flags = flags;
 	out->data = data + PAYLOAD_OFFSET;
@@ -613,13 +613,13 @@ int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
 	}
 	slot->retries = 0;
 	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0)) {
-		if (slot->base.state == UL_CANCELLING)
+		if (slot->base.state == STATE_CANCELLING)
 			return uring_finish(uring, slot, out, cqe->res, 0);
 		start_again(uring, slot, false);
 	}
 	*out = (struct ul_completion){
 		.owner = slot->base.owner,
-		.token = ul_slot_token(&slot->base),
+		.token = slot_token(&slot->base),
 		.result = cqe->res,
 		.flags = UL_MORE,
 	};
@@ -658,7 +658,7 @@ int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int ca
 			slot->retries = 0;
 			out[count++] = (struct ul_completion){
 				.owner = slot->base.owner,
-				.token = ul_slot_token(&slot->base),
+				.token = slot_token(&slot->base),
 				.result = result,
 				.flags = UL_MORE,
 			};

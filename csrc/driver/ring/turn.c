@@ -192,8 +192,8 @@ static bool prepare(struct uring *uring)
 	unsigned pool;
 
 	for (pool = 0; pool < POOLS; pool++)
-		if (ul_pool_thirsty(&uring->pools[pool]))
-			ul_pool_fill(&uring->pools[pool]);
+		if (pool_thirsty(&uring->pools[pool]))
+			pool_fill(&uring->pools[pool]);
 	if (uring->watches.count != 0 && !uring->watches_armed) {
 		uring->watches_armed = true;
 		uring->watches_slot->sqe.fd = uring->watches.epoll_fd;
@@ -220,7 +220,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 	int looks;
 	int result = 0;
 
-	ul_statistics_turn(&uring->statistics, &uring->batch_before);
+	statistics_turn(&uring->statistics, &uring->batch_before);
 	if (unlikely(uring->sq_limit == 0)) {
 		if (uring->closed)
 			return 0;
@@ -305,13 +305,13 @@ int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_complet
 {
 	*out = (struct ul_completion){
 		.owner = slot->base.owner,
-		.token = ul_slot_token(&slot->base),
+		.token = slot_token(&slot->base),
 		.result = result,
 		.flags = flags,
 	};
 	uring_slot_end(uring, slot);
-	slot->base.state = UL_DONE;
-	ul_slot_free(&uring->slots, &slot->base);
+	slot->base.state = STATE_DONE;
+	slot_free(&uring->slots, &slot->base);
 	return 1;
 }
 
@@ -322,7 +322,7 @@ static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
 	uint64_t count;
 
 	if (slot->base.verb == URING_WATCHES) {
-		slot->base.state = UL_QUEUED;
+		slot->base.state = STATE_QUEUED;
 		uring->watches_armed = false;
 		uring->watches_fired = true;
 		return;
@@ -355,7 +355,7 @@ void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
 		if (cqe->res >= 0 || slot == NULL ||
 		    slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
 			break;
-		if (slot->base.state != UL_CANCELLING &&
+		if (slot->base.state != STATE_CANCELLING &&
 		    (slot->base.flags & SLOT_MOVING) == 0)
 			break;
 		if (slot->retries++ < CANCELS_MAX)
@@ -416,7 +416,7 @@ static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
 		if (unlikely(cqe->flags & IORING_CQE_F_MORE)) {
 			*out = (struct ul_completion){
 				.owner = slot->base.owner,
-				.token = ul_slot_token(&slot->base),
+				.token = slot_token(&slot->base),
 				.result = cqe->res,
 				.flags = UL_MORE,
 			};
@@ -431,9 +431,9 @@ static inline void prefetch_slot(const struct uring *uring, uint64_t user_data)
 	uint32_t number = (uint32_t)user_data;
 	const char *slot;
 
-	if (unlikely(number == 0 || number > uring->slots.block_count * UL_SLOTS_PER_BLOCK))
+	if (unlikely(number == 0 || number > uring->slots.block_count * SLOTS_PER_BLOCK))
 		return;
-	slot = (const char *)ul_slot_at(&uring->slots, number - 1);
+	slot = (const char *)slot_at(&uring->slots, number - 1);
 	__builtin_prefetch(slot);
 	__builtin_prefetch(slot + 64);
 }
@@ -458,9 +458,9 @@ static int harvest_watches(struct uring *uring, struct ul_completion *out, int c
 	int count;
 
 	uring->watches_fired = false;
-	count = ul_watches_harvest(&uring->watches, out, capacity);
+	count = watches_harvest(&uring->watches, out, capacity);
 	if (unlikely(uring->watches.stale) && !uring->watches_armed)
-		ul_watches_rebuild(&uring->watches);
+		watches_rebuild(&uring->watches);
 	return count > 0 ? count : 0;
 }
 

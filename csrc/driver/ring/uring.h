@@ -14,8 +14,8 @@
  * start again (after ENOBUFS, EAGAIN, the end of a multishot) and to move to
  * another ring are one thing: uring_push().
  */
-#ifndef UL_URING_H
-#define UL_URING_H
+#ifndef URING_H
+#define URING_H
 
 #include <assert.h>
 #include <errno.h>
@@ -54,7 +54,7 @@ enum uring_verb {
 	URING_WATCHES,
 };
 
-/* In ul_slot.flags. */
+/* In slot.flags. */
 enum {
 	/* The kernel has answered once; completions of it may be on their way. */
 	SLOT_BEGAN = 1 << 0,
@@ -113,7 +113,7 @@ struct uring_cold {
 
 /* Two cache lines: the slot proper and its submission entry. */
 struct uring_slot {
-	struct ul_slot base;
+	struct slot base;
 	uint32_t next;               /* index + 1, on the one list that it is on */
 	uint32_t previous;
 	uint32_t sq_position;        /* where its latest entry went */
@@ -189,8 +189,8 @@ struct uring {
 	bool running;                /* between begin() and end() */
 	uint32_t run_enters;         /* since begin() */
 
-	struct ul_pool pools[POOLS];
-	struct ul_slots slots;
+	struct pool pools[POOLS];
+	struct slots slots;
 	struct ul_statistics statistics;
 	struct ul_completion *batch; /* borrowed, during harvest(): where it puts them */
 	uint64_t batch_before;       /* statistics.completed when the turn began */
@@ -203,7 +203,7 @@ struct uring {
 	int wake_fd;                 /* eventfd, owned */
 	struct uring_slot *wake_slot;
 
-	struct ul_watches watches;
+	struct watches watches;
 	struct uring_slot *watches_slot;
 
 	/* The wait's end where the kernel does not take it with the call. */
@@ -224,7 +224,7 @@ struct uring {
 	struct io_uring ring;
 	struct io_uring_params params;
 	struct ul_options options;   /* with every default filled in */
-	struct ul_fork_node fork_node;
+	struct fork_node fork_node;
 };
 
 static inline struct uring *uring_of(struct ul_driver *driver)
@@ -234,12 +234,12 @@ static inline struct uring *uring_of(struct ul_driver *driver)
 
 static inline struct uring_slot *uring_slot_at(const struct uring *uring, uint32_t number)
 {
-	return (struct uring_slot *)ul_slot_at(&uring->slots, number - 1);
+	return (struct uring_slot *)slot_at(&uring->slots, number - 1);
 }
 
 static inline struct uring_slot *uring_slot_find(const struct uring *uring, ul_token token)
 {
-	return (struct uring_slot *)ul_slot_find(&uring->slots, token);
+	return (struct uring_slot *)slot_find(&uring->slots, token);
 }
 
 static inline bool uring_has(const struct uring *uring, uint64_t feature)
@@ -258,7 +258,7 @@ static inline bool uring_unsubmitted(const struct uring *uring, const struct uri
 {
 	return slot->sq_position - uring->sq_head < uring->sq_tail - uring->sq_head &&
 	       uring->sqes[slot->sq_position & uring->sq_mask].user_data ==
-	       ul_slot_token(&slot->base);
+	       slot_token(&slot->base);
 }
 
 static inline void uring_poll_events(struct io_uring_sqe *sqe, uint32_t events)
@@ -315,7 +315,7 @@ static inline void uring_push(struct uring *uring, struct uring_slot *slot)
 		uring_push_slow(uring, slot);
 		return;
 	}
-	slot->base.state = UL_IN_KERNEL;
+	slot->base.state = STATE_IN_KERNEL;
 	slot->sq_position = tail;
 	memcpy(&uring->sqes[tail & uring->sq_mask], &slot->sqe, sizeof(slot->sqe));
 	uring->sq_tail = tail + 1;

@@ -17,7 +17,7 @@ static int start_failed(const struct uring *uring, ul_token *token)
 
 static int started(struct uring *uring, struct uring_slot *slot, ul_token *token)
 {
-	*token = ul_slot_token(&slot->base);
+	*token = slot_token(&slot->base);
 	uring_push(uring, slot);
 	return -EINPROGRESS;
 }
@@ -26,8 +26,8 @@ static int started(struct uring *uring, struct uring_slot *slot, ul_token *token
 static int start_undo(struct uring *uring, struct uring_slot *slot, int error, ul_token *token)
 {
 	uring_slot_end(uring, slot);
-	slot->base.state = UL_DONE;
-	ul_slot_free(&uring->slots, &slot->base);
+	slot->base.state = STATE_DONE;
+	slot_free(&uring->slots, &slot->base);
 	*token = 0;
 	return error;
 }
@@ -189,7 +189,7 @@ static int uring_submit(struct ul_driver *driver, void *owner,
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot;
 
-	if (!ul_has_opcode(request->opcode)) {
+	if (!kernel_has_opcode(request->opcode)) {
 		*token = 0;
 		return -EOPNOTSUPP;
 	}
@@ -215,7 +215,7 @@ static int uring_close(struct ul_driver *driver, int fd)
 	for (uint32_t position = uring->sq_head; position != uring->sq_tail; position++)
 		assert(uring->sqes[position & uring->sq_mask].fd != fd);
 #endif
-	ul_watches_forget(&uring->watches, fd);
+	watches_forget(&uring->watches, fd);
 	/* EINTR: Linux has closed it all the same. */
 	return close(fd) == 0 || errno == EINTR ? 0 : -errno;
 }
@@ -227,7 +227,7 @@ static int uring_watch(struct ul_driver *driver, void *owner, int fd, uint32_t e
 
 	*token = 0;
 	return uring->closed ? -ESHUTDOWN :
-	                       ul_watches_set(&uring->watches, owner, fd, events, token);
+	                       watches_set(&uring->watches, owner, fd, events, token);
 }
 
 static const struct ul_statistics *uring_statistics(struct ul_driver *driver)
@@ -235,7 +235,7 @@ static const struct ul_statistics *uring_statistics(struct ul_driver *driver)
 	return &uring_of(driver)->statistics;
 }
 
-const struct ul_table ul_uring_table = {
+const struct ul_table uring_table = {
 	.size = sizeof(struct ul_table),
 	.abi = UL_ABI,
 	.name = "uring",
@@ -279,12 +279,12 @@ const struct ul_table ul_uring_table = {
 
 uint64_t ul_features(struct ul_driver *driver)
 {
-	return driver->table == &ul_uring_table ? uring_of(driver)->features : 0;
+	return driver->table == &uring_table ? uring_of(driver)->features : 0;
 }
 
 int ul_has_request(struct ul_driver *driver, uint8_t opcode)
 {
-	return driver->table == &ul_uring_table ? ul_has_opcode(opcode) : ul_workers_have(opcode);
+	return driver->table == &uring_table ? kernel_has_opcode(opcode) : threads_have(opcode);
 }
 
 void ul_ring_size(struct ul_driver *driver, uint32_t sizes[4])
@@ -292,7 +292,7 @@ void ul_ring_size(struct ul_driver *driver, uint32_t sizes[4])
 	struct uring *uring = uring_of(driver);
 
 	memset(sizes, 0, 4 * sizeof(*sizes));
-	if (driver->table != &ul_uring_table)
+	if (driver->table != &uring_table)
 		return;
 	sizes[0] = uring->params.sq_entries;
 	sizes[1] = uring->params.cq_entries;

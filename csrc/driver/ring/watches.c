@@ -19,32 +19,32 @@
  * each registration carries a generation in epoll_event.data, and events of
  * any but the latest one of a descriptor are dropped.
  */
-struct ul_watch {
+struct watch {
 	void *owner;         /* the caller's */
 	uint32_t events;     /* 0: not watched */
 	uint32_t generation;
 };
 
-/* The generation shares the token with UL_WATCH_TOKEN. */
+/* The generation shares the token with WATCH_TOKEN. */
 #define GENERATION_MAX UINT32_C(0x7fffffff)
 #define EVENTS_PER_HARVEST 64
 
-static bool belongs_to_parent(const struct ul_watches *watches)
+static bool belongs_to_parent(const struct watches *watches)
 {
-	return watches->epoch != atomic_load_explicit(&ul_fork_epoch, memory_order_relaxed);
+	return watches->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
 }
 
-static uint64_t registration_data(const struct ul_watch *watch, int fd)
+static uint64_t registration_data(const struct watch *watch, int fd)
 {
 	return (uint64_t)watch->generation << 32 | (uint32_t)fd;
 }
 
-static ul_token watch_token(const struct ul_watch *watch, int fd)
+static ul_token watch_token(const struct watch *watch, int fd)
 {
-	return UL_WATCH_TOKEN | (registration_data(watch, fd) + 1);
+	return WATCH_TOKEN | (registration_data(watch, fd) + 1);
 }
 
-int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data)
+int epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data)
 {
 	struct epoll_event event = { .events = events, .data.u64 = data };
 	int operation = registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
@@ -57,22 +57,22 @@ int ul_epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, ui
 	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }
 
-void ul_watches_init(struct ul_watches *watches)
+void watches_init(struct watches *watches)
 {
 	memset(watches, 0, sizeof(*watches));
-	watches->epoch = atomic_load(&ul_fork_epoch);
+	watches->epoch = atomic_load(&fork_epoch);
 	watches->epoll_fd = -1;
 }
 
 /* Most loops watch nothing: the set is made for the first watch. */
-static int watches_open(struct ul_watches *watches)
+static int watches_open(struct watches *watches)
 {
 	if (watches->epoll_fd < 0)
 		watches->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	return watches->epoll_fd >= 0 ? 0 : -errno;
 }
 
-void ul_watches_release(struct ul_watches *watches)
+void watches_release(struct watches *watches)
 {
 	if (watches->epoll_fd >= 0)
 		close(watches->epoll_fd);
@@ -81,10 +81,10 @@ void ul_watches_release(struct ul_watches *watches)
 	watches->epoll_fd = -1;
 }
 
-static int table_grow(struct ul_watches *watches, int fd)
+static int table_grow(struct watches *watches, int fd)
 {
 	uint32_t size = watches->size != 0 ? watches->size : 64;
-	struct ul_watch *table;
+	struct watch *table;
 
 	/* The table is as long as the highest descriptor: let it be a real one. */
 	if (fd < 0 || fcntl(fd, F_GETFD) < 0)
@@ -100,7 +100,7 @@ static int table_grow(struct ul_watches *watches, int fd)
 	return 0;
 }
 
-static void watch_end(struct ul_watches *watches, struct ul_watch *watch, int fd)
+static void watch_end(struct watches *watches, struct watch *watch, int fd)
 {
 	/* Whatever it answers, the watch is over: EBADF and ENOENT were closed already. */
 	if (!belongs_to_parent(watches))
@@ -110,16 +110,16 @@ static void watch_end(struct ul_watches *watches, struct ul_watch *watch, int fd
 	watches->count--;
 }
 
-int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t events,
-                   ul_token *token)
+int watches_set(struct watches *watches, void *owner, int fd, uint32_t events,
+                ul_token *token)
 {
-	struct ul_watch *watch;
-	struct ul_watch wanted = { .owner = owner, .events = events & UL_WATCH_EVENTS };
+	struct watch *watch;
+	struct watch wanted = { .owner = owner, .events = events & WATCH_EVENTS };
 	int result = 0;
 
 	*token = 0;
 	if (wanted.events == 0) {
-		ul_watches_forget(watches, fd);
+		watches_forget(watches, fd);
 		return 0;
 	}
 	if (fd < 0 || (uint32_t)fd >= watches->size) {
@@ -134,8 +134,8 @@ int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t eve
 	if (!belongs_to_parent(watches)) {
 		result = watches_open(watches);
 		if (result == 0)
-			result = ul_epoll_register(watches->epoll_fd, fd, watch->events != 0,
-			                           wanted.events, registration_data(&wanted, fd));
+			result = epoll_register(watches->epoll_fd, fd, watch->events != 0,
+			                        wanted.events, registration_data(&wanted, fd));
 	}
 	if (result == -ENOENT)
 		watch_end(watches, watch, fd);
@@ -148,7 +148,7 @@ int ul_watches_set(struct ul_watches *watches, void *owner, int fd, uint32_t eve
 	return 0;
 }
 
-int ul_watches_harvest(struct ul_watches *watches, struct ul_completion *out, int capacity)
+int watches_harvest(struct watches *watches, struct ul_completion *out, int capacity)
 {
 	struct epoll_event events[EVENTS_PER_HARVEST];
 	int count;
@@ -163,7 +163,7 @@ int ul_watches_harvest(struct ul_watches *watches, struct ul_completion *out, in
 		return errno == EINTR ? 0 : -errno;
 	for (index = 0; index < count; index++) {
 		uint32_t fd = (uint32_t)events[index].data.u64;
-		struct ul_watch *watch;
+		struct watch *watch;
 
 		assert(fd < watches->size);
 		watch = &watches->table[fd];
@@ -182,7 +182,7 @@ int ul_watches_harvest(struct ul_watches *watches, struct ul_completion *out, in
 	return taken;
 }
 
-void ul_watches_forget(struct ul_watches *watches, int fd)
+void watches_forget(struct watches *watches, int fd)
 {
 	if (fd < 0 || (uint32_t)fd >= watches->size || watches->table[fd].events == 0)
 		return;
@@ -193,7 +193,7 @@ void ul_watches_forget(struct ul_watches *watches, int fd)
  * In a set of our own the watch is asked for first: its descriptor may stand for another
  * file by now, which nobody has asked to watch.
  */
-static bool is_gone(const struct ul_watches *watches, const struct ul_watch *watch, int fd)
+static bool is_gone(const struct watches *watches, const struct watch *watch, int fd)
 {
 	struct epoll_event event = { .events = watch->events,
 	                             .data.u64 = registration_data(watch, fd) };
@@ -202,7 +202,7 @@ static bool is_gone(const struct ul_watches *watches, const struct ul_watch *wat
 	       epoll_ctl(watches->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0;
 }
 
-int ul_watches_rebuild(struct ul_watches *watches)
+int watches_rebuild(struct watches *watches)
 {
 	int epoll_fd = -1;
 	uint32_t fd;
@@ -213,14 +213,14 @@ int ul_watches_rebuild(struct ul_watches *watches)
 			return -errno;
 	}
 	for (fd = 0; fd < watches->size; fd++) {
-		struct ul_watch *watch = &watches->table[fd];
+		struct watch *watch = &watches->table[fd];
 		int result;
 
 		if (watch->events == 0)
 			continue;
 		result = is_gone(watches, watch, (int)fd) ? -ENOENT :
-		         ul_epoll_register(epoll_fd, (int)fd, false, watch->events,
-		                           registration_data(watch, (int)fd));
+		         epoll_register(epoll_fd, (int)fd, false, watch->events,
+		                        registration_data(watch, (int)fd));
 		if (result == -ENOMEM || result == -ENOSPC) {
 			/* As it was, for the next try. */
 			close(epoll_fd);
@@ -236,7 +236,7 @@ int ul_watches_rebuild(struct ul_watches *watches)
 	if (watches->epoll_fd >= 0)
 		close(watches->epoll_fd);
 	watches->epoll_fd = epoll_fd;
-	watches->epoch = atomic_load(&ul_fork_epoch);
+	watches->epoch = atomic_load(&fork_epoch);
 	watches->stale = false;
 	return 0;
 }

@@ -7,86 +7,86 @@
 /* A page: receives then touch the fewest pages, and the trailer is aligned. */
 #define BUFFER_ALIGNMENT 4096
 
-static struct ul_lent *lent_of(const struct ul_lender *lender, unsigned char *data)
+static struct trailer *trailer_of(const struct buffers *buffers, unsigned char *data)
 {
-	return (struct ul_lent *)(void *)(data + lender->size);
+	return (struct trailer *)(void *)(data + buffers->size);
 }
 
-static unsigned char *data_of(const struct ul_lender *lender, struct ul_lent *lent)
+static unsigned char *data_of(const struct buffers *buffers, struct trailer *trailer)
 {
-	return (unsigned char *)lent - lender->size;
+	return (unsigned char *)trailer - buffers->size;
 }
 
-void ul_lender_init(struct ul_lender *lender, uint32_t size, uint32_t spare_max)
+void buffers_init(struct buffers *buffers, uint32_t size, uint32_t spare_max)
 {
-	memset(lender, 0, sizeof(*lender));
-	lender->size = (size + BUFFER_ALIGNMENT - 1) / BUFFER_ALIGNMENT * BUFFER_ALIGNMENT;
-	lender->spare_max = spare_max;
+	memset(buffers, 0, sizeof(*buffers));
+	buffers->size = (size + BUFFER_ALIGNMENT - 1) / BUFFER_ALIGNMENT * BUFFER_ALIGNMENT;
+	buffers->spare_max = spare_max;
 }
 
-void ul_lender_release(struct ul_lender *lender)
+void buffers_release(struct buffers *buffers)
 {
-	while (lender->all != NULL) {
-		struct ul_lent *lent = lender->all;
+	while (buffers->all != NULL) {
+		struct trailer *trailer = buffers->all;
 
-		lender->all = lent->next;
-		free(data_of(lender, lent));
+		buffers->all = trailer->next;
+		free(data_of(buffers, trailer));
 	}
-	lender->spare = NULL;
-	lender->spare_count = 0;
+	buffers->spare = NULL;
+	buffers->spare_count = 0;
 }
 
-static unsigned char *buffer_make(struct ul_lender *lender)
+static unsigned char *buffer_make(struct buffers *buffers)
 {
-	size_t size = (lender->size + sizeof(struct ul_lent) + BUFFER_ALIGNMENT - 1) /
+	size_t size = (buffers->size + sizeof(struct trailer) + BUFFER_ALIGNMENT - 1) /
 	              BUFFER_ALIGNMENT * BUFFER_ALIGNMENT;
 	unsigned char *data = aligned_alloc(BUFFER_ALIGNMENT, size);
-	struct ul_lent *lent;
+	struct trailer *trailer;
 
 	if (data == NULL)
 		return NULL;
-	lent = lent_of(lender, data);
-	lent->previous = NULL;
-	lent->next = lender->all;
-	if (lender->all != NULL)
-		lender->all->previous = lent;
-	lender->all = lent;
+	trailer = trailer_of(buffers, data);
+	trailer->previous = NULL;
+	trailer->next = buffers->all;
+	if (buffers->all != NULL)
+		buffers->all->previous = trailer;
+	buffers->all = trailer;
 	return data;
 }
 
-static void buffer_free(struct ul_lender *lender, unsigned char *data)
+static void buffer_free(struct buffers *buffers, unsigned char *data)
 {
-	struct ul_lent *lent = lent_of(lender, data);
+	struct trailer *trailer = trailer_of(buffers, data);
 
-	if (lent->previous != NULL)
-		lent->previous->next = lent->next;
+	if (trailer->previous != NULL)
+		trailer->previous->next = trailer->next;
 	else
-		lender->all = lent->next;
-	if (lent->next != NULL)
-		lent->next->previous = lent->previous;
+		buffers->all = trailer->next;
+	if (trailer->next != NULL)
+		trailer->next->previous = trailer->previous;
 	free(data);
 }
 
-unsigned char *ul_lender_take(struct ul_lender *lender)
+unsigned char *buffers_take(struct buffers *buffers)
 {
-	struct ul_lent *lent = lender->spare;
+	struct trailer *trailer = buffers->spare;
 
-	if (lent == NULL)
-		return buffer_make(lender);
-	lender->spare = lent->next_free;
-	lender->spare_count--;
-	return data_of(lender, lent);
+	if (trailer == NULL)
+		return buffer_make(buffers);
+	buffers->spare = trailer->next_free;
+	buffers->spare_count--;
+	return data_of(buffers, trailer);
 }
 
-void ul_lender_give(struct ul_lender *lender, unsigned char *data)
+void buffers_give(struct buffers *buffers, unsigned char *data)
 {
-	struct ul_lent *lent = lent_of(lender, data);
+	struct trailer *trailer = trailer_of(buffers, data);
 
-	if (lender->spare_count >= lender->spare_max) {
-		buffer_free(lender, data);
+	if (buffers->spare_count >= buffers->spare_max) {
+		buffer_free(buffers, data);
 		return;
 	}
-	lent->next_free = lender->spare;
-	lender->spare = lent;
-	lender->spare_count++;
+	trailer->next_free = buffers->spare;
+	buffers->spare = trailer;
+	buffers->spare_count++;
 }

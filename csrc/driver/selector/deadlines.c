@@ -6,7 +6,7 @@
 
 #include "selector.h"
 
-uint64_t ul_deadlines_now(void)
+uint64_t deadlines_now(void)
 {
 	struct timespec now;
 
@@ -58,8 +58,8 @@ static void heap_sink(struct deadlines *deadlines, uint32_t index, struct operat
 	heap_put(deadlines, index, operation);
 }
 
-int ul_deadlines_add(struct deadlines *deadlines, struct operation *operation,
-                     uint64_t deadline_ns)
+int deadlines_add(struct deadlines *deadlines, struct operation *operation,
+                  uint64_t deadline_ns)
 {
 	assert(operation->heap_position == 0);
 	if (deadlines->count == deadlines->size) {
@@ -77,7 +77,7 @@ int ul_deadlines_add(struct deadlines *deadlines, struct operation *operation,
 	return 0;
 }
 
-void ul_deadlines_remove(struct deadlines *deadlines, struct operation *operation)
+void deadlines_remove(struct deadlines *deadlines, struct operation *operation)
 {
 	uint32_t index = operation->heap_position - 1;
 	struct operation *last;
@@ -94,7 +94,7 @@ void ul_deadlines_remove(struct deadlines *deadlines, struct operation *operatio
 		heap_sink(deadlines, index, last);
 }
 
-void ul_deadlines_release(struct deadlines *deadlines)
+void deadlines_release(struct deadlines *deadlines)
 {
 	free(deadlines->heap);
 	deadlines->heap = NULL;

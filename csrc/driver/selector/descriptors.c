@@ -32,7 +32,7 @@
 /* EPOLLPRI: urgent data ends a receive early, see `announced`. */
 #define EDGE_MASK (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 
-int ul_descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor)
+int descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor)
 {
 	uint32_t block = (uint32_t)fd / DESCRIPTORS_PER_BLOCK;
 	uint32_t index;
@@ -63,7 +63,7 @@ int ul_descriptor_get(struct selector *selector, int fd, struct descriptor **des
 	return 0;
 }
 
-void ul_descriptors_release(struct selector *selector)
+void descriptors_release(struct selector *selector)
 {
 	uint32_t block;
 
@@ -107,7 +107,7 @@ static bool wants_level(const struct descriptor *descriptor)
 	return descriptor->watch_events != 0;
 }
 
-int ul_descriptor_register(struct selector *selector, struct descriptor *descriptor)
+int descriptor_register(struct selector *selector, struct descriptor *descriptor)
 {
 	bool level = wants_level(descriptor);
 	uint32_t mask = level ? level_mask(descriptor) : EDGE_MASK | polled_events(descriptor);
@@ -119,9 +119,9 @@ int ul_descriptor_register(struct selector *selector, struct descriptor *descrip
 		descriptor->registration = UNREGISTERED;
 		return 0;
 	}
-	result = ul_epoll_register(selector->epoll_fd, descriptor->fd,
-	                           descriptor->registration != UNREGISTERED, mask,
-	                           level ? data | DATA_LEVEL : data);
+	result = epoll_register(selector->epoll_fd, descriptor->fd,
+	                        descriptor->registration != UNREGISTERED, mask,
+	                        level ? data | DATA_LEVEL : data);
 	if (result == -ENOENT)
 		descriptor->registration = UNREGISTERED;
 	if (result != 0)
@@ -137,7 +137,7 @@ int ul_descriptor_register(struct selector *selector, struct descriptor *descrip
 	return 0;
 }
 
-void ul_descriptor_unregister(struct selector *selector, struct descriptor *descriptor)
+void descriptor_unregister(struct selector *selector, struct descriptor *descriptor)
 {
 	struct epoll_event ignored = { 0 };
 
@@ -150,7 +150,7 @@ void ul_descriptor_unregister(struct selector *selector, struct descriptor *desc
 	descriptor->again = 0;
 }
 
-void ul_descriptor_settle(struct selector *selector, struct descriptor *descriptor)
+void descriptor_settle(struct selector *selector, struct descriptor *descriptor)
 {
 	if (descriptor->registration != LEVEL)
 		return;
@@ -158,15 +158,15 @@ void ul_descriptor_settle(struct selector *selector, struct descriptor *descript
 		return;
 	if (descriptor->watch_events == 0 && descriptor->readers.first == NULL &&
 	    descriptor->writers.first == NULL && descriptor->pollers.first == NULL) {
-		ul_descriptor_unregister(selector, descriptor);
+		descriptor_unregister(selector, descriptor);
 		return;
 	}
 	/* Else it fails for want of memory at worst; the old mask then reports too much. */
-	if (ul_descriptor_register(selector, descriptor) == -ENOENT)
-		ul_descriptor_abandon(selector, descriptor);
+	if (descriptor_register(selector, descriptor) == -ENOENT)
+		descriptor_abandon(selector, descriptor);
 }
 
-void ul_descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor)
+void descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor)
 {
 	assert(descriptor->list == NULL);
 	descriptor->list = list;
@@ -179,7 +179,7 @@ void ul_descriptor_list_append(struct descriptor_list *list, struct descriptor *
 	list->last = descriptor;
 }
 
-void ul_descriptor_list_remove(struct descriptor *descriptor)
+void descriptor_list_remove(struct descriptor *descriptor)
 {
 	struct descriptor_list *list = descriptor->list;
 

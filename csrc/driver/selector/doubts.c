@@ -25,11 +25,11 @@ static void ask(struct selector *selector, struct pollfd *asked, uint32_t count)
 		return;
 	for (index = 0; index < count; index++)
 		if (asked[index].revents != 0)
-			ul_descriptor_due(selector, descriptor_find(selector, asked[index].fd),
-			                  DUE_READ);
+			descriptor_due(selector, descriptor_find(selector, asked[index].fd),
+			               DUE_READ);
 }
 
-void ul_doubts_settle(struct selector *selector, bool all)
+void doubts_settle(struct selector *selector, bool all)
 {
 	struct pollfd asked[ASKED_AT_ONCE];
 	uint32_t entries = selector->block_count * DESCRIPTORS_PER_BLOCK;

@@ -13,7 +13,7 @@
 
 #include "selector.h"
 
-uint32_t ul_poll_now(int fd, uint32_t events)
+uint32_t poll_now(int fd, uint32_t events)
 {
 	struct pollfd polled = { .fd = fd, .events = (short)events };
 
@@ -57,8 +57,8 @@ static int call_splice(int fd_in, int64_t offset_in, int fd_out, int64_t offset_
 
 /* Readiness and the clock. */
 
-int ul_selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
-                     ul_token *token)
+int selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                  ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
@@ -66,46 +66,46 @@ int ul_selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t eve
 
 	*token = 0;
 	if ((events & UL_POLL_LEVEL) == 0) {
-		ready = ul_poll_now(fd, events);
+		ready = poll_now(fd, events);
 		if (ready & POLLNVAL)
 			return -EBADF;
 		if (ready != 0)
 			return operation_done_at_once(selector, IORING_OP_POLL_ADD, (int)ready);
 	}
-	operation = ul_operation_take(selector, VERB_POLL, owner);
+	operation = operation_take(selector, VERB_POLL, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	/* POLL* and EPOLL* are the same bits on Linux. */
 	operation->poll_events = events & UINT32_C(0xffff);
 	operation->poll_level = (events & UL_POLL_LEVEL) != 0;
-	return ul_operation_start(selector, operation, fd, POLLERS, token);
+	return operation_start(selector, operation, fd, POLLERS, token);
 }
 
-int ul_selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
-                        ul_token *token)
+int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                     ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
-	struct operation *operation = ul_operation_take(selector, VERB_TIMEOUT, owner);
-	uint64_t now = ul_deadlines_now();
+	struct operation *operation = operation_take(selector, VERB_TIMEOUT, owner);
+	uint64_t now = deadlines_now();
 	int result;
 
 	*token = 0;
 	if (operation == NULL)
 		return -ENOMEM;
-	result = ul_deadlines_add(&selector->deadlines, operation,
-	                          duration_ns < UINT64_MAX - now ? now + duration_ns
+	result = deadlines_add(&selector->deadlines, operation,
+	                       duration_ns < UINT64_MAX - now ? now + duration_ns
 	                                                         : UINT64_MAX);
 	if (result != 0) {
-		ul_operation_drop(selector, operation);
+		operation_drop(selector, operation);
 		return result;
 	}
-	return ul_operation_started(selector, operation, token);
+	return operation_started(selector, operation, token);
 }
 
 /* Files, pipes and whatever else can be read and written. */
 
-int ul_selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                     uint32_t size, int64_t offset, ul_token *token)
+int selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                  uint32_t size, int64_t offset, ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
@@ -117,17 +117,17 @@ int ul_selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer
 		if (result != -EAGAIN)
 			return operation_done_at_once(selector, IORING_OP_READ, result);
 	}
-	operation = ul_operation_take(selector, VERB_READ, owner);
+	operation = operation_take(selector, VERB_READ, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	operation->transfer.buffer = buffer;
 	operation->transfer.size = size;
 	operation->transfer.offset = offset;
-	return ul_operation_start(selector, operation, fd, READERS, token);
+	return operation_start(selector, operation, fd, READERS, token);
 }
 
-int ul_selector_write(struct ul_driver *driver, void *owner, int fd, const void *data,
-                      uint32_t size, int64_t offset, ul_token *token)
+int selector_write(struct ul_driver *driver, void *owner, int fd, const void *data,
+                   uint32_t size, int64_t offset, ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
@@ -139,13 +139,13 @@ int ul_selector_write(struct ul_driver *driver, void *owner, int fd, const void 
 		if (result != -EAGAIN)
 			return operation_done_at_once(selector, IORING_OP_WRITE, result);
 	}
-	operation = ul_operation_take(selector, VERB_WRITE, owner);
+	operation = operation_take(selector, VERB_WRITE, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	operation->transfer.buffer = (void *)data;
 	operation->transfer.size = size;
 	operation->transfer.offset = offset;
-	return ul_operation_start(selector, operation, fd, WRITERS, token);
+	return operation_start(selector, operation, fd, WRITERS, token);
 }
 
 /*
@@ -156,19 +156,19 @@ int ul_selector_write(struct ul_driver *driver, void *owner, int fd, const void 
 static int splice_side(struct selector *selector, struct operation *operation, int *fd,
                        enum side *side)
 {
-	if (ul_poll_now(operation->splice.fd_in, POLLIN) == 0) {
+	if (poll_now(operation->splice.fd_in, POLLIN) == 0) {
 		*fd = operation->splice.fd_in;
 		*side = READERS;
 		return 0;
 	}
 	*fd = operation->splice.fd_out;
 	*side = WRITERS;
-	if (ul_poll_now(operation->splice.fd_out, POLLOUT) == 0)
+	if (poll_now(operation->splice.fd_out, POLLOUT) == 0)
 		return 0;
-	return ul_operation_retry_later(selector, operation);
+	return operation_retry_later(selector, operation);
 }
 
-bool ul_splice_move(struct selector *selector, struct operation *operation)
+bool splice_move(struct selector *selector, struct operation *operation)
 {
 	enum side side;
 	int fd;
@@ -177,17 +177,17 @@ bool ul_splice_move(struct selector *selector, struct operation *operation)
 	/* Where it waits already it is not registered again: that would report anew. */
 	if (result == 0 && fd == operation->fd)
 		return false;
-	ul_operation_queue_remove(operation);
+	operation_queue_remove(operation);
 	if (result == 0)
-		result = ul_operation_wait(selector, operation, fd, side);
+		result = operation_wait(selector, operation, fd, side);
 	if (result != 0)
-		ul_operation_complete(selector, operation, result);
+		operation_complete(selector, operation, result);
 	return true;
 }
 
-int ul_selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
-                       int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
-                       ul_token *token)
+int selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                    int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                    ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
@@ -199,7 +199,7 @@ int ul_selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t
 	result = call_splice(fd_in, offset_in, fd_out, offset_out, size, flags);
 	if (result != -EAGAIN)
 		return operation_done_at_once(selector, IORING_OP_SPLICE, result);
-	operation = ul_operation_take(selector, VERB_SPLICE, owner);
+	operation = operation_take(selector, VERB_SPLICE, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	operation->splice.fd_in = fd_in;
@@ -210,13 +210,13 @@ int ul_selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t
 	operation->splice.flags = flags;
 	result = splice_side(selector, operation, &fd, &side);
 	if (result != 0) {
-		ul_operation_drop(selector, operation);
+		operation_drop(selector, operation);
 		return result;
 	}
-	return ul_operation_start(selector, operation, fd, side, token);
+	return operation_start(selector, operation, fd, side, token);
 }
 
-int ul_file_attempt(struct operation *operation)
+int file_attempt(struct operation *operation)
 {
 	int fd = operation->fd;
 

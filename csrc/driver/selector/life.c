@@ -36,11 +36,11 @@ static int wake_register(struct selector *selector)
 	 * Edge-triggered, an eventfd need never be read: every write is an
 	 * edge, and its counter lasts for 2^64 of them.
 	 */
-	return ul_epoll_register(selector->epoll_fd, selector->wake_fd, false,
-	                         EPOLLIN | EPOLLET, DATA_WAKE);
+	return epoll_register(selector->epoll_fd, selector->wake_fd, false,
+	                      EPOLLIN | EPOLLET, DATA_WAKE);
 }
 
-int ul_selector_open(const struct ul_options *options, struct ul_driver **driver)
+int selector_open(const struct ul_options *options, struct ul_driver **driver)
 {
 	struct selector *selector;
 	uint32_t buffer_size = BUFFER_SIZE_DEFAULT;
@@ -59,18 +59,18 @@ int ul_selector_open(const struct ul_options *options, struct ul_driver **driver
 	selector = calloc(1, sizeof(*selector));
 	if (selector == NULL)
 		return -ENOMEM;
-	selector->driver.table = &ul_selector_table;
+	selector->driver.table = &selector_table;
 	selector->has_pwait2 = true;
-	selector->epoch = atomic_load(&ul_fork_epoch);
-	ul_slots_init(&selector->slots, sizeof(struct operation));
-	ul_lender_init(&selector->lender, buffer_size, buffer_count);
+	selector->epoch = atomic_load(&fork_epoch);
+	slots_init(&selector->slots, sizeof(struct operation));
+	buffers_init(&selector->buffers, buffer_size, buffer_count);
 	selector->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	result = selector->epoll_fd < 0 ? -errno : 0;
 	selector->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (result == 0)
 		result = selector->wake_fd < 0 ? -errno : wake_register(selector);
 	if (result != 0) {
-		ul_selector_table.destroy(&selector->driver);
+		selector_table.destroy(&selector->driver);
 		return result;
 	}
 	*driver = &selector->driver;
@@ -80,7 +80,7 @@ int ul_selector_open(const struct ul_options *options, struct ul_driver **driver
 static void operations_end(struct selector *selector, struct operation_queue *queue, int result)
 {
 	while (queue->first != NULL)
-		ul_operation_complete(selector, queue->first, result);
+		operation_complete(selector, queue->first, result);
 }
 
 /* All that waits for `descriptor` ends with `result`; the watch without a word. */
@@ -93,7 +93,7 @@ static void descriptor_end(struct selector *selector, struct descriptor *descrip
 	descriptor->watch_events = 0;
 }
 
-void ul_descriptor_abandon(struct selector *selector, struct descriptor *descriptor)
+void descriptor_abandon(struct selector *selector, struct descriptor *descriptor)
 {
 	descriptor_end(selector, descriptor, -EBADF);
 	descriptor->registration = UNREGISTERED;
@@ -112,8 +112,8 @@ static bool is_waited_for(const struct descriptor *descriptor)
 static int descriptor_verify(struct selector *selector, struct descriptor *descriptor)
 {
 	if (descriptor->registration != UNREGISTERED && is_waited_for(descriptor) &&
-	    ul_descriptor_register(selector, descriptor) == -ENOENT)
-		ul_descriptor_abandon(selector, descriptor);
+	    descriptor_register(selector, descriptor) == -ENOENT)
+		descriptor_abandon(selector, descriptor);
 	return 0;
 }
 
@@ -135,7 +135,7 @@ static int descriptor_restore(struct selector *selector, struct descriptor *desc
 
 	if (!is_waited_for(descriptor))
 		return 0;
-	result = ul_descriptor_register(selector, descriptor);
+	result = descriptor_register(selector, descriptor);
 	if (result == -ENOMEM || result == -ENOSPC)
 		return result;
 	if (result != 0)
@@ -166,7 +166,7 @@ static int each_descriptor(struct selector *selector, descriptor_handler handle)
  * as well and only closed here; so is the eventfd.  What fails half-way, for
  * want of memory, is made anew by the next turn.
  */
-int ul_selector_rebuild(struct selector *selector)
+int selector_rebuild(struct selector *selector)
 {
 	bool forked = belongs_to_parent(selector);
 	int wake_fd = selector->wake_fd;
@@ -191,7 +191,7 @@ int ul_selector_rebuild(struct selector *selector)
 	close(selector->epoll_fd);
 	selector->epoll_fd = epoll_fd;
 	selector->wake_fd = wake_fd;
-	selector->epoch = atomic_load(&ul_fork_epoch);
+	selector->epoch = atomic_load(&fork_epoch);
 	selector->stale = true;
 	selector->work = (struct descriptor_list){ 0 };
 	selector->later = (struct descriptor_list){ 0 };
@@ -208,7 +208,7 @@ static int selector_begin(struct ul_driver *driver)
 {
 	struct selector *selector = selector_of(driver);
 
-	return belongs_to_parent(selector) || selector->stale ? ul_selector_rebuild(selector) : 0;
+	return belongs_to_parent(selector) || selector->stale ? selector_rebuild(selector) : 0;
 }
 
 static void selector_end(struct ul_driver *driver)
@@ -226,12 +226,12 @@ static int done_harvest(struct selector *selector, struct ul_completion *out, in
 	while (count < capacity && (operation = selector->done.first) != NULL) {
 		out[count++] = (struct ul_completion){
 			.owner = operation->slot.owner,
-			.token = ul_slot_token(&operation->slot),
+			.token = slot_token(&operation->slot),
 			.result = operation->result,
 			.flags = operation->keep ? UL_KEEP : 0,
 		};
-		ul_operation_queue_remove(operation);
-		ul_slot_free(&selector->slots, &operation->slot);
+		operation_queue_remove(operation);
+		slot_free(&selector->slots, &operation->slot);
 	}
 	return count;
 }
@@ -239,11 +239,11 @@ static int done_harvest(struct selector *selector, struct ul_completion *out, in
 /* Nothing more is due this turn. */
 static void descriptor_served(struct selector *selector, struct descriptor *descriptor)
 {
-	ul_descriptor_list_remove(descriptor);
+	descriptor_list_remove(descriptor);
 	descriptor->ready = 0;
 	if (descriptor->again != 0)
-		ul_descriptor_list_append(&selector->later, descriptor);
-	ul_descriptor_settle(selector, descriptor);
+		descriptor_list_append(&selector->later, descriptor);
+	descriptor_settle(selector, descriptor);
 }
 
 static int work_harvest(struct selector *selector, struct ul_completion *out, int capacity)
@@ -252,7 +252,7 @@ static int work_harvest(struct selector *selector, struct ul_completion *out, in
 	int count = 0;
 
 	while (count < capacity && (descriptor = selector->work.first) != NULL) {
-		bool lent = ul_descriptor_serve(selector, descriptor, out, capacity, &count);
+		bool lent = descriptor_serve(selector, descriptor, out, capacity, &count);
 
 		if (descriptor->due == 0)
 			descriptor_served(selector, descriptor);
@@ -280,7 +280,7 @@ static int selector_harvest(struct ul_driver *driver, struct ul_completion *out,
 
 static void selector_recycle(struct ul_driver *driver, unsigned char *data)
 {
-	ul_lender_give(&selector_of(driver)->lender, data);
+	buffers_give(&selector_of(driver)->buffers, data);
 }
 
 /* Ending. */
@@ -292,26 +292,26 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	struct descriptor *descriptor;
 	bool was_readable;
 
-	if (token & UL_WATCH_TOKEN)
+	if (token & WATCH_TOKEN)
 		return -ENOENT;
-	operation = (struct operation *)ul_slot_find(&selector->slots, token);
+	operation = (struct operation *)slot_find(&selector->slots, token);
 	if (operation == NULL)
 		return -ENOENT;
-	if (operation->slot.state == UL_DONE)
+	if (operation->slot.state == STATE_DONE)
 		return -EINPROGRESS;
 	if (operation->slot.verb == VERB_REQUEST)
-		return ul_selector_request_cancel(selector, operation);
+		return request_cancel(selector, operation);
 	was_readable = operation->slot.verb == VERB_RECV && operation->stream.readable;
-	ul_operation_finish(selector, operation);
-	ul_slot_free(&selector->slots, &operation->slot);
+	operation_finish(selector, operation);
+	slot_free(&selector->slots, &operation->slot);
 	descriptor = descriptor_find(selector, operation->fd);
 	if (descriptor == NULL)
 		return 0;
 	/* What the next in its queue would wait for has been reported, to it. */
 	if (was_readable && descriptor->readers.first != NULL &&
-	    ul_descriptor_register(selector, descriptor) == -ENOENT)
-		ul_descriptor_abandon(selector, descriptor);
-	ul_descriptor_settle(selector, descriptor);
+	    descriptor_register(selector, descriptor) == -ENOENT)
+		descriptor_abandon(selector, descriptor);
+	descriptor_settle(selector, descriptor);
 	return 0;
 }
 
@@ -327,9 +327,9 @@ static int selector_outcome(struct ul_driver *driver, ul_token token, bool take)
 /* What is done here is done with its descriptor. */
 static bool selector_released(struct ul_driver *driver, ul_token token)
 {
-	struct ul_slot *slot = ul_slot_find(&selector_of(driver)->slots, token);
+	struct slot *slot = slot_find(&selector_of(driver)->slots, token);
 
-	return slot == NULL || slot->state == UL_DONE;
+	return slot == NULL || slot->state == STATE_DONE;
 }
 
 static int selector_close(struct ul_driver *driver, int fd)
@@ -341,8 +341,8 @@ static int selector_close(struct ul_driver *driver, int fd)
 		/* The caller promised that there are none; but a lost one would hang. */
 		descriptor_end(selector, descriptor, -ECANCELED);
 		if (descriptor->registration == LEVEL)
-			ul_descriptor_unregister(selector, descriptor);
-		ul_descriptor_list_remove(descriptor);
+			descriptor_unregister(selector, descriptor);
+		descriptor_list_remove(descriptor);
 		descriptor->registration = UNREGISTERED;
 		descriptor->due = 0;
 		descriptor->again = 0;
@@ -361,36 +361,36 @@ static int selector_watch(struct ul_driver *driver, void *owner, int fd, uint32_
 	int result;
 
 	*token = 0;
-	events &= UL_WATCH_EVENTS;
+	events &= WATCH_EVENTS;
 	if (events == 0) {
 		if (descriptor != NULL && descriptor->watch_events != 0) {
 			descriptor->watch_owner = NULL;
 			descriptor->watch_events = 0;
-			ul_descriptor_settle(selector, descriptor);
+			descriptor_settle(selector, descriptor);
 		}
 		return 0;
 	}
-	result = ul_descriptor_get(selector, fd, &descriptor);
+	result = descriptor_get(selector, fd, &descriptor);
 	if (result != 0)
 		return result;
 	before = *descriptor;
 	descriptor->watch_owner = owner;
 	descriptor->watch_events = events;
-	result = ul_descriptor_register(selector, descriptor);
+	result = descriptor_register(selector, descriptor);
 	if (result == -ENOENT) {
-		ul_descriptor_abandon(selector, descriptor);
+		descriptor_abandon(selector, descriptor);
 		if (before.watch_events != 0)
 			return result;
 		descriptor->watch_owner = owner;
 		descriptor->watch_events = events;
-		result = ul_descriptor_register(selector, descriptor);
+		result = descriptor_register(selector, descriptor);
 	}
 	if (result != 0) {
 		descriptor->watch_owner = before.watch_owner;
 		descriptor->watch_events = before.watch_events;
 		return result;
 	}
-	descriptor->watch_token = UL_WATCH_TOKEN |
+	descriptor->watch_token = WATCH_TOKEN |
 	                          ((uint64_t)selector->generation << 32 | ((uint32_t)fd + 1));
 	*token = descriptor->watch_token;
 	return 0;
@@ -401,12 +401,12 @@ static void selector_shutdown(struct ul_driver *driver)
 	struct selector *selector = selector_of(driver);
 	uint32_t index;
 
-	ul_selector_requests_end(selector);
-	for (index = 0; index < selector->slots.block_count * UL_SLOTS_PER_BLOCK; index++) {
-		struct ul_slot *slot = ul_slot_at(&selector->slots, index);
+	requests_end(selector);
+	for (index = 0; index < selector->slots.block_count * SLOTS_PER_BLOCK; index++) {
+		struct slot *slot = slot_at(&selector->slots, index);
 
-		if (slot->state == UL_IN_KERNEL)
-			ul_operation_complete(selector, (struct operation *)slot, -ECANCELED);
+		if (slot->state == STATE_IN_KERNEL)
+			operation_complete(selector, (struct operation *)slot, -ECANCELED);
 	}
 	for (index = 0; index < selector->block_count * DESCRIPTORS_PER_BLOCK; index++) {
 		struct descriptor *descriptor = descriptor_find(selector, (int)index);
@@ -414,7 +414,7 @@ static void selector_shutdown(struct ul_driver *driver)
 		if (descriptor != NULL && descriptor->watch_events != 0) {
 			descriptor->watch_owner = NULL;
 			descriptor->watch_events = 0;
-			ul_descriptor_settle(selector, descriptor);
+			descriptor_settle(selector, descriptor);
 		}
 	}
 }
@@ -429,10 +429,10 @@ static void selector_destroy(struct ul_driver *driver)
 		close(selector->epoll_fd);
 	if (selector->wake_fd >= 0)
 		close(selector->wake_fd);
-	ul_deadlines_release(&selector->deadlines);
-	ul_descriptors_release(selector);
-	ul_lender_release(&selector->lender);
-	ul_slots_release(&selector->slots);
+	deadlines_release(&selector->deadlines);
+	descriptors_release(selector);
+	buffers_release(&selector->buffers);
+	slots_release(&selector->slots);
 	free(selector);
 }
 
@@ -444,7 +444,7 @@ static const struct ul_statistics *selector_statistics(struct ul_driver *driver)
 	return &selector->statistics;
 }
 
-const struct ul_table ul_selector_table = {
+const struct ul_table selector_table = {
 	.size = sizeof(struct ul_table),
 	.abi = UL_ABI,
 	.name = "selector",
@@ -455,24 +455,24 @@ const struct ul_table ul_selector_table = {
 	.eager_send_bytes = 8 * 1024,
 	.begin = selector_begin,
 	.end = selector_end,
-	.turn = ul_selector_turn,
-	.immediate = ul_selector_immediate,
+	.turn = selector_turn,
+	.immediate = selector_immediate,
 	.harvest = selector_harvest,
-	.wake = ul_selector_wake,
+	.wake = selector_wake,
 	.recycle = selector_recycle,
-	.recv = ul_selector_recv,
-	.take = ul_selector_take,
-	.hold = ul_selector_hold,
-	.recv_from = ul_selector_recv_from,
-	.send = ul_selector_send,
-	.accept = ul_selector_accept,
-	.connect = ul_selector_connect,
-	.poll = ul_selector_poll,
-	.timeout = ul_selector_timeout,
-	.read = ul_selector_read,
-	.write = ul_selector_write,
-	.splice = ul_selector_splice,
-	.submit = ul_selector_submit,
+	.recv = selector_recv,
+	.take = selector_take,
+	.hold = selector_hold,
+	.recv_from = selector_recv_from,
+	.send = selector_send,
+	.accept = selector_accept,
+	.connect = selector_connect,
+	.poll = selector_poll,
+	.timeout = selector_timeout,
+	.read = selector_read,
+	.write = selector_write,
+	.splice = selector_splice,
+	.submit = selector_submit,
 	.cancel = selector_cancel,
 	.outcome = selector_outcome,
 	.released = selector_released,

@@ -11,13 +11,13 @@
 /* How long close() waits for a disk, or a server, that does not answer; as the ring's. */
 #define CLOSE_NS UINT64_C(1000000000)
 
-static void take_ended(struct selector *selector, struct ul_job *job)
+static void take_ended(struct selector *selector, struct job *job)
 {
-	struct ul_job *next;
+	struct job *next;
 
 	for (; job != NULL; job = next) {
 		next = job->next;
-		ul_operation_complete(selector, job->owner, job->result);
+		operation_complete(selector, job->owner, job->result);
 	}
 }
 
@@ -26,46 +26,46 @@ static void cancel_live(struct selector *selector)
 {
 	uint32_t index;
 
-	for (index = 0; index < selector->slots.block_count * UL_SLOTS_PER_BLOCK; index++) {
-		struct ul_slot *slot = ul_slot_at(&selector->slots, index);
+	for (index = 0; index < selector->slots.block_count * SLOTS_PER_BLOCK; index++) {
+		struct slot *slot = slot_at(&selector->slots, index);
 
 		if (slot->verb == VERB_REQUEST &&
-		    (slot->state == UL_IN_KERNEL || slot->state == UL_CANCELLING))
-			ul_operation_complete(selector, (struct operation *)slot, -ECANCELED);
+		    (slot->state == STATE_IN_KERNEL || slot->state == STATE_CANCELLING))
+			operation_complete(selector, (struct operation *)slot, -ECANCELED);
 	}
 }
 
 /* The threads, unless a fork has lost them: what they had is cancelled then. */
-static struct ul_workers *workers_of(struct selector *selector)
+static struct threads *threads_of(struct selector *selector)
 {
-	struct ul_workers *workers = selector->workers;
-	struct ul_job *ended;
+	struct threads *threads = selector->threads;
+	struct job *ended;
 
-	if (workers == NULL || !ul_workers_forked(workers))
-		return workers;
-	ul_workers_forget(workers, &ended);
-	selector->workers = NULL;
+	if (threads == NULL || !threads_forked(threads))
+		return threads;
+	threads_forget(threads, &ended);
+	selector->threads = NULL;
 	take_ended(selector, ended);
 	cancel_live(selector);
 	return NULL;
 }
 
-int ul_selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
-                       ul_token *token)
+int selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
+                    ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
-	struct ul_workers *workers = workers_of(selector);
+	struct threads *threads = threads_of(selector);
 	struct operation *operation;
-	struct ul_job *job;
+	struct job *job;
 
 	*token = 0;
-	if (!ul_workers_have(request->opcode))
+	if (!threads_have(request->opcode))
 		return -EOPNOTSUPP;
-	if (workers == NULL)
-		workers = selector->workers = ul_workers_open(ul_selector_wake, driver);
+	if (threads == NULL)
+		threads = selector->threads = threads_open(selector_wake, driver);
 	job = calloc(1, sizeof(*job));
-	operation = workers == NULL || job == NULL ?
-		NULL : ul_operation_take(selector, VERB_REQUEST, owner);
+	operation = threads == NULL || job == NULL ?
+		NULL : operation_take(selector, VERB_REQUEST, owner);
 	if (operation == NULL) {
 		free(job);
 		return -ENOMEM;
@@ -74,52 +74,52 @@ int ul_selector_submit(struct ul_driver *driver, void *owner, const struct ul_re
 	job->request = *request;
 	operation->copy = job;
 	operation->opcode = request->opcode;
-	ul_workers_add(workers, job);
-	return ul_operation_started(selector, operation, token);
+	threads_add(threads, job);
+	return operation_started(selector, operation, token);
 }
 
-int ul_selector_request_cancel(struct selector *selector, struct operation *operation)
+int request_cancel(struct selector *selector, struct operation *operation)
 {
-	struct ul_workers *workers = workers_of(selector);
+	struct threads *threads = threads_of(selector);
 
-	if (workers == NULL || operation->slot.state == UL_CANCELLING)
+	if (threads == NULL || operation->slot.state == STATE_CANCELLING)
 		return -EINPROGRESS;
-	if (!ul_workers_remove(workers, operation->copy)) {
-		operation->slot.state = UL_CANCELLING;
+	if (!threads_remove(threads, operation->copy)) {
+		operation->slot.state = STATE_CANCELLING;
 		return -EINPROGRESS;
 	}
-	ul_operation_finish(selector, operation);
-	ul_slot_free(&selector->slots, &operation->slot);
+	operation_finish(selector, operation);
+	slot_free(&selector->slots, &operation->slot);
 	return 0;
 }
 
-void ul_selector_requests_flush(struct selector *selector)
+void requests_flush(struct selector *selector)
 {
-	struct ul_workers *workers = workers_of(selector);
+	struct threads *threads = threads_of(selector);
 
-	if (workers != NULL)
-		ul_workers_flush(workers);
+	if (threads != NULL)
+		threads_flush(threads);
 }
 
-void ul_selector_requests_take(struct selector *selector)
+void requests_take(struct selector *selector)
 {
-	struct ul_workers *workers = workers_of(selector);
+	struct threads *threads = threads_of(selector);
 
-	if (workers != NULL)
-		take_ended(selector, ul_workers_take(workers));
+	if (threads != NULL)
+		take_ended(selector, threads_take(threads));
 }
 
-void ul_selector_requests_end(struct selector *selector)
+void requests_end(struct selector *selector)
 {
-	struct ul_workers *workers = workers_of(selector);
-	void *lost[UL_WORKERS_MAX];
-	struct ul_job *ended;
+	struct threads *threads = threads_of(selector);
+	void *lost[THREADS_MAX];
+	struct job *ended;
 	unsigned count;
 
-	if (workers == NULL)
+	if (threads == NULL)
 		return;
-	count = ul_workers_close(workers, CLOSE_NS, &ended, lost);
-	selector->workers = NULL;
+	count = threads_close(threads, CLOSE_NS, &ended, lost);
+	selector->threads = NULL;
 	take_ended(selector, ended);
 	/* The job is the thread's now, and the memory that it names is not free. */
 	while (count-- > 0) {
@@ -127,7 +127,7 @@ void ul_selector_requests_end(struct selector *selector)
 
 		operation->copy = NULL;
 		operation->keep = true;
-		ul_operation_complete(selector, operation, -ECANCELED);
+		operation_complete(selector, operation, -ECANCELED);
 	}
 	cancel_live(selector);
 }

@@ -11,8 +11,8 @@
  *     descriptors.c        one entry per descriptor, and its registration
  *     deadlines.c          the heap of deadlines
  */
-#ifndef UL_SELECTOR_H
-#define UL_SELECTOR_H
+#ifndef SELECTOR_H
+#define SELECTOR_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -48,7 +48,7 @@ struct operation_queue {
 #define IOVECS_INLINE 4
 
 struct operation {
-	struct ul_slot slot;
+	struct slot slot;
 	struct operation *next;         /* in `queue` */
 	struct operation *previous;
 	struct operation_queue *queue;  /* a descriptor's, or the selector's `done` */
@@ -174,8 +174,8 @@ struct deadlines {
 
 struct selector {
 	struct ul_driver driver;
-	struct ul_slots slots;
-	struct ul_lender lender;
+	struct slots slots;
+	struct buffers buffers;
 	struct deadlines deadlines;
 	struct ul_statistics statistics;
 	uint64_t batch_before;          /* statistics.completed when the turn began */
@@ -185,10 +185,10 @@ struct selector {
 	struct descriptor_list work;    /* what the last turn found */
 	struct descriptor_list later;   /* ready without an event, next turn */
 	struct operation_queue done;    /* terminal, not harvested */
-	struct ul_workers *workers;     /* owned; NULL before the first request */
+	struct threads *threads;        /* owned; NULL before the first request */
 	int epoll_fd;                   /* owned */
 	int wake_fd;                    /* owned eventfd, registered edge-triggered */
-	unsigned epoch;                 /* ul_fork_epoch when epoll_fd was made */
+	unsigned epoch;                 /* fork_epoch when epoll_fd was made */
 	bool stale;                     /* a dead file keeps the set ready: rebuild */
 	bool skipped;                   /* the last turn made no system call */
 	bool doubtful;                  /* so is a descriptor */
@@ -209,23 +209,23 @@ static inline struct selector *selector_of(struct ul_driver *driver)
  */
 static inline bool belongs_to_parent(const struct selector *selector)
 {
-	return selector->epoch != atomic_load_explicit(&ul_fork_epoch, memory_order_relaxed);
+	return selector->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
 }
 
 /* life.c */
 
 /* A new epoll set with all that waits registered: after a fork, or when stale. */
-int ul_selector_rebuild(struct selector *selector);
+int selector_rebuild(struct selector *selector);
 /* What waits for the descriptor waits for a file that is gone: -EBADF, a watch without a word. */
-void ul_descriptor_abandon(struct selector *selector, struct descriptor *descriptor);
+void descriptor_abandon(struct selector *selector, struct descriptor *descriptor);
 
 /* turn.c */
 
 /* It is due a look: this turn. */
-void ul_descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due);
-bool ul_selector_immediate(struct ul_driver *driver);
-int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns);
-void ul_selector_wake(struct ul_driver *driver);
+void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due);
+bool selector_immediate(struct ul_driver *driver);
+int selector_turn(struct ul_driver *driver, int64_t timeout_ns);
+void selector_wake(struct ul_driver *driver);
 
 /* descriptors.c */
 
@@ -240,29 +240,29 @@ static inline struct descriptor *descriptor_find(const struct selector *selector
 }
 
 /* The entry of `fd`, made when there is none.  0, -EBADF or -ENOMEM. */
-int ul_descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor);
-void ul_descriptors_release(struct selector *selector);
+int descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor);
+void descriptors_release(struct selector *selector);
 /*
  * Bring the registration in line with who waits; what is ready is reported anew.  -ENOENT:
  * the descriptor stands for another file than the one that was registered.
  */
-int ul_descriptor_register(struct selector *selector, struct descriptor *descriptor);
-void ul_descriptor_unregister(struct selector *selector, struct descriptor *descriptor);
+int descriptor_register(struct selector *selector, struct descriptor *descriptor);
+void descriptor_unregister(struct selector *selector, struct descriptor *descriptor);
 /* After somebody stopped waiting: only a level-triggered mask must shrink. */
-void ul_descriptor_settle(struct selector *selector, struct descriptor *descriptor);
+void descriptor_settle(struct selector *selector, struct descriptor *descriptor);
 /* Have it served this turn (work) or the next one (later). */
-void ul_descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor);
-void ul_descriptor_list_remove(struct descriptor *descriptor);
+void descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor);
+void descriptor_list_remove(struct descriptor *descriptor);
 
 /* operations.c */
 
-void ul_operation_queue_append(struct operation_queue *queue, struct operation *operation);
-void ul_operation_queue_remove(struct operation *operation);
+void operation_queue_append(struct operation_queue *queue, struct operation *operation);
+void operation_queue_remove(struct operation *operation);
 /* The operation has its result: out of every queue and of the heap, state DONE. */
-void ul_operation_finish(struct selector *selector, struct operation *operation);
+void operation_finish(struct selector *selector, struct operation *operation);
 /* The same, with a completion for the next harvest. */
-void ul_operation_complete(struct selector *selector, struct operation *operation,
-                           int32_t result);
+void operation_complete(struct selector *selector, struct operation *operation,
+                        int32_t result);
 
 enum side { READERS, WRITERS, POLLERS };
 
@@ -305,29 +305,29 @@ static inline int operation_done_at_once(struct selector *selector, uint8_t opco
 }
 
 /* In state QUEUED, or NULL when memory is out. */
-struct operation *ul_operation_take(struct selector *selector, enum verb verb, void *owner);
+struct operation *operation_take(struct selector *selector, enum verb verb, void *owner);
 /* An operation that never started. */
-void ul_operation_drop(struct selector *selector, struct operation *operation);
+void operation_drop(struct selector *selector, struct operation *operation);
 /* Queue it at `fd`, registered so that readiness from now on is reported.  0 or -errno. */
-int ul_operation_wait(struct selector *selector, struct operation *operation, int fd,
-                      enum side side);
+int operation_wait(struct selector *selector, struct operation *operation, int fd,
+                   enum side side);
 /* Wait at `fd`, or drop it: -EINPROGRESS or another -errno, for the verb to return. */
-int ul_operation_start(struct selector *selector, struct operation *operation, int fd,
-                       enum side side, ul_token *token);
+int operation_start(struct selector *selector, struct operation *operation, int fd,
+                    enum side side, ul_token *token);
 /* From QUEUED to IN_KERNEL; -EINPROGRESS. */
-int ul_operation_started(struct selector *selector, struct operation *operation,
-                         ul_token *token);
+int operation_started(struct selector *selector, struct operation *operation,
+                      ul_token *token);
 /* Try again when the clock says so, for what no readiness announces.  0 or -ENOMEM. */
-int ul_operation_retry_later(struct selector *selector, struct operation *operation);
+int operation_retry_later(struct selector *selector, struct operation *operation);
 
 /* deadlines.c */
 
-uint64_t ul_deadlines_now(void);
+uint64_t deadlines_now(void);
 /* 0 or -ENOMEM. */
-int ul_deadlines_add(struct deadlines *deadlines, struct operation *operation,
-                     uint64_t deadline_ns);
-void ul_deadlines_remove(struct deadlines *deadlines, struct operation *operation);
-void ul_deadlines_release(struct deadlines *deadlines);
+int deadlines_add(struct deadlines *deadlines, struct operation *operation,
+                  uint64_t deadline_ns);
+void deadlines_remove(struct deadlines *deadlines, struct operation *operation);
+void deadlines_release(struct deadlines *deadlines);
 
 /* serve.c */
 
@@ -335,68 +335,68 @@ void ul_deadlines_release(struct deadlines *deadlines);
  * Serve those who wait for `descriptor`, as long as out[*count] is within
  * `capacity`.  What is left to do stays in `due`.  True when a buffer was lent.
  */
-bool ul_descriptor_serve(struct selector *selector, struct descriptor *descriptor,
-                         struct ul_completion *out, int capacity, int *count);
+bool descriptor_serve(struct selector *selector, struct descriptor *descriptor,
+                      struct ul_completion *out, int capacity, int *count);
 
-void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good);
-int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
-                     uint32_t count);
+void selector_hold(struct ul_driver *driver, ul_token token, bool for_good);
+int selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+                  uint32_t count);
 
 /* doubts.c */
 
 /* Ask those of which it is doubtful whether they are drained; all of them, or a few. */
-void ul_doubts_settle(struct selector *selector, bool all);
+void doubts_settle(struct selector *selector, bool all);
 
 /* verbs.c */
 
 /* The call of a one-shot operation, once more: its result, or -EAGAIN. */
-int ul_operation_attempt(struct selector *selector, struct operation *operation);
+int operation_attempt(struct selector *selector, struct operation *operation);
 
-int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+int selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+                  ul_token *token);
+int selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
+int selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+                  uint32_t count, ul_token *token);
+int selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
+                    ul_token *token);
+int selector_connect(struct ul_driver *driver, void *owner, int fd,
+                     const struct sockaddr *address, uint32_t address_size,
                      ul_token *token);
-int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
-int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
-                     uint32_t count, ul_token *token);
-int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
-                       ul_token *token);
-int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
-                        const struct sockaddr *address, uint32_t address_size,
-                        ul_token *token);
 
 /* requests.c */
 
-int ul_selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
-                       ul_token *token);
+int selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
+                    ul_token *token);
 /* cancel() of one. */
-int ul_selector_request_cancel(struct selector *selector, struct operation *operation);
+int request_cancel(struct selector *selector, struct operation *operation);
 /* Let the threads have what was submitted. */
-void ul_selector_requests_flush(struct selector *selector);
+void requests_flush(struct selector *selector);
 /* Complete what they have done. */
-void ul_selector_requests_take(struct selector *selector);
+void requests_take(struct selector *selector);
 /* End all, and the threads: waits for calls that have begun, up to a limit. */
-void ul_selector_requests_end(struct selector *selector);
+void requests_end(struct selector *selector);
 
 /* files.c */
 
-int ul_file_attempt(struct operation *operation);
+int file_attempt(struct operation *operation);
 /* poll(2) without waiting: what is ready of `events`. */
-uint32_t ul_poll_now(int fd, uint32_t events);
+uint32_t poll_now(int fd, uint32_t events);
 /*
  * A splice found one of its descriptors not ready.  True when that is not the
  * one it waits for, and it went to the other's queue (or failed).
  */
-bool ul_splice_move(struct selector *selector, struct operation *operation);
+bool splice_move(struct selector *selector, struct operation *operation);
 
-int ul_selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+int selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                  ul_token *token);
+int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
                      ul_token *token);
-int ul_selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
-                        ul_token *token);
-int ul_selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                     uint32_t size, int64_t offset, ul_token *token);
-int ul_selector_write(struct ul_driver *driver, void *owner, int fd, const void *data,
-                      uint32_t size, int64_t offset, ul_token *token);
-int ul_selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
-                       int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
-                       ul_token *token);
+int selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
+                  uint32_t size, int64_t offset, ul_token *token);
+int selector_write(struct ul_driver *driver, void *owner, int fd, const void *data,
+                   uint32_t size, int64_t offset, ul_token *token);
+int selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                    int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                    ul_token *token);
 
 #endif

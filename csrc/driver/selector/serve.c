@@ -71,7 +71,7 @@ static ssize_t stream_call(int fd, enum ul_stream kind, const struct iovec *iov,
 static void stream_adapt(const struct selector *selector, struct operation *operation,
                          uint32_t size)
 {
-	bool much = size >= BULK_BYTES || size >= selector->lender.size;
+	bool much = size >= BULK_BYTES || size >= selector->buffers.size;
 
 	if (operation->stream.for_good)
 		return;
@@ -116,7 +116,7 @@ static int stream_receive(struct selector *selector, struct descriptor *descript
 static enum served serve_recv(struct selector *selector, struct descriptor *descriptor,
                               struct operation *operation, struct ul_completion *completion)
 {
-	struct iovec iov = { .iov_len = selector->lender.size };
+	struct iovec iov = { .iov_len = selector->buffers.size };
 	bool again = false;
 
 	if (operation->stream.bulk) {
@@ -126,7 +126,7 @@ static enum served serve_recv(struct selector *selector, struct descriptor *desc
 		completion->flags = UL_READABLE | UL_MORE;
 		return GAVE;
 	}
-	iov.iov_base = ul_lender_take(&selector->lender);
+	iov.iov_base = buffers_take(&selector->buffers);
 	if (iov.iov_base == NULL) {
 		selector->statistics.buffers_exhausted++;
 		return AGAIN;
@@ -140,7 +140,7 @@ static enum served serve_recv(struct selector *selector, struct descriptor *desc
 		completion->data = iov.iov_base;
 		return LENT;
 	}
-	ul_lender_give(&selector->lender, iov.iov_base);
+	buffers_give(&selector->buffers, iov.iov_base);
 	return completion->result == -EAGAIN ? BLOCKED : ENDED;
 }
 
@@ -149,16 +149,16 @@ static struct operation *stream_find(const struct selector *selector, ul_token t
 {
 	struct operation *operation;
 
-	if (token & UL_WATCH_TOKEN)
+	if (token & WATCH_TOKEN)
 		return NULL;
-	operation = (struct operation *)ul_slot_find(&selector->slots, token);
+	operation = (struct operation *)slot_find(&selector->slots, token);
 	if (operation == NULL || operation->slot.verb != VERB_RECV ||
-	    operation->slot.state != UL_IN_KERNEL)
+	    operation->slot.state != STATE_IN_KERNEL)
 		return NULL;
 	return operation;
 }
 
-void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good)
+void selector_hold(struct ul_driver *driver, ul_token token, bool for_good)
 {
 	struct operation *operation = stream_find(selector_of(driver), token);
 
@@ -169,8 +169,8 @@ void ul_selector_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	operation->stream.streak = 0;
 }
 
-int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
-                     uint32_t count)
+int selector_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
+                  uint32_t count)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation = stream_find(selector, token);
@@ -183,8 +183,8 @@ int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iove
 	descriptor = descriptor_find(selector, operation->fd);
 	result = stream_receive(selector, descriptor, operation, iov, count, &again);
 	if (result <= 0 && result != -EAGAIN) {
-		ul_operation_finish(selector, operation);
-		ul_slot_free(&selector->slots, &operation->slot);
+		operation_finish(selector, operation);
+		slot_free(&selector->slots, &operation->slot);
 		/* Whoever waits behind it finds out the same. */
 		again = descriptor->readers.first != NULL;
 	} else {
@@ -198,9 +198,9 @@ int ul_selector_take(struct ul_driver *driver, ul_token token, const struct iove
 	if (again) {
 		descriptor->again |= DUE_READ;
 		if (descriptor->list == NULL)
-			ul_descriptor_list_append(&selector->later, descriptor);
+			descriptor_list_append(&selector->later, descriptor);
 	}
-	ul_descriptor_settle(selector, descriptor);
+	descriptor_settle(selector, descriptor);
 	return result;
 }
 
@@ -208,18 +208,18 @@ static enum served serve_recv_from(struct selector *selector, struct descriptor 
                                    struct operation *operation,
                                    struct ul_completion *completion)
 {
-	struct iovec iov = { .iov_len = selector->lender.size };
+	struct iovec iov = { .iov_len = selector->buffers.size };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t result;
 
 	if (descriptor->served >= DATAGRAMS_PER_TURN)
 		return AGAIN;
-	iov.iov_base = ul_lender_take(&selector->lender);
+	iov.iov_base = buffers_take(&selector->buffers);
 	if (iov.iov_base == NULL) {
 		selector->statistics.buffers_exhausted++;
 		return AGAIN;
 	}
-	message.msg_name = ul_lender_sender(&selector->lender, iov.iov_base);
+	message.msg_name = buffers_sender(&selector->buffers, iov.iov_base);
 	message.msg_namelen = sizeof(struct sockaddr_storage);
 	do {
 		result = recvmsg(operation->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -237,7 +237,7 @@ static enum served serve_recv_from(struct selector *selector, struct descriptor 
 		return LENT;
 	}
 	completion->result = result == 0 ? 0 : -errno;
-	ul_lender_give(&selector->lender, iov.iov_base);
+	buffers_give(&selector->buffers, iov.iov_base);
 	return completion->result == -EAGAIN ? BLOCKED : ENDED;
 }
 
@@ -251,7 +251,7 @@ static enum served serve_accept(struct descriptor *descriptor, struct operation 
 	if (descriptor->served >= ACCEPTS_PER_TURN)
 		return AGAIN;
 	if (descriptor->served > 0 && descriptor->served <= ACCEPTS_ASKED &&
-	    ul_poll_now(operation->fd, EPOLLIN) == 0)
+	    poll_now(operation->fd, EPOLLIN) == 0)
 		return BLOCKED;
 	do {
 		/* ECONNABORTED: that one hung up in the queue; the next may be there. */
@@ -270,10 +270,10 @@ static enum served serve_accept(struct descriptor *descriptor, struct operation 
 static enum served serve_one(struct selector *selector, struct descriptor *descriptor,
                              struct operation *operation, struct ul_completion *completion)
 {
-	assert(operation->slot.state == UL_IN_KERNEL);
+	assert(operation->slot.state == STATE_IN_KERNEL);
 	*completion = (struct ul_completion){
 		.owner = operation->slot.owner,
-		.token = ul_slot_token(&operation->slot),
+		.token = slot_token(&operation->slot),
 	};
 	switch (operation->slot.verb) {
 	case VERB_RECV:
@@ -283,7 +283,7 @@ static enum served serve_one(struct selector *selector, struct descriptor *descr
 	case VERB_ACCEPT:
 		return serve_accept(descriptor, operation, completion);
 	default:
-		completion->result = ul_operation_attempt(selector, operation);
+		completion->result = operation_attempt(selector, operation);
 		return completion->result == -EAGAIN ? BLOCKED : ENDED;
 	}
 }
@@ -304,7 +304,7 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 		switch (serve_one(selector, descriptor, operation, &out[*count])) {
 		case BLOCKED:
 			if (operation->slot.verb == VERB_SPLICE &&
-			    ul_splice_move(selector, operation))
+			    splice_move(selector, operation))
 				break;
 			descriptor->due &= (uint8_t)~due;
 			/*
@@ -331,8 +331,8 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 			return true;
 		case ENDED:
 			(*count)++;
-			ul_operation_finish(selector, operation);
-			ul_slot_free(&selector->slots, &operation->slot);
+			operation_finish(selector, operation);
+			slot_free(&selector->slots, &operation->slot);
 			break;
 		}
 	}
@@ -354,14 +354,14 @@ static void serve_pollers(struct selector *selector, struct descriptor *descript
 				return;
 			out[(*count)++] = (struct ul_completion){
 				.owner = operation->slot.owner,
-				.token = ul_slot_token(&operation->slot),
+				.token = slot_token(&operation->slot),
 				.result = (int32_t)(descriptor->ready & events),
 				.flags = operation->poll_level ? UL_MORE : 0,
 			};
 		}
 		if (descriptor->ready & events && !operation->poll_level) {
-			ul_operation_finish(selector, operation);
-			ul_slot_free(&selector->slots, &operation->slot);
+			operation_finish(selector, operation);
+			slot_free(&selector->slots, &operation->slot);
 		}
 		operation = next;
 	}
@@ -386,8 +386,8 @@ static void serve_watch(struct descriptor *descriptor, struct ul_completion *out
 	descriptor->due &= (uint8_t)~DUE_WATCH;
 }
 
-bool ul_descriptor_serve(struct selector *selector, struct descriptor *descriptor,
-                         struct ul_completion *out, int capacity, int *count)
+bool descriptor_serve(struct selector *selector, struct descriptor *descriptor,
+                      struct ul_completion *out, int capacity, int *count)
 {
 	bool lent = false;
 

@@ -21,35 +21,33 @@
 #include "../../libc.h"
 #include "open.h"
 
-/* As many disks' worth of waiting as the ring's workers are allowed. */
-#define THREADS_MAX UL_WORKERS_MAX
 /* They call the kernel and nothing else. */
 #define STACK_SIZE (256 * 1024)
 
-struct ul_workers {
+struct threads {
 	pthread_mutex_t lock;
 	pthread_cond_t wanted;
 	pthread_cond_t gone;             /* the last of them ends */
-	struct ul_job *first;            /* the queue, under `lock` */
-	struct ul_job *last;
-	struct ul_job *begun;            /* what threads are at, under `lock`; linked so, too */
+	struct job *first;               /* the queue, under `lock` */
+	struct job *last;
+	struct job *begun;               /* what threads are at, under `lock`; linked so, too */
 	unsigned queued;
 	unsigned idle;
 	unsigned running;                /* threads that have not ended */
 	bool closing;
 	bool abandoned;                  /* nobody waits for them: the last one frees this */
-	_Atomic(struct ul_job *) done;   /* pushed by threads, taken whole; last come first */
+	_Atomic(struct job *) done;      /* pushed by threads, taken whole; last come first */
 	void (*ended)(struct ul_driver *driver);
 	struct ul_driver *driver;        /* the owner's */
-	unsigned epoch;                  /* ul_fork_epoch when it was made */
+	unsigned epoch;                  /* fork_epoch when it was made */
 
 	/* The owner's thread only. */
-	struct ul_job *fresh;            /* added, not flushed; linked like the queue */
-	struct ul_job *fresh_last;
+	struct job *fresh;               /* added, not flushed; linked like the queue */
+	struct job *fresh_last;
 	unsigned fresh_count;
 	bool due;                        /* something was added since the last flush() */
 	unsigned thread_count;
-	pthread_t threads[THREADS_MAX];
+	pthread_t handles[THREADS_MAX];
 };
 
 /* The calls. */
@@ -110,7 +108,7 @@ static int64_t call_transfer(const struct ul_request *request)
 	return count < 0 ? -errno : count;
 }
 
-static int64_t call(const struct ul_request *request)
+static int64_t make_call(const struct ul_request *request)
 {
 	int fd = request->fd;
 	const char *path = pointer(request->address);
@@ -130,7 +128,7 @@ static int64_t call(const struct ul_request *request)
 	case IORING_OP_FSYNC:
 		result = flags & IORING_FSYNC_DATASYNC ? fdatasync(fd) : fsync(fd);
 		break;
-	case UL_OP_FTRUNCATE:
+	case OP_FTRUNCATE:
 		result = ftruncate(fd, (off_t)request->address2);
 		break;
 	case IORING_OP_FALLOCATE:
@@ -162,7 +160,7 @@ static int64_t call(const struct ul_request *request)
 	return result < 0 ? -errno : result;
 }
 
-bool ul_workers_have(uint8_t opcode)
+bool threads_have(uint8_t opcode)
 {
 	switch (opcode) {
 	case IORING_OP_OPENAT:
@@ -170,7 +168,7 @@ bool ul_workers_have(uint8_t opcode)
 	case IORING_OP_WRITE:
 	case IORING_OP_CLOSE:
 	case IORING_OP_FSYNC:
-	case UL_OP_FTRUNCATE:
+	case OP_FTRUNCATE:
 	case IORING_OP_FALLOCATE:
 	case IORING_OP_STATX:
 	case IORING_OP_RENAMEAT:
@@ -186,103 +184,103 @@ bool ul_workers_have(uint8_t opcode)
 
 /* The threads. */
 
-static void done_push(struct ul_workers *workers, struct ul_job *job)
+static void done_push(struct threads *threads, struct job *job)
 {
-	struct ul_job *head = atomic_load(&workers->done);
+	struct job *head = atomic_load(&threads->done);
 
 	do {
 		job->next = head;
-	} while (!atomic_compare_exchange_weak(&workers->done, &head, job));
+	} while (!atomic_compare_exchange_weak(&threads->done, &head, job));
 	/* Whoever finds it empty tells; what joins before it is taken needs no word. */
 	if (head == NULL)
-		workers->ended(workers->driver);
+		threads->ended(threads->driver);
 }
 
-static void queue_drop(struct ul_workers *workers, struct ul_job *job)
+static void queue_drop(struct threads *threads, struct job *job)
 {
 	if (job->previous != NULL)
 		job->previous->next = job->next;
 	else
-		workers->first = job->next;
+		threads->first = job->next;
 	if (job->next != NULL)
 		job->next->previous = job->previous;
 	else
-		workers->last = job->previous;
+		threads->last = job->previous;
 	job->queued = false;
-	workers->queued--;
+	threads->queued--;
 }
 
-static void begun_add(struct ul_workers *workers, struct ul_job *job)
+static void begun_add(struct threads *threads, struct job *job)
 {
 	job->previous = NULL;
-	job->next = workers->begun;
+	job->next = threads->begun;
 	if (job->next != NULL)
 		job->next->previous = job;
-	workers->begun = job;
+	threads->begun = job;
 }
 
-static void begun_drop(struct ul_workers *workers, struct ul_job *job)
+static void begun_drop(struct threads *threads, struct job *job)
 {
 	if (job->previous != NULL)
 		job->previous->next = job->next;
 	else
-		workers->begun = job->next;
+		threads->begun = job->next;
 	if (job->next != NULL)
 		job->next->previous = job->previous;
 }
 
-static void workers_free(struct ul_workers *workers)
+static void threads_free(struct threads *threads)
 {
-	pthread_cond_destroy(&workers->gone);
-	pthread_cond_destroy(&workers->wanted);
-	pthread_mutex_destroy(&workers->lock);
-	free(workers);
+	pthread_cond_destroy(&threads->gone);
+	pthread_cond_destroy(&threads->wanted);
+	pthread_mutex_destroy(&threads->lock);
+	free(threads);
 }
 
 /* `lock` is held, and let go. */
-static void thread_ends(struct ul_workers *workers)
+static void thread_ends(struct threads *threads)
 {
-	bool last = --workers->running == 0;
-	bool abandoned = workers->abandoned;
+	bool last = --threads->running == 0;
+	bool abandoned = threads->abandoned;
 
 	if (last && !abandoned)
-		pthread_cond_signal(&workers->gone);
-	pthread_mutex_unlock(&workers->lock);
+		pthread_cond_signal(&threads->gone);
+	pthread_mutex_unlock(&threads->lock);
 	if (last && abandoned)
-		workers_free(workers);
+		threads_free(threads);
 }
 
-static void *work(void *argument)
+static void *thread_main(void *argument)
 {
-	struct ul_workers *workers = argument;
-	struct ul_job *job;
+	struct threads *threads = argument;
+	struct job *job;
 
-	pthread_mutex_lock(&workers->lock);
-	while (!workers->closing) {
-		job = workers->first;
+	pthread_mutex_lock(&threads->lock);
+	while (!threads->closing) {
+		job = threads->first;
 		if (job == NULL) {
-			workers->idle++;
-			pthread_cond_wait(&workers->wanted, &workers->lock);
-			workers->idle--;
+			threads->idle++;
+			pthread_cond_wait(&threads->wanted, &threads->lock);
+			threads->idle--;
 			continue;
 		}
-		queue_drop(workers, job);
-		begun_add(workers, job);
-		pthread_mutex_unlock(&workers->lock);
-		job->result = (int32_t)call(&job->request);
+		queue_drop(threads, job);
+		begun_add(threads, job);
+		pthread_mutex_unlock(&threads->lock);
+		job->result = (int32_t)make_call(&job->request);
 		/* Told under the lock: who abandons us takes the driver away. */
-		pthread_mutex_lock(&workers->lock);
-		begun_drop(workers, job);
-		if (workers->abandoned)
+		pthread_mutex_lock(&threads->lock);
+		begun_drop(threads, job);
+		if (threads->abandoned)
 			free(job);
 		else
-			done_push(workers, job);
+			done_push(threads, job);
 	}
-	thread_ends(workers);
+	thread_ends(threads);
 	return NULL;
 }
 
-static bool start_thread(struct ul_workers *workers)
+static bool start_thread(struct threads *threads)
 {
 	pthread_attr_t attributes;
 	sigset_t all, before;
@@ -293,40 +291,40 @@ static bool start_thread(struct ul_workers *workers)
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failure = pthread_create(&workers->threads[workers->thread_count], &attributes, work,
-	                         workers);
+	failure = pthread_create(&threads->handles[threads->thread_count], &attributes, thread_main,
+	                         threads);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attributes);
 	if (failure == 0) {
-		workers->thread_count++;
-		workers->running++;
+		threads->thread_count++;
+		threads->running++;
 	}
 	return failure == 0;
 }
 
 /* The owner. */
 
-struct ul_workers *ul_workers_open(void (*ended)(struct ul_driver *), struct ul_driver *driver)
+struct threads *threads_open(void (*ended)(struct ul_driver *), struct ul_driver *driver)
 {
-	struct ul_workers *workers = calloc(1, sizeof(*workers));
+	struct threads *threads = calloc(1, sizeof(*threads));
 	pthread_condattr_t monotonic;
 
-	if (workers == NULL)
+	if (threads == NULL)
 		return NULL;
-	pthread_mutex_init(&workers->lock, NULL);
-	pthread_cond_init(&workers->wanted, NULL);
+	pthread_mutex_init(&threads->lock, NULL);
+	pthread_cond_init(&threads->wanted, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&workers->gone, &monotonic);
+	pthread_cond_init(&threads->gone, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	workers->ended = ended;
-	workers->driver = driver;
-	workers->epoch = atomic_load(&ul_fork_epoch);
-	return workers;
+	threads->ended = ended;
+	threads->driver = driver;
+	threads->epoch = atomic_load(&fork_epoch);
+	return threads;
 }
 
 /* `lock` is held.  Whether the threads have ended by then. */
-static bool wait_until_gone(struct ul_workers *workers, uint64_t limit_ns)
+static bool wait_until_gone(struct threads *threads, uint64_t limit_ns)
 {
 	struct timespec end;
 
@@ -334,151 +332,151 @@ static bool wait_until_gone(struct ul_workers *workers, uint64_t limit_ns)
 	limit_ns += (uint64_t)end.tv_nsec;
 	end.tv_sec += (time_t)(limit_ns / 1000000000);
 	end.tv_nsec = (long)(limit_ns % 1000000000);
-	while (workers->running != 0)
-		if (pthread_cond_timedwait(&workers->gone, &workers->lock, &end) != 0)
+	while (threads->running != 0)
+		if (pthread_cond_timedwait(&threads->gone, &threads->lock, &end) != 0)
 			break;
-	return workers->running == 0;
+	return threads->running == 0;
 }
 
 /* `lock` is held.  Nobody waits for the threads any more. */
-static unsigned abandon(struct ul_workers *workers, void *lost[UL_WORKERS_MAX])
+static unsigned abandon(struct threads *threads, void *lost[THREADS_MAX])
 {
-	const struct ul_job *job;
+	const struct job *job;
 	unsigned count = 0;
 	unsigned index;
 
-	workers->abandoned = true;
-	for (index = 0; index < workers->thread_count; index++)
-		pthread_detach(workers->threads[index]);
-	for (job = workers->begun; job != NULL; job = job->next)
+	threads->abandoned = true;
+	for (index = 0; index < threads->thread_count; index++)
+		pthread_detach(threads->handles[index]);
+	for (job = threads->begun; job != NULL; job = job->next)
 		lost[count++] = job->owner;
 	return count;
 }
 
-unsigned ul_workers_close(struct ul_workers *workers, uint64_t limit_ns,
-                          struct ul_job **taken, void *lost[UL_WORKERS_MAX])
+unsigned threads_close(struct threads *threads, uint64_t limit_ns,
+                       struct job **taken, void *lost[THREADS_MAX])
 {
 	unsigned index;
 	unsigned count;
 
-	pthread_mutex_lock(&workers->lock);
-	workers->closing = true;
-	pthread_cond_broadcast(&workers->wanted);
-	if (!wait_until_gone(workers, limit_ns)) {
-		count = abandon(workers, lost);
-		*taken = ul_workers_take(workers);
-		pthread_mutex_unlock(&workers->lock);
+	pthread_mutex_lock(&threads->lock);
+	threads->closing = true;
+	pthread_cond_broadcast(&threads->wanted);
+	if (!wait_until_gone(threads, limit_ns)) {
+		count = abandon(threads, lost);
+		*taken = threads_take(threads);
+		pthread_mutex_unlock(&threads->lock);
 		return count;
 	}
-	pthread_mutex_unlock(&workers->lock);
-	for (index = 0; index < workers->thread_count; index++)
-		pthread_join(workers->threads[index], NULL);
-	*taken = ul_workers_take(workers);
-	workers_free(workers);
+	pthread_mutex_unlock(&threads->lock);
+	for (index = 0; index < threads->thread_count; index++)
+		pthread_join(threads->handles[index], NULL);
+	*taken = threads_take(threads);
+	threads_free(threads);
 	return 0;
 }
 
-void ul_workers_forget(struct ul_workers *workers, struct ul_job **taken)
+void threads_forget(struct threads *threads, struct job **taken)
 {
-	*taken = ul_workers_take(workers);
+	*taken = threads_take(threads);
 	/* A thread that is not here may hold the lock: it is not destroyed. */
-	free(workers);
+	free(threads);
 }
 
-bool ul_workers_forked(const struct ul_workers *workers)
+bool threads_forked(const struct threads *threads)
 {
-	return workers->epoch != atomic_load_explicit(&ul_fork_epoch, memory_order_relaxed);
+	return threads->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
 }
 
-void ul_workers_add(struct ul_workers *workers, struct ul_job *job)
+void threads_add(struct threads *threads, struct job *job)
 {
 	job->queued = true;
 	job->next = NULL;
-	job->previous = workers->fresh_last;
-	if (workers->fresh_last != NULL)
-		workers->fresh_last->next = job;
+	job->previous = threads->fresh_last;
+	if (threads->fresh_last != NULL)
+		threads->fresh_last->next = job;
 	else
-		workers->fresh = job;
-	workers->fresh_last = job;
-	workers->fresh_count++;
-	workers->due = true;
+		threads->fresh = job;
+	threads->fresh_last = job;
+	threads->fresh_count++;
+	threads->due = true;
 }
 
 /* `lock` is held.  What was added joins the queue. */
-static void hand_over(struct ul_workers *workers)
+static void hand_over(struct threads *threads)
 {
-	if (workers->fresh == NULL)
+	if (threads->fresh == NULL)
 		return;
-	workers->fresh->previous = workers->last;
-	if (workers->last != NULL)
-		workers->last->next = workers->fresh;
+	threads->fresh->previous = threads->last;
+	if (threads->last != NULL)
+		threads->last->next = threads->fresh;
 	else
-		workers->first = workers->fresh;
-	workers->last = workers->fresh_last;
-	workers->queued += workers->fresh_count;
-	workers->fresh = NULL;
-	workers->fresh_last = NULL;
-	workers->fresh_count = 0;
+		threads->first = threads->fresh;
+	threads->last = threads->fresh_last;
+	threads->queued += threads->fresh_count;
+	threads->fresh = NULL;
+	threads->fresh_last = NULL;
+	threads->fresh_count = 0;
 }
 
 /* `lock` is held, and there is no thread, nor memory for one: the owner must find another way. */
-static void refuse_all(struct ul_workers *workers)
+static void refuse_all(struct threads *threads)
 {
-	struct ul_job *job;
+	struct job *job;
 
-	while ((job = workers->first) != NULL) {
-		queue_drop(workers, job);
+	while ((job = threads->first) != NULL) {
+		queue_drop(threads, job);
 		job->result = -ENOTBLK;
-		done_push(workers, job);
+		done_push(threads, job);
 	}
 }
 
-void ul_workers_flush(struct ul_workers *workers)
+void threads_flush(struct threads *threads)
 {
 	unsigned wake;
 
-	if (!workers->due)
+	if (!threads->due)
 		return;
-	workers->due = false;
-	pthread_mutex_lock(&workers->lock);
-	hand_over(workers);
-	wake = workers->queued;
-	if (wake > workers->idle) {
+	threads->due = false;
+	pthread_mutex_lock(&threads->lock);
+	hand_over(threads);
+	wake = threads->queued;
+	if (wake > threads->idle) {
 		/* A new thread takes the first job that it finds. */
-		unsigned missing = wake - workers->idle;
+		unsigned missing = wake - threads->idle;
 
-		wake = workers->idle;
-		while (missing-- > 0 && workers->thread_count < THREADS_MAX &&
-		       start_thread(workers))
+		wake = threads->idle;
+		while (missing-- > 0 && threads->thread_count < THREADS_MAX &&
+		       start_thread(threads))
 			continue;
-		if (workers->thread_count == 0)
-			refuse_all(workers);
+		if (threads->thread_count == 0)
+			refuse_all(threads);
 	}
 	while (wake-- > 0)
-		pthread_cond_signal(&workers->wanted);
-	pthread_mutex_unlock(&workers->lock);
+		pthread_cond_signal(&threads->wanted);
+	pthread_mutex_unlock(&threads->lock);
 }
 
-bool ul_workers_remove(struct ul_workers *workers, struct ul_job *job)
+bool threads_remove(struct threads *threads, struct job *job)
 {
 	bool removed;
 
-	pthread_mutex_lock(&workers->lock);
-	hand_over(workers);
+	pthread_mutex_lock(&threads->lock);
+	hand_over(threads);
 	removed = job->queued;
 	if (removed)
-		queue_drop(workers, job);
-	pthread_mutex_unlock(&workers->lock);
+		queue_drop(threads, job);
+	pthread_mutex_unlock(&threads->lock);
 	return removed;
 }
 
-struct ul_job *ul_workers_take(struct ul_workers *workers)
+struct job *threads_take(struct threads *threads)
 {
-	struct ul_job *job, *next, *first = NULL;
+	struct job *job, *next, *first = NULL;
 
-	if (atomic_load_explicit(&workers->done, memory_order_relaxed) == NULL)
+	if (atomic_load_explicit(&threads->done, memory_order_relaxed) == NULL)
 		return NULL;
-	for (job = atomic_exchange(&workers->done, NULL); job != NULL; job = next) {
+	for (job = atomic_exchange(&threads->done, NULL); job != NULL; job = next) {
 		next = job->next;
 		job->next = first;
 		first = job;

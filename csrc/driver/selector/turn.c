@@ -30,7 +30,7 @@ static bool is_pending(const struct selector *selector)
 	       selector->later.first != NULL;
 }
 
-bool ul_selector_immediate(struct ul_driver *driver)
+bool selector_immediate(struct ul_driver *driver)
 {
 	struct selector *selector = selector_of(driver);
 
@@ -38,13 +38,13 @@ bool ul_selector_immediate(struct ul_driver *driver)
 	       atomic_load_explicit(&selector->woken, memory_order_relaxed);
 }
 
-void ul_descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
+void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
 {
 	descriptor->due |= due;
 	if (descriptor->list != NULL)
 		return;
 	descriptor->served = 0;
-	ul_descriptor_list_append(&selector->work, descriptor);
+	descriptor_list_append(&selector->work, descriptor);
 }
 
 static void later_becomes_work(struct selector *selector)
@@ -52,8 +52,8 @@ static void later_becomes_work(struct selector *selector)
 	struct descriptor *descriptor;
 
 	while ((descriptor = selector->later.first) != NULL) {
-		ul_descriptor_list_remove(descriptor);
-		ul_descriptor_due(selector, descriptor, descriptor->again);
+		descriptor_list_remove(descriptor);
+		descriptor_due(selector, descriptor, descriptor->again);
 		descriptor->again = 0;
 	}
 }
@@ -94,7 +94,7 @@ static void event_found(struct selector *selector, const struct epoll_event *eve
 	if (descriptor->registration == LEVEL)
 		due |= DUE_WATCH;
 	if (due != 0)
-		ul_descriptor_due(selector, descriptor, due);
+		descriptor_due(selector, descriptor, due);
 	else
 		descriptor->ready = 0;
 }
@@ -102,7 +102,7 @@ static void event_found(struct selector *selector, const struct epoll_event *eve
 /* What the clock ends, and what it tries again. */
 static void deadlines_expire(struct selector *selector)
 {
-	uint64_t now = ul_deadlines_now();
+	uint64_t now = deadlines_now();
 	struct deadlines *deadlines = &selector->deadlines;
 
 	while (deadlines->count != 0 && deadlines->heap[0]->deadline_ns <= now) {
@@ -110,13 +110,13 @@ static void deadlines_expire(struct selector *selector)
 		struct descriptor *descriptor;
 
 		if (operation->slot.verb == VERB_TIMEOUT) {
-			ul_operation_complete(selector, operation, -ETIME);
+			operation_complete(selector, operation, -ETIME);
 			continue;
 		}
-		ul_deadlines_remove(deadlines, operation);
+		deadlines_remove(deadlines, operation);
 		descriptor = descriptor_find(selector, operation->fd);
 		assert(descriptor != NULL);
-		ul_descriptor_due(selector, descriptor, DUE_WRITE);
+		descriptor_due(selector, descriptor, DUE_WRITE);
 	}
 }
 
@@ -127,7 +127,7 @@ static int64_t wait_bounded(const struct selector *selector, int64_t timeout_ns)
 
 	if (timeout_ns == 0 || selector->deadlines.count == 0)
 		return timeout_ns;
-	now = ul_deadlines_now();
+	now = deadlines_now();
 	deadline = selector->deadlines.heap[0]->deadline_ns;
 	if (deadline <= now)
 		return 0;
@@ -196,13 +196,13 @@ static int selector_wait(struct selector *selector, struct epoll_event *events,
 	result = wait_once(selector, events, QUIET_NS);
 	if (result != 0 || atomic_load_explicit(&selector->woken, memory_order_relaxed))
 		return result;
-	ul_doubts_settle(selector, true);
+	doubts_settle(selector, true);
 	if (is_pending(selector))
 		return 0;
 	return wait_once(selector, events, timeout_ns < 0 ? timeout_ns : timeout_ns - QUIET_NS);
 }
 
-int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
+int selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 {
 	struct selector *selector = selector_of(driver);
 	struct epoll_event events[EVENTS_PER_TURN];
@@ -210,15 +210,15 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 	int result = 0;
 	int index;
 
-	ul_statistics_turn(&selector->statistics, &selector->batch_before);
+	statistics_turn(&selector->statistics, &selector->batch_before);
 	if (belongs_to_parent(selector) || selector->stale) {
-		result = ul_selector_rebuild(selector);
+		result = selector_rebuild(selector);
 		if (result != 0)
 			return result;
 	}
-	ul_selector_requests_flush(selector);
+	requests_flush(selector);
 	if (selector->doubtful && selector->statistics.turns % TURNS_TO_DOUBT == 0)
-		ul_doubts_settle(selector, false);
+		doubts_settle(selector, false);
 	/*
 	 * With work at hand there is nothing to wait for, and every other turn
 	 * does without asking epoll.  Never two in a row: what becomes ready
@@ -243,11 +243,11 @@ int ul_selector_turn(struct ul_driver *driver, int64_t timeout_ns)
 	if (atomic_load_explicit(&selector->woken, memory_order_relaxed))
 		atomic_exchange(&selector->woken, false);
 	/* Later than that: whatever ends from here on wakes the next turn. */
-	ul_selector_requests_take(selector);
+	requests_take(selector);
 	return result < 0 ? result : 0;
 }
 
-void ul_selector_wake(struct ul_driver *driver)
+void selector_wake(struct ul_driver *driver)
 {
 	struct selector *selector = selector_of(driver);
 	uint64_t one = 1;

@@ -70,8 +70,8 @@ static int stream_kind_of(int fd, enum ul_stream *kind)
 	return 0;
 }
 
-int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
-                     ul_token *token)
+int selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
+                  ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
@@ -80,36 +80,36 @@ int ul_selector_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stre
 	*token = 0;
 	if (result != 0)
 		return result;
-	operation = ul_operation_take(selector, VERB_RECV, owner);
+	operation = operation_take(selector, VERB_RECV, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	operation->stream.kind = kind;
-	return ul_operation_start(selector, operation, fd, READERS, token);
+	return operation_start(selector, operation, fd, READERS, token);
 }
 
-int ul_selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token)
+int selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
-	struct operation *operation = ul_operation_take(selector, VERB_RECV_FROM, owner);
+	struct operation *operation = operation_take(selector, VERB_RECV_FROM, owner);
 
 	*token = 0;
 	if (operation == NULL)
 		return -ENOMEM;
-	return ul_operation_start(selector, operation, fd, READERS, token);
+	return operation_start(selector, operation, fd, READERS, token);
 }
 
 /* Nobody waits for us with epoll, shared or not. */
-int ul_selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
-                       ul_token *token)
+int selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
+                    ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
-	struct operation *operation = ul_operation_take(selector, VERB_ACCEPT, owner);
+	struct operation *operation = operation_take(selector, VERB_ACCEPT, owner);
 
 	(void)shared;
 	*token = 0;
 	if (operation == NULL)
 		return -ENOMEM;
-	return ul_operation_start(selector, operation, fd, READERS, token);
+	return operation_start(selector, operation, fd, READERS, token);
 }
 
 /* Sending. */
@@ -137,8 +137,8 @@ static void send_noticed(struct descriptor *descriptor, const struct iovec *iov,
 		descriptor->full = true;
 }
 
-int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
-                     uint32_t count, ul_token *token)
+int selector_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+                  uint32_t count, ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct descriptor *descriptor = descriptor_find(selector, fd);
@@ -156,7 +156,7 @@ int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct
 			return operation_done_at_once(selector, send_opcode(count), result);
 		}
 	}
-	operation = ul_operation_take(selector, VERB_SEND, owner);
+	operation = operation_take(selector, VERB_SEND, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	operation->opcode = send_opcode(count);
@@ -165,13 +165,13 @@ int ul_selector_send(struct ul_driver *driver, void *owner, int fd, const struct
 	if (count > IOVECS_INLINE) {
 		operation->copy = malloc(count * sizeof(*iov));
 		if (operation->copy == NULL) {
-			ul_operation_drop(selector, operation);
+			operation_drop(selector, operation);
 			return -ENOMEM;
 		}
 		operation->send.iov = operation->copy;
 	}
 	memcpy((struct iovec *)operation->send.iov, iov, count * sizeof(*iov));
-	return ul_operation_start(selector, operation, fd, WRITERS, token);
+	return operation_start(selector, operation, fd, WRITERS, token);
 }
 
 /* Connecting. */
@@ -182,16 +182,16 @@ static int connect_result(int fd)
 	socklen_t size = sizeof(failure);
 
 	/* An event of before the connect proves nothing. */
-	if (!(ul_poll_now(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)))
+	if (!(poll_now(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)))
 		return -EAGAIN;
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
 		return -errno;
 	return -failure;
 }
 
-int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
-                        const struct sockaddr *address, uint32_t address_size,
-                        ul_token *token)
+int selector_connect(struct ul_driver *driver, void *owner, int fd,
+                     const struct sockaddr *address, uint32_t address_size,
+                     ul_token *token)
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation;
@@ -203,25 +203,25 @@ int ul_selector_connect(struct ul_driver *driver, void *owner, int fd,
 	if (result != -EINPROGRESS && result != -EALREADY && result != -EINTR &&
 	    !(result == -EAGAIN && address->sa_family == AF_UNIX))
 		return operation_done_at_once(selector, IORING_OP_CONNECT, result);
-	operation = ul_operation_take(selector, VERB_CONNECT, owner);
+	operation = operation_take(selector, VERB_CONNECT, owner);
 	if (operation == NULL)
 		return -ENOMEM;
 	if (result == -EAGAIN) {
 		operation->copy = malloc(address_size);
 		if (operation->copy == NULL ||
-		    ul_operation_retry_later(selector, operation) != 0) {
-			ul_operation_drop(selector, operation);
+		    operation_retry_later(selector, operation) != 0) {
+			operation_drop(selector, operation);
 			return -ENOMEM;
 		}
 		memcpy(operation->copy, address, address_size);
 		operation->address_size = address_size;
 	}
-	return ul_operation_start(selector, operation, fd, WRITERS, token);
+	return operation_start(selector, operation, fd, WRITERS, token);
 }
 
 /* Trying again. */
 
-int ul_operation_attempt(struct selector *selector, struct operation *operation)
+int operation_attempt(struct selector *selector, struct operation *operation)
 {
 	int fd = operation->fd;
 	int result;
@@ -237,10 +237,10 @@ int ul_operation_attempt(struct selector *selector, struct operation *operation)
 			return connect_result(fd);
 		/* The queue of an AF_UNIX listener was full: see RETRY_NS_MIN. */
 		result = connect(fd, operation->copy, operation->address_size) == 0 ? 0 : -errno;
-		if (result == -EAGAIN && ul_operation_retry_later(selector, operation) != 0)
+		if (result == -EAGAIN && operation_retry_later(selector, operation) != 0)
 			return -ENOMEM;
 		return result;
 	default:
-		return ul_file_attempt(operation);
+		return file_attempt(operation);
 	}
 }
