@@ -3,10 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
-
-#include "open.h"
 
 _Atomic unsigned fork_epoch;
 

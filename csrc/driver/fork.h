@@ -8,6 +8,26 @@
 #ifndef FORK_H
 #define FORK_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* Raised in the child of every fork(). */
+extern _Atomic unsigned fork_epoch;
+
+static inline unsigned fork_epoch_now(void)
+{
+	return atomic_load(&fork_epoch);
+}
+
+/*
+ * What was made at `epoch` is the parent's: shared with it, and nothing may be done to
+ * it here but close(2).
+ */
+static inline bool made_before_fork(unsigned epoch)
+{
+	return epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
+}
+
 struct fork_node {
 	/* Runs in the parent, just before: notes what the child cannot see any more. */
 	void (*before)(struct fork_node *node);

@@ -9,9 +9,6 @@
 #include "driver.h"
 #include "binding.h"
 
-/* Raised in the child of every fork(); a driver made before it is the parent's. */
-extern _Atomic unsigned fork_epoch;
-
 extern const struct ul_table uring_table;
 extern const struct ul_table selector_table;
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "epoll.h"
 #include "ring/watches.h"
 
 static struct watches watches;

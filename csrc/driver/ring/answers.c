@@ -2,6 +2,7 @@
  * One-shot operations: what the kernel's answer means, and when it means
  * "once more".
  */
+#include "socket_facts.h"
 #include "uring.h"
 
 #include <poll.h>
@@ -35,7 +36,7 @@ static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
 
 void uring_timeout_continue(struct uring_slot *slot)
 {
-	uint64_t now = uring_now_ns();
+	uint64_t now = monotonic_ns();
 	uint64_t left = slot->cold->deadline_ns > now ? slot->cold->deadline_ns - now : 0;
 
 	slot->cold->timespec.tv_sec = (int64_t)(left / 1000000000);
@@ -163,19 +164,13 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
                             struct ul_completion *out)
 {
-	int error = 0;
-	socklen_t size = sizeof(error);
-
 	slot->base.flags &= (uint16_t)~SLOT_POLLING;
 	if (slot->base.state == STATE_CANCELLING)
 		return uring_finish(uring, slot, out, -ECANCELED, 0);
 	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
 		return uring_finish(uring, slot, out, result, 0);
-	if (slot->base.verb == URING_CONNECT && result > 0) {
-		if (getsockopt(slot->sqe.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
-			error = errno;
-		return uring_finish(uring, slot, out, -error, 0);
-	}
+	if (slot->base.verb == URING_CONNECT && result > 0)
+		return uring_finish(uring, slot, out, socket_connected(slot->sqe.fd), 0);
 	slot->base.flags |= SLOT_BEGAN;
 	if (slot->base.flags & SLOT_BULK)
 		return uring_bulk_readable(slot, out);

@@ -248,14 +248,14 @@ static void cancel_everything(struct uring *uring)
 static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limit_ns)
 {
 	static const struct timespec moment = { 0, 200000 };
-	uint64_t deadline_ns = uring_now_ns() + limit_ns;
+	uint64_t deadline_ns = monotonic_ns() + limit_ns;
 	bool first = true;
 
 	while (true) {
 		uring_flush(uring, IORING_ENTER_GETEVENTS);
 		if (uring_read_queue(uring, handle) != 0 || count_in_kernel(uring) == 0)
 			return;
-		if (uring_now_ns() >= deadline_ns)
+		if (monotonic_ns() >= deadline_ns)
 			return;
 		if (!first)
 			nanosleep(&moment, NULL);

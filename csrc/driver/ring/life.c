@@ -12,7 +12,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <poll.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Entries stay in the cache: a queue is walked through from end to end. */
@@ -24,14 +23,6 @@
 #define DATAGRAM_SIZE (256 * 1024)
 /* Worker threads, for files and splice only: {bounded, unbounded}. */
 #define WORKERS_UNBOUNDED 16
-
-uint64_t uring_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* Thread ids are used again; these numbers are not. */
 static uint64_t this_thread(void)

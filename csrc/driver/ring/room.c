@@ -1,6 +1,8 @@
 /* Room for rings.  See room.h. */
 #include "room.h"
 
+#include "monotonic.h"
+
 #include <stdatomic.h>
 #include <time.h>
 
@@ -17,14 +19,6 @@ static _Atomic uint32_t open_rings;
 static _Atomic uint32_t vain_entries = UINT32_MAX;
 static _Atomic uint32_t vain_rings;
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static bool is_vain(uint32_t entries)
 {
 	return entries >= atomic_load(&vain_entries) &&
@@ -33,7 +27,7 @@ static bool is_vain(uint32_t entries)
 
 static bool may_be_returned(void)
 {
-	uint64_t now = now_ns();
+	uint64_t now = monotonic_ns();
 	uint64_t never = 0;
 
 	atomic_compare_exchange_strong(&closed_ns, &never, now);
@@ -68,5 +62,5 @@ void room_close(struct io_uring *ring)
 {
 	io_uring_queue_exit(ring);
 	atomic_fetch_sub(&open_rings, 1);
-	atomic_store(&closed_ns, now_ns());
+	atomic_store(&closed_ns, monotonic_ns());
 }

@@ -27,6 +27,7 @@
  * is no such waiter.  One-shot, it reports a level: what is left over is
  * reported again, and who is busy with connections is not woken for more.
  */
+#include "socket_facts.h"
 #include "uring.h"
 
 #include <errno.h>
@@ -55,12 +56,9 @@
 
 static bool is_unix(int fd, enum ul_stream kind)
 {
-	int domain = 0;
-	socklen_t size = sizeof(domain);
-
 	if (kind != UL_STREAM_UNKNOWN && kind != UL_STREAM_OTHER)
 		return kind == UL_STREAM_UNIX;
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+	return socket_is_unix(fd);
 }
 
 static uint16_t poll_first_bit(const struct uring *uring, bool poll_first)

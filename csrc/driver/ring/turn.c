@@ -108,7 +108,7 @@ void uring_hand_over_all(struct uring *uring)
  */
 static bool arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
 {
-	int64_t deadline_ns = (int64_t)uring_now_ns() + timeout_ns;
+	int64_t deadline_ns = (int64_t)monotonic_ns() + timeout_ns;
 	struct io_uring_sqe *sqe;
 
 	if (uring->turn_armed && uring->turn_deadline_ns <= deadline_ns)

@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "driver.h"
 #include "fork.h"
+#include "monotonic.h"
 #include "open.h"
 #include "setup.h"
 #include "slots.h"
@@ -390,7 +391,6 @@ void uring_end(struct ul_driver *driver);
 void uring_destroy(struct ul_driver *driver);
 int uring_pool_prepare(struct uring *uring, unsigned pool);
 bool uring_pool_wants_ring(const struct uring *uring, unsigned pool);
-uint64_t uring_now_ns(void);
 int uring_ring_open(struct uring *uring);
 int uring_ring_enable(struct uring *uring);
 void uring_ring_unregister(struct uring *uring);

@@ -111,7 +111,7 @@ static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duratio
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_TIMEOUT, owner, IORING_OP_TIMEOUT, -1);
 	struct uring_cold *cold;
-	uint64_t now = uring_now_ns();
+	uint64_t now = monotonic_ns();
 
 	if (unlikely(slot == NULL))
 		return start_failed(uring, token);

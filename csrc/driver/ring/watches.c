@@ -4,13 +4,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "open.h"
+#include "epoll.h"
+#include "fork.h"
 
 /*
  * epoll knows files, not descriptors: a registration lives until the last
@@ -29,11 +29,6 @@ struct watch {
 #define GENERATION_MAX UINT32_C(0x7fffffff)
 #define EVENTS_PER_HARVEST 64
 
-static bool belongs_to_parent(const struct watches *watches)
-{
-	return watches->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
-}
-
 static uint64_t registration_data(const struct watch *watch, int fd)
 {
 	return (uint64_t)watch->generation << 32 | (uint32_t)fd;
@@ -44,23 +39,10 @@ static ul_token watch_token(const struct watch *watch, int fd)
 	return WATCH_TOKEN | (registration_data(watch, fd) + 1);
 }
 
-int epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data)
-{
-	struct epoll_event event = { .events = events, .data.u64 = data };
-	int operation = registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-
-	if (epoll_ctl(epoll_fd, operation, fd, &event) == 0)
-		return 0;
-	if (registered || errno != EEXIST)
-		return -errno;
-	/* Of a duplicate that was closed behind our back, whose file is open still. */
-	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
-}
-
 void watches_init(struct watches *watches)
 {
 	memset(watches, 0, sizeof(*watches));
-	watches->epoch = atomic_load(&fork_epoch);
+	watches->epoch = fork_epoch_now();
 	watches->epoll_fd = -1;
 }
 
@@ -103,7 +85,7 @@ static int table_grow(struct watches *watches, int fd)
 static void watch_end(struct watches *watches, struct watch *watch, int fd)
 {
 	/* Whatever it answers, the watch is over: EBADF and ENOENT were closed already. */
-	if (!belongs_to_parent(watches))
+	if (!made_before_fork(watches->epoch))
 		epoll_ctl(watches->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 	watch->owner = NULL;
 	watch->events = 0;
@@ -131,7 +113,7 @@ int watches_set(struct watches *watches, void *owner, int fd, uint32_t events,
 	watches->generation = watches->generation % GENERATION_MAX + 1;
 	wanted.generation = watches->generation;
 	/* In a forked child the rebuild registers it. */
-	if (!belongs_to_parent(watches)) {
+	if (!made_before_fork(watches->epoch)) {
 		result = watches_open(watches);
 		if (result == 0)
 			result = epoll_register(watches->epoll_fd, fd, watch->events != 0,
@@ -155,7 +137,7 @@ int watches_harvest(struct watches *watches, struct ul_completion *out, int capa
 	int index;
 	int taken = 0;
 
-	if (belongs_to_parent(watches) || watches->epoll_fd < 0)
+	if (made_before_fork(watches->epoch) || watches->epoll_fd < 0)
 		return 0;
 	count = epoll_wait(watches->epoll_fd, events,
 	                   capacity < EVENTS_PER_HARVEST ? capacity : EVENTS_PER_HARVEST, 0);
@@ -198,7 +180,7 @@ static bool is_gone(const struct watches *watches, const struct watch *watch, in
 	struct epoll_event event = { .events = watch->events,
 	                             .data.u64 = registration_data(watch, fd) };
 
-	return !belongs_to_parent(watches) &&
+	return !made_before_fork(watches->epoch) &&
 	       epoll_ctl(watches->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0;
 }
 
@@ -236,7 +218,7 @@ int watches_rebuild(struct watches *watches)
 	if (watches->epoll_fd >= 0)
 		close(watches->epoll_fd);
 	watches->epoll_fd = epoll_fd;
-	watches->epoch = atomic_load(&fork_epoch);
+	watches->epoch = fork_epoch_now();
 	watches->stale = false;
 	return 0;
 }

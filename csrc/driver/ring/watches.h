@@ -1,7 +1,6 @@
 /*
  * Level-triggered readiness over an epoll set of its own: what the ring driver
- * needs for watch().  The selector has its own set (see selector.h) and shares
- * only epoll_register().
+ * needs for watch().
  *
  * Knows descriptors and epoll; knows no operations, no rings.
  */
@@ -12,15 +11,6 @@
 #include <stdint.h>
 
 #include "driver.h"
-
-/*
- * Set in the token of a watch and never in that of an operation, so that
- * cancel() of a watch's token cannot find a stranger.
- */
-#define WATCH_TOKEN (UINT64_C(1) << 63)
-
-/* What may be watched: readiness bits, none of the flags that alter epoll. */
-#define WATCH_EVENTS UINT32_C(0x27ff)
 
 struct watch;
 
@@ -61,11 +51,5 @@ void watches_forget(struct watches *watches, int fd);
 
 /* Make the set anew, after a fork or when stale; `epoll_fd` changes.  0 or -errno. */
 int watches_rebuild(struct watches *watches);
-
-/*
- * epoll_ctl(2) add or modify.  0 or -errno; -ENOENT: `registered` was another file than
- * the one for which the descriptor stands now.
- */
-int epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data);
 
 #endif

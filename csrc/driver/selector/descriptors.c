@@ -26,8 +26,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "epoll.h"
 #include "selector.h"
-#include "ring/watches.h"
 
 /* EPOLLPRI: urgent data ends a receive early, see `announced`. */
 #define EDGE_MASK (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)

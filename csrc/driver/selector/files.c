@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "monotonic.h"
 #include "selector.h"
 
 uint32_t poll_now(int fd, uint32_t events)
@@ -86,7 +87,7 @@ int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns
 {
 	struct selector *selector = selector_of(driver);
 	struct operation *operation = operation_take(selector, VERB_TIMEOUT, owner);
-	uint64_t now = deadlines_now();
+	uint64_t now = monotonic_ns();
 	int result;
 
 	*token = 0;

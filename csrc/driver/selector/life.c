@@ -16,7 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "ring/watches.h"
+#include "epoll.h"
 
 /*
  * A receive buffer.  Measured on a C echo server over loopback, CPU time per
@@ -61,7 +61,7 @@ int selector_open(const struct ul_options *options, struct ul_driver **driver)
 		return -ENOMEM;
 	selector->driver.table = &selector_table;
 	selector->has_pwait2 = true;
-	selector->epoch = atomic_load(&fork_epoch);
+	selector->epoch = fork_epoch_now();
 	slots_init(&selector->slots, sizeof(struct operation));
 	buffers_init(&selector->buffers, buffer_size, buffer_count);
 	selector->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -191,7 +191,7 @@ int selector_rebuild(struct selector *selector)
 	close(selector->epoll_fd);
 	selector->epoll_fd = epoll_fd;
 	selector->wake_fd = wake_fd;
-	selector->epoch = atomic_load(&fork_epoch);
+	selector->epoch = fork_epoch_now();
 	selector->stale = true;
 	selector->work = (struct descriptor_list){ 0 };
 	selector->later = (struct descriptor_list){ 0 };

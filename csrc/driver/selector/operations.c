@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "monotonic.h"
 #include "selector.h"
 
 /*
@@ -158,5 +159,5 @@ int operation_retry_later(struct selector *selector, struct operation *operation
 	if (operation->retry_ns > RETRY_NS_MAX)
 		operation->retry_ns = RETRY_NS_MAX;
 	return deadlines_add(&selector->deadlines, operation,
-	                     deadlines_now() + operation->retry_ns);
+	                     monotonic_ns() + operation->retry_ns);
 }

@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "driver.h"
+#include "fork.h"
 #include "buffers.h"
 #include "open.h"
 #include "slots.h"
@@ -203,13 +204,10 @@ static inline struct selector *selector_of(struct ul_driver *driver)
 	return (struct selector *)driver;
 }
 
-/*
- * Made before a fork: epoll_fd and wake_fd are shared with the parent, and
- * nothing may be done to them but close(2).
- */
+/* Are epoll_fd and wake_fd the parent's? */
 static inline bool belongs_to_parent(const struct selector *selector)
 {
-	return selector->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
+	return made_before_fork(selector->epoch);
 }
 
 /* life.c */
@@ -322,7 +320,6 @@ int operation_retry_later(struct selector *selector, struct operation *operation
 
 /* deadlines.c */
 
-uint64_t deadlines_now(void);
 /* 0 or -ENOMEM. */
 int deadlines_add(struct deadlines *deadlines, struct operation *operation,
                   uint64_t deadline_ns);

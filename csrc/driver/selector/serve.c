@@ -25,8 +25,8 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "epoll.h"
 #include "selector.h"
-#include "ring/watches.h"
 
 /*
  * Most datagrams or accepted connections per descriptor and turn: enough to

@@ -19,7 +19,7 @@
 
 #include "compat.h"
 #include "../../libc.h"
-#include "open.h"
+#include "fork.h"
 
 /* They call the kernel and nothing else. */
 #define STACK_SIZE (256 * 1024)
@@ -319,7 +319,7 @@ struct threads *threads_open(void (*ended)(struct ul_driver *), struct ul_driver
 	pthread_condattr_destroy(&monotonic);
 	threads->ended = ended;
 	threads->driver = driver;
-	threads->epoch = atomic_load(&fork_epoch);
+	threads->epoch = fork_epoch_now();
 	return threads;
 }
 
@@ -385,7 +385,7 @@ void threads_forget(struct threads *threads, struct job **taken)
 
 bool threads_forked(const struct threads *threads)
 {
-	return threads->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed);
+	return made_before_fork(threads->epoch);
 }
 
 void threads_add(struct threads *threads, struct job *job)

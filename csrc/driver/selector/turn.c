@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "monotonic.h"
 #include "selector.h"
 
 #define EVENTS_PER_TURN 256
@@ -102,7 +103,7 @@ static void event_found(struct selector *selector, const struct epoll_event *eve
 /* What the clock ends, and what it tries again. */
 static void deadlines_expire(struct selector *selector)
 {
-	uint64_t now = deadlines_now();
+	uint64_t now = monotonic_ns();
 	struct deadlines *deadlines = &selector->deadlines;
 
 	while (deadlines->count != 0 && deadlines->heap[0]->deadline_ns <= now) {
@@ -127,7 +128,7 @@ static int64_t wait_bounded(const struct selector *selector, int64_t timeout_ns)
 
 	if (timeout_ns == 0 || selector->deadlines.count == 0)
 		return timeout_ns;
-	now = deadlines_now();
+	now = monotonic_ns();
 	deadline = selector->deadlines.heap[0]->deadline_ns;
 	if (deadline <= now)
 		return 0;

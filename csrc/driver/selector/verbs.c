@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "selector.h"
+#include "socket_facts.h"
 
 /* The calls: their result, or -errno. */
 
@@ -38,14 +39,6 @@ static uint8_t send_opcode(uint32_t count)
 	return count == 1 ? IORING_OP_SEND : IORING_OP_SENDMSG;
 }
 
-static bool is_unix(int fd)
-{
-	int domain = 0;
-	socklen_t size = sizeof(domain);
-
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
-}
-
 /* Receiving. */
 
 /* Replaces what is not known.  0 or -errno. */
@@ -61,7 +54,7 @@ static int stream_kind_of(int fd, enum ul_stream *kind)
 		return -errno;
 	if (value == IPPROTO_TCP) {
 		*kind = UL_STREAM_TCP;
-	} else if (is_unix(fd)) {
+	} else if (socket_is_unix(fd)) {
 		size = sizeof(value);
 		if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 &&
 		    value == SOCK_STREAM)
@@ -178,15 +171,10 @@ int selector_send(struct ul_driver *driver, void *owner, int fd, const struct io
 
 static int connect_result(int fd)
 {
-	int failure = 0;
-	socklen_t size = sizeof(failure);
-
 	/* An event of before the connect proves nothing. */
 	if (!(poll_now(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)))
 		return -EAGAIN;
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
-		return -errno;
-	return -failure;
+	return socket_connected(fd);
 }
 
 int selector_connect(struct ul_driver *driver, void *owner, int fd,

@@ -1,0 +1,26 @@
+/*
+ * Registrations with epoll, and the tokens of watches: the same under both drivers,
+ * each of which has a set of its own (ring/watches.c, selector/descriptors.c).
+ */
+#ifndef EPOLL_H
+#define EPOLL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Set in the token of a watch and never in that of an operation, so that
+ * cancel() of a watch's token cannot find a stranger.
+ */
+#define WATCH_TOKEN (UINT64_C(1) << 63)
+
+/* What may be watched: readiness bits, none of the flags that alter epoll. */
+#define WATCH_EVENTS UINT32_C(0x27ff)
+
+/*
+ * epoll_ctl(2) add or modify.  0 or -errno; -ENOENT: `registered` was another file than
+ * the one for which the descriptor stands now.
+ */
+int epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data);
+
+#endif
