@@ -78,23 +78,6 @@ int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token)
 	return driver->table->poll(driver, NULL, fd, events, token);
 }
 
-int ul_timeout(struct ul_driver *driver, uint64_t duration_ns, uint64_t *token)
-{
-	return driver->table->timeout(driver, NULL, duration_ns, token);
-}
-
-int ul_read(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
-            int64_t offset, uint64_t *token)
-{
-	return driver->table->read(driver, NULL, fd, buffer, size, offset, token);
-}
-
-int ul_write(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-             int64_t offset, uint64_t *token)
-{
-	return driver->table->write(driver, NULL, fd, data, size, offset, token);
-}
-
 int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,
               int64_t offset_out, uint32_t size, uint32_t flags, uint64_t *token)
 {

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "compat.h"
 #include "open.h"
 #include "sockets.h"
 
@@ -256,6 +257,21 @@ static inline int started(struct record *record, int result)
 		UNTIL(bench, (record)->ends > ends_);                                 \
 		(record)->result;                                                     \
 	})
+
+/* Ask for read(2) or write(2) at `offset` (-1: the file's own), as the core does. */
+static inline int submit_transfer(struct bench *bench, struct record *record, uint8_t opcode,
+                                  int fd, const void *data, uint32_t size, int64_t offset)
+{
+	struct ul_request request = {
+		.opcode = opcode,
+		.fd = fd,
+		.address = (uintptr_t)data,
+		.address2 = (uint64_t)offset,
+		.length = size,
+	};
+
+	return bench->table->submit(bench->driver, record, &request, &record->token);
+}
 
 /* Cancel and wait for the end, if there is one to come. */
 static inline void bench_cancel(struct bench *bench, struct record *record)

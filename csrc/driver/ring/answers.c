@@ -16,7 +16,6 @@ static uint32_t wanted_events(const struct uring_slot *slot)
 	switch (slot->base.verb) {
 	case URING_SEND:
 	case URING_CONNECT:
-	case URING_WRITE:
 		return POLLOUT;
 	default:
 		return POLLIN;
@@ -121,22 +120,12 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 		if (slot->base.verb == URING_CONNECT && slot->base.flags & SLOT_BEGAN)
 			result = 0;
 		break;
-	case -ESPIPE:
-		/* Linux 5.10 hands a socket the -1 that stands for no position. */
-		if (slot->sqe.off != UINT64_MAX ||
-		    (slot->base.verb != URING_READ && slot->base.verb != URING_WRITE))
-			break;
-		if (cancelling)
-			return uring_finish(uring, slot, out, -ECANCELED, 0);
-		slot->sqe.off = 0;
-		uring_push_again(uring, slot);
-		return 0;
 	case -ECANCELED:
 		/* Nobody asked for it: no worker thread could be started, and nothing was done. */
 		if (slot->base.verb == URING_REQUEST && !cancelling)
 			result = -ENOTBLK;
 		/* Or the ring's thread is gone. */
-		if (slot->base.verb >= URING_WRITE)
+		if (slot->base.verb >= URING_SPLICE)
 			break;
 		/* fall through */
 	case -ENOMEM:

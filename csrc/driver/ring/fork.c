@@ -102,7 +102,7 @@ static bool is_no_answer(int result)
 {
 	return result == -EAGAIN || result == -EALREADY || result == -EINPROGRESS ||
 	       result == -EINTR || result == -ENOMEM || result == -ECANCELED ||
-	       result == -EISCONN || result == -ESPIPE;
+	       result == -EISCONN;
 }
 
 static void has_ended(struct uring *uring, struct uring_slot *slot, int result)

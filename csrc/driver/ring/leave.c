@@ -264,16 +264,10 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 	}
 }
 
-/*
- * May the operation be done twice if it was done once, unknown to us?  A read may, but
- * not into memory that a worker of our own old ring may be filling yet.
- */
-static bool may_repeat(const struct uring_slot *slot, bool forked)
+/* May the operation be done twice if it was done once, unknown to us? */
+static bool may_repeat(const struct uring_slot *slot)
 {
-	if (slot->base.verb == URING_READ)
-		return forked;
-	return slot->base.verb != URING_WRITE && slot->base.verb != URING_SPLICE &&
-	       slot->base.verb != URING_REQUEST;
+	return slot->base.verb != URING_SPLICE && slot->base.verb != URING_REQUEST;
 }
 
 static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool forked)
@@ -292,7 +286,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 	if (slot->base.state == STATE_IN_KERNEL) {
 		slot->base.flags |= SLOT_BEGAN;
 		/* One that only polls so far has done nothing. */
-		if (!may_repeat(slot, forked) && (slot->base.flags & SLOT_POLLING) == 0) {
+		if (!may_repeat(slot) && (slot->base.flags & SLOT_POLLING) == 0) {
 			/* A worker of the old ring may be at it; a parent's has its own memory. */
 			if (!forked && slot->base.verb != URING_SPLICE)
 				slot->base.flags |= SLOT_UNSAFE;
@@ -421,8 +415,6 @@ static bool borrows_memory(const struct uring *uring, const struct uring_slot *s
 	if (slot->base.flags & SLOT_POLLING)
 		return false;
 	switch (slot->base.verb) {
-	case URING_READ:
-	case URING_WRITE:
 	case URING_REQUEST:
 		return true;
 	case URING_ACCEPT:

@@ -554,7 +554,6 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 	const struct io_uring_recvmsg_out *header;
 	const struct msghdr *message = &slot->cold->message;
 	unsigned char *data;
-	uint32_t flags = UL_LENT | UL_MORE;
 	uint32_t name_size;
 	int32_t size = cqe->res;
 
@@ -576,20 +575,16 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 		header = (const struct io_uring_recvmsg_out *)data;
 		size -= (int32_t)PAYLOAD_OFFSET;
 		name_size = header->namelen;
-		if (header->flags & MSG_TRUNC)
-			flags |= UL_TRUNCATED;
 	} else {
 		data = lend(uring, slot, cqe);
 		name_size = message->msg_namelen;
-		if (message->msg_flags & MSG_TRUNC)
-			flags |= UL_TRUNCATED;
 	}
 	if (name_size > sizeof(struct sockaddr_storage))
 		name_size = sizeof(struct sockaddr_storage);
 	out->owner = slot->base.owner;
 	out->token = slot_token(&slot->base);
 	out->result = size;
-	out->flags = flags;
+	out->flags = UL_LENT | UL_MORE;
 	out->data = data + PAYLOAD_OFFSET;
 	out->address = name_size != 0 ? (const struct sockaddr *)(data + NAME_OFFSET) : NULL;
 	out->address_size = name_size;

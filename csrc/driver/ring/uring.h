@@ -46,8 +46,6 @@ enum uring_verb {
 	URING_CONNECT,
 	URING_POLL,
 	URING_TIMEOUT,
-	URING_READ,
-	URING_WRITE,
 	URING_SPLICE,
 	URING_REQUEST,
 	/* The driver's own: no completion of theirs is ever seen outside. */

@@ -126,33 +126,6 @@ static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duratio
 	return started(uring, slot, token);
 }
 
-static int read_or_write(struct uring *uring, void *owner, enum uring_verb verb, int fd,
-                         const void *data, uint32_t size, int64_t offset, ul_token *token)
-{
-	struct uring_slot *slot =
-		uring_start(uring, verb, owner,
-	                    verb == URING_READ ? IORING_OP_READ : IORING_OP_WRITE, fd);
-
-	if (unlikely(slot == NULL))
-		return start_failed(uring, token);
-	slot->sqe.addr = (uintptr_t)data;
-	slot->sqe.len = size;
-	slot->sqe.off = (uint64_t)offset;
-	return started(uring, slot, token);
-}
-
-static int uring_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                      uint32_t size, int64_t offset, ul_token *token)
-{
-	return read_or_write(uring_of(driver), owner, URING_READ, fd, buffer, size, offset, token);
-}
-
-static int uring_write(struct ul_driver *driver, void *owner, int fd, const void *data,
-                       uint32_t size, int64_t offset, ul_token *token)
-{
-	return read_or_write(uring_of(driver), owner, URING_WRITE, fd, data, size, offset, token);
-}
-
 static int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
                         int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
                         ul_token *token)
@@ -200,7 +173,6 @@ static int uring_submit(struct ul_driver *driver, void *owner,
 	slot->sqe.off = request->address2;
 	slot->sqe.len = request->length;
 	slot->sqe.open_flags = request->op_flags;
-	slot->sqe.splice_fd_in = request->splice_fd_in;
 	if (belongs_to_worker(request->opcode))
 		slot->sqe.flags = IOSQE_ASYNC;
 	return started(uring, slot, token);
@@ -263,8 +235,6 @@ const struct ul_table uring_table = {
 	.connect = uring_connect,
 	.poll = uring_poll,
 	.timeout = uring_timeout,
-	.read = uring_read,
-	.write = uring_write,
 	.splice = uring_splice,
 	.submit = uring_submit,
 	.cancel = uring_cancel,

@@ -270,7 +270,7 @@ static int selector_harvest(struct ul_driver *driver, struct ul_completion *out,
 	/* In a forked child the data is the parent's, until a rebuild says otherwise. */
 	if (count < capacity && selector->work.first != NULL && !belongs_to_parent(selector)) {
 		count += work_harvest(selector, out + count, capacity - count);
-		/* A splice that failed while it was served. */
+		/* Descriptors that were served may have been found to be other files. */
 		if (count == 0)
 			count = done_harvest(selector, out, capacity);
 	}
@@ -469,8 +469,6 @@ const struct ul_table selector_table = {
 	.connect = selector_connect,
 	.poll = selector_poll,
 	.timeout = selector_timeout,
-	.read = selector_read,
-	.write = selector_write,
 	.splice = selector_splice,
 	.submit = selector_submit,
 	.cancel = selector_cancel,

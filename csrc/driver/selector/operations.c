@@ -7,15 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "monotonic.h"
 #include "selector.h"
-
-/*
- * The pauses of calls whose EAGAIN no readiness ends: an AF_UNIX connect to a
- * peer with a full queue is always `writable`.
- */
-#define RETRY_NS_MIN 1000000
-#define RETRY_NS_MAX 32000000
 
 void operation_queue_append(struct operation_queue *queue, struct operation *operation)
 {
@@ -76,9 +68,6 @@ static const uint8_t opcodes[] = {
 	[VERB_CONNECT] = IORING_OP_CONNECT,
 	[VERB_POLL] = IORING_OP_POLL_ADD,
 	[VERB_TIMEOUT] = IORING_OP_TIMEOUT,
-	[VERB_READ] = IORING_OP_READ,
-	[VERB_WRITE] = IORING_OP_WRITE,
-	[VERB_SPLICE] = IORING_OP_SPLICE,
 	[VERB_REQUEST] = IORING_OP_NOP,
 };
 
@@ -97,8 +86,7 @@ struct operation *operation_take(struct selector *selector, enum verb verb, void
 void operation_drop(struct selector *selector, struct operation *operation)
 {
 	assert(operation->slot.state == STATE_QUEUED);
-	if (operation->heap_position != 0)
-		deadlines_remove(&selector->deadlines, operation);
+	assert(operation->heap_position == 0);
 	free(operation->copy);
 	operation->slot.state = STATE_DONE;
 	slot_free(&selector->slots, &operation->slot);
@@ -149,15 +137,4 @@ int operation_start(struct selector *selector, struct operation *operation, int 
 		return result;
 	}
 	return operation_started(selector, operation, token);
-}
-
-int operation_retry_later(struct selector *selector, struct operation *operation)
-{
-	if (operation->heap_position != 0)
-		return 0;
-	operation->retry_ns = operation->retry_ns == 0 ? RETRY_NS_MIN : operation->retry_ns * 2;
-	if (operation->retry_ns > RETRY_NS_MAX)
-		operation->retry_ns = RETRY_NS_MAX;
-	return deadlines_add(&selector->deadlines, operation,
-	                     monotonic_ns() + operation->retry_ns);
 }

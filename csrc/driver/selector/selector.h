@@ -3,8 +3,7 @@
  *
  *     life.c           making, remaking, harvest, watch, ending; the table
  *     turn.c      turn and wake
- *     verbs.c     how the operations of sockets start, and are tried again
- *     files.c     the same for readiness, the clock, files and pipes
+ *     verbs.c     how operations start, and are tried again
  *     serve.c     what a ready descriptor does for those who wait
  *     doubts.c    streams that may hold more than a receive has found
  *     operations.c         the life of an operation
@@ -35,9 +34,6 @@ enum verb {
 	VERB_CONNECT,
 	VERB_POLL,
 	VERB_TIMEOUT,
-	VERB_READ,
-	VERB_WRITE,
-	VERB_SPLICE,
 	VERB_REQUEST,
 };
 
@@ -56,18 +52,12 @@ struct operation {
 	uint64_t deadline_ns;           /* in the heap: CLOCK_MONOTONIC */
 	uint64_t sequence;              /* in the heap: first come, first served */
 	uint32_t heap_position;         /* index + 1, 0 when not in the heap */
-	uint32_t retry_ns;              /* the latest pause of a call tried by the clock */
 	int fd;                         /* whose readiness it waits for, -1 for none */
 	int32_t result;                 /* when DONE */
 	uint8_t opcode;                 /* IORING_OP_* of the same call, to be counted */
 	bool keep;                      /* when DONE: a thread may still use its memory */
-	void *copy;                     /* owned: iovecs, an address or a job */
+	void *copy;                     /* owned: iovecs or a job */
 	union {
-		struct {                /* read, write */
-			void *buffer;
-			uint32_t size;
-			int64_t offset;
-		} transfer;
 		struct {                /* recv */
 			enum ul_stream kind; /* known */
 			bool bulk;      /* received by take() */
@@ -80,15 +70,6 @@ struct operation {
 			uint32_t count;
 			struct iovec inline_iov[IOVECS_INLINE];
 		} send;
-		struct {
-			int fd_in;
-			int fd_out;
-			int64_t offset_in;
-			int64_t offset_out;
-			uint32_t size;
-			uint32_t flags;
-		} splice;
-		uint32_t address_size;  /* connect; the address is `copy` */
 		struct {
 			uint32_t poll_events;
 			bool poll_level; /* UL_POLL_LEVEL */
@@ -270,13 +251,6 @@ static inline struct operation_queue *queue_of(struct descriptor *descriptor, en
 	       side == WRITERS ? &descriptor->writers : &descriptor->pollers;
 }
 
-static inline bool somebody_waits(const struct selector *selector, int fd, enum side side)
-{
-	struct descriptor *descriptor = descriptor_find(selector, fd);
-
-	return descriptor != NULL && queue_of(descriptor, side)->first != NULL;
-}
-
 /* The first reader has said UL_READABLE; until take() nobody reads. */
 static inline bool descriptor_is_readable(const struct descriptor *descriptor)
 {
@@ -315,8 +289,6 @@ int operation_start(struct selector *selector, struct operation *operation, int 
 /* From QUEUED to IN_KERNEL; -EINPROGRESS. */
 int operation_started(struct selector *selector, struct operation *operation,
                       ul_token *token);
-/* Try again when the clock says so, for what no readiness announces.  0 or -ENOMEM. */
-int operation_retry_later(struct selector *selector, struct operation *operation);
 
 /* deadlines.c */
 
@@ -346,6 +318,8 @@ void doubts_settle(struct selector *selector, bool all);
 
 /* verbs.c */
 
+/* poll(2) without waiting: what is ready of `events`. */
+uint32_t poll_now(int fd, uint32_t events);
 /* The call of a one-shot operation, once more: its result, or -EAGAIN. */
 int operation_attempt(struct selector *selector, struct operation *operation);
 
@@ -360,6 +334,14 @@ int selector_connect(struct ul_driver *driver, void *owner, int fd,
                      const struct sockaddr *address, uint32_t address_size,
                      ul_token *token);
 
+int selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                  ul_token *token);
+int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                     ul_token *token);
+int selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                    int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                    ul_token *token);
+
 /* requests.c */
 
 int selector_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
@@ -372,28 +354,5 @@ void requests_flush(struct selector *selector);
 void requests_take(struct selector *selector);
 /* End all, and the threads: waits for calls that have begun, up to a limit. */
 void requests_end(struct selector *selector);
-
-/* files.c */
-
-int file_attempt(struct operation *operation);
-/* poll(2) without waiting: what is ready of `events`. */
-uint32_t poll_now(int fd, uint32_t events);
-/*
- * A splice found one of its descriptors not ready.  True when that is not the
- * one it waits for, and it went to the other's queue (or failed).
- */
-bool splice_move(struct selector *selector, struct operation *operation);
-
-int selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
-                  ul_token *token);
-int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
-                     ul_token *token);
-int selector_read(struct ul_driver *driver, void *owner, int fd, void *buffer,
-                  uint32_t size, int64_t offset, ul_token *token);
-int selector_write(struct ul_driver *driver, void *owner, int fd, const void *data,
-                   uint32_t size, int64_t offset, ul_token *token);
-int selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
-                    int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
-                    ul_token *token);
 
 #endif

@@ -229,8 +229,6 @@ static enum served serve_recv_from(struct selector *selector, struct descriptor 
 		descriptor->served++;
 		completion->result = (int32_t)result;
 		completion->flags = UL_MORE | UL_LENT;
-		if (message.msg_flags & MSG_TRUNC)
-			completion->flags |= UL_TRUNCATED;
 		completion->data = iov.iov_base;
 		completion->address = message.msg_name;
 		completion->address_size = message.msg_namelen;
@@ -303,9 +301,6 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 			return false;
 		switch (serve_one(selector, descriptor, operation, &out[*count])) {
 		case BLOCKED:
-			if (operation->slot.verb == VERB_SPLICE &&
-			    splice_move(selector, operation))
-				break;
 			descriptor->due &= (uint8_t)~due;
 			/*
 			 * At an urgent mark TCP says EAGAIN, although there is data, while

@@ -5,7 +5,6 @@
  * list.  Between the two the owner may close, cancel and start what it likes:
  * an entry of the list is a descriptor that is due a look, no promise.
  */
-#include <assert.h>
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -100,25 +99,14 @@ static void event_found(struct selector *selector, const struct epoll_event *eve
 		descriptor->ready = 0;
 }
 
-/* What the clock ends, and what it tries again. */
+/* The timeouts that have passed. */
 static void deadlines_expire(struct selector *selector)
 {
 	uint64_t now = monotonic_ns();
 	struct deadlines *deadlines = &selector->deadlines;
 
-	while (deadlines->count != 0 && deadlines->heap[0]->deadline_ns <= now) {
-		struct operation *operation = deadlines->heap[0];
-		struct descriptor *descriptor;
-
-		if (operation->slot.verb == VERB_TIMEOUT) {
-			operation_complete(selector, operation, -ETIME);
-			continue;
-		}
-		deadlines_remove(deadlines, operation);
-		descriptor = descriptor_find(selector, operation->fd);
-		assert(descriptor != NULL);
-		descriptor_due(selector, descriptor, DUE_WRITE);
-	}
+	while (deadlines->count != 0 && deadlines->heap[0]->deadline_ns <= now)
+		operation_complete(selector, deadlines->heap[0], -ETIME);
 }
 
 static int64_t wait_bounded(const struct selector *selector, int64_t timeout_ns)

@@ -1,10 +1,11 @@
 /*
- * The selector's verbs for sockets: how each starts, and is tried again.
+ * The selector's verbs: how each starts, and is tried again.
  *
  * The call is made first; most succeed, and then neither a slot nor a
  * completion is needed.  What would block waits in the queue of its
  * descriptor, in order: nobody overtakes.
  */
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -14,10 +15,18 @@
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
+#include "monotonic.h"
 #include "selector.h"
 #include "socket_facts.h"
 
 /* The calls: their result, or -errno. */
+
+uint32_t poll_now(int fd, uint32_t events)
+{
+	struct pollfd polled = { .fd = fd, .events = (short)events };
+
+	return poll(&polled, 1, 0) == 1 ? (uint32_t)(unsigned short)polled.revents : 0;
+}
 
 static int call_send(int fd, const struct iovec *iov, uint32_t count)
 {
@@ -187,24 +196,71 @@ int selector_connect(struct ul_driver *driver, void *owner, int fd,
 
 	*token = 0;
 	result = connect(fd, address, address_size) == 0 ? 0 : -errno;
-	/* EINTR: it goes on without us.  EAGAIN: the queue of an AF_UNIX listener is full. */
-	if (result != -EINPROGRESS && result != -EALREADY && result != -EINTR &&
-	    !(result == -EAGAIN && address->sa_family == AF_UNIX))
+	/* EINTR: it goes on without us. */
+	if (result != -EINPROGRESS && result != -EALREADY && result != -EINTR)
 		return operation_done_at_once(selector, IORING_OP_CONNECT, result);
 	operation = operation_take(selector, VERB_CONNECT, owner);
 	if (operation == NULL)
 		return -ENOMEM;
-	if (result == -EAGAIN) {
-		operation->copy = malloc(address_size);
-		if (operation->copy == NULL ||
-		    operation_retry_later(selector, operation) != 0) {
-			operation_drop(selector, operation);
-			return -ENOMEM;
-		}
-		memcpy(operation->copy, address, address_size);
-		operation->address_size = address_size;
-	}
 	return operation_start(selector, operation, fd, WRITERS, token);
+}
+
+/* Readiness and the clock. */
+
+int selector_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+                  ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation;
+	uint32_t ready;
+
+	*token = 0;
+	if ((events & UL_POLL_LEVEL) == 0) {
+		ready = poll_now(fd, events);
+		if (ready & POLLNVAL)
+			return -EBADF;
+		if (ready != 0)
+			return operation_done_at_once(selector, IORING_OP_POLL_ADD, (int)ready);
+	}
+	operation = operation_take(selector, VERB_POLL, owner);
+	if (operation == NULL)
+		return -ENOMEM;
+	/* POLL* and EPOLL* are the same bits on Linux. */
+	operation->poll_events = events & UINT32_C(0xffff);
+	operation->poll_level = (events & UL_POLL_LEVEL) != 0;
+	return operation_start(selector, operation, fd, POLLERS, token);
+}
+
+int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                     ul_token *token)
+{
+	struct selector *selector = selector_of(driver);
+	struct operation *operation = operation_take(selector, VERB_TIMEOUT, owner);
+	uint64_t now = monotonic_ns();
+	int result;
+
+	*token = 0;
+	if (operation == NULL)
+		return -ENOMEM;
+	result = deadlines_add(&selector->deadlines, operation,
+	                       duration_ns < UINT64_MAX - now ? now + duration_ns
+	                                                         : UINT64_MAX);
+	if (result != 0) {
+		operation_drop(selector, operation);
+		return result;
+	}
+	return operation_started(selector, operation, token);
+}
+
+/* A splice may wait for a disk, and there is no thread for one. */
+int selector_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                    int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                    ul_token *token)
+{
+	(void)driver, (void)owner, (void)fd_in, (void)offset_in;
+	(void)fd_out, (void)offset_out, (void)size, (void)flags;
+	*token = 0;
+	return -EOPNOTSUPP;
 }
 
 /* Trying again. */
@@ -221,14 +277,9 @@ int operation_attempt(struct selector *selector, struct operation *operation)
 		             operation->send.count, result);
 		return result;
 	case VERB_CONNECT:
-		if (operation->copy == NULL)
-			return connect_result(fd);
-		/* The queue of an AF_UNIX listener was full: see RETRY_NS_MIN. */
-		result = connect(fd, operation->copy, operation->address_size) == 0 ? 0 : -errno;
-		if (result == -EAGAIN && operation_retry_later(selector, operation) != 0)
-			return -ENOMEM;
-		return result;
+		return connect_result(fd);
 	default:
-		return file_attempt(operation);
+		assert(!"an operation of one call");
+		return -EINVAL;
 	}
 }
