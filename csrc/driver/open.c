@@ -1,10 +1,14 @@
 /* Which driver: the ring where there is one, else the selector. */
-#include "ring/setup.h"
+#include "open.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "ring/setup.h"
+#include "ring/trial.h"
+#include "selector/threads.h"
 
 /* That the ring works is found out once; a fork changes nothing about it. */
 static atomic_bool ring_works;
@@ -65,4 +69,9 @@ struct ul_driver *ul_open(int kind, const struct ul_options *options,
 			fail(failure, -result, strerror(-result));
 	}
 	return result == 0 ? driver : NULL;
+}
+
+int ul_has_request(struct ul_driver *driver, uint8_t opcode)
+{
+	return driver->table == &uring_table ? kernel_has_opcode(opcode) : threads_have(opcode);
 }

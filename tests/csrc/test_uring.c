@@ -8,7 +8,7 @@
 #include <poll.h>
 
 #include "driver_fixture.h"
-#include "ring/uring.h"
+#include "ring/queue.h"
 
 /* Answer `token` as the kernel would. */
 static void answer(struct bench *bench, uint64_t user_data, int result, uint32_t flags)

@@ -8,7 +8,7 @@
  * parent's alone: received bytes, and connections, of which the child closes its copy.
  * All else, the child asks for itself (uring_rebuild()).
  */
-#include "uring.h"
+#include "queue.h"
 
 #include <stdlib.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
  * Leaving a ring: for another thread's or process's, with every operation that
  * lives (rebuild), or for good (shutdown).
  */
-#include "uring.h"
+#include "queue.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -13,18 +13,6 @@
 #define REBUILD_NS UINT64_C(100000000)
 /* A cancelled accept has ended after one; more than a few would be a bug. */
 #define PARK_LOOKS 8
-
-struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number)
-{
-	struct uring_slot *slot = uring_slot_at(uring, number);
-
-	return slot->base.state != STATE_FREE ? slot : NULL;
-}
-
-uint32_t uring_slot_count(const struct uring *uring)
-{
-	return uring->slots.block_count * SLOTS_PER_BLOCK;
-}
 
 static bool is_receive(const struct uring_slot *slot)
 {
@@ -121,7 +109,7 @@ int uring_flush_keeping(struct uring *uring, unsigned flags)
 }
 
 /*
- * An accept in the kernel is an exclusive waiter (streams.c).  One that
+ * An accept in the kernel is an exclusive waiter (accept.c).  One that
  * stays armed while its loop does not run takes connections' wake-ups from
  * whoever serves the socket meanwhile, another thread's ring or a forked child,
  * and loses them.  So none stays: each is cancelled here, and starts again when
@@ -181,23 +169,6 @@ static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
 	else
 		uring_done(uring, slot, slot->base.flags & SLOT_POLLING ? -ECANCELED : result);
 	return 0;
-}
-
-int uring_read_queue(struct uring *uring, uring_entry_handler handle)
-{
-	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
-	int result = 0;
-
-	while (uring->cq_head != tail) {
-		result = handle(uring, &uring->cqes[uring->cq_head & uring->cq_mask]);
-		/* What there is no memory for stays where it is. */
-		if (result != 0)
-			break;
-		uring->cq_head++;
-	}
-	uring->cq_end = uring->cq_head;
-	io_uring_smp_store_release(uring->cq_khead, uring->cq_head);
-	return result;
 }
 
 static uint32_t count_in_kernel(const struct uring *uring)
@@ -303,7 +274,10 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 	if (is_receive(slot) || slot->base.flags & SLOT_SHARED) {
 		/* Buffers of its own went back to the pool with the ring. */
 		slot->base.flags &= (uint16_t)~SLOT_POLLING;
-		uring_stream_start(uring, slot, true);
+		if (slot->base.verb == URING_ACCEPT)
+			uring_accept_start(uring, slot, true);
+		else
+			uring_receive_start(uring, slot, true);
 	} else if (slot->base.flags & SLOT_POLLING) {
 		uring_push_poll(uring, slot, slot->poll_fd, slot->poll_events);
 	} else {

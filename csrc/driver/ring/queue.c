@@ -1,12 +1,15 @@
 /*
- * Slots on their way to the kernel: the lists they wait on, the submission
- * queue, and the way back out of it.
+ * Slots on their way to the kernel and back: taken, on the lists where they wait, in
+ * the submission queue, taken back out of it, finished.
  *
  * What finds no room in the submission queue waits on the backlog, in order.
  */
-#include "uring.h"
+#include "queue.h"
 
 #include <stdlib.h>
+
+/* A cancel that found nothing is repeated while its target has not ended. */
+#define CANCELS_MAX 16
 
 static struct uring_list *list_of(struct uring *uring, const struct uring_slot *slot)
 {
@@ -108,6 +111,26 @@ void uring_slot_end(struct uring *uring, struct uring_slot *slot)
 	}
 }
 
+void uring_slot_free(struct uring *uring, struct uring_slot *slot)
+{
+	uring_slot_end(uring, slot);
+	slot->base.state = STATE_DONE;
+	slot_free(&uring->slots, &slot->base);
+}
+
+int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
+                 int result, uint32_t flags)
+{
+	*out = (struct ul_completion){
+		.owner = slot->base.owner,
+		.token = slot_token(&slot->base),
+		.result = result,
+		.flags = flags,
+	};
+	uring_slot_free(uring, slot);
+	return 1;
+}
+
 void uring_done(struct uring *uring, struct uring_slot *slot, int result)
 {
 	slot->base.state = STATE_DONE;
@@ -178,31 +201,8 @@ void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint3
 		uring_push_slow(uring, slot);
 }
 
-static void settle_starved(struct uring *uring)
+void uring_fill_queue(struct uring *uring)
 {
-	uint32_t count = uring->starved.count;
-	uint32_t promised[POOLS] = { 0 };
-
-	while (count-- > 0) {
-		struct uring_slot *slot = uring_slot_at(uring, uring->starved.first);
-		struct pool *pool = &uring->pools[slot->pool];
-		uint32_t available = pool->ring != NULL ? pool->in_ring : pool->free_count;
-
-		uring_list_drop(uring, slot);
-		if (promised[slot->pool] < available) {
-			promised[slot->pool]++;
-			uring->statistics.rearmed++;
-			uring_stream_start(uring, slot, true);
-		} else {
-			uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
-		}
-	}
-}
-
-void uring_settle(struct uring *uring)
-{
-	if (uring->starved.count != 0)
-		settle_starved(uring);
 	while (uring->backlog.count != 0 && uring_sq_room(uring) != 0) {
 		struct uring_slot *slot = uring_slot_at(uring, uring->backlog.first);
 
@@ -236,6 +236,8 @@ void uring_withdraw(struct uring *uring, struct uring_slot *slot)
 		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
+/* --- Cancelled, or ended already ------------------------------------------ */
+
 int uring_cancel(struct ul_driver *driver, ul_token token)
 {
 	struct uring *uring = uring_of(driver);
@@ -262,9 +264,7 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 			uring_done(uring, slot, -ECANCELED);
 			return -EINPROGRESS;
 		}
-		uring_slot_end(uring, slot);
-		slot->base.state = STATE_DONE;
-		slot_free(&uring->slots, &slot->base);
+		uring_slot_free(uring, slot);
 		return 0;
 	}
 	slot->base.state = STATE_CANCELLING;
@@ -272,6 +272,39 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 	if ((slot->base.flags & SLOT_MOVING) == 0)
 		uring_push_cancel(uring, slot);
 	return -EINPROGRESS;
+}
+
+void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
+{
+	struct uring_slot *slot;
+
+	switch (cqe->user_data >> TAG_SHIFT) {
+	case TAG_TURN_TIMEOUT:
+		if (UNTAGGED(cqe->user_data) == uring->turn_sequence)
+			uring->turn_armed = false;
+		break;
+	case TAG_CANCEL:
+		/*
+		 * The target had not been found or could not be stopped.  Mostly
+		 * it has ended; but one that was between two states at that
+		 * moment goes on, and is asked again.
+		 */
+		slot = uring_slot_find(uring, UNTAGGED(cqe->user_data));
+		if (cqe->res >= 0 || slot == NULL ||
+		    slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
+			break;
+		if (slot->base.state != STATE_CANCELLING &&
+		    (slot->base.flags & SLOT_MOVING) == 0)
+			break;
+		if (slot->retries++ < CANCELS_MAX)
+			uring_push_cancel(uring, slot);
+		else
+			/* It stays as it is; its owner's cancel must not rely on this one. */
+			slot->base.flags &= (uint16_t)~SLOT_MOVING;
+		break;
+	default:
+		break;
+	}
 }
 
 /*

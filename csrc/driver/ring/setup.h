@@ -6,7 +6,6 @@
 #define SETUP_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "compat.h"
@@ -21,11 +20,9 @@
 int setup_ring(struct io_uring *ring, const struct ring_size *size, uint64_t disable,
                struct io_uring_params *params, uint64_t *features);
 
-/* Make a ring and use it: send, receive, cancel.  0 or -errno, told in `result`. */
-int uring_try(struct ul_probe *result, uint64_t disable);
-
-/* Why there is no ring, for people: `error` is -errno of setup_ring(). */
-void uring_explain(int error, char *reason, size_t size);
+/* Why `feature` is not there: an errno.  Both: after setup_ring(). */
+int32_t setup_feature_error(uint64_t feature, uint64_t disable);
+uint32_t setup_last_opcode(void);
 
 /* Whether the kernel knows IORING_OP_`opcode`; after setup_ring(). */
 bool kernel_has_opcode(uint8_t opcode);

@@ -1,15 +1,13 @@
 /*
- * The streams: recv, recv_from and accept, and the buffers they lend.
+ * The streams that receive, recv and recv_from, and the buffers they lend.
  *
  * A stream is one slot that starts itself again until its owner cancels it or
- * the descriptor ends it.  Four forms, the first that the kernel has:
+ * the descriptor ends it.  Three forms, the first that the kernel has:
  *
  *     multishot from the buffer ring     6.0, datagrams 6.1
  *     one-shot from the buffer ring      5.19, and sockets multishot is not for
  *     poll, then one-shot with a buffer of the slot's own: an idle connection
  *     holds no buffer
- *     multishot or one-shot accept, which needs no buffer; for a listener that
- *     others may share, poll and accept4(2)
  *
  * A receive that keeps filling small buffers becomes a bulk receive, and back
  * when it stops: it is cancelled and started again.  At most one receive of a
@@ -20,19 +18,9 @@
  * the kernel; buffers to lend would be copied from, and a ring of large ones
  * would be cold as well, or, if small, leave most streams without one and
  * serve those that have one again and again.
- *
- * An accept in the kernel is an exclusive waiter: of those on one socket the
- * kernel wakes the first (io_uring/net.c, since 5.13), which may be a process
- * that is busy for long; every other would leave the connection to it.  A poll
- * is no such waiter.  One-shot, it reports a level: what is left over is
- * reported again, and who is busy with connections is not woken for more.
  */
+#include "queue.h"
 #include "socket_facts.h"
-#include "uring.h"
-
-#include <errno.h>
-#include <poll.h>
-#include <unistd.h>
 
 /* Full small buffers in a row that make a stream a bulk stream. */
 #define FULL_TO_BULK 2
@@ -40,8 +28,6 @@
 #define SLIGHT_TO_SMALL 16
 /* In place of their number: nothing ends it. */
 #define SLIGHT_NEVER UINT8_MAX
-/* Of a shared listener, in one turn; others want their turn, too. */
-#define ACCEPTS_PER_TURN 64
 /* Of an answer that should not come; an endless loop is worse than an error. */
 #define RETRIES_MAX 8
 
@@ -109,7 +95,7 @@ static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 	uring_push(uring, slot);
 }
 
-static void receive_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
+void uring_receive_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
 {
 	const struct pool *pool = &uring->pools[slot->pool];
 
@@ -145,26 +131,11 @@ static void receive_start(struct uring *uring, struct uring_slot *slot, bool pol
 	uring_push(uring, slot);
 }
 
-void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
-{
-	if (slot->base.verb != URING_ACCEPT) {
-		receive_start(uring, slot, poll_first);
-	} else if ((slot->base.flags & SLOT_SHARED) == 0) {
-		uring_push(uring, slot);
-	} else if (poll_first) {
-		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
-	} else {
-		slot->full = 0;
-		slot->base.state = STATE_QUEUED;
-		uring_list_add(uring, &uring->accepting, slot, SLOT_ACCEPTING);
-	}
-}
-
-static void start_again(struct uring *uring, struct uring_slot *slot, bool poll_first)
+static void receive_again(struct uring *uring, struct uring_slot *slot, bool poll_first)
 {
 	uring->statistics.rearmed++;
 	slot->base.flags |= SLOT_BEGAN;
-	uring_stream_start(uring, slot, poll_first);
+	uring_receive_start(uring, slot, poll_first);
 }
 
 int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
@@ -185,7 +156,7 @@ int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kin
 	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd, kind)))
 		slot->base.flags |= SLOT_ONE_SHOT;
 	*token = slot_token(&slot->base);
-	uring_stream_start(uring, slot, uring->pools[POOL_SMALL].ring == NULL);
+	uring_receive_start(uring, slot, uring->pools[POOL_SMALL].ring == NULL);
 	return -EINPROGRESS;
 }
 
@@ -204,54 +175,13 @@ int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *tok
 	slot->pool = POOL_DATAGRAM;
 	slot->cold = uring_cold_take(uring);
 	if (unlikely(slot->cold == NULL)) {
-		uring_slot_end(uring, slot);
-		slot->base.state = STATE_DONE;
-		slot_free(&uring->slots, &slot->base);
+		uring_slot_free(uring, slot);
 		return -ENOMEM;
 	}
 	slot->sqe.addr = (uintptr_t)&slot->cold->message;
 	slot->sqe.len = 1;
 	*token = slot_token(&slot->base);
-	uring_stream_start(uring, slot, uring->pools[POOL_DATAGRAM].ring == NULL);
-	return -EINPROGRESS;
-}
-
-/* What no other socket has before the next boot; 0 for what is none. Linux 4.12. */
-static uint64_t socket_cookie(int fd)
-{
-	uint64_t cookie;
-	socklen_t size = sizeof(cookie);
-
-	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
-}
-
-/* From now on it accepts with calls of its own, and only of the socket that this is. */
-void uring_share_listener(struct uring *uring, struct uring_slot *slot)
-{
-	slot->base.flags |= SLOT_SHARED;
-	slot->cold = uring_cold_take(uring);
-	/* Without memory for that it is taken for the same. */
-	if (likely(slot->cold != NULL))
-		slot->cold->cookie = socket_cookie(slot->sqe.fd);
-}
-
-int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token)
-{
-	struct uring *uring = uring_of(driver);
-	struct uring_slot *slot = uring_start(uring, URING_ACCEPT, owner, IORING_OP_ACCEPT, fd);
-
-	*token = 0;
-	if (unlikely(slot == NULL))
-		return uring->closed ? -ESHUTDOWN : -ENOMEM;
-	if (shared)
-		uring_share_listener(uring, slot);
-	else
-		uring->accepts++;
-	slot->sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-	if (uring_has(uring, UL_FEATURE_MULTISHOT_ACCEPT))
-		slot->sqe.ioprio = IORING_ACCEPT_MULTISHOT;
-	*token = slot_token(&slot->base);
-	uring_stream_start(uring, slot, true);
+	uring_receive_start(uring, slot, uring->pools[POOL_DATAGRAM].ring == NULL);
 	return -EINPROGRESS;
 }
 
@@ -282,6 +212,27 @@ void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
 	} else if (slot->buffer >= 0 && (cqe->flags & IORING_CQE_F_MORE) == 0) {
 		pool_give(pool, (uint32_t)slot->buffer);
 		slot->buffer = -1;
+	}
+}
+
+void uring_feed_starved(struct uring *uring)
+{
+	uint32_t count = uring->starved.count;
+	uint32_t promised[POOLS] = { 0 };
+
+	while (count-- > 0) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->starved.first);
+		struct pool *pool = &uring->pools[slot->pool];
+		uint32_t available = pool->ring != NULL ? pool->in_ring : pool->free_count;
+
+		uring_list_drop(uring, slot);
+		if (promised[slot->pool] < available) {
+			promised[slot->pool]++;
+			uring->statistics.rearmed++;
+			uring_receive_start(uring, slot, true);
+		} else {
+			uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
+		}
 	}
 }
 
@@ -349,21 +300,18 @@ static bool is_passing(int error)
  * A stream ended without a word for its owner: start it again, let it wait for
  * a buffer, or give up with the error.
  */
-static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int error,
-                              struct ul_completion *out)
+static int receive_interrupted(struct uring *uring, struct uring_slot *slot, int error,
+                               struct ul_completion *out)
 {
 	bool cancelling = slot->base.state == STATE_CANCELLING;
 
 	if (slot->base.flags & SLOT_MOVING && !cancelling && is_passing(error)) {
 		uring_move(slot);
-		start_again(uring, slot, false);
+		receive_again(uring, slot, false);
 		return 0;
 	}
 	switch (error) {
 	case -ENOBUFS:
-		/* From a ring of buffers, not from the socket. */
-		if (slot->base.verb == URING_ACCEPT)
-			break;
 		if (cancelling)
 			return uring_finish(uring, slot, out, -ECANCELED, 0);
 		starve(uring, slot);
@@ -373,14 +321,13 @@ static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int 
 			break;
 		if (slot->retries++ == RETRIES_MAX)
 			break;
-		start_again(uring, slot, true);
+		receive_again(uring, slot, true);
 		return 0;
 	case -ENOMEM:
 		/* Some kernels say so for a moment (5.x to 6.13). */
-		if (cancelling || slot->base.verb == URING_ACCEPT ||
-		    slot->retries++ == RETRIES_MAX)
+		if (cancelling || slot->retries++ == RETRIES_MAX)
 			break;
-		start_again(uring, slot, true);
+		receive_again(uring, slot, true);
 		return 0;
 	case -EAGAIN:
 	case -EINTR:
@@ -388,11 +335,10 @@ static int stream_interrupted(struct uring *uring, struct uring_slot *slot, int 
 			return uring_finish(uring, slot, out, -ECANCELED, 0);
 		uring->statistics.rearmed++;
 		slot->base.flags |= SLOT_BEGAN;
-		if (error == -EAGAIN && (slot->base.verb == URING_ACCEPT ||
-		                         !uring_has(uring, UL_FEATURE_POLL_FIRST)))
+		if (error == -EAGAIN && !uring_has(uring, UL_FEATURE_POLL_FIRST))
 			uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
 		else
-			uring_stream_start(uring, slot, true);
+			uring_receive_start(uring, slot, true);
 		return 0;
 	default:
 		break;
@@ -423,7 +369,7 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 	             (uint32_t)cqe->res == uring->pools[slot->pool].size;
 	if (slot->base.flags & SLOT_MOVING)
 		uring_move(slot);
-	start_again(uring, slot, !more_waits);
+	receive_again(uring, slot, !more_waits);
 }
 
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out)
@@ -467,7 +413,7 @@ int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov
 		if (unlikely(wants_to_move(uring, slot, (uint32_t)result)))
 			uring_move(slot);
 	}
-	start_again(uring, slot, true);
+	receive_again(uring, slot, true);
 	return (int)result;
 }
 
@@ -493,7 +439,7 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	           uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);
 		uring_move(slot);
-		uring_stream_start(uring, slot, true);
+		uring_receive_start(uring, slot, true);
 	} else {
 		slot->base.flags |= SLOT_MOVING;
 		/* One whose end the old ring has left us is not in the kernel any more. */
@@ -525,7 +471,7 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 			return 0;
 		if (cqe->res == 0)
 			return uring_finish(uring, slot, out, 0, 0);
-		return stream_interrupted(uring, slot, cqe->res, out);
+		return receive_interrupted(uring, slot, cqe->res, out);
 	}
 	out->owner = slot->base.owner;
 	out->token = slot_token(&slot->base);
@@ -561,7 +507,7 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 		uring_drop_buffer(uring, slot, cqe);
 		if (cqe->flags & IORING_CQE_F_MORE)
 			return 0;
-		return stream_interrupted(uring, slot, size, out);
+		return receive_interrupted(uring, slot, size, out);
 	}
 	if (cqe->flags & IORING_CQE_F_BUFFER) {
 		if (unlikely(size < (int32_t)PAYLOAD_OFFSET)) {
@@ -569,7 +515,7 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 			uring_drop_buffer(uring, slot, cqe);
 			if (cqe->flags & IORING_CQE_F_MORE)
 				return 0;
-			return stream_interrupted(uring, slot, -EAGAIN, out);
+			return receive_interrupted(uring, slot, -EAGAIN, out);
 		}
 		data = lend(uring, slot, cqe);
 		header = (const struct io_uring_recvmsg_out *)data;
@@ -592,76 +538,4 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0))
 		data_was_last(uring, slot, cqe, out);
 	return 1;
-}
-
-int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
-                           const struct io_uring_cqe *cqe, struct ul_completion *out)
-{
-	if (unlikely(cqe->res < 0)) {
-		if (cqe->flags & IORING_CQE_F_MORE)
-			return 0;
-		/* A peer that left early is not the listener's trouble. */
-		return stream_interrupted(uring, slot,
-		                          cqe->res == -ECONNABORTED ? -EINTR : cqe->res, out);
-	}
-	slot->retries = 0;
-	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0)) {
-		if (slot->base.state == STATE_CANCELLING)
-			return uring_finish(uring, slot, out, cqe->res, 0);
-		start_again(uring, slot, false);
-	}
-	*out = (struct ul_completion){
-		.owner = slot->base.owner,
-		.token = slot_token(&slot->base),
-		.result = cqe->res,
-		.flags = UL_MORE,
-	};
-	return 1;
-}
-
-/* One connection of a shared listener, or what ends that for now or for good. */
-static int accept_one(const struct uring_slot *slot)
-{
-	int result;
-
-	/*
-	 * The ring's poll keeps a listener that somebody has closed, and its number may
-	 * be another's, whose connections are not for us.
-	 */
-	if (slot->cold != NULL && socket_cookie(slot->sqe.fd) != slot->cold->cookie)
-		return -EBADF;
-	do {
-		result = accept4(slot->sqe.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	} while (result < 0 && (errno == EINTR || errno == ECONNABORTED));
-	return result >= 0 ? result : -errno;
-}
-
-int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int capacity)
-{
-	int count = 0;
-
-	while (uring->accepting.count != 0 && count < capacity) {
-		struct uring_slot *slot = uring_slot_at(uring, uring->accepting.first);
-		int result = -EAGAIN;
-
-		if (slot->full < ACCEPTS_PER_TURN)
-			result = accept_one(slot);
-		if (result >= 0) {
-			slot->full++;
-			slot->retries = 0;
-			out[count++] = (struct ul_completion){
-				.owner = slot->base.owner,
-				.token = slot_token(&slot->base),
-				.result = result,
-				.flags = UL_MORE,
-			};
-			continue;
-		}
-		uring_list_drop(uring, slot);
-		if (result == -EAGAIN)
-			start_again(uring, slot, true);
-		else
-			count += uring_finish(uring, slot, out + count, result, 0);
-	}
-	return count;
 }

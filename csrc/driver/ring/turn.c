@@ -2,11 +2,10 @@
  * A turn and its harvest: submit and wait with one system call, then read the
  * completion queue.
  *
- * The queues are read and written here directly: the tail is published just
- * before we enter, the head as soon as the entries are read, so the kernel
+ * The head of the queue is published as soon as its entries are read, so the kernel
  * never sees a completion twice and its wait is never satisfied by an old one.
  */
-#include "uring.h"
+#include "queue.h"
 
 #include <time.h>
 #include <unistd.h>
@@ -15,8 +14,6 @@
 #define MORE_LOOKS 2
 /* Refusals for want of memory, a millisecond each, after which a run ends all the same. */
 #define SHORTAGES_MAX 50
-/* A cancel that found nothing is repeated while its target has not ended. */
-#define CANCELS_MAX 16
 
 static inline unsigned kernel_flags(const struct uring *uring)
 {
@@ -28,35 +25,21 @@ static inline bool queue_has_entries(const struct uring *uring)
 	return io_uring_smp_load_acquire(uring->cq_ktail) != uring->cq_head;
 }
 
-static int enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsigned flags,
-                 void *argument, size_t argument_size)
+/* What waits on lists of ours goes to the submission queue, as far as there is room. */
+static void fill_queue(struct uring *uring)
 {
-	uint32_t head;
-	int result;
-
-	uring->statistics.enters++;
-	uring->run_enters++;
-	io_uring_smp_store_release(uring->sq_ktail, uring->sq_tail);
-	result = io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for,
-	                         flags | uring->enter_flags, argument, argument_size);
-	/* The result counts entries only when nothing else was worth reporting. */
-	head = io_uring_smp_load_acquire(uring->sq_khead);
-	uring->statistics.submitted += head - uring->sq_head;
-	uring->sq_head = head;
-	return result;
+	if (uring->starved.count != 0)
+		uring_feed_starved(uring);
+	uring_fill_queue(uring);
 }
 
-int uring_flush(struct uring *uring, unsigned flags)
+/* The same, and what there is no room for goes to the kernel at once. */
+static void hand_over(struct uring *uring)
 {
-	return enter(uring, uring->sq_tail - uring->sq_head, 0, flags, NULL, _NSIG / 8);
-}
-
-void uring_hand_over(struct uring *uring)
-{
-	uring_settle(uring);
+	fill_queue(uring);
 	/* More than the queue holds goes in several loads. */
 	while (uring->backlog.count != 0 && uring_flush(uring, 0) > 0)
-		uring_settle(uring);
+		fill_queue(uring);
 }
 
 /* What io_uring_enter(2) answers, as what turn() answers. */
@@ -88,7 +71,7 @@ void uring_hand_over_all(struct uring *uring)
 	while (uring->backlog.count != 0 || uring->sq_tail != uring->sq_head) {
 		int result;
 
-		uring_settle(uring);
+		fill_queue(uring);
 		result = uring_flush_keeping(uring, 0);
 		if (result > 0)
 			continue;
@@ -151,10 +134,10 @@ static int enter_and_wait(struct uring *uring, int64_t timeout_ns)
 		timespec.tv_sec = timeout_ns / 1000000000;
 		timespec.tv_nsec = timeout_ns % 1000000000;
 		argument.ts = (uintptr_t)&timespec;
-		return enter(uring, uring->sq_tail - uring->sq_head, 1,
+		return uring_enter(uring, uring->sq_tail - uring->sq_head, 1,
 		             flags | IORING_ENTER_EXT_ARG, &argument, sizeof(argument));
 	}
-	return enter(uring, uring->sq_tail - uring->sq_head, 1, flags, NULL, _NSIG / 8);
+	return uring_enter(uring, uring->sq_tail - uring->sq_head, 1, flags, NULL, _NSIG / 8);
 }
 
 /* As enter_and_wait(), but wake() ends it. */
@@ -173,21 +156,11 @@ static int sleep_in_kernel(struct uring *uring, int64_t timeout_ns)
 	return result;
 }
 
-static void use_registered_fd(struct uring *uring)
-{
-	if (io_uring_register_ring_fd(&uring->ring) != 1) {
-		uring->features &= ~(uint64_t)UL_FEATURE_REGISTERED_FD;
-		return;
-	}
-	uring->enter_fd = uring->ring.enter_ring_fd;
-	uring->enter_flags |= IORING_ENTER_REGISTERED_RING;
-}
-
 /* Registering costs two calls per run; this many calls pay for them. */
 #define ENTERS_TO_REGISTER 32
 
 /* All that is not in every turn; whether there is a reason not to sleep. */
-static bool prepare(struct uring *uring)
+static bool turn_prepare(struct uring *uring)
 {
 	unsigned pool;
 
@@ -200,11 +173,11 @@ static bool prepare(struct uring *uring)
 		uring_push(uring, uring->watches_slot);
 	}
 	if (unlikely(uring->starved.count + uring->backlog.count != 0))
-		uring_hand_over(uring);
+		hand_over(uring);
 	if (unlikely(uring->run_enters == ENTERS_TO_REGISTER) &&
 	    uring_has(uring, UL_FEATURE_REGISTERED_FD) &&
 	    (uring->enter_flags & IORING_ENTER_REGISTERED_RING) == 0)
-		use_registered_fd(uring);
+		uring_ring_register(uring);
 	uring->done_ready = uring->done.count;
 	/* What is still on the backlog must not wait for the end of a sleep. */
 	return uring->done_ready != 0 || uring->backlog.count != 0 ||
@@ -228,7 +201,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 		if (result != 0)
 			return result;
 	}
-	something = prepare(uring);
+	something = turn_prepare(uring);
 	flags = kernel_flags(uring);
 	/*
 	 * Work that waits for us need not end in a completion; to sleep after it
@@ -259,7 +232,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 	if (unlikely(flags & IORING_SQ_CQ_OVERFLOW))
 		uring->statistics.cq_overflows++;
 	for (looks = 0; looks < MORE_LOOKS && flags & IORING_SQ_TASKRUN; looks++) {
-		if (enter(uring, 0, 0, IORING_ENTER_GETEVENTS, NULL, _NSIG / 8) < 0)
+		if (uring_enter(uring, 0, 0, IORING_ENTER_GETEVENTS, NULL, _NSIG / 8) < 0)
 			break;
 		flags = kernel_flags(uring);
 	}
@@ -300,21 +273,6 @@ void uring_wake(struct ul_driver *driver)
 
 /* --- Completions ---------------------------------------------------------- */
 
-int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
-                 int result, uint32_t flags)
-{
-	*out = (struct ul_completion){
-		.owner = slot->base.owner,
-		.token = slot_token(&slot->base),
-		.result = result,
-		.flags = flags,
-	};
-	uring_slot_end(uring, slot);
-	slot->base.state = STATE_DONE;
-	slot_free(&uring->slots, &slot->base);
-	return 1;
-}
-
 /* The driver's own polls. */
 static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
                                const struct io_uring_cqe *cqe)
@@ -335,43 +293,9 @@ static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
 	uring_push(uring, slot);
 }
 
-/* An entry that is no operation's. */
-void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
-{
-	struct uring_slot *slot;
-
-	switch (cqe->user_data >> TAG_SHIFT) {
-	case TAG_TURN_TIMEOUT:
-		if (UNTAGGED(cqe->user_data) == uring->turn_sequence)
-			uring->turn_armed = false;
-		break;
-	case TAG_CANCEL:
-		/*
-		 * The target had not been found or could not be stopped.  Mostly
-		 * it has ended; but one that was between two states at that
-		 * moment goes on, and is asked again.
-		 */
-		slot = uring_slot_find(uring, UNTAGGED(cqe->user_data));
-		if (cqe->res >= 0 || slot == NULL ||
-		    slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
-			break;
-		if (slot->base.state != STATE_CANCELLING &&
-		    (slot->base.flags & SLOT_MOVING) == 0)
-			break;
-		if (slot->retries++ < CANCELS_MAX)
-			uring_push_cancel(uring, slot);
-		else
-			/* It stays as it is; its owner's cancel must not rely on this one. */
-			slot->base.flags &= (uint16_t)~SLOT_MOVING;
-		break;
-	default:
-		break;
-	}
-}
-
 /* What is rare about an entry of `slot`; false when nothing is left to do. */
-static bool unusual(struct uring *uring, struct uring_slot *slot,
-                    const struct io_uring_cqe *cqe)
+static bool entry_is_rare(struct uring *uring, struct uring_slot *slot,
+                          const struct io_uring_cqe *cqe)
 {
 	if (slot->base.verb >= URING_WAKE) {
 		own_poll_completed(uring, slot, cqe);
@@ -385,8 +309,8 @@ static bool unusual(struct uring *uring, struct uring_slot *slot,
 }
 
 /* One entry: how many completions it makes, 0 or 1. */
-static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
-                            struct ul_completion *out)
+static inline int entry_completed(struct uring *uring, const struct io_uring_cqe *cqe,
+                                  struct ul_completion *out)
 {
 	struct uring_slot *slot;
 
@@ -399,7 +323,7 @@ static inline int completed(struct uring *uring, const struct io_uring_cqe *cqe,
 		return 0;
 	if (unlikely(slot->base.flags & (SLOT_LISTED | SLOT_KEPT | SLOT_POLLING) ||
 	             slot->base.verb >= URING_WAKE)) {
-		if (!unusual(uring, slot, cqe))
+		if (!entry_is_rare(uring, slot, cqe))
 			return 0;
 		if (slot->base.flags & SLOT_POLLING)
 			return uring_polling_completed(uring, slot, cqe->res, out);
@@ -472,14 +396,14 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 
 	uring->batch = out;
 	while (unlikely(uring->kept_next != uring->kept_count) && count < capacity)
-		count += completed(uring, &uring->kept[uring->kept_next++], out + count);
+		count += entry_completed(uring, &uring->kept[uring->kept_next++], out + count);
 	while (head != uring->cq_end && count < capacity) {
 		const struct io_uring_cqe *cqe = &uring->cqes[head & uring->cq_mask];
 
 		head++;
 		if (head != uring->cq_end)
 			prefetch_slot(uring, uring->cqes[head & uring->cq_mask].user_data);
-		count += completed(uring, cqe, out + count);
+		count += entry_completed(uring, cqe, out + count);
 	}
 	if (head != uring->cq_head) {
 		uring->cq_head = head;

@@ -1,18 +1,18 @@
 /*
- * The ring driver's own header: its state, its slots and what its files share.
+ * The ring's state, and what its files share; each calls only those below it.
  *
- *     life.c       open, begin, end, destroy
- *     leave.c       rebuild in another thread or process; shutdown
- *     fork.c        what a forked child makes of it
- *     verbs.c       verbs -> templates
- *     queue.c       templates -> submission queue; cancel
- *     turn.c             turn and harvest: completion entries -> completions
- *     streams.c     the streams: recv, recv_from, accept, and their buffers
- *     answers.c  the answers to one-shot operations
+ *     life.c      the table; open, begin, end, destroy
+ *     trial.c     does it work, and words why not
+ *     turn.c      turn and harvest: completion entries -> completions
+ *     leave.c     rebuild in another thread or process; shutdown
+ *     fork.c      what a forked child makes of it
+ *     verbs.c     the one-shots: how each starts, and what its answer means
+ *     streams.c   recv, recv_from, and their buffers
+ *     accept.c    accept, of listeners that are shared or not
+ *     ring.c      one ring: open, enable, enter, read, close
+ *     queue.c     slots on their way there and back (queue.h)
  *
- * Each slot keeps its submission entry as a template, so that to start, to
- * start again (after ENOBUFS, EAGAIN, the end of a multishot) and to move to
- * another ring are one thing: uring_push().
+ * and, without a word of this header: buffers.c, watches.c, setup.c, room.c, kernels.c.
  */
 #ifndef URING_H
 #define URING_H
@@ -24,111 +24,15 @@
 #include <string.h>
 
 #include "buffers.h"
-#include "compat.h"
-#include "driver.h"
 #include "fork.h"
 #include "monotonic.h"
 #include "open.h"
-#include "setup.h"
-#include "slots.h"
+#include "slot.h"
 #include "statistics.h"
 #include "watches.h"
 
 #define likely(condition) __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
-
-enum uring_verb {
-	URING_RECV,
-	URING_RECV_FROM,
-	URING_ACCEPT,
-	/* Not streams: one completion each. */
-	URING_SEND,
-	URING_CONNECT,
-	URING_POLL,
-	URING_TIMEOUT,
-	URING_SPLICE,
-	URING_REQUEST,
-	/* The driver's own: no completion of theirs is ever seen outside. */
-	URING_WAKE,
-	URING_WATCHES,
-};
-
-/* In slot.flags. */
-enum {
-	/* The kernel has answered once; completions of it may be on their way. */
-	SLOT_BEGAN = 1 << 0,
-	/* The entry in the kernel only polls, and is followed by the template. */
-	SLOT_POLLING = 1 << 1,
-	/* A receive is being cancelled only to start again with other buffers. */
-	SLOT_MOVING = 1 << 2,
-	/* On the backlog (asked for, but not in the submission queue). */
-	SLOT_BACKLOG = 1 << 3,
-	/* On the list of receives that wait for a free buffer. */
-	SLOT_STARVED = 1 << 4,
-	/* On the list of what is done without a completion entry. */
-	SLOT_DONE = 1 << 5,
-	/* The old ring left us its terminal completion entry. */
-	SLOT_KEPT = 1 << 6,
-	/* accept, recv: multishot is not for this descriptor. */
-	SLOT_ONE_SHOT = 1 << 7,
-	/* Done, but the kernel may still use its memory. */
-	SLOT_UNSAFE = 1 << 8,
-	/* Cancelled, and its terminal completion entry has been seen in the queue. */
-	SLOT_RELEASED = 1 << 9,
-	/* recv: the kernel only polls, and take() receives. */
-	SLOT_BULK = 1 << 10,
-	/* It said UL_READABLE: nothing is in the kernel before take(). */
-	SLOT_READABLE = 1 << 11,
-	/* accept: the kernel only polls, and harvest() accepts. */
-	SLOT_SHARED = 1 << 12,
-	/* On the list of what harvest() accepts from: nothing is in the kernel. */
-	SLOT_ACCEPTING = 1 << 13,
-	/* send: its completion entry has been seen in the queue. */
-	SLOT_SENT = 1 << 14,
-	/* poll: it starts again when it was answered. */
-	SLOT_LEVEL = 1 << 15,
-};
-
-#define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE | SLOT_ACCEPTING)
-
-/* The buffer groups, and the index of their pools. */
-enum {
-	POOL_SMALL,
-	POOL_DATAGRAM,
-	POOLS,
-};
-
-/* What few operations need; from a free list. */
-struct uring_cold {
-	struct uring_cold *next;
-	struct iovec *many;          /* owned, when `vector` is too short */
-	struct msghdr message;
-	struct iovec vector[8];
-	struct sockaddr_storage address;
-	struct __kernel_timespec timespec;
-	uint64_t deadline_ns;        /* timeout: on the monotonic clock */
-	uint64_t cookie;             /* SLOT_SHARED: the listener's */
-};
-
-/* Two cache lines: the slot proper and its submission entry. */
-struct uring_slot {
-	struct slot base;
-	uint32_t next;               /* index + 1, on the one list that it is on */
-	uint32_t previous;
-	uint32_t sq_position;        /* where its latest entry went */
-	uint8_t retries;             /* since the last progress */
-	uint8_t full;                /* recv: filled buffers in a row; SLOT_SHARED: this turn's */
-	uint8_t slight;              /* SLOT_BULK: little receives in a row */
-	uint8_t pool;                /* recv, recv_from: POOL_* */
-	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
-	int32_t result;              /* SLOT_DONE, SLOT_SENT; recv: where in `batch` its last was */
-	int32_t poll_fd;             /* SLOT_POLLING */
-	uint32_t poll_events;
-	struct uring_cold *cold;     /* owned, or NULL */
-	struct io_uring_sqe sqe;     /* the template */
-};
-
-_Static_assert(sizeof(struct uring_slot) == 128, "two cache lines");
 
 /* A list through the slots, first in, first out. */
 struct uring_list {
@@ -279,102 +183,91 @@ static inline int uring_polled_events(const struct io_uring_sqe *sqe, int ready)
 	return ready & (int)(events | POLLERR | POLLHUP | POLLNVAL);
 }
 
-/* queue.c */
-void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
-                    uint16_t flag);
-void uring_list_drop(struct uring *uring, struct uring_slot *slot);
-void uring_push_slow(struct uring *uring, struct uring_slot *slot);
-void uring_push_cancel(struct uring *uring, struct uring_slot *slot);
-/* An entry to fill in; there is room. */
-struct io_uring_sqe *uring_next_sqe(struct uring *uring, uint8_t opcode);
-/* Poll `fd` first, then start the template again. */
-void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint32_t events);
-/* Move what waits in lists of ours to the submission queue, as far as it goes. */
-void uring_settle(struct uring *uring);
-struct uring_cold *uring_cold_take(struct uring *uring);
-/* Give back what the slot holds; it is terminal. */
-void uring_slot_end(struct uring *uring, struct uring_slot *slot);
-/* Make the terminal completion of an operation of which the kernel knows nothing. */
-void uring_done(struct uring *uring, struct uring_slot *slot, int result);
-/* Take an operation back out of the submission queue or our lists. */
-void uring_withdraw(struct uring *uring, struct uring_slot *slot);
-struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *owner,
-                               uint8_t opcode, int fd);
-int uring_cancel(struct ul_driver *driver, ul_token token);
-bool uring_released(struct ul_driver *driver, ul_token token);
-int uring_outcome(struct ul_driver *driver, ul_token token, bool take);
-
-/* Queue the slot's template. */
-static inline void uring_push(struct uring *uring, struct uring_slot *slot)
+/* Of each slot that there is: NULL while it is free. */
+static inline struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number)
 {
-	uint32_t tail = uring->sq_tail;
+	struct uring_slot *slot = uring_slot_at(uring, number);
 
-	assert((slot->base.flags & SLOT_LISTED) == 0);
-	if (unlikely(tail - uring->sq_head >= uring->sq_limit)) {
-		uring_push_slow(uring, slot);
-		return;
-	}
-	slot->base.state = STATE_IN_KERNEL;
-	slot->sq_position = tail;
-	memcpy(&uring->sqes[tail & uring->sq_mask], &slot->sqe, sizeof(slot->sqe));
-	uring->sq_tail = tail + 1;
-	uring->statistics.submissions[slot->sqe.opcode]++;
+	return slot->base.state != STATE_FREE ? slot : NULL;
 }
 
-/* The same, for an operation that the kernel has answered before. */
-static inline void uring_push_again(struct uring *uring, struct uring_slot *slot)
+static inline uint32_t uring_slot_count(const struct uring *uring)
 {
-	slot->base.flags |= SLOT_BEGAN;
-	uring_push(uring, slot);
+	return uring->slots.block_count * SLOTS_PER_BLOCK;
 }
+
+/* ring.c */
+int uring_ring_open(struct uring *uring);
+int uring_ring_enable(struct uring *uring);
+void uring_ring_register(struct uring *uring);
+void uring_ring_unregister(struct uring *uring);
+void uring_ring_close(struct uring *uring);
+void uring_forget_ring(struct uring *uring);
+/* The calling thread enabled the ring. */
+bool uring_is_here(const struct uring *uring);
+bool uring_may_enter(const struct uring *uring);
+/* io_uring_enter(2) of what is in the submission queue; its result. */
+int uring_enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                void *argument, size_t argument_size);
+/* Submit the queue without waiting; io_uring_enter's result. */
+int uring_flush(struct uring *uring, unsigned flags);
+typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);
+/* Give every entry of the completion queue to `handle`.  0, or what it answered. */
+int uring_read_queue(struct uring *uring, uring_entry_handler handle);
+int uring_pool_prepare(struct uring *uring, unsigned pool);
+bool uring_pool_wants_ring(const struct uring *uring, unsigned pool);
+int uring_wake_open(struct uring *uring);
+void uring_wake_push(struct uring *uring);
 
 /* streams.c */
 int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kind,
                ul_token *token);
 int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *token);
-int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token);
-void uring_recycle(struct ul_driver *driver, unsigned char *data);
-/* Start a stream (again) the way its descriptor and this kernel want it. */
-void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov,
                uint32_t count);
+void uring_hold(struct ul_driver *driver, ul_token token, bool for_good);
+void uring_recycle(struct ul_driver *driver, unsigned char *data);
+/* Start it (again) the way its descriptor and this kernel want it. */
+void uring_receive_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
+/* Start those that wait for a free buffer, as far as there are any. */
+void uring_feed_starved(struct uring *uring);
 /* Make it a bulk stream, or one no more; nothing of it is in the kernel. */
 void uring_move(struct uring_slot *slot);
-void uring_hold(struct ul_driver *driver, ul_token token, bool for_good);
 /* Each: how many completions went to `out`, 0 or 1. */
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out);
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
                          const struct io_uring_cqe *cqe, struct ul_completion *out);
 int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
                               const struct io_uring_cqe *cqe, struct ul_completion *out);
+/* Give back a buffer that came with an entry nobody wants. */
+void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
+                       const struct io_uring_cqe *cqe);
+
+/* accept.c */
+int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token);
+void uring_accept_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
+/* How many completions went to `out`, 0 or 1. */
 int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
                            const struct io_uring_cqe *cqe, struct ul_completion *out);
 /* Others may accept from its socket too. */
 void uring_share_listener(struct uring *uring, struct uring_slot *slot);
 /* Accept from shared listeners: how many completions went to `out`. */
 int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int capacity);
-/* Give back a buffer that came with an entry nobody wants. */
-void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
-                       const struct io_uring_cqe *cqe);
 
-/* turn.c */
-int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
-bool uring_immediate(struct ul_driver *driver);
-int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity);
-void uring_wake(struct ul_driver *driver);
-/* An entry that is no operation's. */
-void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe);
-/* Submit the queue without waiting; io_uring_enter's result. */
-int uring_flush(struct uring *uring, unsigned flags);
-/* uring_settle(), and what the queue has no room for goes to the kernel at once. */
-void uring_hand_over(struct uring *uring);
-/* The same until nothing is left, with patience where memory is short. */
-void uring_hand_over_all(struct uring *uring);
-/* The terminal completion of `slot`, which is free afterwards.  1. */
-int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
-                 int result, uint32_t flags);
-
-/* answers.c */
+/* verbs.c */
+int uring_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+               uint32_t count, ul_token *token);
+int uring_connect(struct ul_driver *driver, void *owner, int fd,
+                  const struct sockaddr *address, uint32_t address_size, ul_token *token);
+int uring_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+               ul_token *token);
+int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                  ul_token *token);
+int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                 int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                 ul_token *token);
+int uring_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
+                 ul_token *token);
 /* A timeout that starts again: for what is left of it. */
 void uring_timeout_continue(struct uring_slot *slot);
 /* Each: how many completions went to `out`, 0 or 1. */
@@ -383,41 +276,27 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
                             struct ul_completion *out);
 
-/* life.c */
-int uring_begin(struct ul_driver *driver);
-void uring_end(struct ul_driver *driver);
-void uring_destroy(struct ul_driver *driver);
-int uring_pool_prepare(struct uring *uring, unsigned pool);
-bool uring_pool_wants_ring(const struct uring *uring, unsigned pool);
-int uring_ring_open(struct uring *uring);
-int uring_ring_enable(struct uring *uring);
-void uring_ring_unregister(struct uring *uring);
-void uring_ring_close(struct uring *uring);
-void uring_forget_ring(struct uring *uring);
-/* The calling thread enabled the ring. */
-bool uring_is_here(const struct uring *uring);
-bool uring_may_enter(const struct uring *uring);
-int uring_wake_open(struct uring *uring);
-void uring_wake_push(struct uring *uring);
-
 /* fork.c */
 int uring_fork_add(struct uring *uring);
 /* In the child: end what had ended before the fork, and share every listener. */
 void uring_leave_to_parent(struct uring *uring);
 
 /* leave.c */
-typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);
 /* A new ring with every live operation: after a fork or in another thread. */
 int uring_rebuild(struct uring *uring);
 void uring_shutdown(struct ul_driver *driver);
 /* uring_flush(), with the completions put aside that are in its way. */
 int uring_flush_keeping(struct uring *uring, unsigned flags);
 void uring_park_accepts(struct uring *uring);
-/* Give every entry of the completion queue to `handle`.  0, or what it answered. */
-int uring_read_queue(struct uring *uring, uring_entry_handler handle);
 /* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */
 int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe);
-struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number);
-uint32_t uring_slot_count(const struct uring *uring);
+
+/* turn.c */
+int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
+bool uring_immediate(struct ul_driver *driver);
+int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity);
+void uring_wake(struct ul_driver *driver);
+/* What waits to be submitted leaves, with patience where memory is short. */
+void uring_hand_over_all(struct uring *uring);
 
 #endif

@@ -1,12 +1,20 @@
 /*
- * The verbs: each fills the template of a slot and queues it.  Nothing here
- * enters the kernel: turn() submits.
+ * The verbs that are no streams: how each starts, and what the kernel's answer means,
+ * which may be "once more".
+ *
+ * A start fills the template of a slot and queues it.  Nothing here enters the kernel:
+ * turn() submits.
  */
-#include "uring.h"
-#include "selector/threads.h"
+#include "queue.h"
+#include "setup.h"
+#include "socket_facts.h"
 
 #include <stdlib.h>
-#include <unistd.h>
+
+/* An error that need not last is passed on when it comes this often in a row. */
+#define RETRIES_MAX 8
+
+/* --- Starts --------------------------------------------------------------- */
 
 /* Why uring_start() had no slot. */
 static int start_failed(const struct uring *uring, ul_token *token)
@@ -25,15 +33,13 @@ static int started(struct uring *uring, struct uring_slot *slot, ul_token *token
 /* Undo uring_start(), before anything was queued. */
 static int start_undo(struct uring *uring, struct uring_slot *slot, int error, ul_token *token)
 {
-	uring_slot_end(uring, slot);
-	slot->base.state = STATE_DONE;
-	slot_free(&uring->slots, &slot->base);
+	uring_slot_free(uring, slot);
 	*token = 0;
 	return error;
 }
 
-static int uring_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
-                      uint32_t count, ul_token *token)
+int uring_send(struct ul_driver *driver, void *owner, int fd, const struct iovec *iov,
+               uint32_t count, ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_SEND, owner, IORING_OP_SEND, fd);
@@ -69,9 +75,9 @@ static int uring_send(struct ul_driver *driver, void *owner, int fd, const struc
 	return started(uring, slot, token);
 }
 
-static int uring_connect(struct ul_driver *driver, void *owner, int fd,
-                         const struct sockaddr *address, uint32_t address_size,
-                         ul_token *token)
+int uring_connect(struct ul_driver *driver, void *owner, int fd,
+                  const struct sockaddr *address, uint32_t address_size,
+                  ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot;
@@ -91,8 +97,8 @@ static int uring_connect(struct ul_driver *driver, void *owner, int fd,
 	return started(uring, slot, token);
 }
 
-static int uring_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
-                      ul_token *token)
+int uring_poll(struct ul_driver *driver, void *owner, int fd, uint32_t events,
+               ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_POLL, owner, IORING_OP_POLL_ADD, fd);
@@ -105,8 +111,8 @@ static int uring_poll(struct ul_driver *driver, void *owner, int fd, uint32_t ev
 	return started(uring, slot, token);
 }
 
-static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
-                         ul_token *token)
+int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns,
+                  ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_TIMEOUT, owner, IORING_OP_TIMEOUT, -1);
@@ -126,9 +132,9 @@ static int uring_timeout(struct ul_driver *driver, void *owner, uint64_t duratio
 	return started(uring, slot, token);
 }
 
-static int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
-                        int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
-                        ul_token *token)
+int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
+                 int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
+                 ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = uring_start(uring, URING_SPLICE, owner, IORING_OP_SPLICE,
@@ -156,8 +162,8 @@ static bool belongs_to_worker(uint8_t opcode)
 	       opcode == IORING_OP_CLOSE;
 }
 
-static int uring_submit(struct ul_driver *driver, void *owner,
-                        const struct ul_request *request, ul_token *token)
+int uring_submit(struct ul_driver *driver, void *owner,
+                 const struct ul_request *request, ul_token *token)
 {
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot;
@@ -178,94 +184,166 @@ static int uring_submit(struct ul_driver *driver, void *owner,
 	return started(uring, slot, token);
 }
 
-static int uring_close(struct ul_driver *driver, int fd)
-{
-	struct uring *uring = uring_of(driver);
+/* --- Answers -------------------------------------------------------------- */
 
-#ifndef NDEBUG
-	/* An entry that is submitted later would act on whatever `fd` is by then. */
-	for (uint32_t position = uring->sq_head; position != uring->sq_tail; position++)
-		assert(uring->sqes[position & uring->sq_mask].fd != fd);
-#endif
-	watches_forget(&uring->watches, fd);
-	/* EINTR: Linux has closed it all the same. */
-	return close(fd) == 0 || errno == EINTR ? 0 : -errno;
+/* Which readiness an operation waits for. */
+static uint32_t wanted_events(const struct uring_slot *slot)
+{
+	switch (slot->base.verb) {
+	case URING_SEND:
+	case URING_CONNECT:
+		return POLLOUT;
+	default:
+		return POLLIN;
+	}
 }
 
-static int uring_watch(struct ul_driver *driver, void *owner, int fd, uint32_t events,
-                       ul_token *token)
+/* splice(2) would block on one of its two descriptors: on which? */
+static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
 {
-	struct uring *uring = uring_of(driver);
+	struct pollfd in = { .fd = slot->sqe.splice_fd_in, .events = POLLIN };
 
-	*token = 0;
-	return uring->closed ? -ESHUTDOWN :
-	                       watches_set(&uring->watches, owner, fd, events, token);
+	if (poll(&in, 1, 0) == 0)
+		uring_push_poll(uring, slot, in.fd, POLLIN);
+	else
+		uring_push_poll(uring, slot, slot->sqe.fd, POLLOUT);
 }
 
-static const struct ul_statistics *uring_statistics(struct ul_driver *driver)
+void uring_timeout_continue(struct uring_slot *slot)
 {
-	return &uring_of(driver)->statistics;
+	uint64_t now = monotonic_ns();
+	uint64_t left = slot->cold->deadline_ns > now ? slot->cold->deadline_ns - now : 0;
+
+	slot->cold->timespec.tv_sec = (int64_t)(left / 1000000000);
+	slot->cold->timespec.tv_nsec = (long long)(left % 1000000000);
 }
 
-const struct ul_table uring_table = {
-	.size = sizeof(struct ul_table),
-	.abi = UL_ABI,
-	.name = "uring",
-	/*
-	 * Small sends ride along with the turn's own system call.  Large ones would
-	 * save little of what they cost, and the bytes of many connections kept until
-	 * then leave the cache and make the heap grow and shrink: with 48 KiB on each
-	 * of 100 connections three times as dear, with 20 KiB a tenth, with 12 equal.
-	 */
-	.eager_send_bytes = 14 * 1024,
-	.receives_in_turn = true,
-	.begin = uring_begin,
-	.end = uring_end,
-	.turn = uring_turn,
-	.immediate = uring_immediate,
-	.harvest = uring_harvest,
-	.wake = uring_wake,
-	.recycle = uring_recycle,
-	.recv = uring_recv,
-	.take = uring_take,
-	.hold = uring_hold,
-	.recv_from = uring_recv_from,
-	.send = uring_send,
-	.accept = uring_accept,
-	.connect = uring_connect,
-	.poll = uring_poll,
-	.timeout = uring_timeout,
-	.splice = uring_splice,
-	.submit = uring_submit,
-	.cancel = uring_cancel,
-	.outcome = uring_outcome,
-	.released = uring_released,
-	.close = uring_close,
-	.watch = uring_watch,
-	.shutdown = uring_shutdown,
-	.destroy = uring_destroy,
-	.statistics = uring_statistics,
-};
-
-uint64_t ul_features(struct ul_driver *driver)
+static void operation_would_block(struct uring *uring, struct uring_slot *slot)
 {
-	return driver->table == &uring_table ? uring_of(driver)->features : 0;
-}
-
-int ul_has_request(struct ul_driver *driver, uint8_t opcode)
-{
-	return driver->table == &uring_table ? kernel_has_opcode(opcode) : threads_have(opcode);
-}
-
-void ul_ring_size(struct ul_driver *driver, uint32_t sizes[4])
-{
-	struct uring *uring = uring_of(driver);
-
-	memset(sizes, 0, 4 * sizeof(*sizes));
-	if (driver->table != &uring_table)
+	slot->base.flags |= SLOT_BEGAN;
+	uring->statistics.rearmed++;
+	switch (slot->base.verb) {
+	case URING_SPLICE:
+		poll_for_splice(uring, slot);
 		return;
-	sizes[0] = uring->params.sq_entries;
-	sizes[1] = uring->params.cq_entries;
-	sizes[2] = uring->options.sq_entries;
-	sizes[3] = uring->options.cq_entries;
+	case URING_SEND:
+		if (uring_has(uring, UL_FEATURE_POLL_FIRST)) {
+			slot->sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
+			uring_push(uring, slot);
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	uring_push_poll(uring, slot, slot->sqe.fd, wanted_events(slot));
+}
+
+/*
+ * Once more behind what this turn's owners do: what still holds when the next
+ * turn submits it is reported again.
+ */
+static int level_reported(struct uring *uring, struct uring_slot *slot, int events,
+                          struct ul_completion *out)
+{
+	*out = (struct ul_completion){
+		.owner = slot->base.owner,
+		.token = slot_token(&slot->base),
+		.result = events,
+		.flags = UL_MORE,
+	};
+	slot->retries = 0;
+	uring_push_again(uring, slot);
+	return 1;
+}
+
+/*
+ * A one-shot operation has an answer.  A socket that does not block is polled
+ * by the kernel; but once a request was passed to a worker thread (6.3+), or
+ * with no memory to poll, EAGAIN comes back and means: once more.
+ */
+int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int result,
+                              struct ul_completion *out)
+{
+	bool cancelling = slot->base.state == STATE_CANCELLING;
+
+	if (likely(result >= 0)) {
+		if (slot->base.verb == URING_POLL)
+			result = uring_polled_events(&slot->sqe, result);
+		if (unlikely(slot->base.flags & SLOT_LEVEL) && !cancelling)
+			return level_reported(uring, slot, result, out);
+		return uring_finish(uring, slot, out, result, 0);
+	}
+	switch (result) {
+	case -EAGAIN:
+		/* connect(2) to a busy Unix socket: no readiness ever tells when. */
+		if (slot->base.verb == URING_CONNECT || slot->base.verb >= URING_REQUEST)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		operation_would_block(uring, slot);
+		return 0;
+	case -EALREADY:
+	case -EINPROGRESS:
+		if (slot->base.verb != URING_CONNECT)
+			break;
+		if (cancelling)
+			return uring_finish(uring, slot, out, -ECANCELED, 0);
+		operation_would_block(uring, slot);
+		return 0;
+	case -EISCONN:
+		/* Only a connect that was started again can be connected already. */
+		if (slot->base.verb == URING_CONNECT && slot->base.flags & SLOT_BEGAN)
+			result = 0;
+		break;
+	case -ECANCELED:
+		/* Nobody asked for it: no worker thread could be started, and nothing was done. */
+		if (slot->base.verb == URING_REQUEST && !cancelling)
+			result = -ENOTBLK;
+		/* Or the ring's thread is gone. */
+		if (slot->base.verb >= URING_SPLICE)
+			break;
+		/* fall through */
+	case -ENOMEM:
+		/* Some kernels say so for a moment (to 6.13). */
+	case -EINTR:
+		if (slot->base.verb == URING_REQUEST)
+			break;
+		if (cancelling) {
+			result = -ECANCELED;
+			break;
+		}
+		if (slot->retries++ == RETRIES_MAX)
+			break;
+		if (slot->base.verb == URING_TIMEOUT)
+			uring_timeout_continue(slot);
+		uring_push_again(uring, slot);
+		return 0;
+	default:
+		break;
+	}
+	return uring_finish(uring, slot, out, result, 0);
+}
+
+/* The poll that came before the operation proper is through. */
+int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
+                            struct ul_completion *out)
+{
+	slot->base.flags &= (uint16_t)~SLOT_POLLING;
+	if (slot->base.state == STATE_CANCELLING)
+		return uring_finish(uring, slot, out, -ECANCELED, 0);
+	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
+		return uring_finish(uring, slot, out, result, 0);
+	if (slot->base.verb == URING_CONNECT && result > 0)
+		return uring_finish(uring, slot, out, socket_connected(slot->sqe.fd), 0);
+	slot->base.flags |= SLOT_BEGAN;
+	if (slot->base.flags & SLOT_BULK)
+		return uring_bulk_readable(slot, out);
+	if (slot->base.verb == URING_ACCEPT)
+		uring_accept_start(uring, slot, false);
+	else if (slot->base.verb <= URING_ACCEPT)
+		uring_receive_start(uring, slot, false);
+	else
+		uring_push(uring, slot);
+	return 0;
 }

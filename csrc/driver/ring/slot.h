@@ -1,0 +1,111 @@
+/*
+ * One operation of the ring: what was asked for, where it is, and what the kernel
+ * borrows for it.
+ *
+ * Each slot keeps its submission entry as a template, so that to start, to
+ * start again (after ENOBUFS, EAGAIN, the end of a multishot) and to move to
+ * another ring are one thing: uring_push().
+ */
+#ifndef SLOT_H
+#define SLOT_H
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "compat.h"
+#include "slots.h"
+
+enum uring_verb {
+	URING_RECV,
+	URING_RECV_FROM,
+	URING_ACCEPT,
+	/* Not streams: one completion each. */
+	URING_SEND,
+	URING_CONNECT,
+	URING_POLL,
+	URING_TIMEOUT,
+	URING_SPLICE,
+	URING_REQUEST,
+	/* The driver's own: no completion of theirs is ever seen outside. */
+	URING_WAKE,
+	URING_WATCHES,
+};
+
+/* In slot.flags. */
+enum {
+	/* The kernel has answered once; completions of it may be on their way. */
+	SLOT_BEGAN = 1 << 0,
+	/* The entry in the kernel only polls, and is followed by the template. */
+	SLOT_POLLING = 1 << 1,
+	/* A receive is being cancelled only to start again with other buffers. */
+	SLOT_MOVING = 1 << 2,
+	/* On the backlog (asked for, but not in the submission queue). */
+	SLOT_BACKLOG = 1 << 3,
+	/* On the list of receives that wait for a free buffer. */
+	SLOT_STARVED = 1 << 4,
+	/* On the list of what is done without a completion entry. */
+	SLOT_DONE = 1 << 5,
+	/* The old ring left us its terminal completion entry. */
+	SLOT_KEPT = 1 << 6,
+	/* accept, recv: multishot is not for this descriptor. */
+	SLOT_ONE_SHOT = 1 << 7,
+	/* Done, but the kernel may still use its memory. */
+	SLOT_UNSAFE = 1 << 8,
+	/* Cancelled, and its terminal completion entry has been seen in the queue. */
+	SLOT_RELEASED = 1 << 9,
+	/* recv: the kernel only polls, and take() receives. */
+	SLOT_BULK = 1 << 10,
+	/* It said UL_READABLE: nothing is in the kernel before take(). */
+	SLOT_READABLE = 1 << 11,
+	/* accept: the kernel only polls, and harvest() accepts. */
+	SLOT_SHARED = 1 << 12,
+	/* On the list of what harvest() accepts from: nothing is in the kernel. */
+	SLOT_ACCEPTING = 1 << 13,
+	/* send: its completion entry has been seen in the queue. */
+	SLOT_SENT = 1 << 14,
+	/* poll: it starts again when it was answered. */
+	SLOT_LEVEL = 1 << 15,
+};
+
+#define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE | SLOT_ACCEPTING)
+
+/* The buffer groups, and the index of their pools. */
+enum {
+	POOL_SMALL,
+	POOL_DATAGRAM,
+	POOLS,
+};
+
+/* What few operations need; from a free list. */
+struct uring_cold {
+	struct uring_cold *next;
+	struct iovec *many;          /* owned, when `vector` is too short */
+	struct msghdr message;
+	struct iovec vector[8];
+	struct sockaddr_storage address;
+	struct __kernel_timespec timespec;
+	uint64_t deadline_ns;        /* timeout: on the monotonic clock */
+	uint64_t cookie;             /* SLOT_SHARED: the listener's */
+};
+
+/* Two cache lines: the slot proper and its submission entry. */
+struct uring_slot {
+	struct slot base;
+	uint32_t next;               /* index + 1, on the one list that it is on */
+	uint32_t previous;
+	uint32_t sq_position;        /* where its latest entry went */
+	uint8_t retries;             /* since the last progress */
+	uint8_t full;                /* recv: filled buffers in a row; SLOT_SHARED: this turn's */
+	uint8_t slight;              /* SLOT_BULK: little receives in a row */
+	uint8_t pool;                /* recv, recv_from: POOL_* */
+	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
+	int32_t result;              /* SLOT_DONE, SLOT_SENT; recv: where in `batch` its last was */
+	int32_t poll_fd;             /* SLOT_POLLING */
+	uint32_t poll_events;
+	struct uring_cold *cold;     /* owned, or NULL */
+	struct io_uring_sqe sqe;     /* the template */
+};
+
+_Static_assert(sizeof(struct uring_slot) == 128, "two cache lines");
+
+#endif
