@@ -137,6 +137,11 @@ int descriptor_register(struct selector *selector, struct descriptor *descriptor
 	return 0;
 }
 
+bool descriptor_mask_is_wrong(const struct descriptor *descriptor)
+{
+	return !wants_level(descriptor) || level_mask(descriptor) != descriptor->mask;
+}
+
 void descriptor_unregister(struct selector *selector, struct descriptor *descriptor)
 {
 	struct epoll_event ignored = { 0 };
@@ -148,22 +153,6 @@ void descriptor_unregister(struct selector *selector, struct descriptor *descrip
 	descriptor->ready = 0;
 	descriptor->due = 0;
 	descriptor->again = 0;
-}
-
-void descriptor_settle(struct selector *selector, struct descriptor *descriptor)
-{
-	if (descriptor->registration != LEVEL)
-		return;
-	if (wants_level(descriptor) && level_mask(descriptor) == descriptor->mask)
-		return;
-	if (descriptor->watch_events == 0 && descriptor->readers.first == NULL &&
-	    descriptor->writers.first == NULL && descriptor->pollers.first == NULL) {
-		descriptor_unregister(selector, descriptor);
-		return;
-	}
-	/* Else it fails for want of memory at worst; the old mask then reports too much. */
-	if (descriptor_register(selector, descriptor) == -ENOENT)
-		descriptor_abandon(selector, descriptor);
 }
 
 void descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor)
@@ -194,4 +183,13 @@ void descriptor_list_remove(struct descriptor *descriptor)
 	else
 		list->last = descriptor->previous;
 	descriptor->list = NULL;
+}
+
+void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
+{
+	descriptor->due |= due;
+	if (descriptor->list != NULL)
+		return;
+	descriptor->served = 0;
+	descriptor_list_append(&selector->work, descriptor);
 }

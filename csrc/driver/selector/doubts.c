@@ -17,7 +17,7 @@
 #define ASKED_AT_ONCE 64
 #define ENTRIES_WHILE_BUSY (4 * DESCRIPTORS_PER_BLOCK)
 
-static void ask(struct selector *selector, struct pollfd *asked, uint32_t count)
+static void doubts_ask(struct selector *selector, struct pollfd *asked, uint32_t count)
 {
 	uint32_t index;
 
@@ -49,13 +49,13 @@ void doubts_settle(struct selector *selector, bool all)
 			continue;
 		asked[count++] = (struct pollfd){ .fd = descriptor->fd, .events = POLLIN };
 		if (count == ASKED_AT_ONCE) {
-			ask(selector, asked, count);
+			doubts_ask(selector, asked, count);
 			count = 0;
 			if (!all)
 				break;
 		}
 	}
-	ask(selector, asked, count);
+	doubts_ask(selector, asked, count);
 	if (all)
 		selector->doubtful = false;
 }

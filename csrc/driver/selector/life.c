@@ -1,5 +1,6 @@
 /*
- * The selector: the driver's verbs by readiness, on epoll.
+ * The life of the selector, the driver's verbs by readiness, on epoll: opened, begun
+ * and ended, closed; and its table.
  *
  * It serves where there is no io_uring, and must not be slower there than an
  * event loop made for epoll: a message costs one receive and one send, and its
@@ -27,18 +28,6 @@
 #define BUFFER_SIZE_DEFAULT (256 * 1024)
 /* One is enough while the owner recycles during dispatch; more are for those that do not. */
 #define BUFFERS_SPARE_DEFAULT 8
-
-/* Making and remaking. */
-
-static int wake_register(struct selector *selector)
-{
-	/*
-	 * Edge-triggered, an eventfd need never be read: every write is an
-	 * edge, and its counter lasts for 2^64 of them.
-	 */
-	return epoll_register(selector->epoll_fd, selector->wake_fd, false,
-	                      EPOLLIN | EPOLLET, DATA_WAKE);
-}
 
 int selector_open(const struct ul_options *options, struct ul_driver **driver)
 {
@@ -68,140 +57,13 @@ int selector_open(const struct ul_options *options, struct ul_driver **driver)
 	result = selector->epoll_fd < 0 ? -errno : 0;
 	selector->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (result == 0)
-		result = selector->wake_fd < 0 ? -errno : wake_register(selector);
+		result = selector->wake_fd < 0 ? -errno : selector_wake_register(selector);
 	if (result != 0) {
 		selector_table.destroy(&selector->driver);
 		return result;
 	}
 	*driver = &selector->driver;
 	return 0;
-}
-
-static void operations_end(struct selector *selector, struct operation_queue *queue, int result)
-{
-	while (queue->first != NULL)
-		operation_complete(selector, queue->first, result);
-}
-
-/* All that waits for `descriptor` ends with `result`; the watch without a word. */
-static void descriptor_end(struct selector *selector, struct descriptor *descriptor, int result)
-{
-	operations_end(selector, &descriptor->readers, result);
-	operations_end(selector, &descriptor->writers, result);
-	operations_end(selector, &descriptor->pollers, result);
-	descriptor->watch_owner = NULL;
-	descriptor->watch_events = 0;
-}
-
-void descriptor_abandon(struct selector *selector, struct descriptor *descriptor)
-{
-	descriptor_end(selector, descriptor, -EBADF);
-	descriptor->registration = UNREGISTERED;
-}
-
-static bool is_waited_for(const struct descriptor *descriptor)
-{
-	return descriptor->readers.first != NULL || descriptor->writers.first != NULL ||
-	       descriptor->pollers.first != NULL || descriptor->watch_events != 0;
-}
-
-/*
- * In a set of our own the descriptor is asked for under its old registration first, so
- * that one which stands for another file by now is not taken for what was waited for.
- */
-static int descriptor_verify(struct selector *selector, struct descriptor *descriptor)
-{
-	if (descriptor->registration != UNREGISTERED && is_waited_for(descriptor) &&
-	    descriptor_register(selector, descriptor) == -ENOENT)
-		descriptor_abandon(selector, descriptor);
-	return 0;
-}
-
-static int descriptor_forget(struct selector *selector, struct descriptor *descriptor)
-{
-	(void)selector;
-	descriptor->list = NULL;
-	descriptor->registration = UNREGISTERED;
-	descriptor->ready = 0;
-	descriptor->due = 0;
-	descriptor->again = 0;
-	return 0;
-}
-
-/* 0, or -errno when there is no memory for it. */
-static int descriptor_restore(struct selector *selector, struct descriptor *descriptor)
-{
-	int result;
-
-	if (!is_waited_for(descriptor))
-		return 0;
-	result = descriptor_register(selector, descriptor);
-	if (result == -ENOMEM || result == -ENOSPC)
-		return result;
-	if (result != 0)
-		descriptor_end(selector, descriptor, result);
-	return 0;
-}
-
-typedef int (*descriptor_handler)(struct selector *selector, struct descriptor *descriptor);
-
-static int each_descriptor(struct selector *selector, descriptor_handler handle)
-{
-	uint32_t block;
-	uint32_t index;
-	int result = 0;
-
-	for (block = 0; block < selector->block_count; block++) {
-		if (selector->blocks[block] == NULL)
-			continue;
-		for (index = 0; index < DESCRIPTORS_PER_BLOCK && result == 0; index++)
-			result = handle(selector, &selector->blocks[block][index]);
-	}
-	return result;
-}
-
-/*
- * A new epoll set, in which everything that waits is registered, and so all
- * that is ready is reported again.  After a fork the old set is the parent's
- * as well and only closed here; so is the eventfd.  What fails half-way, for
- * want of memory, is made anew by the next turn.
- */
-int selector_rebuild(struct selector *selector)
-{
-	bool forked = belongs_to_parent(selector);
-	int wake_fd = selector->wake_fd;
-	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	int result;
-
-	if (epoll_fd < 0)
-		return -errno;
-	if (forked) {
-		wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (wake_fd < 0) {
-			result = -errno;
-			close(epoll_fd);
-			return result;
-		}
-		close(selector->wake_fd);
-		/* The thread that slept is the parent's. */
-		atomic_store(&selector->sleeping, false);
-	} else {
-		each_descriptor(selector, descriptor_verify);
-	}
-	close(selector->epoll_fd);
-	selector->epoll_fd = epoll_fd;
-	selector->wake_fd = wake_fd;
-	selector->epoch = fork_epoch_now();
-	selector->stale = true;
-	selector->work = (struct descriptor_list){ 0 };
-	selector->later = (struct descriptor_list){ 0 };
-	selector->statistics.rebuilt++;
-	each_descriptor(selector, descriptor_forget);
-	result = wake_register(selector);
-	if (result == 0)
-		result = each_descriptor(selector, descriptor_restore);
-	selector->stale = result != 0;
-	return result;
 }
 
 static int selector_begin(struct ul_driver *driver)
@@ -215,75 +77,6 @@ static void selector_end(struct ul_driver *driver)
 {
 	(void)driver;
 }
-
-/* Harvesting. */
-
-static int done_harvest(struct selector *selector, struct ul_completion *out, int capacity)
-{
-	struct operation *operation;
-	int count = 0;
-
-	while (count < capacity && (operation = selector->done.first) != NULL) {
-		out[count++] = (struct ul_completion){
-			.owner = operation->slot.owner,
-			.token = slot_token(&operation->slot),
-			.result = operation->result,
-			.flags = operation->keep ? UL_KEEP : 0,
-		};
-		operation_queue_remove(operation);
-		slot_free(&selector->slots, &operation->slot);
-	}
-	return count;
-}
-
-/* Nothing more is due this turn. */
-static void descriptor_served(struct selector *selector, struct descriptor *descriptor)
-{
-	descriptor_list_remove(descriptor);
-	descriptor->ready = 0;
-	if (descriptor->again != 0)
-		descriptor_list_append(&selector->later, descriptor);
-	descriptor_settle(selector, descriptor);
-}
-
-static int work_harvest(struct selector *selector, struct ul_completion *out, int capacity)
-{
-	struct descriptor *descriptor;
-	int count = 0;
-
-	while (count < capacity && (descriptor = selector->work.first) != NULL) {
-		bool lent = descriptor_serve(selector, descriptor, out, capacity, &count);
-
-		if (descriptor->due == 0)
-			descriptor_served(selector, descriptor);
-		if (lent)
-			break;
-	}
-	return count;
-}
-
-static int selector_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity)
-{
-	struct selector *selector = selector_of(driver);
-	int count = done_harvest(selector, out, capacity);
-
-	/* In a forked child the data is the parent's, until a rebuild says otherwise. */
-	if (count < capacity && selector->work.first != NULL && !belongs_to_parent(selector)) {
-		count += work_harvest(selector, out + count, capacity - count);
-		/* Descriptors that were served may have been found to be other files. */
-		if (count == 0)
-			count = done_harvest(selector, out, capacity);
-	}
-	selector->statistics.completed += (uint64_t)count;
-	return count;
-}
-
-static void selector_recycle(struct ul_driver *driver, unsigned char *data)
-{
-	buffers_give(&selector_of(driver)->buffers, data);
-}
-
-/* Ending. */
 
 static int selector_cancel(struct ul_driver *driver, ul_token token)
 {
@@ -302,8 +95,7 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	if (operation->slot.verb == VERB_REQUEST)
 		return request_cancel(selector, operation);
 	was_readable = operation->slot.verb == VERB_RECV && operation->stream.readable;
-	operation_finish(selector, operation);
-	slot_free(&selector->slots, &operation->slot);
+	operation_end(selector, operation);
 	descriptor = descriptor_find(selector, operation->fd);
 	if (descriptor == NULL)
 		return 0;

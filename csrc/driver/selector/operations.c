@@ -1,6 +1,7 @@
 /*
  * The life of the selector's operations: taken, queued at a descriptor until
- * it is ready, finished.  The states are those of slots.h; IN_KERNEL means
+ * it is ready, finished; and what becomes of those that wait when the descriptor does
+ * not stand for their file any more.  The states are those of slots.h; IN_KERNEL means
  * that the operation waits for readiness or for the clock.
  */
 #include <assert.h>
@@ -39,7 +40,7 @@ void operation_queue_remove(struct operation *operation)
 	operation->queue = NULL;
 }
 
-void operation_finish(struct selector *selector, struct operation *operation)
+static void operation_finish(struct selector *selector, struct operation *operation)
 {
 	assert(operation->slot.state == STATE_IN_KERNEL ||
 	       operation->slot.state == STATE_CANCELLING);
@@ -49,6 +50,12 @@ void operation_finish(struct selector *selector, struct operation *operation)
 	free(operation->copy);
 	operation->copy = NULL;
 	operation->slot.state = STATE_DONE;
+}
+
+void operation_end(struct selector *selector, struct operation *operation)
+{
+	operation_finish(selector, operation);
+	slot_free(&selector->slots, &operation->slot);
 }
 
 void operation_complete(struct selector *selector, struct operation *operation,
@@ -101,6 +108,42 @@ int operation_started(struct selector *selector, struct operation *operation,
 	selector->statistics.submitted++;
 	selector->statistics.submissions[operation->opcode]++;
 	return -EINPROGRESS;
+}
+
+/* --- Waiting at a descriptor ---------------------------------------------- */
+
+static void operations_end(struct selector *selector, struct operation_queue *queue, int result)
+{
+	while (queue->first != NULL)
+		operation_complete(selector, queue->first, result);
+}
+
+void descriptor_end(struct selector *selector, struct descriptor *descriptor, int result)
+{
+	operations_end(selector, &descriptor->readers, result);
+	operations_end(selector, &descriptor->writers, result);
+	operations_end(selector, &descriptor->pollers, result);
+	descriptor->watch_owner = NULL;
+	descriptor->watch_events = 0;
+}
+
+void descriptor_abandon(struct selector *selector, struct descriptor *descriptor)
+{
+	descriptor_end(selector, descriptor, -EBADF);
+	descriptor->registration = UNREGISTERED;
+}
+
+void descriptor_settle(struct selector *selector, struct descriptor *descriptor)
+{
+	if (descriptor->registration != LEVEL || !descriptor_mask_is_wrong(descriptor))
+		return;
+	if (!descriptor_is_waited_for(descriptor)) {
+		descriptor_unregister(selector, descriptor);
+		return;
+	}
+	/* Else it fails for want of memory at worst; the old mask then reports too much. */
+	if (descriptor_register(selector, descriptor) == -ENOENT)
+		descriptor_abandon(selector, descriptor);
 }
 
 int operation_wait(struct selector *selector, struct operation *operation, int fd,

@@ -62,7 +62,7 @@ int selector_submit(struct ul_driver *driver, void *owner, const struct ul_reque
 	if (!threads_have(request->opcode))
 		return -EOPNOTSUPP;
 	if (threads == NULL)
-		threads = selector->threads = threads_open(selector_wake, driver);
+		threads = selector->threads = threads_open(driver->table->wake, driver);
 	job = calloc(1, sizeof(*job));
 	operation = threads == NULL || job == NULL ?
 		NULL : operation_take(selector, VERB_REQUEST, owner);
@@ -88,8 +88,7 @@ int request_cancel(struct selector *selector, struct operation *operation)
 		operation->slot.state = STATE_CANCELLING;
 		return -EINPROGRESS;
 	}
-	operation_finish(selector, operation);
-	slot_free(&selector->slots, &operation->slot);
+	operation_end(selector, operation);
 	return 0;
 }
 

@@ -183,8 +183,7 @@ int selector_take(struct ul_driver *driver, ul_token token, const struct iovec *
 	descriptor = descriptor_find(selector, operation->fd);
 	result = stream_receive(selector, descriptor, operation, iov, count, &again);
 	if (result <= 0 && result != -EAGAIN) {
-		operation_finish(selector, operation);
-		slot_free(&selector->slots, &operation->slot);
+		operation_end(selector, operation);
 		/* Whoever waits behind it finds out the same. */
 		again = descriptor->readers.first != NULL;
 	} else {
@@ -326,8 +325,7 @@ static bool serve_queue(struct selector *selector, struct descriptor *descriptor
 			return true;
 		case ENDED:
 			(*count)++;
-			operation_finish(selector, operation);
-			slot_free(&selector->slots, &operation->slot);
+			operation_end(selector, operation);
 			break;
 		}
 	}
@@ -355,8 +353,7 @@ static void serve_pollers(struct selector *selector, struct descriptor *descript
 			};
 		}
 		if (descriptor->ready & events && !operation->poll_level) {
-			operation_finish(selector, operation);
-			slot_free(&selector->slots, &operation->slot);
+			operation_end(selector, operation);
 		}
 		operation = next;
 	}

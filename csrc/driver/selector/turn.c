@@ -1,5 +1,6 @@
 /*
- * The selector's turn: find what is ready, and sleep when nothing is.
+ * The selector's turn, which finds what is ready and sleeps when nothing is; and its
+ * harvest.
  *
  * A turn moves what epoll reports to the `work` list; harvest() serves that
  * list.  Between the two the owner may close, cancel and start what it likes:
@@ -36,15 +37,6 @@ bool selector_immediate(struct ul_driver *driver)
 
 	return is_pending(selector) ||
 	       atomic_load_explicit(&selector->woken, memory_order_relaxed);
-}
-
-void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due)
-{
-	descriptor->due |= due;
-	if (descriptor->list != NULL)
-		return;
-	descriptor->served = 0;
-	descriptor_list_append(&selector->work, descriptor);
 }
 
 static void later_becomes_work(struct selector *selector)
@@ -250,4 +242,71 @@ void selector_wake(struct ul_driver *driver)
 	if (write(selector->wake_fd, &one, sizeof(one)) == sizeof(one))
 		__atomic_fetch_add(&selector->statistics.wakes, 1, __ATOMIC_RELAXED);
 	errno = failure;
+}
+
+/* --- Harvest -------------------------------------------------------------- */
+
+static int done_harvest(struct selector *selector, struct ul_completion *out, int capacity)
+{
+	struct operation *operation;
+	int count = 0;
+
+	while (count < capacity && (operation = selector->done.first) != NULL) {
+		out[count++] = (struct ul_completion){
+			.owner = operation->slot.owner,
+			.token = slot_token(&operation->slot),
+			.result = operation->result,
+			.flags = operation->keep ? UL_KEEP : 0,
+		};
+		operation_queue_remove(operation);
+		slot_free(&selector->slots, &operation->slot);
+	}
+	return count;
+}
+
+/* Nothing more is due this turn. */
+static void descriptor_served(struct selector *selector, struct descriptor *descriptor)
+{
+	descriptor_list_remove(descriptor);
+	descriptor->ready = 0;
+	if (descriptor->again != 0)
+		descriptor_list_append(&selector->later, descriptor);
+	descriptor_settle(selector, descriptor);
+}
+
+static int work_harvest(struct selector *selector, struct ul_completion *out, int capacity)
+{
+	struct descriptor *descriptor;
+	int count = 0;
+
+	while (count < capacity && (descriptor = selector->work.first) != NULL) {
+		bool lent = descriptor_serve(selector, descriptor, out, capacity, &count);
+
+		if (descriptor->due == 0)
+			descriptor_served(selector, descriptor);
+		if (lent)
+			break;
+	}
+	return count;
+}
+
+int selector_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity)
+{
+	struct selector *selector = selector_of(driver);
+	int count = done_harvest(selector, out, capacity);
+
+	/* In a forked child the data is the parent's, until a rebuild says otherwise. */
+	if (count < capacity && selector->work.first != NULL && !belongs_to_parent(selector)) {
+		count += work_harvest(selector, out + count, capacity - count);
+		/* Descriptors that were served may have been found to be other files. */
+		if (count == 0)
+			count = done_harvest(selector, out, capacity);
+	}
+	selector->statistics.completed += (uint64_t)count;
+	return count;
+}
+
+void selector_recycle(struct ul_driver *driver, unsigned char *data)
+{
+	buffers_give(&selector_of(driver)->buffers, data);
 }
