@@ -117,7 +117,7 @@ static void take_answer(struct uring *uring, const struct io_uring_cqe *cqe)
 	struct uring_slot *slot = ended_by(uring, cqe);
 
 	/* A stream starts again, and a poll sees what is ready then. */
-	if (slot == NULL || slot->base.verb < URING_SEND || slot->base.verb >= URING_WAKE ||
+	if (slot == NULL || uring_traits_of(slot)->stream || uring_is_own(slot) ||
 	    slot->base.verb == URING_POLL || cqe->flags & IORING_CQE_F_MORE ||
 	    is_no_answer(cqe->res))
 		return;

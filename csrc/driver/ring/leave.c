@@ -14,11 +14,6 @@
 /* A cancelled accept has ended after one; more than a few would be a bug. */
 #define PARK_LOOKS 8
 
-static bool is_receive(const struct uring_slot *slot)
-{
-	return slot->base.verb == URING_RECV || slot->base.verb == URING_RECV_FROM;
-}
-
 /* The kernel owes a completion entry for `slot`. */
 static bool in_kernel(const struct uring_slot *slot)
 {
@@ -44,7 +39,7 @@ static void withdraw_all(struct uring *uring)
 		uring_withdraw(uring, slot);
 		slot->base.state = STATE_QUEUED;
 		/* The driver's own polls are made anew with each ring. */
-		if (slot->base.verb < URING_WAKE)
+		if (!uring_is_own(slot))
 			uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
 	}
 }
@@ -61,7 +56,7 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 	slot = uring_slot_find(uring, cqe->user_data);
 	if (slot == NULL)
 		return 0;
-	if (slot->base.verb >= URING_WAKE) {
+	if (uring_is_own(slot)) {
 		if ((cqe->flags & IORING_CQE_F_MORE) == 0)
 			slot->base.state = STATE_QUEUED;
 		return 0;
@@ -75,14 +70,14 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 	uring->kept = kept;
 	kept[uring->kept_count++] = *cqe;
 	/* So that the pool does not take it for the old ring's. */
-	if (is_receive(slot) && cqe->flags & IORING_CQE_F_BUFFER)
+	if (uring_traits_of(slot)->receive && cqe->flags & IORING_CQE_F_BUFFER)
 		pool_lend(&uring->pools[slot->pool],
 		          cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 	if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
 		slot->base.flags |= SLOT_KEPT;
 		/* An end that we made says nothing of what comes when it starts again. */
 		slot->retries = 0;
-		if (is_receive(slot) && slot->buffer >= 0)
+		if (uring_traits_of(slot)->receive && slot->buffer >= 0)
 			pool_lend(&uring->pools[slot->pool], (uint32_t)slot->buffer);
 		/* A cancel of it need not be submitted any more. */
 		if (slot->base.flags & SLOT_BACKLOG)
@@ -152,19 +147,19 @@ static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
 		slot = uring_slot_find(uring, cqe->user_data);
 	if (slot == NULL || slot->base.flags & SLOT_DONE)
 		return 0;
-	if (slot->base.verb <= URING_ACCEPT && result >= 0) {
+	if (uring_traits_of(slot)->stream && result >= 0) {
 		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_POLLING) == 0)
 			close(result);
 		result = -ECANCELED;
 	}
-	if (is_receive(slot))
+	if (uring_traits_of(slot)->receive)
 		uring_drop_buffer(uring, slot, cqe);
 	if (cqe->flags & IORING_CQE_F_MORE)
 		return 0;
 	if (slot->base.flags & SLOT_LISTED)
 		uring_list_drop(uring, slot);
 	slot->base.flags &= (uint16_t)~SLOT_KEPT;
-	if (slot->base.verb >= URING_WAKE)
+	if (uring_is_own(slot))
 		slot->base.state = STATE_QUEUED;
 	else
 		uring_done(uring, slot, slot->base.flags & SLOT_POLLING ? -ECANCELED : result);
@@ -235,12 +230,6 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 	}
 }
 
-/* May the operation be done twice if it was done once, unknown to us? */
-static bool may_repeat(const struct uring_slot *slot)
-{
-	return slot->base.verb != URING_SPLICE && slot->base.verb != URING_REQUEST;
-}
-
 static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool forked)
 {
 	bool on_backlog = (slot->base.flags & SLOT_BACKLOG) != 0;
@@ -257,7 +246,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 	if (slot->base.state == STATE_IN_KERNEL) {
 		slot->base.flags |= SLOT_BEGAN;
 		/* One that only polls so far has done nothing. */
-		if (!may_repeat(slot) && (slot->base.flags & SLOT_POLLING) == 0) {
+		if (!uring_traits_of(slot)->again && (slot->base.flags & SLOT_POLLING) == 0) {
 			/* A worker of the old ring may be at it; a parent's has its own memory. */
 			if (!forked && slot->base.verb != URING_SPLICE)
 				slot->base.flags |= SLOT_UNSAFE;
@@ -271,13 +260,10 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 	if (slot->base.verb == URING_TIMEOUT)
 		uring_timeout_continue(slot);
 	uring->statistics.rearmed++;
-	if (is_receive(slot) || slot->base.flags & SLOT_SHARED) {
+	if (uring_traits_of(slot)->receive || slot->base.flags & SLOT_SHARED) {
 		/* Buffers of its own went back to the pool with the ring. */
 		slot->base.flags &= (uint16_t)~SLOT_POLLING;
-		if (slot->base.verb == URING_ACCEPT)
-			uring_accept_start(uring, slot, true);
-		else
-			uring_receive_start(uring, slot, true);
+		uring_stream_start(uring, slot, true);
 	} else if (slot->base.flags & SLOT_POLLING) {
 		uring_push_poll(uring, slot, slot->poll_fd, slot->poll_events);
 	} else {
@@ -299,7 +285,7 @@ static void start_all(struct uring *uring, bool forked)
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
-		if (slot != NULL && slot->base.verb < URING_WAKE)
+		if (slot != NULL && !uring_is_own(slot))
 			start_in_new_ring(uring, slot, forked);
 	}
 }
@@ -311,7 +297,8 @@ static void forget_own_buffers(struct uring *uring)
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
-		if (slot != NULL && is_receive(slot) && (slot->base.flags & SLOT_KEPT) == 0)
+		if (slot != NULL && uring_traits_of(slot)->receive &&
+		    (slot->base.flags & SLOT_KEPT) == 0)
 			slot->buffer = -1;
 	}
 }
@@ -379,33 +366,16 @@ int uring_rebuild(struct uring *uring)
 
 /* --- Shut down ------------------------------------------------------------ */
 
-/*
- * May the kernel touch memory of ours, or of the owner, after it has seen the
- * submission?  Addresses and durations are copied with that (io_connect_prep,
- * io_timeout_prep); a poll names none.
- */
 static bool borrows_memory(const struct uring *uring, const struct uring_slot *slot)
 {
+	uint8_t borrows = uring_traits_of(slot)->borrows;
+
 	if (slot->base.flags & SLOT_POLLING)
 		return false;
-	switch (slot->base.verb) {
-	case URING_REQUEST:
-		return true;
-	case URING_ACCEPT:
-	case URING_CONNECT:
-	case URING_POLL:
-	case URING_TIMEOUT:
-	case URING_SPLICE:
-		return false;
-	default:
-		/*
-		 * Sockets wait in a poll; what follows it would run in the thread that
-		 * submitted it, inside io_uring_enter(), and nowhere once the ring is
-		 * closed (io_should_terminate_tw).  As in leave_ring().
-		 */
-		return uring_may_enter(uring) ||
-		       (uring->params.flags & IORING_SETUP_DEFER_TASKRUN) == 0;
-	}
+	return borrows == BORROWS ||
+	       (borrows == BORROWS_IN_ENTER &&
+	        (uring_may_enter(uring) ||
+	         (uring->params.flags & IORING_SETUP_DEFER_TASKRUN) == 0));
 }
 
 static void end_all(struct uring *uring, bool unsafe)
@@ -416,14 +386,14 @@ static void end_all(struct uring *uring, bool unsafe)
 		struct uring_slot *slot = uring_slot_number(uring, number);
 		bool owed;
 
-		if (slot == NULL || slot->base.verb >= URING_WAKE || slot->base.flags & SLOT_DONE)
+		if (slot == NULL || uring_is_own(slot) || slot->base.flags & SLOT_DONE)
 			continue;
 		owed = in_kernel(slot);
 		if (slot->base.flags & SLOT_LISTED)
 			uring_list_drop(uring, slot);
 		if (owed && unsafe && borrows_memory(uring, slot)) {
 			slot->base.flags |= SLOT_UNSAFE;
-			if (is_receive(slot))
+			if (uring_traits_of(slot)->receive)
 				uring->pools[slot->pool].leaked = true;
 		}
 		slot->base.flags &= (uint16_t)~(SLOT_KEPT | SLOT_READABLE);

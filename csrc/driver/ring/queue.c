@@ -243,7 +243,7 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot = token >> TAG_SHIFT == 0 ? uring_slot_find(uring, token) : NULL;
 
-	if (slot == NULL || slot->base.verb >= URING_WAKE)
+	if (slot == NULL || uring_is_own(slot))
 		return -ENOENT;
 	if (slot->base.state == STATE_CANCELLING || slot->base.state == STATE_DONE)
 		return -EINPROGRESS;

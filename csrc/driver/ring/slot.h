@@ -29,7 +29,31 @@ enum uring_verb {
 	/* The driver's own: no completion of theirs is ever seen outside. */
 	URING_WAKE,
 	URING_WATCHES,
+	URING_VERBS,
 };
+
+/* What is true of a verb; the rows are in verbs.c. */
+struct uring_traits {
+	bool stream;                 /* many completions: it starts itself again */
+	bool receive;                /* such a stream that lends buffers */
+	bool again;                  /* if it was done once, unknown to us, twice is as good */
+	uint8_t borrows;             /* enum uring_borrows */
+	uint16_t events;             /* POLL*: the readiness that it waits for */
+};
+
+/* May the kernel touch memory of ours, or of the owner, after it has seen the submission? */
+enum uring_borrows {
+	/* Addresses and durations are copied with that; a poll names none. */
+	BORROWS_NOTHING,
+	/*
+	 * Sockets wait in a poll; what follows it would run in the thread that submitted it,
+	 * inside io_uring_enter(), and nowhere once the ring is closed: as in leave_ring().
+	 */
+	BORROWS_IN_ENTER,
+	BORROWS,
+};
+
+extern const struct uring_traits uring_traits[URING_VERBS];
 
 /* In slot.flags. */
 enum {
@@ -107,5 +131,15 @@ struct uring_slot {
 };
 
 _Static_assert(sizeof(struct uring_slot) == 128, "two cache lines");
+
+static inline const struct uring_traits *uring_traits_of(const struct uring_slot *slot)
+{
+	return &uring_traits[slot->base.verb];
+}
+
+static inline bool uring_is_own(const struct uring_slot *slot)
+{
+	return slot->base.verb >= URING_WAKE;
+}
 
 #endif

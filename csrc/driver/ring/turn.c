@@ -297,7 +297,7 @@ static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
 static bool entry_is_rare(struct uring *uring, struct uring_slot *slot,
                           const struct io_uring_cqe *cqe)
 {
-	if (slot->base.verb >= URING_WAKE) {
+	if (uring_is_own(slot)) {
 		own_poll_completed(uring, slot, cqe);
 		return false;
 	}
@@ -322,7 +322,7 @@ static inline int entry_completed(struct uring *uring, const struct io_uring_cqe
 	if (unlikely(slot == NULL))
 		return 0;
 	if (unlikely(slot->base.flags & (SLOT_LISTED | SLOT_KEPT | SLOT_POLLING) ||
-	             slot->base.verb >= URING_WAKE)) {
+	             uring_is_own(slot))) {
 		if (!entry_is_rare(uring, slot, cqe))
 			return 0;
 		if (slot->base.flags & SLOT_POLLING)

@@ -268,6 +268,8 @@ int uring_splice(struct ul_driver *driver, void *owner, int fd_in, int64_t offse
                  ul_token *token);
 int uring_submit(struct ul_driver *driver, void *owner, const struct ul_request *request,
                  ul_token *token);
+/* Start it (again), whichever stream it is. */
+void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 /* A timeout that starts again: for what is left of it. */
 void uring_timeout_continue(struct uring_slot *slot);
 /* Each: how many completions went to `out`, 0 or 1. */

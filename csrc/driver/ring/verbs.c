@@ -14,6 +14,42 @@
 /* An error that need not last is passed on when it comes this often in a row. */
 #define RETRIES_MAX 8
 
+const struct uring_traits uring_traits[] = {
+	[URING_RECV] = {
+		.stream = true,
+		.receive = true,
+		.again = true,
+		.borrows = BORROWS_IN_ENTER,
+		.events = POLLIN,
+	},
+	[URING_RECV_FROM] = {
+		.stream = true,
+		.receive = true,
+		.again = true,
+		.borrows = BORROWS_IN_ENTER,
+		.events = POLLIN,
+	},
+	[URING_ACCEPT] = { .stream = true, .again = true, .events = POLLIN },
+	[URING_SEND] = { .again = true, .borrows = BORROWS_IN_ENTER, .events = POLLOUT },
+	[URING_CONNECT] = { .again = true, .events = POLLOUT },
+	[URING_POLL] = { .again = true, .events = POLLIN },
+	[URING_TIMEOUT] = { .again = true },
+	[URING_SPLICE] = { .again = false },
+	[URING_REQUEST] = { .again = false, .borrows = BORROWS },
+	[URING_WAKE] = { .again = true, .events = POLLIN },
+	[URING_WATCHES] = { .again = true, .events = POLLIN },
+};
+_Static_assert(sizeof(uring_traits) / sizeof(uring_traits[0]) == URING_VERBS, "a row each");
+
+void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
+{
+	assert(uring_traits_of(slot)->stream);
+	if (uring_traits_of(slot)->receive)
+		uring_receive_start(uring, slot, poll_first);
+	else
+		uring_accept_start(uring, slot, poll_first);
+}
+
 /* --- Starts --------------------------------------------------------------- */
 
 /* Why uring_start() had no slot. */
@@ -186,18 +222,6 @@ int uring_submit(struct ul_driver *driver, void *owner,
 
 /* --- Answers -------------------------------------------------------------- */
 
-/* Which readiness an operation waits for. */
-static uint32_t wanted_events(const struct uring_slot *slot)
-{
-	switch (slot->base.verb) {
-	case URING_SEND:
-	case URING_CONNECT:
-		return POLLOUT;
-	default:
-		return POLLIN;
-	}
-}
-
 /* splice(2) would block on one of its two descriptors: on which? */
 static void poll_for_splice(struct uring *uring, struct uring_slot *slot)
 {
@@ -236,7 +260,7 @@ static void operation_would_block(struct uring *uring, struct uring_slot *slot)
 	default:
 		break;
 	}
-	uring_push_poll(uring, slot, slot->sqe.fd, wanted_events(slot));
+	uring_push_poll(uring, slot, slot->sqe.fd, uring_traits_of(slot)->events);
 }
 
 /*
@@ -277,7 +301,7 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 	switch (result) {
 	case -EAGAIN:
 		/* connect(2) to a busy Unix socket: no readiness ever tells when. */
-		if (slot->base.verb == URING_CONNECT || slot->base.verb >= URING_REQUEST)
+		if (slot->base.verb == URING_CONNECT || slot->base.verb == URING_REQUEST)
 			break;
 		if (cancelling)
 			return uring_finish(uring, slot, out, -ECANCELED, 0);
@@ -301,7 +325,7 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 		if (slot->base.verb == URING_REQUEST && !cancelling)
 			result = -ENOTBLK;
 		/* Or the ring's thread is gone. */
-		if (slot->base.verb >= URING_SPLICE)
+		if (!uring_traits_of(slot)->again)
 			break;
 		/* fall through */
 	case -ENOMEM:
@@ -339,10 +363,8 @@ int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int re
 	slot->base.flags |= SLOT_BEGAN;
 	if (slot->base.flags & SLOT_BULK)
 		return uring_bulk_readable(slot, out);
-	if (slot->base.verb == URING_ACCEPT)
-		uring_accept_start(uring, slot, false);
-	else if (slot->base.verb <= URING_ACCEPT)
-		uring_receive_start(uring, slot, false);
+	if (uring_traits_of(slot)->stream)
+		uring_stream_start(uring, slot, false);
 	else
 		uring_push(uring, slot);
 	return 0;
