@@ -43,9 +43,9 @@ void uring_accept_start(struct uring *uring, struct uring_slot *slot, bool poll_
 	} else if (poll_first) {
 		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
 	} else {
-		slot->full = 0;
+		slot->accepted = 0;
 		slot->base.state = STATE_QUEUED;
-		uring_list_add(uring, &uring->accepting, slot, SLOT_ACCEPTING);
+		uring_list_add(uring, slot, LIST_ACCEPTING);
 	}
 }
 
@@ -152,14 +152,14 @@ int uring_harvest_accepts(struct uring *uring, struct ul_completion *out, int ca
 {
 	int count = 0;
 
-	while (uring->accepting.count != 0 && count < capacity) {
-		struct uring_slot *slot = uring_slot_at(uring, uring->accepting.first);
+	while (uring->lists[LIST_ACCEPTING].count != 0 && count < capacity) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->lists[LIST_ACCEPTING].first);
 		int result = -EAGAIN;
 
-		if (slot->full < ACCEPTS_PER_TURN)
+		if (slot->accepted < ACCEPTS_PER_TURN)
 			result = accept_one(slot);
 		if (result >= 0) {
-			slot->full++;
+			slot->accepted++;
 			slot->retries = 0;
 			out[count++] = (struct ul_completion){
 				.owner = slot->base.owner,

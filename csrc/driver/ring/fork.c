@@ -59,7 +59,7 @@ static struct uring_slot *ended_by(const struct uring *uring, const struct io_ur
 	if (cqe->user_data >> TAG_SHIFT != TAG_OPERATION)
 		return NULL;
 	slot = uring_slot_find(uring, cqe->user_data);
-	if (slot == NULL || slot->base.flags & (SLOT_POLLING | SLOT_DONE))
+	if (slot == NULL || slot->phase == PHASE_POLLING || slot->list == LIST_DONE)
 		return NULL;
 	return slot;
 }
@@ -107,7 +107,7 @@ static bool is_no_answer(int result)
 
 static void has_ended(struct uring *uring, struct uring_slot *slot, int result)
 {
-	if (slot->base.flags & SLOT_LISTED)
+	if (slot->list != LIST_NONE)
 		uring_list_drop(uring, slot);
 	uring_done(uring, slot, result);
 }
@@ -137,7 +137,7 @@ void uring_leave_to_parent(struct uring *uring)
 
 		if (slot == NULL)
 			continue;
-		if (slot->base.flags & SLOT_SENT && (slot->base.flags & SLOT_DONE) == 0)
+		if (slot->base.flags & SLOT_SENT && slot->list != LIST_DONE)
 			has_ended(uring, slot, slot->result);
 		slot->base.flags &= (uint16_t)~(SLOT_KEPT | SLOT_SENT | SLOT_RELEASED);
 		/* Every listener is shared with the parent now. */

@@ -33,14 +33,14 @@ static void withdraw_all(struct uring *uring)
 	for (number = 1; number <= uring_slot_count(uring); number++) {
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
-		if (slot == NULL || slot->base.flags & SLOT_LISTED ||
+		if (slot == NULL || slot->list != LIST_NONE ||
 		    slot->base.state != STATE_IN_KERNEL || !uring_unsubmitted(uring, slot))
 			continue;
 		uring_withdraw(uring, slot);
 		slot->base.state = STATE_QUEUED;
 		/* The driver's own polls are made anew with each ring. */
 		if (!uring_is_own(slot))
-			uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+			uring_list_add(uring, slot, LIST_BACKLOG);
 	}
 }
 
@@ -71,16 +71,16 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 	kept[uring->kept_count++] = *cqe;
 	/* So that the pool does not take it for the old ring's. */
 	if (uring_traits_of(slot)->receive && cqe->flags & IORING_CQE_F_BUFFER)
-		pool_lend(&uring->pools[slot->pool],
+		pool_lend(&uring->pools[uring_pool_of(slot)],
 		          cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 	if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
 		slot->base.flags |= SLOT_KEPT;
 		/* An end that we made says nothing of what comes when it starts again. */
 		slot->retries = 0;
 		if (uring_traits_of(slot)->receive && slot->buffer >= 0)
-			pool_lend(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+			pool_lend(&uring->pools[uring_pool_of(slot)], (uint32_t)slot->buffer);
 		/* A cancel of it need not be submitted any more. */
-		if (slot->base.flags & SLOT_BACKLOG)
+		if (slot->list == LIST_BACKLOG)
 			uring_list_drop(uring, slot);
 	}
 	return 0;
@@ -122,7 +122,7 @@ void uring_park_accepts(struct uring *uring)
 			struct uring_slot *slot = uring_slot_number(uring, number);
 
 			if (slot == NULL || slot->base.verb != URING_ACCEPT || !in_kernel(slot) ||
-			    slot->base.flags & (SLOT_POLLING | SLOT_LISTED))
+			    slot->phase == PHASE_POLLING || slot->list != LIST_NONE)
 				continue;
 			armed++;
 			if (looks != 0 || slot->base.state != STATE_IN_KERNEL)
@@ -145,10 +145,10 @@ static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
 
 	if (cqe->user_data >> TAG_SHIFT == TAG_OPERATION)
 		slot = uring_slot_find(uring, cqe->user_data);
-	if (slot == NULL || slot->base.flags & SLOT_DONE)
+	if (slot == NULL || slot->list == LIST_DONE)
 		return 0;
 	if (uring_traits_of(slot)->stream && result >= 0) {
-		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_POLLING) == 0)
+		if (slot->base.verb == URING_ACCEPT && slot->phase != PHASE_POLLING)
 			close(result);
 		result = -ECANCELED;
 	}
@@ -156,13 +156,13 @@ static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
 		uring_drop_buffer(uring, slot, cqe);
 	if (cqe->flags & IORING_CQE_F_MORE)
 		return 0;
-	if (slot->base.flags & SLOT_LISTED)
+	if (slot->list != LIST_NONE)
 		uring_list_drop(uring, slot);
 	slot->base.flags &= (uint16_t)~SLOT_KEPT;
 	if (uring_is_own(slot))
 		slot->base.state = STATE_QUEUED;
 	else
-		uring_done(uring, slot, slot->base.flags & SLOT_POLLING ? -ECANCELED : result);
+		uring_done(uring, slot, slot->phase == PHASE_POLLING ? -ECANCELED : result);
 	return 0;
 }
 
@@ -199,7 +199,7 @@ static void cancel_everything(struct uring *uring)
 		if (slot == NULL || !in_kernel(slot))
 			continue;
 		/* A cancel on the backlog, from where nothing is submitted any more. */
-		if (slot->base.flags & SLOT_LISTED)
+		if (slot->list != LIST_NONE)
 			uring_list_drop(uring, slot);
 		if (uring_sq_room(uring) == 0)
 			uring_flush(uring, 0);
@@ -232,10 +232,10 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 
 static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool forked)
 {
-	bool on_backlog = (slot->base.flags & SLOT_BACKLOG) != 0;
+	bool on_backlog = slot->list == LIST_BACKLOG;
 
-	if (slot->base.flags & (SLOT_KEPT | SLOT_DONE | SLOT_STARVED | SLOT_READABLE |
-	                        SLOT_ACCEPTING))
+	if (slot->base.flags & SLOT_KEPT || slot->phase == PHASE_READABLE ||
+	    (slot->list != LIST_NONE && !on_backlog))
 		return;
 	if (on_backlog)
 		uring_list_drop(uring, slot);
@@ -246,25 +246,25 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 	if (slot->base.state == STATE_IN_KERNEL) {
 		slot->base.flags |= SLOT_BEGAN;
 		/* One that only polls so far has done nothing. */
-		if (!uring_traits_of(slot)->again && (slot->base.flags & SLOT_POLLING) == 0) {
+		if (!uring_traits_of(slot)->again && slot->phase != PHASE_POLLING) {
 			/* A worker of the old ring may be at it; a parent's has its own memory. */
 			if (!forked && slot->base.verb != URING_SPLICE)
 				slot->base.flags |= SLOT_UNSAFE;
 			uring_done(uring, slot, -ECANCELED);
 			return;
 		}
-		slot->base.flags &= (uint16_t)~SLOT_POLLING;
-		if (slot->base.flags & SLOT_MOVING)
+		if (slot->phase == PHASE_MOVING)
 			uring_move(slot);
+		slot->phase = PHASE_DIRECT;
 	}
 	if (slot->base.verb == URING_TIMEOUT)
 		uring_timeout_continue(slot);
 	uring->statistics.rearmed++;
 	if (uring_traits_of(slot)->receive || slot->base.flags & SLOT_SHARED) {
 		/* Buffers of its own went back to the pool with the ring. */
-		slot->base.flags &= (uint16_t)~SLOT_POLLING;
+		slot->phase = PHASE_DIRECT;
 		uring_stream_start(uring, slot, true);
-	} else if (slot->base.flags & SLOT_POLLING) {
+	} else if (slot->phase == PHASE_POLLING) {
 		uring_push_poll(uring, slot, slot->poll_fd, slot->poll_events);
 	} else {
 		uring_push(uring, slot);
@@ -277,9 +277,9 @@ static void start_all(struct uring *uring, bool forked)
 	uint32_t number;
 
 	/* What of the driver's own was still on the way to the old ring. */
-	if (uring->wake_slot->base.flags & SLOT_LISTED)
+	if (uring->wake_slot->list != LIST_NONE)
 		uring_list_drop(uring, uring->wake_slot);
-	if (uring->watches_slot->base.flags & SLOT_LISTED)
+	if (uring->watches_slot->list != LIST_NONE)
 		uring_list_drop(uring, uring->watches_slot);
 	uring_wake_push(uring);
 	for (number = 1; number <= uring_slot_count(uring); number++) {
@@ -370,7 +370,7 @@ static bool borrows_memory(const struct uring *uring, const struct uring_slot *s
 {
 	uint8_t borrows = uring_traits_of(slot)->borrows;
 
-	if (slot->base.flags & SLOT_POLLING)
+	if (slot->phase == PHASE_POLLING)
 		return false;
 	return borrows == BORROWS ||
 	       (borrows == BORROWS_IN_ENTER &&
@@ -386,17 +386,18 @@ static void end_all(struct uring *uring, bool unsafe)
 		struct uring_slot *slot = uring_slot_number(uring, number);
 		bool owed;
 
-		if (slot == NULL || uring_is_own(slot) || slot->base.flags & SLOT_DONE)
+		if (slot == NULL || uring_is_own(slot) || slot->list == LIST_DONE)
 			continue;
 		owed = in_kernel(slot);
-		if (slot->base.flags & SLOT_LISTED)
+		if (slot->list != LIST_NONE)
 			uring_list_drop(uring, slot);
 		if (owed && unsafe && borrows_memory(uring, slot)) {
 			slot->base.flags |= SLOT_UNSAFE;
 			if (uring_traits_of(slot)->receive)
-				uring->pools[slot->pool].leaked = true;
+				uring->pools[uring_pool_of(slot)].leaked = true;
 		}
-		slot->base.flags &= (uint16_t)~(SLOT_KEPT | SLOT_READABLE);
+		slot->base.flags &= (uint16_t)~SLOT_KEPT;
+		slot->phase = PHASE_DIRECT;
 		uring_done(uring, slot, -ECANCELED);
 	}
 }
@@ -427,5 +428,5 @@ void uring_shutdown(struct ul_driver *driver)
 	end_all(uring, uring->has_ring && uring->enabled);
 	uring->closed = true;
 	uring_ring_close(uring);
-	uring->done_ready = uring->done.count;
+	uring->done_ready = uring->lists[LIST_DONE].count;
 }

@@ -11,23 +11,13 @@
 /* A cancel that found nothing is repeated while its target has not ended. */
 #define CANCELS_MAX 16
 
-static struct uring_list *list_of(struct uring *uring, const struct uring_slot *slot)
+void uring_list_add(struct uring *uring, struct uring_slot *slot, enum uring_list_name name)
 {
-	if (slot->base.flags & SLOT_BACKLOG)
-		return &uring->backlog;
-	if (slot->base.flags & SLOT_ACCEPTING)
-		return &uring->accepting;
-	return slot->base.flags & SLOT_STARVED ? &uring->starved : &uring->done;
-}
-
-void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
-                    uint16_t flag)
-{
+	struct uring_list *list = &uring->lists[name];
 	uint32_t number = slot->base.index + 1;
 
-	assert((slot->base.flags & SLOT_LISTED) == 0);
-	slot->base.flags |= flag;
-	assert(list == list_of(uring, slot));
+	assert(slot->list == LIST_NONE);
+	slot->list = (uint8_t)name;
 	slot->next = 0;
 	slot->previous = list->last;
 	if (list->last != 0)
@@ -40,9 +30,9 @@ void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_s
 
 void uring_list_drop(struct uring *uring, struct uring_slot *slot)
 {
-	struct uring_list *list = list_of(uring, slot);
+	struct uring_list *list = &uring->lists[slot->list];
 
-	assert(slot->base.flags & SLOT_LISTED);
+	assert(slot->list != LIST_NONE);
 	if (slot->previous != 0)
 		uring_slot_at(uring, slot->previous)->next = slot->next;
 	else
@@ -52,7 +42,7 @@ void uring_list_drop(struct uring *uring, struct uring_slot *slot)
 	else
 		list->last = slot->previous;
 	list->count--;
-	slot->base.flags &= (uint16_t)~SLOT_LISTED;
+	slot->list = LIST_NONE;
 }
 
 /* --- Slots ---------------------------------------------------------------- */
@@ -100,7 +90,7 @@ void uring_slot_end(struct uring *uring, struct uring_slot *slot)
 	if (unlikely(slot->base.flags & SLOT_UNSAFE))
 		return;
 	if (unlikely(slot->buffer >= 0)) {
-		pool_give(&uring->pools[slot->pool], (uint32_t)slot->buffer);
+		pool_give(&uring->pools[uring_pool_of(slot)], (uint32_t)slot->buffer);
 		slot->buffer = -1;
 	}
 	if (cold != NULL) {
@@ -135,7 +125,7 @@ void uring_done(struct uring *uring, struct uring_slot *slot, int result)
 {
 	slot->base.state = STATE_DONE;
 	slot->result = result;
-	uring_list_add(uring, &uring->done, slot, SLOT_DONE);
+	uring_list_add(uring, slot, LIST_DONE);
 }
 
 /* --- The submission queue ------------------------------------------------- */
@@ -144,7 +134,7 @@ void uring_push_slow(struct uring *uring, struct uring_slot *slot)
 {
 	if (slot->base.state == STATE_IN_KERNEL)
 		slot->base.state = STATE_QUEUED;
-	uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+	uring_list_add(uring, slot, LIST_BACKLOG);
 }
 
 struct io_uring_sqe *uring_next_sqe(struct uring *uring, uint8_t opcode)
@@ -183,16 +173,17 @@ static void fill_poll(struct uring *uring, struct uring_slot *slot)
 
 void uring_push_cancel(struct uring *uring, struct uring_slot *slot)
 {
-	assert((slot->base.flags & SLOT_LISTED) == 0);
+	assert(slot->list == LIST_NONE);
 	if (uring_sq_room(uring) != 0)
 		fill_cancel(uring, slot);
 	else
-		uring_list_add(uring, &uring->backlog, slot, SLOT_BACKLOG);
+		uring_list_add(uring, slot, LIST_BACKLOG);
 }
 
 void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint32_t events)
 {
-	slot->base.flags |= SLOT_POLLING;
+	assert(slot->phase <= PHASE_POLLING);
+	slot->phase = PHASE_POLLING;
 	slot->poll_fd = fd;
 	slot->poll_events = events;
 	if (uring_sq_room(uring) != 0)
@@ -203,13 +194,13 @@ void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint3
 
 void uring_fill_queue(struct uring *uring)
 {
-	while (uring->backlog.count != 0 && uring_sq_room(uring) != 0) {
-		struct uring_slot *slot = uring_slot_at(uring, uring->backlog.first);
+	while (uring->lists[LIST_BACKLOG].count != 0 && uring_sq_room(uring) != 0) {
+		struct uring_slot *slot = uring_slot_at(uring, uring->lists[LIST_BACKLOG].first);
 
 		uring_list_drop(uring, slot);
 		if (slot->base.state != STATE_QUEUED)
 			fill_cancel(uring, slot);
-		else if (slot->base.flags & SLOT_POLLING)
+		else if (slot->phase == PHASE_POLLING)
 			fill_poll(uring, slot);
 		else
 			uring_push(uring, slot);
@@ -220,7 +211,7 @@ void uring_withdraw(struct uring *uring, struct uring_slot *slot)
 {
 	struct io_uring_sqe *sqe;
 
-	if (slot->base.flags & SLOT_LISTED) {
+	if (slot->list != LIST_NONE) {
 		uring_list_drop(uring, slot);
 		return;
 	}
@@ -247,13 +238,13 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 		return -ENOENT;
 	if (slot->base.state == STATE_CANCELLING || slot->base.state == STATE_DONE)
 		return -EINPROGRESS;
-	if (slot->base.flags & SLOT_READABLE) {
+	if (slot->phase == PHASE_READABLE) {
 		/* The owner may not have seen that completion yet. */
-		slot->base.flags &= (uint16_t)~SLOT_READABLE;
+		slot->phase = PHASE_DIRECT;
 		uring_done(uring, slot, -ECANCELED);
 		return -EINPROGRESS;
 	}
-	if ((slot->base.flags & SLOT_LISTED && slot->base.state == STATE_QUEUED) ||
+	if ((slot->list != LIST_NONE && slot->base.state == STATE_QUEUED) ||
 	    uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);
 		/*
@@ -269,7 +260,7 @@ int uring_cancel(struct ul_driver *driver, ul_token token)
 	}
 	slot->base.state = STATE_CANCELLING;
 	/* A receive that moves is being cancelled already. */
-	if ((slot->base.flags & SLOT_MOVING) == 0)
+	if (slot->phase != PHASE_MOVING)
 		uring_push_cancel(uring, slot);
 	return -EINPROGRESS;
 }
@@ -291,16 +282,16 @@ void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
 		 */
 		slot = uring_slot_find(uring, UNTAGGED(cqe->user_data));
 		if (cqe->res >= 0 || slot == NULL ||
-		    slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
+		    slot->list != LIST_NONE || slot->base.flags & SLOT_KEPT)
 			break;
 		if (slot->base.state != STATE_CANCELLING &&
-		    (slot->base.flags & SLOT_MOVING) == 0)
+		    slot->phase != PHASE_MOVING)
 			break;
 		if (slot->retries++ < CANCELS_MAX)
 			uring_push_cancel(uring, slot);
 		else
 			/* It stays as it is; its owner's cancel must not rely on this one. */
-			slot->base.flags &= (uint16_t)~SLOT_MOVING;
+			uring_stop_moving(slot);
 		break;
 	default:
 		break;
@@ -329,7 +320,7 @@ static void look_ahead(struct uring *uring)
 		if (ended->base.state == STATE_CANCELLING) {
 			ended->base.flags |= SLOT_RELEASED;
 		} else if (ended->base.verb == URING_SEND && cqe->res >= 0 &&
-		           (ended->base.flags & SLOT_POLLING) == 0) {
+		           ended->phase != PHASE_POLLING) {
 			ended->base.flags |= SLOT_SENT;
 			ended->result = cqe->res;
 		}
@@ -348,7 +339,7 @@ bool uring_released(struct ul_driver *driver, ul_token token)
 	if (slot == NULL || slot->base.state == STATE_DONE)
 		return true;
 	if (uring->forked || !uring->has_ring || slot->base.state != STATE_CANCELLING ||
-	    slot->base.flags & SLOT_LISTED)
+	    slot->list != LIST_NONE)
 		return false;
 	/* An entry that came before the cancel was. */
 	if (slot->base.flags & SLOT_SENT)
@@ -364,7 +355,8 @@ int uring_outcome(struct ul_driver *driver, ul_token token, bool take)
 	struct ul_completion end;
 
 	if (slot == NULL || uring->forked || !uring->has_ring ||
-	    slot->base.state != STATE_IN_KERNEL || slot->base.flags & (SLOT_LISTED | SLOT_KEPT))
+	    slot->base.state != STATE_IN_KERNEL || slot->list != LIST_NONE ||
+	    slot->base.flags & SLOT_KEPT)
 		return -EINPROGRESS;
 	if ((slot->base.flags & SLOT_SENT) == 0)
 		look_ahead(uring);

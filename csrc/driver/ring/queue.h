@@ -4,8 +4,7 @@
 
 #include "uring.h"
 
-void uring_list_add(struct uring *uring, struct uring_list *list, struct uring_slot *slot,
-                    uint16_t flag);
+void uring_list_add(struct uring *uring, struct uring_slot *slot, enum uring_list_name name);
 void uring_list_drop(struct uring *uring, struct uring_slot *slot);
 void uring_push_slow(struct uring *uring, struct uring_slot *slot);
 void uring_push_cancel(struct uring *uring, struct uring_slot *slot);
@@ -40,7 +39,7 @@ static inline void uring_push(struct uring *uring, struct uring_slot *slot)
 {
 	uint32_t tail = uring->sq_tail;
 
-	assert((slot->base.flags & SLOT_LISTED) == 0);
+	assert(slot->list == LIST_NONE);
 	if (unlikely(tail - uring->sq_head >= uring->sq_limit)) {
 		uring_push_slow(uring, slot);
 		return;
@@ -52,7 +51,14 @@ static inline void uring_push(struct uring *uring, struct uring_slot *slot)
 	uring->statistics.submissions[slot->sqe.opcode]++;
 }
 
-/* The same, for an operation that the kernel has answered before. */
+/* A receive that was being cancelled to start again goes on as it is, or has started again. */
+static inline void uring_stop_moving(struct uring_slot *slot)
+{
+	if (slot->phase == PHASE_MOVING)
+		slot->phase = PHASE_DIRECT;
+}
+
+/* Queue the template of an operation that the kernel has answered before. */
 static inline void uring_push_again(struct uring *uring, struct uring_slot *slot)
 {
 	slot->base.flags |= SLOT_BEGAN;

@@ -55,43 +55,48 @@ enum uring_borrows {
 
 extern const struct uring_traits uring_traits[URING_VERBS];
 
-/* In slot.flags. */
-enum {
-	/* The kernel has answered once; completions of it may be on their way. */
-	SLOT_BEGAN = 1 << 0,
-	/* The entry in the kernel only polls, and is followed by the template. */
-	SLOT_POLLING = 1 << 1,
-	/* A receive is being cancelled only to start again with other buffers. */
-	SLOT_MOVING = 1 << 2,
-	/* On the backlog (asked for, but not in the submission queue). */
-	SLOT_BACKLOG = 1 << 3,
-	/* On the list of receives that wait for a free buffer. */
-	SLOT_STARVED = 1 << 4,
-	/* On the list of what is done without a completion entry. */
-	SLOT_DONE = 1 << 5,
-	/* The old ring left us its terminal completion entry. */
-	SLOT_KEPT = 1 << 6,
-	/* accept, recv: multishot is not for this descriptor. */
-	SLOT_ONE_SHOT = 1 << 7,
-	/* Done, but the kernel may still use its memory. */
-	SLOT_UNSAFE = 1 << 8,
-	/* Cancelled, and its terminal completion entry has been seen in the queue. */
-	SLOT_RELEASED = 1 << 9,
-	/* recv: the kernel only polls, and take() receives. */
-	SLOT_BULK = 1 << 10,
-	/* It said UL_READABLE: nothing is in the kernel before take(). */
-	SLOT_READABLE = 1 << 11,
-	/* accept: the kernel only polls, and harvest() accepts. */
-	SLOT_SHARED = 1 << 12,
-	/* On the list of what harvest() accepts from: nothing is in the kernel. */
-	SLOT_ACCEPTING = 1 << 13,
-	/* send: its completion entry has been seen in the queue. */
-	SLOT_SENT = 1 << 14,
-	/* poll: it starts again when it was answered. */
-	SLOT_LEVEL = 1 << 15,
+/* In `list`: the one that it is on; the index of uring.lists. */
+enum uring_list_name {
+	LIST_NONE,
+	/* Asked for, or to be cancelled, but not in the submission queue. */
+	LIST_BACKLOG,
+	/* Receives that wait for a free buffer. */
+	LIST_STARVED,
+	/* Done without a completion entry. */
+	LIST_DONE,
+	/* Shared listeners from which harvest() accepts: nothing is in the kernel. */
+	LIST_ACCEPTING,
+	LISTS,
 };
 
-#define SLOT_LISTED (SLOT_BACKLOG | SLOT_STARVED | SLOT_DONE | SLOT_ACCEPTING)
+/* In `phase`: how far this start of it is, besides the state of slots.h. */
+enum uring_phase {
+	/* Its entry is the template. */
+	PHASE_DIRECT,
+	/* The entry in the kernel only polls, and is followed by the template. */
+	PHASE_POLLING,
+	/* A receive is being cancelled only to start again with other buffers. */
+	PHASE_MOVING,
+	/* It said UL_READABLE: nothing is in the kernel before take(). */
+	PHASE_READABLE,
+};
+
+/* In slot.flags. */
+enum {
+	/* Modes. */
+	SLOT_ONE_SHOT = 1 << 0, /* accept, recv: multishot is not for this descriptor */
+	SLOT_BULK = 1 << 1,     /* recv: the kernel only polls, and take() receives */
+	SLOT_FOR_GOOD = 1 << 2, /* recv: nothing that it take()s ends SLOT_BULK */
+	SLOT_SHARED = 1 << 3,   /* accept: the kernel only polls, and harvest() accepts */
+	SLOT_LEVEL = 1 << 4,    /* poll: it starts again when it was answered */
+	/* What has happened. */
+	SLOT_BEGAN = 1 << 5,    /* the kernel answered once; completions may be on their way */
+	SLOT_KEPT = 1 << 6,     /* the old ring left us its terminal completion entry */
+	SLOT_SENT = 1 << 7,     /* send: its completion entry has been seen in the queue */
+	SLOT_RELEASED = 1 << 8, /* the same of one that was cancelled */
+	/* Safety. */
+	SLOT_UNSAFE = 1 << 9,   /* done, but the kernel may still use its memory */
+};
 
 /* The buffer groups, and the index of their pools. */
 enum {
@@ -115,16 +120,19 @@ struct uring_cold {
 /* Two cache lines: the slot proper and its submission entry. */
 struct uring_slot {
 	struct slot base;
-	uint32_t next;               /* index + 1, on the one list that it is on */
+	uint32_t next;               /* index + 1, on its list */
 	uint32_t previous;
 	uint32_t sq_position;        /* where its latest entry went */
+	uint8_t list;                /* enum uring_list_name */
+	uint8_t phase;               /* enum uring_phase */
 	uint8_t retries;             /* since the last progress */
-	uint8_t full;                /* recv: filled buffers in a row; SLOT_SHARED: this turn's */
-	uint8_t slight;              /* SLOT_BULK: little receives in a row */
-	uint8_t pool;                /* recv, recv_from: POOL_* */
+	union {
+		uint8_t streak;      /* recv: in a row, that speak for or against SLOT_BULK */
+		uint8_t accepted;    /* SLOT_SHARED: in this turn */
+	};
 	int32_t buffer;              /* recv, recv_from: its own buffer, -1 for none */
-	int32_t result;              /* SLOT_DONE, SLOT_SENT; recv: where in `batch` its last was */
-	int32_t poll_fd;             /* SLOT_POLLING */
+	int32_t result;              /* LIST_DONE, SLOT_SENT; recv: where in `batch` its last was */
+	int32_t poll_fd;             /* PHASE_POLLING */
 	uint32_t poll_events;
 	struct uring_cold *cold;     /* owned, or NULL */
 	struct io_uring_sqe sqe;     /* the template */
@@ -135,6 +143,12 @@ _Static_assert(sizeof(struct uring_slot) == 128, "two cache lines");
 static inline const struct uring_traits *uring_traits_of(const struct uring_slot *slot)
 {
 	return &uring_traits[slot->base.verb];
+}
+
+/* Of a receive: the index of its buffers' pool. */
+static inline unsigned uring_pool_of(const struct uring_slot *slot)
+{
+	return slot->base.verb == URING_RECV_FROM ? POOL_DATAGRAM : POOL_SMALL;
 }
 
 static inline bool uring_is_own(const struct uring_slot *slot)

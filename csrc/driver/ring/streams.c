@@ -26,8 +26,6 @@
 #define FULL_TO_BULK 2
 /* Receives in a row that a small buffer would have held, to end that. */
 #define SLIGHT_TO_SMALL 16
-/* In place of their number: nothing ends it. */
-#define SLIGHT_NEVER UINT8_MAX
 /* Of an answer that should not come; an endless loop is worse than an error. */
 #define RETRIES_MAX 8
 
@@ -59,13 +57,13 @@ static void starve(struct uring *uring, struct uring_slot *slot)
 	uring->statistics.buffers_exhausted++;
 	slot->base.state = STATE_QUEUED;
 	slot->base.flags |= SLOT_BEGAN;
-	uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
+	uring_list_add(uring, slot, LIST_STARVED);
 }
 
 /* Readable: now is the time for a buffer. */
 static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 {
-	struct pool *pool = &uring->pools[slot->pool];
+	struct pool *pool = &uring->pools[uring_pool_of(slot)];
 	unsigned char *data;
 
 	if (slot->buffer < 0)
@@ -97,7 +95,7 @@ static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 
 void uring_receive_start(struct uring *uring, struct uring_slot *slot, bool poll_first)
 {
-	const struct pool *pool = &uring->pools[slot->pool];
+	const struct pool *pool = &uring->pools[uring_pool_of(slot)];
 
 	if (slot->base.flags & SLOT_BULK) {
 		uring_push_poll(uring, slot, slot->sqe.fd, POLLIN);
@@ -151,7 +149,6 @@ int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kin
 	slot = uring_start(uring, URING_RECV, owner, IORING_OP_RECV, fd);
 	if (unlikely(slot == NULL))
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
-	slot->pool = POOL_SMALL;
 	if (!uring_has(uring, UL_FEATURE_MULTISHOT_RECV) ||
 	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd, kind)))
 		slot->base.flags |= SLOT_ONE_SHOT;
@@ -172,7 +169,6 @@ int uring_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *tok
 	slot = uring_start(uring, URING_RECV_FROM, owner, IORING_OP_RECVMSG, fd);
 	if (unlikely(slot == NULL))
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
-	slot->pool = POOL_DATAGRAM;
 	slot->cold = uring_cold_take(uring);
 	if (unlikely(slot->cold == NULL)) {
 		uring_slot_free(uring, slot);
@@ -202,7 +198,7 @@ void uring_recycle(struct ul_driver *driver, unsigned char *data)
 void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
                        const struct io_uring_cqe *cqe)
 {
-	struct pool *pool = &uring->pools[slot->pool];
+	struct pool *pool = &uring->pools[uring_pool_of(slot)];
 
 	if (cqe->flags & IORING_CQE_F_BUFFER) {
 		uint32_t index = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
@@ -217,21 +213,21 @@ void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
 
 void uring_feed_starved(struct uring *uring)
 {
-	uint32_t count = uring->starved.count;
+	uint32_t count = uring->lists[LIST_STARVED].count;
 	uint32_t promised[POOLS] = { 0 };
 
 	while (count-- > 0) {
-		struct uring_slot *slot = uring_slot_at(uring, uring->starved.first);
-		struct pool *pool = &uring->pools[slot->pool];
+		struct uring_slot *slot = uring_slot_at(uring, uring->lists[LIST_STARVED].first);
+		struct pool *pool = &uring->pools[uring_pool_of(slot)];
 		uint32_t available = pool->ring != NULL ? pool->in_ring : pool->free_count;
 
 		uring_list_drop(uring, slot);
-		if (promised[slot->pool] < available) {
-			promised[slot->pool]++;
+		if (promised[uring_pool_of(slot)] < available) {
+			promised[uring_pool_of(slot)]++;
 			uring->statistics.rearmed++;
 			uring_receive_start(uring, slot, true);
 		} else {
-			uring_list_add(uring, &uring->starved, slot, SLOT_STARVED);
+			uring_list_add(uring, slot, LIST_STARVED);
 		}
 	}
 }
@@ -240,7 +236,7 @@ void uring_feed_starved(struct uring *uring)
 static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
                            const struct io_uring_cqe *cqe)
 {
-	struct pool *pool = &uring->pools[slot->pool];
+	struct pool *pool = &uring->pools[uring_pool_of(slot)];
 	uint32_t index;
 
 	if (likely(cqe->flags & IORING_CQE_F_BUFFER)) {
@@ -255,11 +251,9 @@ static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
 
 void uring_move(struct uring_slot *slot)
 {
-	slot->base.flags &= (uint16_t)~SLOT_MOVING;
+	uring_stop_moving(slot);
 	slot->base.flags ^= SLOT_BULK;
-	slot->full = 0;
-	if (slot->slight != SLIGHT_NEVER)
-		slot->slight = 0;
+	slot->streak = 0;
 }
 
 /* Whether `slot` should be a bulk stream from now on, or no more. */
@@ -269,22 +263,22 @@ static bool wants_to_move(const struct uring *uring, struct uring_slot *slot, ui
 
 	if ((slot->base.flags & SLOT_BULK) == 0) {
 		if (likely(size < small)) {
-			slot->full = 0;
+			slot->streak = 0;
 			return false;
 		}
-		if (slot->full < FULL_TO_BULK)
-			slot->full++;
-		return slot->full == FULL_TO_BULK;
+		if (slot->streak < FULL_TO_BULK)
+			slot->streak++;
+		return slot->streak == FULL_TO_BULK;
 	}
-	if (unlikely(slot->slight == SLIGHT_NEVER))
+	if (unlikely(slot->base.flags & SLOT_FOR_GOOD))
 		return false;
 	if (size > small) {
-		slot->slight = 0;
+		slot->streak = 0;
 		return false;
 	}
-	if (slot->slight < SLIGHT_TO_SMALL)
-		slot->slight++;
-	return slot->slight == SLIGHT_TO_SMALL;
+	if (slot->streak < SLIGHT_TO_SMALL)
+		slot->streak++;
+	return slot->streak == SLIGHT_TO_SMALL;
 }
 
 /* --- Completions ---------------------------------------------------------- */
@@ -305,7 +299,7 @@ static int receive_interrupted(struct uring *uring, struct uring_slot *slot, int
 {
 	bool cancelling = slot->base.state == STATE_CANCELLING;
 
-	if (slot->base.flags & SLOT_MOVING && !cancelling && is_passing(error)) {
+	if (slot->phase == PHASE_MOVING && !cancelling && is_passing(error)) {
 		uring_move(slot);
 		receive_again(uring, slot, false);
 		return 0;
@@ -366,15 +360,15 @@ static void data_was_last(struct uring *uring, struct uring_slot *slot,
 	}
 	/* Skips an attempt that would find nothing. */
 	more_waits = (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) != 0 ||
-	             (uint32_t)cqe->res == uring->pools[slot->pool].size;
-	if (slot->base.flags & SLOT_MOVING)
+	             (uint32_t)cqe->res == uring->pools[uring_pool_of(slot)].size;
+	if (slot->phase == PHASE_MOVING)
 		uring_move(slot);
 	receive_again(uring, slot, !more_waits);
 }
 
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out)
 {
-	slot->base.flags |= SLOT_READABLE;
+	slot->phase = PHASE_READABLE;
 	slot->base.state = STATE_QUEUED;
 	*out = (struct ul_completion){
 		.owner = slot->base.owner,
@@ -393,7 +387,7 @@ int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov
 	struct ul_completion end;
 	ssize_t result;
 
-	if (unlikely(slot == NULL || (slot->base.flags & SLOT_READABLE) == 0))
+	if (unlikely(slot == NULL || slot->phase != PHASE_READABLE))
 		return -ENOENT;
 	do {
 		if (count == 1)
@@ -403,7 +397,7 @@ int uring_take(struct ul_driver *driver, ul_token token, const struct iovec *iov
 	} while (result < 0 && errno == EINTR);
 	if (result < 0)
 		result = -errno;
-	slot->base.flags &= (uint16_t)~SLOT_READABLE;
+	slot->phase = PHASE_DIRECT;
 	if (unlikely(result <= 0 && result != -EAGAIN)) {
 		uring_finish(uring, slot, &end, (int)result, 0);
 		return (int)result;
@@ -429,19 +423,23 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	if (slot == NULL || slot->base.verb != URING_RECV || slot->base.state == STATE_CANCELLING ||
 	    slot->base.state == STATE_DONE)
 		return;
-	slot->slight = for_good ? SLIGHT_NEVER : 0;
-	if (slot->base.flags & (SLOT_BULK | SLOT_MOVING))
+	slot->base.flags &= (uint16_t)~SLOT_FOR_GOOD;
+	if (for_good)
+		slot->base.flags |= SLOT_FOR_GOOD;
+	if (slot->base.flags & SLOT_BULK)
+		slot->streak = 0;
+	if (slot->base.flags & SLOT_BULK || slot->phase == PHASE_MOVING)
 		return;
-	if (slot->base.flags & SLOT_POLLING) {
+	if (slot->phase == PHASE_POLLING) {
 		/* It would have received only after that. */
 		uring_move(slot);
-	} else if ((slot->base.flags & SLOT_LISTED && slot->base.state == STATE_QUEUED) ||
+	} else if ((slot->list != LIST_NONE && slot->base.state == STATE_QUEUED) ||
 	           uring_unsubmitted(uring, slot)) {
 		uring_withdraw(uring, slot);
 		uring_move(slot);
 		uring_receive_start(uring, slot, true);
 	} else {
-		slot->base.flags |= SLOT_MOVING;
+		slot->phase = PHASE_MOVING;
 		/* One whose end the old ring has left us is not in the kernel any more. */
 		if ((slot->base.flags & SLOT_KEPT) == 0)
 			uring_push_cancel(uring, slot);
@@ -482,8 +480,8 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 	out->address_size = 0;
 	slot->retries = 0;
 	if (unlikely(wants_to_move(uring, slot, (uint32_t)cqe->res)) &&
-	    slot->base.state == STATE_IN_KERNEL && (slot->base.flags & SLOT_MOVING) == 0) {
-		slot->base.flags |= SLOT_MOVING;
+	    slot->base.state == STATE_IN_KERNEL && slot->phase != PHASE_MOVING) {
+		slot->phase = PHASE_MOVING;
 		if (cqe->flags & IORING_CQE_F_MORE)
 			uring_push_cancel(uring, slot);
 	}

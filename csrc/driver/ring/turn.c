@@ -28,7 +28,7 @@ static inline bool queue_has_entries(const struct uring *uring)
 /* What waits on lists of ours goes to the submission queue, as far as there is room. */
 static void fill_queue(struct uring *uring)
 {
-	if (uring->starved.count != 0)
+	if (uring->lists[LIST_STARVED].count != 0)
 		uring_feed_starved(uring);
 	uring_fill_queue(uring);
 }
@@ -38,7 +38,7 @@ static void hand_over(struct uring *uring)
 {
 	fill_queue(uring);
 	/* More than the queue holds goes in several loads. */
-	while (uring->backlog.count != 0 && uring_flush(uring, 0) > 0)
+	while (uring->lists[LIST_BACKLOG].count != 0 && uring_flush(uring, 0) > 0)
 		fill_queue(uring);
 }
 
@@ -68,7 +68,7 @@ void uring_hand_over_all(struct uring *uring)
 {
 	int shortages = 0;
 
-	while (uring->backlog.count != 0 || uring->sq_tail != uring->sq_head) {
+	while (uring->lists[LIST_BACKLOG].count != 0 || uring->sq_tail != uring->sq_head) {
 		int result;
 
 		fill_queue(uring);
@@ -172,17 +172,17 @@ static bool turn_prepare(struct uring *uring)
 		uring->watches_slot->sqe.fd = uring->watches.epoll_fd;
 		uring_push(uring, uring->watches_slot);
 	}
-	if (unlikely(uring->starved.count + uring->backlog.count != 0))
+	if (unlikely(uring->lists[LIST_STARVED].count + uring->lists[LIST_BACKLOG].count != 0))
 		hand_over(uring);
 	if (unlikely(uring->run_enters == ENTERS_TO_REGISTER) &&
 	    uring_has(uring, UL_FEATURE_REGISTERED_FD) &&
 	    (uring->enter_flags & IORING_ENTER_REGISTERED_RING) == 0)
 		uring_ring_register(uring);
-	uring->done_ready = uring->done.count;
+	uring->done_ready = uring->lists[LIST_DONE].count;
 	/* What is still on the backlog must not wait for the end of a sleep. */
-	return uring->done_ready != 0 || uring->backlog.count != 0 ||
+	return uring->done_ready != 0 || uring->lists[LIST_BACKLOG].count != 0 ||
 	       uring->kept_next != uring->kept_count || uring->watches_fired ||
-	       uring->accepting.count != 0;
+	       uring->lists[LIST_ACCEPTING].count != 0;
 }
 
 int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
@@ -250,8 +250,8 @@ bool uring_immediate(struct ul_driver *driver)
 		return uring->closed;
 	return queue_has_entries(uring) ||
 	       (kernel_flags(uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0 ||
-	       uring->done.count != 0 || uring->kept_next != uring->kept_count ||
-	       uring->accepting.count != 0 ||
+	       uring->lists[LIST_DONE].count != 0 || uring->kept_next != uring->kept_count ||
+	       uring->lists[LIST_ACCEPTING].count != 0 ||
 	       atomic_load_explicit(&uring->woken, memory_order_relaxed) != 0;
 }
 
@@ -303,7 +303,7 @@ static bool entry_is_rare(struct uring *uring, struct uring_slot *slot,
 	}
 	slot->base.flags &= (uint16_t)~SLOT_KEPT;
 	/* Its cancel is on the backlog, and needed no longer. */
-	if (slot->base.flags & SLOT_LISTED && (cqe->flags & IORING_CQE_F_MORE) == 0)
+	if (slot->list != LIST_NONE && (cqe->flags & IORING_CQE_F_MORE) == 0)
 		uring_list_drop(uring, slot);
 	return true;
 }
@@ -321,11 +321,11 @@ static inline int entry_completed(struct uring *uring, const struct io_uring_cqe
 	slot = uring_slot_find(uring, cqe->user_data);
 	if (unlikely(slot == NULL))
 		return 0;
-	if (unlikely(slot->base.flags & (SLOT_LISTED | SLOT_KEPT | SLOT_POLLING) ||
+	if (unlikely((slot->list | slot->phase) != 0 || slot->base.flags & SLOT_KEPT ||
 	             uring_is_own(slot))) {
 		if (!entry_is_rare(uring, slot, cqe))
 			return 0;
-		if (slot->base.flags & SLOT_POLLING)
+		if (slot->phase == PHASE_POLLING)
 			return uring_polling_completed(uring, slot, cqe->res, out);
 	}
 	switch (slot->base.verb) {
@@ -367,7 +367,7 @@ static int harvest_done(struct uring *uring, struct ul_completion *out, int capa
 	int count = 0;
 
 	while (uring->done_ready != 0 && count < capacity) {
-		struct uring_slot *slot = uring_slot_at(uring, uring->done.first);
+		struct uring_slot *slot = uring_slot_at(uring, uring->lists[LIST_DONE].first);
 		uint32_t flags = slot->base.flags & SLOT_UNSAFE ? UL_KEEP : 0;
 
 		uring->done_ready--;
@@ -409,7 +409,7 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 		uring->cq_head = head;
 		io_uring_smp_store_release(uring->cq_khead, head);
 	}
-	if (unlikely(uring->accepting.count != 0) && count < capacity)
+	if (unlikely(uring->lists[LIST_ACCEPTING].count != 0) && count < capacity)
 		count += uring_harvest_accepts(uring, out + count, capacity - count);
 	if (unlikely(uring->done_ready != 0) && count < capacity)
 		count += harvest_done(uring, out + count, capacity - count);

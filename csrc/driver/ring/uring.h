@@ -75,11 +75,8 @@ struct uring {
 	unsigned *cq_khead;
 	unsigned *cq_ktail;
 
-	struct uring_list backlog;   /* what found no room in the submission queue */
-	struct uring_list starved;   /* receives without a buffer */
-	struct uring_list done;      /* completions without a completion entry */
-	uint32_t done_ready;         /* how many of them the last turn() has seen */
-	struct uring_list accepting; /* shared listeners with connections */
+	struct uring_list lists[LISTS]; /* by enum uring_list_name */
+	uint32_t done_ready;         /* of LIST_DONE: how many the last turn() has seen */
 	uint32_t enter_flags;        /* IORING_ENTER_* of every call */
 	int enter_fd;                /* the ring, or its registered number */
 	uint32_t accepts;            /* accept streams that live and are not shared */

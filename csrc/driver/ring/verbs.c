@@ -353,7 +353,7 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
                             struct ul_completion *out)
 {
-	slot->base.flags &= (uint16_t)~SLOT_POLLING;
+	slot->phase = PHASE_DIRECT;
 	if (slot->base.state == STATE_CANCELLING)
 		return uring_finish(uring, slot, out, -ECANCELED, 0);
 	if (unlikely(result < 0) && slot->retries++ == RETRIES_MAX)
