@@ -15,13 +15,13 @@ static void answer(struct bench *bench, uint64_t user_data, int result, uint32_t
 {
 	struct uring *uring = uring_of(bench->driver);
 
-	uring->kept = realloc(uring->kept, (uring->kept_count + 1) * sizeof(*uring->kept));
-	CHECK(uring->kept != NULL);
-	memset(&uring->kept[uring->kept_count], 0, sizeof(*uring->kept));
-	uring->kept[uring->kept_count].user_data = user_data;
-	uring->kept[uring->kept_count].res = result;
-	uring->kept[uring->kept_count].flags = flags;
-	uring->kept_count++;
+	uring->left_over = realloc(uring->left_over, (uring->left_over_count + 1) * sizeof(*uring->left_over));
+	CHECK(uring->left_over != NULL);
+	memset(&uring->left_over[uring->left_over_count], 0, sizeof(*uring->left_over));
+	uring->left_over[uring->left_over_count].user_data = user_data;
+	uring->left_over[uring->left_over_count].res = result;
+	uring->left_over[uring->left_over_count].flags = flags;
+	uring->left_over_count++;
 }
 
 /* The same, of an operation that the kernel is kept from seeing. */

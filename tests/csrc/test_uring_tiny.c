@@ -94,7 +94,7 @@ static int armed_accepts(const struct bench *bench, bool polling)
 
 		count += slot != NULL && slot->base.verb == URING_ACCEPT &&
 		         slot->base.state == STATE_IN_KERNEL &&
-		         (slot->base.flags & SLOT_KEPT) == 0 &&
+		         (slot->base.flags & SLOT_LEFT_OVER) == 0 &&
 		         (slot->phase == PHASE_POLLING) == polling;
 	}
 	return count;

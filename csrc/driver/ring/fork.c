@@ -38,15 +38,15 @@ static void ring_before_fork(struct fork_node *node)
 	if (!may_look(uring))
 		return;
 	tail = io_uring_smp_load_acquire(uring->cq_ktail);
-	count = uring->kept_count - uring->kept_next + (tail - uring->cq_head);
+	count = uring->left_over_count - uring->left_over_next + (tail - uring->cq_head);
 	if (count == 0)
 		return;
 	entries = realloc(uring->inherited, count * sizeof(*entries));
 	if (entries == NULL)
 		return;
 	uring->inherited = entries;
-	for (position = uring->kept_next; position != uring->kept_count; position++)
-		entries[uring->inherited_count++] = uring->kept[position];
+	for (position = uring->left_over_next; position != uring->left_over_count; position++)
+		entries[uring->inherited_count++] = uring->left_over[position];
 	for (position = uring->cq_head; position != tail; position++)
 		entries[uring->inherited_count++] = uring->cqes[position & uring->cq_mask];
 }
@@ -84,7 +84,7 @@ static void ring_in_child(struct fork_node *node)
 	for (index = 0; index < POOLS; index++)
 		pool_forked(&uring->pools[index]);
 	uring_forget_ring(uring);
-	uring->kept_next = uring->kept_count = 0;
+	uring->left_over_next = uring->left_over_count = 0;
 	uring->watches_fired = false;
 	uring->forked = true;
 	atomic_store(&uring->sleeping, 0);
@@ -139,7 +139,7 @@ void uring_leave_to_parent(struct uring *uring)
 			continue;
 		if (slot->base.flags & SLOT_SENT && slot->list != LIST_DONE)
 			has_ended(uring, slot, slot->result);
-		slot->base.flags &= (uint16_t)~(SLOT_KEPT | SLOT_SENT | SLOT_RELEASED);
+		slot->base.flags &= (uint16_t)~(SLOT_LEFT_OVER | SLOT_SENT | SLOT_RELEASED);
 		/* Every listener is shared with the parent now. */
 		if (slot->base.verb == URING_ACCEPT && (slot->base.flags & SLOT_SHARED) == 0) {
 			uring_share_listener(uring, slot);

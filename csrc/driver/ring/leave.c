@@ -17,7 +17,7 @@
 /* The kernel owes a completion entry for `slot`. */
 static bool in_kernel(const struct uring_slot *slot)
 {
-	if (slot->base.flags & SLOT_KEPT)
+	if (slot->base.flags & SLOT_LEFT_OVER)
 		return false;
 	if (slot->base.state == STATE_CANCELLING)
 		return true;
@@ -44,10 +44,10 @@ static void withdraw_all(struct uring *uring)
 	}
 }
 
-int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
+int uring_put_aside(struct uring *uring, const struct io_uring_cqe *cqe)
 {
 	struct uring_slot *slot;
-	struct io_uring_cqe *kept;
+	struct io_uring_cqe *entries;
 
 	if (cqe->user_data >> TAG_SHIFT != TAG_OPERATION) {
 		uring_tagged_completed(uring, cqe);
@@ -62,19 +62,19 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
 		return 0;
 	}
 	/* All read: from the start again. */
-	if (uring->kept_next == uring->kept_count)
-		uring->kept_next = uring->kept_count = 0;
-	kept = realloc(uring->kept, (uring->kept_count + 1) * sizeof(*kept));
-	if (kept == NULL)
+	if (uring->left_over_next == uring->left_over_count)
+		uring->left_over_next = uring->left_over_count = 0;
+	entries = realloc(uring->left_over, (uring->left_over_count + 1) * sizeof(*entries));
+	if (entries == NULL)
 		return -ENOMEM;
-	uring->kept = kept;
-	kept[uring->kept_count++] = *cqe;
+	uring->left_over = entries;
+	entries[uring->left_over_count++] = *cqe;
 	/* So that the pool does not take it for the old ring's. */
 	if (uring_traits_of(slot)->receive && cqe->flags & IORING_CQE_F_BUFFER)
 		pool_lend(&uring->pools[uring_pool_of(slot)],
 		          cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 	if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
-		slot->base.flags |= SLOT_KEPT;
+		slot->base.flags |= SLOT_LEFT_OVER;
 		/* An end that we made says nothing of what comes when it starts again. */
 		slot->retries = 0;
 		if (uring_traits_of(slot)->receive && slot->buffer >= 0)
@@ -90,7 +90,7 @@ int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe)
  * Linux 5.10 takes nothing while completions have no place (EBUSY): they are put
  * aside, and it is asked again.
  */
-int uring_flush_keeping(struct uring *uring, unsigned flags)
+int uring_flush_aside(struct uring *uring, unsigned flags)
 {
 	uint32_t head;
 	int result;
@@ -98,7 +98,7 @@ int uring_flush_keeping(struct uring *uring, unsigned flags)
 	do {
 		head = uring->cq_head;
 		result = uring_flush(uring, flags);
-	} while (result == -EBUSY && uring_read_queue(uring, uring_keep) == 0 &&
+	} while (result == -EBUSY && uring_read_queue(uring, uring_put_aside) == 0 &&
 	         uring->cq_head != head);
 	return result;
 }
@@ -132,7 +132,7 @@ void uring_park_accepts(struct uring *uring)
 			uring_push_cancel(uring, slot);
 		}
 		if (armed != 0 && (uring_flush(uring, IORING_ENTER_GETEVENTS) < 0 ||
-		                   uring_read_queue(uring, uring_keep) != 0))
+		                   uring_read_queue(uring, uring_put_aside) != 0))
 			return;
 	}
 }
@@ -158,7 +158,7 @@ static int put_away(struct uring *uring, const struct io_uring_cqe *cqe)
 		return 0;
 	if (slot->list != LIST_NONE)
 		uring_list_drop(uring, slot);
-	slot->base.flags &= (uint16_t)~SLOT_KEPT;
+	slot->base.flags &= (uint16_t)~SLOT_LEFT_OVER;
 	if (uring_is_own(slot))
 		slot->base.state = STATE_QUEUED;
 	else
@@ -234,7 +234,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 {
 	bool on_backlog = slot->list == LIST_BACKLOG;
 
-	if (slot->base.flags & SLOT_KEPT || slot->phase == PHASE_READABLE ||
+	if (slot->base.flags & SLOT_LEFT_OVER || slot->phase == PHASE_READABLE ||
 	    (slot->list != LIST_NONE && !on_backlog))
 		return;
 	if (on_backlog)
@@ -298,7 +298,7 @@ static void forget_own_buffers(struct uring *uring)
 		struct uring_slot *slot = uring_slot_number(uring, number);
 
 		if (slot != NULL && uring_traits_of(slot)->receive &&
-		    (slot->base.flags & SLOT_KEPT) == 0)
+		    (slot->base.flags & SLOT_LEFT_OVER) == 0)
 			slot->buffer = -1;
 	}
 }
@@ -313,9 +313,9 @@ static int leave_ring(struct uring *uring)
 	withdraw_all(uring);
 	if (uring_may_enter(uring)) {
 		uring_ring_unregister(uring);
-		drain(uring, uring_keep, REBUILD_NS);
+		drain(uring, uring_put_aside, REBUILD_NS);
 	}
-	if (uring_read_queue(uring, uring_keep) != 0)
+	if (uring_read_queue(uring, uring_put_aside) != 0)
 		return -ENOMEM;
 	uring_ring_close(uring);
 	return 0;
@@ -396,7 +396,7 @@ static void end_all(struct uring *uring, bool unsafe)
 			if (uring_traits_of(slot)->receive)
 				uring->pools[uring_pool_of(slot)].leaked = true;
 		}
-		slot->base.flags &= (uint16_t)~SLOT_KEPT;
+		slot->base.flags &= (uint16_t)~SLOT_LEFT_OVER;
 		slot->phase = PHASE_DIRECT;
 		uring_done(uring, slot, -ECANCELED);
 	}
@@ -413,9 +413,9 @@ void uring_shutdown(struct ul_driver *driver)
 	uring->watches_fired = false;
 	if (uring->forked)
 		uring_leave_to_parent(uring);
-	for (index = uring->kept_next; index < uring->kept_count; index++)
-		put_away(uring, &uring->kept[index]);
-	uring->kept_next = uring->kept_count = 0;
+	for (index = uring->left_over_next; index < uring->left_over_count; index++)
+		put_away(uring, &uring->left_over[index]);
+	uring->left_over_next = uring->left_over_count = 0;
 	if (uring->has_ring) {
 		withdraw_all(uring);
 		if (uring_may_enter(uring)) {

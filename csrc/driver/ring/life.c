@@ -132,7 +132,7 @@ static void uring_end(struct ul_driver *driver)
 	uring_park_accepts(uring);
 	/* Completions outside the queue would be lost with the ring. */
 	while (IO_URING_READ_ONCE(*uring->sq_kflags) & IORING_SQ_CQ_OVERFLOW) {
-		if (uring_read_queue(uring, uring_keep) != 0 ||
+		if (uring_read_queue(uring, uring_put_aside) != 0 ||
 		    uring_flush(uring, IORING_ENTER_GETEVENTS) < 0)
 			break;
 	}
@@ -195,7 +195,7 @@ static void uring_destroy(struct ul_driver *driver)
 	slots_release(&uring->slots);
 	if (uring->wake_fd >= 0)
 		close(uring->wake_fd);
-	free(uring->kept);
+	free(uring->left_over);
 	free(uring->inherited);
 	free(uring);
 }

@@ -282,7 +282,7 @@ void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
 		 */
 		slot = uring_slot_find(uring, UNTAGGED(cqe->user_data));
 		if (cqe->res >= 0 || slot == NULL ||
-		    slot->list != LIST_NONE || slot->base.flags & SLOT_KEPT)
+		    slot->list != LIST_NONE || slot->base.flags & SLOT_LEFT_OVER)
 			break;
 		if (slot->base.state != STATE_CANCELLING &&
 		    slot->phase != PHASE_MOVING)
@@ -356,7 +356,7 @@ int uring_outcome(struct ul_driver *driver, ul_token token, bool take)
 
 	if (slot == NULL || uring->forked || !uring->has_ring ||
 	    slot->base.state != STATE_IN_KERNEL || slot->list != LIST_NONE ||
-	    slot->base.flags & SLOT_KEPT)
+	    slot->base.flags & SLOT_LEFT_OVER)
 		return -EINPROGRESS;
 	if ((slot->base.flags & SLOT_SENT) == 0)
 		look_ahead(uring);

@@ -91,7 +91,7 @@ enum {
 	SLOT_LEVEL = 1 << 4,    /* poll: it starts again when it was answered */
 	/* What has happened. */
 	SLOT_BEGAN = 1 << 5,    /* the kernel answered once; completions may be on their way */
-	SLOT_KEPT = 1 << 6,     /* the old ring left us its terminal completion entry */
+	SLOT_LEFT_OVER = 1 << 6, /* the old ring left us its terminal completion entry */
 	SLOT_SENT = 1 << 7,     /* send: its completion entry has been seen in the queue */
 	SLOT_RELEASED = 1 << 8, /* the same of one that was cancelled */
 	/* Safety. */

@@ -441,7 +441,7 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	} else {
 		slot->phase = PHASE_MOVING;
 		/* One whose end the old ring has left us is not in the kernel any more. */
-		if ((slot->base.flags & SLOT_KEPT) == 0)
+		if ((slot->base.flags & SLOT_LEFT_OVER) == 0)
 			uring_push_cancel(uring, slot);
 	}
 }

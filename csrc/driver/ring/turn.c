@@ -72,7 +72,7 @@ void uring_hand_over_all(struct uring *uring)
 		int result;
 
 		fill_queue(uring);
-		result = uring_flush_keeping(uring, 0);
+		result = uring_flush_aside(uring, 0);
 		if (result > 0)
 			continue;
 		if ((result != -EAGAIN && result != -ENOMEM && result != -EINTR) ||
@@ -181,7 +181,7 @@ static bool turn_prepare(struct uring *uring)
 	uring->done_ready = uring->lists[LIST_DONE].count;
 	/* What is still on the backlog must not wait for the end of a sleep. */
 	return uring->done_ready != 0 || uring->lists[LIST_BACKLOG].count != 0 ||
-	       uring->kept_next != uring->kept_count || uring->watches_fired ||
+	       uring->left_over_next != uring->left_over_count || uring->watches_fired ||
 	       uring->lists[LIST_ACCEPTING].count != 0;
 }
 
@@ -250,7 +250,8 @@ bool uring_immediate(struct ul_driver *driver)
 		return uring->closed;
 	return queue_has_entries(uring) ||
 	       (kernel_flags(uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0 ||
-	       uring->lists[LIST_DONE].count != 0 || uring->kept_next != uring->kept_count ||
+	       uring->lists[LIST_DONE].count != 0 ||
+	       uring->left_over_next != uring->left_over_count ||
 	       uring->lists[LIST_ACCEPTING].count != 0 ||
 	       atomic_load_explicit(&uring->woken, memory_order_relaxed) != 0;
 }
@@ -301,7 +302,7 @@ static bool entry_is_rare(struct uring *uring, struct uring_slot *slot,
 		own_poll_completed(uring, slot, cqe);
 		return false;
 	}
-	slot->base.flags &= (uint16_t)~SLOT_KEPT;
+	slot->base.flags &= (uint16_t)~SLOT_LEFT_OVER;
 	/* Its cancel is on the backlog, and needed no longer. */
 	if (slot->list != LIST_NONE && (cqe->flags & IORING_CQE_F_MORE) == 0)
 		uring_list_drop(uring, slot);
@@ -321,7 +322,7 @@ static inline int entry_completed(struct uring *uring, const struct io_uring_cqe
 	slot = uring_slot_find(uring, cqe->user_data);
 	if (unlikely(slot == NULL))
 		return 0;
-	if (unlikely((slot->list | slot->phase) != 0 || slot->base.flags & SLOT_KEPT ||
+	if (unlikely((slot->list | slot->phase) != 0 || slot->base.flags & SLOT_LEFT_OVER ||
 	             uring_is_own(slot))) {
 		if (!entry_is_rare(uring, slot, cqe))
 			return 0;
@@ -395,8 +396,9 @@ int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capac
 	int count = 0;
 
 	uring->batch = out;
-	while (unlikely(uring->kept_next != uring->kept_count) && count < capacity)
-		count += entry_completed(uring, &uring->kept[uring->kept_next++], out + count);
+	while (unlikely(uring->left_over_next != uring->left_over_count) && count < capacity)
+		count += entry_completed(uring, &uring->left_over[uring->left_over_next++],
+		                         out + count);
 	while (head != uring->cq_end && count < capacity) {
 		const struct io_uring_cqe *cqe = &uring->cqes[head & uring->cq_mask];
 

@@ -113,9 +113,9 @@ struct uring {
 	bool turn_armed;
 
 	/* Completion entries that a ring left behind. */
-	struct io_uring_cqe *kept;   /* owned */
-	uint32_t kept_count;
-	uint32_t kept_next;
+	struct io_uring_cqe *left_over; /* owned */
+	uint32_t left_over_count;
+	uint32_t left_over_next;
 	/* Those, and what was in the completion queue, when the process forked. */
 	struct io_uring_cqe *inherited; /* owned */
 	uint32_t inherited_count;
@@ -285,10 +285,10 @@ void uring_leave_to_parent(struct uring *uring);
 int uring_rebuild(struct uring *uring);
 void uring_shutdown(struct ul_driver *driver);
 /* uring_flush(), with the completions put aside that are in its way. */
-int uring_flush_keeping(struct uring *uring, unsigned flags);
+int uring_flush_aside(struct uring *uring, unsigned flags);
 void uring_park_accepts(struct uring *uring);
 /* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */
-int uring_keep(struct uring *uring, const struct io_uring_cqe *cqe);
+int uring_put_aside(struct uring *uring, const struct io_uring_cqe *cqe);
 
 /* turn.c */
 int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
