@@ -19,7 +19,7 @@ uintptr_t ul_table_address(struct ul_driver *driver)
 	return (uintptr_t)driver->table;
 }
 
-/* In the order of struct ul_statistics. */
+/* Names, in the order of struct ul_statistics. */
 static const char *const statistics_names[] = {
 	"turns", "waits", "enters", "submitted", "completed", "wakes", "rearmed",
 	"buffers_exhausted", "cq_overflows", "rebuilt", "in_flight",

@@ -124,7 +124,7 @@ struct ul_request {
 	uint32_t op_flags;       /* open_flags, statx_flags, ... */
 };
 
-/* What the owner of a recv stream knows of its socket. */
+/* The kind of socket that a recv stream has, as far as its owner knows. */
 enum ul_stream {
 	UL_STREAM_UNKNOWN,  /* nothing: the driver asks the kernel, as far as it matters */
 	UL_STREAM_TCP,
@@ -291,7 +291,7 @@ struct ul_table {
 	const struct ul_statistics *(*statistics)(struct ul_driver *driver);
 };
 
-/* What every driver begins with; the rest is its own. */
+/* The head of every driver; the rest is its own. */
 struct ul_driver {
 	const struct ul_table *table;
 };

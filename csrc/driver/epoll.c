@@ -1,4 +1,4 @@
-/* See epoll.h. */
+/* The registration itself.  See epoll.h. */
 #include "epoll.h"
 
 #include <errno.h>
@@ -13,6 +13,6 @@ int epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint6
 		return 0;
 	if (registered || errno != EEXIST)
 		return -errno;
-	/* Of a duplicate that was closed behind our back, whose file is open still. */
+	/* The registration of a duplicate, closed behind our back, whose file is open still. */
 	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }

@@ -14,7 +14,7 @@
  */
 #define WATCH_TOKEN (UINT64_C(1) << 63)
 
-/* What may be watched: readiness bits, none of the flags that alter epoll. */
+/* The bits that may be watched: readiness, none of the flags that alter epoll. */
 #define WATCH_EVENTS UINT32_C(0x27ff)
 
 /*

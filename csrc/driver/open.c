@@ -1,4 +1,4 @@
-/* Which driver: the ring where there is one, else the selector. */
+/* The choice of a driver: the ring where there is one, else the selector. */
 #include "open.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include "ring/trial.h"
 #include "selector/threads.h"
 
-/* That the ring works is found out once; a fork changes nothing about it. */
+/* Found out once; a fork changes nothing about it. */
 static atomic_bool ring_works;
 
 int ul_probe(struct ul_probe *result, uint64_t disable)

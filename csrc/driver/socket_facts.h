@@ -1,4 +1,4 @@
-/* What a socket says of itself when it is asked. */
+/* Questions to a socket about itself. */
 #ifndef SOCKET_FACTS_H
 #define SOCKET_FACTS_H
 
@@ -14,7 +14,7 @@ static inline bool socket_is_unix(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
 }
 
-/* How a connect ended: 0 or -errno; asking clears it. */
+/* The outcome of a connect: 0 or -errno; asking clears it. */
 static inline int socket_connected(int fd)
 {
 	int error = 0;

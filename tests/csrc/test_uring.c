@@ -15,7 +15,8 @@ static void answer(struct bench *bench, uint64_t user_data, int result, uint32_t
 {
 	struct uring *uring = uring_of(bench->driver);
 
-	uring->left_over = realloc(uring->left_over, (uring->left_over_count + 1) * sizeof(*uring->left_over));
+	uring->left_over = realloc(uring->left_over,
+	                           (uring->left_over_count + 1) * sizeof(*uring->left_over));
 	CHECK(uring->left_over != NULL);
 	memset(&uring->left_over[uring->left_over_count], 0, sizeof(*uring->left_over));
 	uring->left_over[uring->left_over_count].user_data = user_data;

@@ -12,12 +12,12 @@
 
 #include <unistd.h>
 
-/* Of a shared listener, in one turn; others want their turn, too. */
+/* Connections of a shared listener in one turn; others want their turn, too. */
 #define ACCEPTS_PER_TURN 64
-/* Of an answer that should not come; an endless loop is worse than an error. */
+/* Answers in a row that should not come; an endless loop is worse than an error. */
 #define RETRIES_MAX 8
 
-/* What no other socket has before the next boot; 0 for what is none. Linux 4.12. */
+/* A number that no other socket has before the next boot; 0: no socket. Linux 4.12. */
 static uint64_t socket_cookie(int fd)
 {
 	uint64_t cookie;
@@ -26,7 +26,7 @@ static uint64_t socket_cookie(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
 }
 
-/* From now on it accepts with calls of its own, and only of the socket that this is. */
+/* Accept from now on with calls of our own, and only of the socket that this is. */
 void uring_share_listener(struct uring *uring, struct uring_slot *slot)
 {
 	slot->base.flags |= SLOT_SHARED;
@@ -76,7 +76,7 @@ int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_
 	return -EINPROGRESS;
 }
 
-/* It ended without a connection: started again, or given up with the error. */
+/* An accept that ended without a connection starts again, or ends with the error. */
 static int accept_interrupted(struct uring *uring, struct uring_slot *slot, int error,
                               struct ul_completion *out)
 {

@@ -177,7 +177,7 @@ void pool_fill(struct pool *pool)
 
 		assert(pool->places[index] == BUFFER_FREE);
 		pool->places[index] = BUFFER_IN_RING;
-		/* Not the whole entry: the ring's tail lives in bufs[0].resv. */
+		/* Three fields only: the ring's tail lives in bufs[0].resv. */
 		entry->addr = (uintptr_t)pool_data(pool, index);
 		entry->len = pool->size;
 		entry->bid = (uint16_t)index;

@@ -56,7 +56,7 @@ int kernel_number(const char *release, const char *version, const char *signatur
 	const char *ubuntu = signature != NULL ? strrchr(signature, ' ') : NULL;
 	int number = 0;
 
-	/* Their releases are called x.y.0, whichever patch level is inside. */
+	/* Releases of the two are called x.y.0, whichever patch level is inside. */
 	if (debian != NULL)
 		number = scan(debian + strlen("Debian "));
 	if (number == 0 && ubuntu != NULL)

@@ -29,7 +29,7 @@ struct kernel_bug {
 int kernel_number(const char *release, const char *version, const char *signature);
 /* The running kernel's; asked for once. */
 int kernel_running(void);
-/* What is known against a feature (0: the ring) on a kernel; NULL: nothing. */
+/* The bug known of a feature (0: the ring) on a kernel; NULL: none. */
 const struct kernel_bug *kernel_bug_of(int kernel, uint64_t feature, uint64_t in_use);
 /* The features of `features` that are better not used. */
 uint64_t kernel_bugs(int kernel, uint64_t features);

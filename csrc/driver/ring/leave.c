@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long the kernel may take to let go of our memory. */
+/* The time that the kernel may take to let go of our memory. */
 #define SHUTDOWN_NS UINT64_C(1000000000)
 #define REBUILD_NS UINT64_C(100000000)
 /* A cancelled accept has ended after one; more than a few would be a bug. */
@@ -21,7 +21,7 @@ static bool in_kernel(const struct uring_slot *slot)
 		return false;
 	if (slot->base.state == STATE_CANCELLING)
 		return true;
-	/* On the backlog in this state is only a cancel. */
+	/* Only a cancel is on the backlog in this state. */
 	return slot->base.state == STATE_IN_KERNEL;
 }
 
@@ -61,7 +61,7 @@ int uring_put_aside(struct uring *uring, const struct io_uring_cqe *cqe)
 			slot->base.state = STATE_QUEUED;
 		return 0;
 	}
-	/* All read: from the start again. */
+	/* The array is read to its end: begin again. */
 	if (uring->left_over_next == uring->left_over_count)
 		uring->left_over_next = uring->left_over_count = 0;
 	entries = realloc(uring->left_over, (uring->left_over_count + 1) * sizeof(*entries));
@@ -276,7 +276,7 @@ static void start_all(struct uring *uring, bool forked)
 {
 	uint32_t number;
 
-	/* What of the driver's own was still on the way to the old ring. */
+	/* The driver's own polls may have been on the way to the old ring. */
 	if (uring->wake_slot->list != LIST_NONE)
 		uring_list_drop(uring, uring->wake_slot);
 	if (uring->watches_slot->list != LIST_NONE)

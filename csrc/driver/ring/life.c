@@ -71,7 +71,7 @@ int uring_open(const struct ul_options *options, struct ul_driver **driver)
 	result = slots_init(&uring->slots, sizeof(struct uring_slot));
 	if (result != 0)
 		goto fail;
-	/* Before there is anything that a child must not keep. */
+	/* The handlers come before anything that a child must not keep. */
 	result = uring_fork_add(uring);
 	if (result != 0)
 		goto fail;
@@ -127,7 +127,7 @@ static void uring_end(struct ul_driver *driver)
 	uring->running = false;
 	if (!uring->has_ring)
 		return;
-	/* What was written last leaves now, and not with the next run. */
+	/* The last writes leave now, and not with the next run. */
 	uring_hand_over_all(uring);
 	uring_park_accepts(uring);
 	/* Completions outside the queue would be lost with the ring. */

@@ -33,7 +33,7 @@ struct trial {
 	int result;              /* a descriptor of the child's, or -errno */
 };
 
-/* In the child, which has our memory, and a stack within ours. */
+/* Runs in the child, which has our memory, and a stack within ours. */
 #if defined(__SANITIZE_ADDRESS__)
 __attribute__((no_sanitize("address")))
 #endif
@@ -44,7 +44,7 @@ static int make_ring(void *argument)
 	if (syscall(SYS_prlimit64, 0, RLIMIT_MEMLOCK, &trial->limit, NULL) != 0 ||
 	    (trial->result = (int)syscall(SYS_io_uring_setup, 1, &trial->params)) < 0)
 		trial->result = -errno;
-	/* Its descriptors are copies: the ring ends with it. */
+	/* The ring ends with the child, whose descriptors are copies. */
 	return 0;
 }
 

@@ -154,7 +154,7 @@ static void fill_cancel(struct uring *uring, struct uring_slot *slot)
 	sqe->fd = -1;
 	sqe->addr = slot_token(&slot->base);
 	sqe->user_data = TAGGED(TAG_CANCEL, slot_token(&slot->base));
-	/* Only a failure is of interest; the target has a completion of its own. */
+	/* A failure alone is of interest; the target has a completion of its own. */
 	if (uring_has(uring, UL_FEATURE_CQE_SKIP))
 		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
@@ -290,7 +290,7 @@ void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe)
 		if (slot->retries++ < CANCELS_MAX)
 			uring_push_cancel(uring, slot);
 		else
-			/* It stays as it is; its owner's cancel must not rely on this one. */
+			/* The stream stays as it is; a cancel of its owner's is a new one. */
 			uring_stop_moving(slot);
 		break;
 	default:
@@ -364,7 +364,7 @@ int uring_outcome(struct ul_driver *driver, ul_token token, bool take)
 		return -EINPROGRESS;
 	if (!take)
 		return slot->result;
-	/* Its entry finds a dead generation. */
+	/* The entry that is still in the queue will find a dead generation. */
 	uring_finish(uring, slot, &end, slot->result, 0);
 	uring->statistics.completed++;
 	return end.result;

@@ -15,11 +15,11 @@ void uring_push_poll(struct uring *uring, struct uring_slot *slot, int fd, uint3
 /* Move the backlog to the submission queue, as far as there is room. */
 void uring_fill_queue(struct uring *uring);
 struct uring_cold *uring_cold_take(struct uring *uring);
-/* Give back what the slot holds; it is terminal. */
+/* Give back what the slot holds; the operation is terminal. */
 void uring_slot_end(struct uring *uring, struct uring_slot *slot);
-/* The same, and it is free. */
+/* uring_slot_end(), and the slot is free. */
 void uring_slot_free(struct uring *uring, struct uring_slot *slot);
-/* The same, with its terminal completion in `out`.  1. */
+/* uring_slot_free(), with the terminal completion in `out`.  1. */
 int uring_finish(struct uring *uring, struct uring_slot *slot, struct ul_completion *out,
                  int result, uint32_t flags);
 /* Make the terminal completion of an operation of which the kernel knows nothing. */
@@ -28,7 +28,7 @@ void uring_done(struct uring *uring, struct uring_slot *slot, int result);
 void uring_withdraw(struct uring *uring, struct uring_slot *slot);
 struct uring_slot *uring_start(struct uring *uring, enum uring_verb verb, void *owner,
                                uint8_t opcode, int fd);
-/* An entry that is no operation's. */
+/* Take in an entry that is no operation's. */
 void uring_tagged_completed(struct uring *uring, const struct io_uring_cqe *cqe);
 int uring_cancel(struct ul_driver *driver, ul_token token);
 bool uring_released(struct ul_driver *driver, ul_token token);

@@ -36,7 +36,7 @@ void uring_forget_ring(struct uring *uring)
 	uring->cq_head = uring->cq_end = uring->cq_looked = 0;
 	uring->turn_armed = false;
 	uring->watches_armed = false;
-	/* Its poll has gone with the ring, and a set without watches is not polled again. */
+	/* The poll of the watches has gone with the ring; a set without any is not polled again. */
 	if (uring->watches_slot != NULL)
 		uring->watches_slot->base.state = STATE_QUEUED;
 }
@@ -92,7 +92,7 @@ int uring_ring_open(struct uring *uring)
 	return result;
 }
 
-/* From here on the ring is the calling thread's. */
+/* Makes the ring the calling thread's. */
 int uring_ring_enable(struct uring *uring)
 {
 	unsigned workers[2] = { 0, WORKERS_UNBOUNDED };
@@ -147,7 +147,7 @@ bool uring_is_here(const struct uring *uring)
 	return uring->thread == this_thread();
 }
 
-/* What only a ring can be asked for: nobody but its thread may enter it. */
+/* A ring with a single issuer may be entered by its own thread only. */
 bool uring_may_enter(const struct uring *uring)
 {
 	return uring->has_ring && uring->enabled &&
@@ -188,7 +188,7 @@ int uring_read_queue(struct uring *uring, uring_entry_handler handle)
 
 	while (uring->cq_head != tail) {
 		result = handle(uring, &uring->cqes[uring->cq_head & uring->cq_mask]);
-		/* What there is no memory for stays where it is. */
+		/* An entry that there is no memory for stays where it is. */
 		if (result != 0)
 			break;
 		uring->cq_head++;

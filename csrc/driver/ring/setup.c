@@ -1,4 +1,4 @@
-/* What this kernel offers.  See setup.h. */
+/* The kernel's offer.  See setup.h. */
 #include "setup.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ const char *ul_feature_name(uint32_t bit)
 	return bit < UL_FEATURE_COUNT ? feature_names[bit] : NULL;
 }
 
-/* What one process finds once, where forks are forbidden; the same for every ring. */
+/* Facts found once per process, where forks are forbidden; the same for every ring. */
 static struct {
 	bool found;
 	uint32_t last_opcode;
@@ -39,7 +39,7 @@ static struct {
 	int registered_fd_error;
 } kernel_facts;
 
-/* For want of something that may be there later: says nothing about the kernel. */
+/* A shortage says nothing about the kernel: what is missing may be there later. */
 static bool is_shortage(int error)
 {
 	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
@@ -93,7 +93,7 @@ static int find_facts(void)
 			(probe->ops[opcode].flags & IO_URING_OP_SUPPORTED) != 0;
 	kernel_facts.last_opcode = probe->last_op;
 	kernel_facts.buffer_ring_error = try_buffer_ring(&ring);
-	/* How many were registered, or -errno. */
+	/* The answer is how many were registered, or -errno. */
 	result = io_uring_register_ring_fd(&ring);
 	kernel_facts.registered_fd_error = result == 1 ? 0 : result < 0 ? result : -EINVAL;
 	room_close(&ring);
@@ -102,7 +102,7 @@ out:
 	return is_shortage(kernel_facts.probe_error) ? kernel_facts.probe_error : 0;
 }
 
-/* Once per process, but for what was found short of something. */
+/* Find the facts once; again what was found short of something. */
 static int know_facts(void)
 {
 	int result;
@@ -153,7 +153,7 @@ static uint64_t find_features(const struct io_uring_params *params)
 	return features & ~kernel_bugs(kernel_running(), features);
 }
 
-/* What depends on something that is not there is not there. */
+/* Without the features that depend on one that is not there. */
 static uint64_t consistent(uint64_t features)
 {
 	if ((features & UL_FEATURE_BUFFER_RING) == 0)

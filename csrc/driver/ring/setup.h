@@ -1,6 +1,6 @@
 /*
- * What this kernel offers, found by trying, and the errno where it does not;
- * EBADE where kernels.h says that it does not work.
+ * The ring that this kernel gives, and its features, found by trying; the errno of each
+ * that is not there, EBADE where kernels.h says that it does not work.
  */
 #ifndef SETUP_H
 #define SETUP_H

@@ -19,7 +19,7 @@ enum uring_verb {
 	URING_RECV,
 	URING_RECV_FROM,
 	URING_ACCEPT,
-	/* Not streams: one completion each. */
+	/* One-shots: one completion each. */
 	URING_SEND,
 	URING_CONNECT,
 	URING_POLL,
@@ -32,7 +32,7 @@ enum uring_verb {
 	URING_VERBS,
 };
 
-/* What is true of a verb; the rows are in verbs.c. */
+/* The traits of a verb; the rows are in verbs.c. */
 struct uring_traits {
 	bool stream;                 /* many completions: it starts itself again */
 	bool receive;                /* such a stream that lends buffers */
@@ -41,7 +41,7 @@ struct uring_traits {
 	uint16_t events;             /* POLL*: the readiness that it waits for */
 };
 
-/* May the kernel touch memory of ours, or of the owner, after it has seen the submission? */
+/* The memory, of ours or of the owner, that the kernel may touch after the submission. */
 enum uring_borrows {
 	/* Addresses and durations are copied with that; a poll names none. */
 	BORROWS_NOTHING,
@@ -55,7 +55,7 @@ enum uring_borrows {
 
 extern const struct uring_traits uring_traits[URING_VERBS];
 
-/* In `list`: the one that it is on; the index of uring.lists. */
+/* The list that a slot is on: the index of uring.lists. */
 enum uring_list_name {
 	LIST_NONE,
 	/* Asked for, or to be cancelled, but not in the submission queue. */
@@ -69,19 +69,19 @@ enum uring_list_name {
 	LISTS,
 };
 
-/* In `phase`: how far this start of it is, besides the state of slots.h. */
+/* The phase of this start of an operation, beside the state of slots.h. */
 enum uring_phase {
-	/* Its entry is the template. */
+	/* The entry is the template. */
 	PHASE_DIRECT,
 	/* The entry in the kernel only polls, and is followed by the template. */
 	PHASE_POLLING,
 	/* A receive is being cancelled only to start again with other buffers. */
 	PHASE_MOVING,
-	/* It said UL_READABLE: nothing is in the kernel before take(). */
+	/* The owner was told UL_READABLE: nothing is in the kernel before take(). */
 	PHASE_READABLE,
 };
 
-/* In slot.flags. */
+/* Bits of slot.flags. */
 enum {
 	/* Modes. */
 	SLOT_ONE_SHOT = 1 << 0, /* accept, recv: multishot is not for this descriptor */
@@ -89,7 +89,7 @@ enum {
 	SLOT_FOR_GOOD = 1 << 2, /* recv: nothing that it take()s ends SLOT_BULK */
 	SLOT_SHARED = 1 << 3,   /* accept: the kernel only polls, and harvest() accepts */
 	SLOT_LEVEL = 1 << 4,    /* poll: it starts again when it was answered */
-	/* What has happened. */
+	/* History. */
 	SLOT_BEGAN = 1 << 5,    /* the kernel answered once; completions may be on their way */
 	SLOT_LEFT_OVER = 1 << 6, /* the old ring left us its terminal completion entry */
 	SLOT_SENT = 1 << 7,     /* send: its completion entry has been seen in the queue */
@@ -105,7 +105,7 @@ enum {
 	POOLS,
 };
 
-/* What few operations need; from a free list. */
+/* The part that few operations need; from a free list. */
 struct uring_cold {
 	struct uring_cold *next;
 	struct iovec *many;          /* owned, when `vector` is too short */
@@ -145,7 +145,7 @@ static inline const struct uring_traits *uring_traits_of(const struct uring_slot
 	return &uring_traits[slot->base.verb];
 }
 
-/* Of a receive: the index of its buffers' pool. */
+/* The index of a receive's pool of buffers. */
 static inline unsigned uring_pool_of(const struct uring_slot *slot)
 {
 	return slot->base.verb == URING_RECV_FROM ? POOL_DATAGRAM : POOL_SMALL;

@@ -26,7 +26,7 @@
 #define FULL_TO_BULK 2
 /* Receives in a row that a small buffer would have held, to end that. */
 #define SLIGHT_TO_SMALL 16
-/* Of an answer that should not come; an endless loop is worse than an error. */
+/* Answers in a row that should not come; an endless loop is worse than an error. */
 #define RETRIES_MAX 8
 
 /*
@@ -51,7 +51,7 @@ static uint16_t poll_first_bit(const struct uring *uring, bool poll_first)
 	               IORING_RECVSEND_POLL_FIRST : 0;
 }
 
-/* The slot needs a buffer of its own, and there is none: wait for one. */
+/* Wait for a buffer of its own, of which there is none. */
 static void starve(struct uring *uring, struct uring_slot *slot)
 {
 	uring->statistics.buffers_exhausted++;
@@ -75,7 +75,7 @@ static void own_buffer_receive(struct uring *uring, struct uring_slot *slot)
 	data = pool_data(pool, (uint32_t)slot->buffer);
 	slot->sqe.flags = 0;
 	slot->sqe.ioprio = 0;
-	/* Nothing after all: the buffer comes back, and is not held until there is. */
+	/* If there is nothing after all the buffer comes back, and is not held until there is. */
 	slot->sqe.msg_flags = MSG_DONTWAIT;
 	if (slot->base.verb == URING_RECV) {
 		slot->sqe.addr = (uintptr_t)data;
@@ -256,7 +256,7 @@ void uring_move(struct uring_slot *slot)
 	slot->streak = 0;
 }
 
-/* Whether `slot` should be a bulk stream from now on, or no more. */
+/* Should `slot` be a bulk stream from now on, or none any more? */
 static bool wants_to_move(const struct uring *uring, struct uring_slot *slot, uint32_t size)
 {
 	uint32_t small = uring->pools[POOL_SMALL].size;
@@ -283,7 +283,7 @@ static bool wants_to_move(const struct uring *uring, struct uring_slot *slot, ui
 
 /* --- Completions ---------------------------------------------------------- */
 
-/* Of what a receive says when it has ended: it may be started again. */
+/* Errors with which a receive ends that may be started again. */
 static bool is_passing(int error)
 {
 	return error == -ENOBUFS || error == -ECANCELED || error == -ENOMEM ||
@@ -431,7 +431,7 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 	if (slot->base.flags & SLOT_BULK || slot->phase == PHASE_MOVING)
 		return;
 	if (slot->phase == PHASE_POLLING) {
-		/* It would have received only after that. */
+		/* The poll goes on: no receive had begun. */
 		uring_move(slot);
 	} else if ((slot->list != LIST_NONE && slot->base.state == STATE_QUEUED) ||
 	           uring_unsubmitted(uring, slot)) {
@@ -453,7 +453,7 @@ static void follow(const struct uring *uring, struct uring_slot *slot,
 	uint32_t position = (uint32_t)(out - uring->batch);
 	uint32_t before = (uint32_t)slot->result;
 
-	/* Of another harvest it is another stream's, or not before us. */
+	/* The place of another harvest has another stream's, or is not before us. */
 	if (before < position && unlikely(uring->batch[before].token == out->token) &&
 	    uring->batch[before].flags & UL_LENT)
 		uring->batch[before].flags |= UL_FOLLOWED;
@@ -509,7 +509,7 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 	}
 	if (cqe->flags & IORING_CQE_F_BUFFER) {
 		if (unlikely(size < (int32_t)PAYLOAD_OFFSET)) {
-			/* Not a datagram: what sockets that end do. */
+			/* No datagram: a socket that ends says so. */
 			uring_drop_buffer(uring, slot, cqe);
 			if (cqe->flags & IORING_CQE_F_MORE)
 				return 0;

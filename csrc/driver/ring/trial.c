@@ -1,4 +1,4 @@
-/* Does the ring work here, tried with a driver of its own; and if not, why.  See trial.h. */
+/* The trial of the ring, with a driver of its own.  See trial.h. */
 #include "trial.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Whether there is a ring that works here, and words for why there is none. */
+/* A trial of the ring, and words for why there is none. */
 #ifndef TRIAL_H
 #define TRIAL_H
 

@@ -25,7 +25,7 @@ static inline bool queue_has_entries(const struct uring *uring)
 	return io_uring_smp_load_acquire(uring->cq_ktail) != uring->cq_head;
 }
 
-/* What waits on lists of ours goes to the submission queue, as far as there is room. */
+/* Move the lists of ours to the submission queue, as far as there is room. */
 static void fill_queue(struct uring *uring)
 {
 	if (uring->lists[LIST_STARVED].count != 0)
@@ -33,7 +33,7 @@ static void fill_queue(struct uring *uring)
 	uring_fill_queue(uring);
 }
 
-/* The same, and what there is no room for goes to the kernel at once. */
+/* Move all of it: the kernel gets at once what fills the queue. */
 static void hand_over(struct uring *uring)
 {
 	fill_queue(uring);
@@ -42,7 +42,7 @@ static void hand_over(struct uring *uring)
 		fill_queue(uring);
 }
 
-/* What io_uring_enter(2) answers, as what turn() answers. */
+/* The answer of turn() to an error of io_uring_enter(2). */
 static int enter_failed(struct uring *uring, int error)
 {
 	static const struct timespec moment = { 0, 1000000 };
@@ -100,7 +100,7 @@ static bool arm_turn_timeout(struct uring *uring, int64_t timeout_ns)
 		uring_flush(uring, 0);
 	if (uring_sq_room(uring) == 0)
 		return false;
-	/* In a queue of one entry it stays, and ends a later turn early. */
+	/* The old one stays in a queue of one entry, and ends a later turn early. */
 	if (uring->turn_armed && uring_sq_room(uring) >= 2) {
 		sqe = uring_next_sqe(uring, IORING_OP_TIMEOUT_REMOVE);
 		sqe->fd = -1;
@@ -140,7 +140,7 @@ static int enter_and_wait(struct uring *uring, int64_t timeout_ns)
 	return uring_enter(uring, uring->sq_tail - uring->sq_head, 1, flags, NULL, _NSIG / 8);
 }
 
-/* As enter_and_wait(), but wake() ends it. */
+/* enter_and_wait(), but wake() ends it. */
 static int sleep_in_kernel(struct uring *uring, int64_t timeout_ns)
 {
 	int result;
@@ -159,7 +159,7 @@ static int sleep_in_kernel(struct uring *uring, int64_t timeout_ns)
 /* Registering costs two calls per run; this many calls pay for them. */
 #define ENTERS_TO_REGISTER 32
 
-/* All that is not in every turn; whether there is a reason not to sleep. */
+/* The rarer work of a turn; true when there is a reason not to sleep. */
 static bool turn_prepare(struct uring *uring)
 {
 	unsigned pool;
@@ -179,7 +179,7 @@ static bool turn_prepare(struct uring *uring)
 	    (uring->enter_flags & IORING_ENTER_REGISTERED_RING) == 0)
 		uring_ring_register(uring);
 	uring->done_ready = uring->lists[LIST_DONE].count;
-	/* What is still on the backlog must not wait for the end of a sleep. */
+	/* The backlog must not wait for the end of a sleep. */
 	return uring->done_ready != 0 || uring->lists[LIST_BACKLOG].count != 0 ||
 	       uring->left_over_next != uring->left_over_count || uring->watches_fired ||
 	       uring->lists[LIST_ACCEPTING].count != 0;
@@ -294,7 +294,7 @@ static void own_poll_completed(struct uring *uring, struct uring_slot *slot,
 	uring_push(uring, slot);
 }
 
-/* What is rare about an entry of `slot`; false when nothing is left to do. */
+/* The rarer part of taking in an entry of `slot`; false when nothing is left to do. */
 static bool entry_is_rare(struct uring *uring, struct uring_slot *slot,
                           const struct io_uring_cqe *cqe)
 {
@@ -303,7 +303,7 @@ static bool entry_is_rare(struct uring *uring, struct uring_slot *slot,
 		return false;
 	}
 	slot->base.flags &= (uint16_t)~SLOT_LEFT_OVER;
-	/* Its cancel is on the backlog, and needed no longer. */
+	/* The cancel on the backlog is needed no longer. */
 	if (slot->list != LIST_NONE && (cqe->flags & IORING_CQE_F_MORE) == 0)
 		uring_list_drop(uring, slot);
 	return true;

@@ -41,7 +41,7 @@ struct uring_list {
 	uint32_t count;
 };
 
-/* What a submission entry stands for: the top byte of its user_data. */
+/* The top byte of an entry's user_data: what the entry stands for. */
 enum {
 	TAG_OPERATION,               /* the rest is its token */
 	TAG_CANCEL,                  /* of the token in the rest */
@@ -116,7 +116,7 @@ struct uring {
 	struct io_uring_cqe *left_over; /* owned */
 	uint32_t left_over_count;
 	uint32_t left_over_next;
-	/* Those, and what was in the completion queue, when the process forked. */
+	/* Copies of those, and of the completion queue, when the process forked. */
 	struct io_uring_cqe *inherited; /* owned */
 	uint32_t inherited_count;
 
@@ -153,7 +153,7 @@ static inline uint32_t uring_sq_room(const struct uring *uring)
 	return uring->sq_limit - (uring->sq_tail - uring->sq_head);
 }
 
-/* Of what is in the submission queue, the kernel has not seen `slot`'s entry. */
+/* `slot`'s entry is in the submission queue, and the kernel has not seen it. */
 static inline bool uring_unsubmitted(const struct uring *uring, const struct uring_slot *slot)
 {
 	return slot->sq_position - uring->sq_head < uring->sq_tail - uring->sq_head &&
@@ -169,7 +169,10 @@ static inline void uring_poll_events(struct io_uring_sqe *sqe, uint32_t events)
 	sqe->poll32_events = events;
 }
 
-/* Of `ready`, what was asked for, or nobody needs to ask for; 5.10 tells whatever woke it. */
+/*
+ * The events of `ready` that were asked for, or that nobody needs to ask for: 5.10 tells
+ * whatever woke it.
+ */
 static inline int uring_polled_events(const struct io_uring_sqe *sqe, int ready)
 {
 	uint32_t events = sqe->poll32_events;
@@ -180,7 +183,7 @@ static inline int uring_polled_events(const struct io_uring_sqe *sqe, int ready)
 	return ready & (int)(events | POLLERR | POLLHUP | POLLNVAL);
 }
 
-/* Of each slot that there is: NULL while it is free. */
+/* The slot of that number; NULL while it is free. */
 static inline struct uring_slot *uring_slot_number(const struct uring *uring, uint32_t number)
 {
 	struct uring_slot *slot = uring_slot_at(uring, number);
@@ -230,7 +233,7 @@ void uring_receive_start(struct uring *uring, struct uring_slot *slot, bool poll
 void uring_feed_starved(struct uring *uring);
 /* Make it a bulk stream, or one no more; nothing of it is in the kernel. */
 void uring_move(struct uring_slot *slot);
-/* Each: how many completions went to `out`, 0 or 1. */
+/* Completions that went to `out`, 0 or 1 each. */
 int uring_bulk_readable(struct uring_slot *slot, struct ul_completion *out);
 int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
                          const struct io_uring_cqe *cqe, struct ul_completion *out);
@@ -243,7 +246,7 @@ void uring_drop_buffer(struct uring *uring, struct uring_slot *slot,
 /* accept.c */
 int uring_accept(struct ul_driver *driver, void *owner, int fd, bool shared, ul_token *token);
 void uring_accept_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
-/* How many completions went to `out`, 0 or 1. */
+/* Completions that went to `out`, 0 or 1. */
 int uring_accept_completed(struct uring *uring, struct uring_slot *slot,
                            const struct io_uring_cqe *cqe, struct ul_completion *out);
 /* Others may accept from its socket too. */
@@ -269,7 +272,7 @@ int uring_submit(struct ul_driver *driver, void *owner, const struct ul_request 
 void uring_stream_start(struct uring *uring, struct uring_slot *slot, bool poll_first);
 /* A timeout that starts again: for what is left of it. */
 void uring_timeout_continue(struct uring_slot *slot);
-/* Each: how many completions went to `out`, 0 or 1. */
+/* Completions that went to `out`, 0 or 1 each. */
 int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int result,
                               struct ul_completion *out);
 int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int result,
@@ -277,7 +280,7 @@ int uring_polling_completed(struct uring *uring, struct uring_slot *slot, int re
 
 /* fork.c */
 int uring_fork_add(struct uring *uring);
-/* In the child: end what had ended before the fork, and share every listener. */
+/* End, in the child, what had ended before the fork, and share every listener. */
 void uring_leave_to_parent(struct uring *uring);
 
 /* leave.c */
@@ -295,7 +298,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
 bool uring_immediate(struct ul_driver *driver);
 int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity);
 void uring_wake(struct ul_driver *driver);
-/* What waits to be submitted leaves, with patience where memory is short. */
+/* Submit everything that waits for it, with patience where memory is short. */
 void uring_hand_over_all(struct uring *uring);
 
 #endif

@@ -321,10 +321,10 @@ int uring_operation_completed(struct uring *uring, struct uring_slot *slot, int 
 			result = 0;
 		break;
 	case -ECANCELED:
-		/* Nobody asked for it: no worker thread could be started, and nothing was done. */
+		/* Cancelled by nobody: no worker thread could be started, and nothing was done. */
 		if (slot->base.verb == URING_REQUEST && !cancelling)
 			result = -ENOTBLK;
-		/* Or the ring's thread is gone. */
+		/* Or the ring's thread is gone, and it may have been done. */
 		if (!uring_traits_of(slot)->again)
 			break;
 		/* fall through */

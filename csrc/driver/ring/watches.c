@@ -112,7 +112,7 @@ int watches_set(struct watches *watches, void *owner, int fd, uint32_t events,
 	watch = &watches->table[fd];
 	watches->generation = watches->generation % GENERATION_MAX + 1;
 	wanted.generation = watches->generation;
-	/* In a forked child the rebuild registers it. */
+	/* The rebuild registers it in a forked child. */
 	if (!made_before_fork(watches->epoch)) {
 		result = watches_open(watches);
 		if (result == 0)
@@ -204,7 +204,7 @@ int watches_rebuild(struct watches *watches)
 		         epoll_register(epoll_fd, (int)fd, false, watch->events,
 		                        registration_data(watch, (int)fd));
 		if (result == -ENOMEM || result == -ENOSPC) {
-			/* As it was, for the next try. */
+			/* The old set stays, for the next try. */
 			close(epoll_fd);
 			return result;
 		}

@@ -33,7 +33,7 @@ enum registration {
 
 #define EVENTS_ANNOUNCING (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
 
-/* Whom a descriptor owes a look. */
+/* The looks that a descriptor owes. */
 enum due {
 	DUE_READ = 1 << 0,
 	DUE_WRITE = 1 << 1,

@@ -13,7 +13,7 @@
 
 #include "selector.h"
 
-/* In one poll(2), and of how many descriptors' entries they are picked while busy. */
+/* Streams in one poll(2), and the entries among which they are looked for while busy. */
 #define ASKED_AT_ONCE 64
 #define ENTRIES_WHILE_BUSY (4 * DESCRIPTORS_PER_BLOCK)
 

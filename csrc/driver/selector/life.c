@@ -99,7 +99,7 @@ static int selector_cancel(struct ul_driver *driver, ul_token token)
 	descriptor = descriptor_find(selector, operation->fd);
 	if (descriptor == NULL)
 		return 0;
-	/* What the next in its queue would wait for has been reported, to it. */
+	/* The event that the next in the queue waits for was reported to this one. */
 	if (was_readable && descriptor->readers.first != NULL &&
 	    descriptor_register(selector, descriptor) == -ENOENT)
 		descriptor_abandon(selector, descriptor);
@@ -116,7 +116,7 @@ static int selector_outcome(struct ul_driver *driver, ul_token token, bool take)
 	return -EINPROGRESS;
 }
 
-/* What is done here is done with its descriptor. */
+/* An operation that is done here names its descriptor no more. */
 static bool selector_released(struct ul_driver *driver, ul_token token)
 {
 	struct slot *slot = slot_find(&selector_of(driver)->slots, token);

@@ -141,7 +141,7 @@ void descriptor_settle(struct selector *selector, struct descriptor *descriptor)
 		descriptor_unregister(selector, descriptor);
 		return;
 	}
-	/* Else it fails for want of memory at worst; the old mask then reports too much. */
+	/* Any other failure is want of memory: the old mask then reports too much. */
 	if (descriptor_register(selector, descriptor) == -ENOENT)
 		descriptor_abandon(selector, descriptor);
 }

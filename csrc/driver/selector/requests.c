@@ -8,7 +8,7 @@
 #include "selector.h"
 #include "threads.h"
 
-/* How long close() waits for a disk, or a server, that does not answer; as the ring's. */
+/* The time that close() waits for a disk, or a server, that does not answer; as the ring's. */
 #define CLOSE_NS UINT64_C(1000000000)
 
 static void take_ended(struct selector *selector, struct job *job)
@@ -21,7 +21,7 @@ static void take_ended(struct selector *selector, struct job *job)
 	}
 }
 
-/* What no thread has or had ends. */
+/* End the operations that no thread has or had. */
 static void cancel_live(struct selector *selector)
 {
 	uint32_t index;

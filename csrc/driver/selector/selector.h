@@ -69,7 +69,7 @@ static inline struct selector *selector_of(struct ul_driver *driver)
 	return (struct selector *)driver;
 }
 
-/* Are epoll_fd and wake_fd the parent's? */
+/* epoll_fd and wake_fd are the parent's. */
 static inline bool belongs_to_parent(const struct selector *selector)
 {
 	return made_before_fork(selector->epoch);
@@ -112,12 +112,12 @@ void descriptors_release(struct selector *selector);
  */
 int descriptor_register(struct selector *selector, struct descriptor *descriptor);
 void descriptor_unregister(struct selector *selector, struct descriptor *descriptor);
-/* Of one that is registered LEVEL: not all, or not only what is waited for is asked for. */
+/* The mask of one that is registered LEVEL is not what is waited for. */
 bool descriptor_mask_is_wrong(const struct descriptor *descriptor);
 /* Have it served this turn (work) or the next one (later). */
 void descriptor_list_append(struct descriptor_list *list, struct descriptor *descriptor);
 void descriptor_list_remove(struct descriptor *descriptor);
-/* It is due a look: this turn. */
+/* Have it looked at in this turn, for `due`. */
 void descriptor_due(struct selector *selector, struct descriptor *descriptor, uint8_t due);
 
 /* operations.c */
@@ -126,10 +126,10 @@ void operation_queue_append(struct operation_queue *queue, struct operation *ope
 void operation_queue_remove(struct operation *operation);
 /* The operation has its result: out of every queue and of the heap, and free. */
 void operation_end(struct selector *selector, struct operation *operation);
-/* It has its result, and is free when the next harvest has told it. */
+/* The operation has its result, which the next harvest tells; then it is free. */
 void operation_complete(struct selector *selector, struct operation *operation,
                         int32_t result);
-/* In state QUEUED, or NULL when memory is out. */
+/* A new one in state QUEUED, or NULL when memory is out. */
 struct operation *operation_take(struct selector *selector, enum verb verb, void *owner);
 /* An operation that never started. */
 void operation_drop(struct selector *selector, struct operation *operation);
@@ -139,14 +139,14 @@ int operation_wait(struct selector *selector, struct operation *operation, int f
 /* Wait at `fd`, or drop it: -EINPROGRESS or another -errno, for the verb to return. */
 int operation_start(struct selector *selector, struct operation *operation, int fd,
                     enum side side, ul_token *token);
-/* From QUEUED to IN_KERNEL; -EINPROGRESS. */
+/* Step from QUEUED to IN_KERNEL; -EINPROGRESS. */
 int operation_started(struct selector *selector, struct operation *operation,
                       ul_token *token);
 /* After somebody stopped waiting: only a level-triggered mask must shrink. */
 void descriptor_settle(struct selector *selector, struct descriptor *descriptor);
-/* All that waits for `descriptor` ends with `result`; the watch without a word. */
+/* End all that waits for `descriptor` with `result`; the watch without a word. */
 void descriptor_end(struct selector *selector, struct descriptor *descriptor, int result);
-/* The same, with -EBADF: the file that was waited for is gone. */
+/* End it with -EBADF: the file that was waited for is gone. */
 void descriptor_abandon(struct selector *selector, struct descriptor *descriptor);
 
 /* requests.c */

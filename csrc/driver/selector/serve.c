@@ -34,14 +34,14 @@
  */
 #define DATAGRAMS_PER_TURN 16
 #define ACCEPTS_PER_TURN 64
-/* After so many of them in a turn there are likely more, and nobody asks before. */
+/* Accepts of a turn after which there are likely more, and nobody asks before. */
 #define ACCEPTS_ASKED 3
 /*
  * From so many bytes on to copy them once more costs clearly more than what
  * the owner does to receive into memory of its own.
  */
 #define BULK_BYTES (16 * 1024)
-/* Such receives in a row that make a stream a bulk stream, and others that end that. */
+/* Much in a row makes a stream a bulk stream, and so many small receives end that. */
 #define MUCH_TO_BULK 2
 #define SLIGHT_TO_SMALL 16
 
@@ -190,7 +190,7 @@ int selector_take(struct ul_driver *driver, ul_token token, const struct iovec *
 		operation->stream.readable = false;
 	}
 	if (result == -EAGAIN) {
-		/* As in serve_queue(). */
+		/* The urgent mark: see serve_queue(). */
 		again = (descriptor->announced & EPOLLPRI) != 0;
 		descriptor->announced = 0;
 	}

@@ -21,7 +21,7 @@
 #include "../../libc.h"
 #include "fork.h"
 
-/* They call the kernel and nothing else. */
+/* Threads here call the kernel and nothing else. */
 #define STACK_SIZE (256 * 1024)
 
 struct threads {

@@ -19,12 +19,12 @@ struct job {
 	bool queued;
 };
 
-/* As many disks' worth of waiting as the ring's workers are allowed. */
+/* The same limit as that of the ring's workers. */
 #define THREADS_MAX 16
 
 struct threads;
 
-/* Whether there is such a call. */
+/* Is there a call for this IORING_OP_*? */
 bool threads_have(uint8_t opcode);
 
 /*

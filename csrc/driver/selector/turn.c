@@ -82,7 +82,7 @@ static void event_found(struct selector *selector, const struct epoll_event *eve
 		due |= DUE_READ;
 	if (descriptor->pollers.first != NULL)
 		due |= DUE_POLL;
-	/* Also without a watch: its end is what a level-triggered set is told by serving. */
+	/* Even without a watch: serving tells a level-triggered set that it has ended. */
 	if (descriptor->registration == LEVEL)
 		due |= DUE_WATCH;
 	if (due != 0)
@@ -264,7 +264,7 @@ static int done_harvest(struct selector *selector, struct ul_completion *out, in
 	return count;
 }
 
-/* Nothing more is due this turn. */
+/* The descriptor is through for this turn. */
 static void descriptor_served(struct selector *selector, struct descriptor *descriptor)
 {
 	descriptor_list_remove(descriptor);
@@ -295,7 +295,7 @@ int selector_harvest(struct ul_driver *driver, struct ul_completion *out, int ca
 	struct selector *selector = selector_of(driver);
 	int count = done_harvest(selector, out, capacity);
 
-	/* In a forked child the data is the parent's, until a rebuild says otherwise. */
+	/* The data is the parent's in a forked child, until a rebuild says otherwise. */
 	if (count < capacity && selector->work.first != NULL && !belongs_to_parent(selector)) {
 		count += work_harvest(selector, out + count, capacity - count);
 		/* Descriptors that were served may have been found to be other files. */

@@ -100,7 +100,7 @@ int selector_recv_from(struct ul_driver *driver, void *owner, int fd, ul_token *
 	return operation_start(selector, operation, fd, READERS, token);
 }
 
-/* Nobody waits for us with epoll, shared or not. */
+/* Sharing makes no difference: with epoll no connection is taken before it is there. */
 int selector_accept(struct ul_driver *driver, void *owner, int fd, bool shared,
                     ul_token *token)
 {
