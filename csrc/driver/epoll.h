@@ -1,6 +1,12 @@
 /*
  * Registrations with epoll, and the tokens of watches: the same under both drivers,
  * each of which has a set of its own (ring/watches.c, selector/descriptors.c).
+ *
+ * epoll knows files, not descriptors: a registration lives until the last
+ * duplicate of the file is closed, and keeps naming the descriptor it was made
+ * with, whatever that stands for meanwhile (epoll(7), Questions 6 and 9).  So
+ * each registration carries a generation in epoll_event.data, and events of
+ * any but the latest one of a descriptor are dropped.
  */
 #ifndef EPOLL_H
 #define EPOLL_H

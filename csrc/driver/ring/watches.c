@@ -12,13 +12,7 @@
 #include "epoll.h"
 #include "fork.h"
 
-/*
- * epoll knows files, not descriptors: a registration lives until the last
- * duplicate of the file is closed, and keeps naming the descriptor it was made
- * with, whatever that stands for meanwhile (epoll(7), Questions 6 and 9).  So
- * each registration carries a generation in epoll_event.data, and events of
- * any but the latest one of a descriptor are dropped.
- */
+/* A watch, as registered: see epoll.h for why it has a generation. */
 struct watch {
 	void *owner;         /* the caller's */
 	uint32_t events;     /* 0: not watched */

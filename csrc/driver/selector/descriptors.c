@@ -1,7 +1,7 @@
 /*
  * One entry per descriptor: who waits for it, and how epoll knows it.
  *
- * epoll knows files, not descriptors (see watches.c).  We rely on this:
+ * epoll knows files, not descriptors (see epoll.h).  We rely on this:
  *
  *   - close(2) of the last duplicate removes the registration by itself, so a
  *     descriptor that verbs alone used is closed without epoll_ctl(2);
