@@ -12,8 +12,6 @@ from pathlib import Path
 import cffi
 
 HERE = Path(__file__).resolve().parent
-FOLDER = "csrc/driver"
-
 ROOT = HERE.parent.parent
 SOURCES = sorted(str(path.relative_to(ROOT)) for path in HERE.rglob("*.c"))
 
@@ -26,7 +24,7 @@ def make_builder() -> cffi.FFI:
         "uring_loop._driver",
         '#include "open.h"\n',
         sources=SOURCES,
-        include_dirs=[FOLDER],
+        include_dirs=[str(HERE.relative_to(ROOT))],
         # setup.py replaces it by the static library where there is one.
         libraries=["uring"],
     )

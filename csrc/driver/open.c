@@ -8,7 +8,7 @@
 
 #include "ring/setup.h"
 #include "ring/trial.h"
-#include "selector/threads.h"
+#include "selector/calls.h"
 
 /* Found out once; a fork changes nothing about it. */
 static atomic_bool ring_works;
@@ -73,5 +73,5 @@ struct ul_driver *ul_open(int kind, const struct ul_options *options,
 
 int ul_has_request(struct ul_driver *driver, uint8_t opcode)
 {
-	return driver->table == &uring_table ? kernel_has_opcode(opcode) : threads_have(opcode);
+	return driver->table == &uring_table ? kernel_has_opcode(opcode) : calls_have(opcode);
 }

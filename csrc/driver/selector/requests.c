@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "calls.h"
 #include "selector.h"
 #include "threads.h"
 
@@ -59,7 +60,7 @@ int selector_submit(struct ul_driver *driver, void *owner, const struct ul_reque
 	struct job *job;
 
 	*token = 0;
-	if (!threads_have(request->opcode))
+	if (!calls_have(request->opcode))
 		return -EOPNOTSUPP;
 	if (threads == NULL)
 		threads = selector->threads = threads_open(driver->table->wake, driver);

@@ -12,7 +12,7 @@
  *     descriptors.c  one entry per descriptor, and its registration
  *     deadlines.c    the heap of timeouts
  *
- * and, without a word of this header: buffers.c, threads.c.
+ * and, without a word of this header: buffers.c, threads.c, calls.c.
  */
 #ifndef SELECTOR_H
 #define SELECTOR_H

@@ -24,9 +24,6 @@ struct job {
 
 struct threads;
 
-/* Is there a call for this IORING_OP_*? */
-bool threads_have(uint8_t opcode);
-
 /*
  * `ended` is called by a thread when there is something to take(), once until
  * it is taken.  NULL when memory is out.
