@@ -29,8 +29,9 @@ fi
 flags=(-std=gnu11 -D_GNU_SOURCE=1 -g -O2 -Wall -Wextra -Werror -Icsrc/driver -Itests/csrc
 	-I"$tree/usr/include")
 shared=()
-for source in csrc/driver/*.c; do
-	shared+=("$tree/objects/$(basename "$source" .c).o")
+for source in csrc/driver/*.c csrc/driver/*/*.c; do
+	object=${source#csrc/driver/}
+	shared+=("$tree/objects/${object//\//_}.o")
 	$compiler "${flags[@]}" -c "$source" -o "${shared[-1]}"
 done
 

@@ -1,5 +1,5 @@
 /* The functions of binding.h: the verbs without an owner, for Python. */
-#include "options.h"
+#include "open.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -19,7 +19,7 @@ uintptr_t ul_table_address(struct ul_driver *driver)
 	return (uintptr_t)driver->table;
 }
 
-/* In the order of struct ul_statistics. */
+/* Names, in the order of struct ul_statistics. */
 static const char *const statistics_names[] = {
 	"turns", "waits", "enters", "submitted", "completed", "wakes", "rearmed",
 	"buffers_exhausted", "cq_overflows", "rebuilt", "in_flight",
@@ -76,23 +76,6 @@ int ul_connect(struct ul_driver *driver, int fd, const void *address,
 int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token)
 {
 	return driver->table->poll(driver, NULL, fd, events, token);
-}
-
-int ul_timeout(struct ul_driver *driver, uint64_t duration_ns, uint64_t *token)
-{
-	return driver->table->timeout(driver, NULL, duration_ns, token);
-}
-
-int ul_read(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
-            int64_t offset, uint64_t *token)
-{
-	return driver->table->read(driver, NULL, fd, buffer, size, offset, token);
-}
-
-int ul_write(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-             int64_t offset, uint64_t *token)
-{
-	return driver->table->write(driver, NULL, fd, data, size, offset, token);
 }
 
 int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,

@@ -1,6 +1,6 @@
 /*
  * What Python sees of the driver.  cffi's cdef() is given this text and C
- * includes it (through options.h), so the two cannot drift apart: nothing but
+ * includes it (through open.h), so the two cannot drift apart: nothing but
  * declarations here, no preprocessor but "#define NAME number".
  *
  * Results: >= 0, -EINPROGRESS or another -errno, as driver.h says.  Operations
@@ -94,11 +94,6 @@ const char *ul_statistics_group(uint32_t index);
 int ul_connect(struct ul_driver *driver, int fd, const void *address,
                uint32_t address_size, uint64_t *token);
 int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token);
-int ul_timeout(struct ul_driver *driver, uint64_t duration_ns, uint64_t *token);
-int ul_read(struct ul_driver *driver, int fd, void *buffer, uint32_t size,
-            int64_t offset, uint64_t *token);
-int ul_write(struct ul_driver *driver, int fd, const void *data, uint32_t size,
-             int64_t offset, uint64_t *token);
 int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,
               int64_t offset_out, uint32_t size, uint32_t flags, uint64_t *token);
 

@@ -12,44 +12,8 @@ from pathlib import Path
 import cffi
 
 HERE = Path(__file__).resolve().parent
-FOLDER = "csrc/driver"
-
-SOURCES = [
-    # What Python sees, and the choice.
-    "binding.c",
-    "driver.c",
-    "fork.c",
-    "page_cache.c",
-    "slots.c",
-    "watches.c",
-    # The ring.
-    "buffers.c",
-    "kernels.c",
-    "locked_memory.c",
-    "probe.c",
-    "ring_room.c",
-    "uring.c",
-    "uring_fork.c",
-    "uring_leave.c",
-    "uring_operations.c",
-    "uring_queue.c",
-    "uring_receive.c",
-    "uring_setup.c",
-    "uring_verbs.c",
-    # The selector.
-    "deadlines.c",
-    "descriptors.c",
-    "lender.c",
-    "operations.c",
-    "selector.c",
-    "selector_doubts.c",
-    "selector_files.c",
-    "selector_requests.c",
-    "selector_serve.c",
-    "selector_turn.c",
-    "selector_verbs.c",
-    "workers.c",
-]
+ROOT = HERE.parent.parent
+SOURCES = sorted(str(path.relative_to(ROOT)) for path in HERE.rglob("*.c"))
 
 
 def make_builder() -> cffi.FFI:
@@ -58,9 +22,9 @@ def make_builder() -> cffi.FFI:
     builder.cdef((HERE / "binding.h").read_text(encoding="utf-8"))
     builder.set_source(
         "uring_loop._driver",
-        '#include "options.h"\n',
-        sources=[f"{FOLDER}/{name}" for name in SOURCES],
-        include_dirs=[FOLDER],
+        '#include "open.h"\n',
+        sources=SOURCES,
+        include_dirs=[str(HERE.relative_to(ROOT))],
         # setup.py replaces it by the static library where there is one.
         libraries=["uring"],
     )

@@ -3,8 +3,8 @@
  * with.  All of it is ABI and never changes.  Enumerators cannot be tested for,
  * so opcodes and register operations get names of ours.
  */
-#ifndef UL_COMPAT_H
-#define UL_COMPAT_H
+#ifndef COMPAT_H
+#define COMPAT_H
 
 #include <liburing.h>
 #include <stddef.h>
@@ -19,11 +19,10 @@
 #define IORING_FEAT_NO_IOWAIT (1U << 17)       /* 6.15 */
 #endif
 
-/* Not a constant of the kernel's: enum io_uring_op, for probing. */
-#define UL_OP_SOCKET 45    /* 5.19: multishot accept, POLL_FIRST came with it */
-#define UL_OP_SEND_ZC 47   /* 6.0: multishot receive, SYNC_CANCEL came with it */
-#define UL_OP_FTRUNCATE 55 /* 6.9 */
-
+/* Opcodes to probe for: enumerators, which no #ifdef sees. */
+#define OP_SOCKET 45       /* 5.19: multishot accept, POLL_FIRST came with it */
+#define OP_SEND_ZC 47      /* 6.0: multishot receive, SYNC_CANCEL came with it */
+#define OP_FTRUNCATE 55    /* 6.9 */
 
 _Static_assert(sizeof(struct io_uring_sqe) == 64, "one cache line each");
 _Static_assert(sizeof(struct io_uring_cqe) == 16, "no big completions");

@@ -3,7 +3,7 @@
  *
  * An operation is started by a verb, runs in the kernel, and ends with exactly
  * one terminal completion (one without UL_MORE).  Two drivers speak the same
- * verbs: uring.c (io_uring) and selector.c (epoll).  Nothing above this header
+ * verbs: ring/ (io_uring) and selector/ (epoll).  Nothing above this header
  * knows which of them runs.
  *
  * This header is the seam.  It knows neither Python nor liburing.  csrc/core
@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 /* Changes whenever struct ul_table, ul_completion or a meaning changes. */
-#define UL_ABI 13
+#define UL_ABI 14
 
 /* Never waits (0) and waits without an end (UL_FOREVER), in turn(). */
 #define UL_FOREVER INT64_C(-1)
@@ -48,19 +48,17 @@ enum ul_completion_flag {
 	 * its owner must never free it.
 	 */
 	UL_KEEP = 1 << 3,
-	/* The datagram was larger than the buffer. */
-	UL_TRUNCATED = 1 << 4,
 	/*
 	 * A recv stream of bulk has something for take(), and waits for it: no
 	 * byte is received, and nothing more is said, before that.  `result`
 	 * is 0.  Comes with UL_MORE, unless a cancel of the owner's cleared it.
 	 */
-	UL_READABLE = 1 << 5,
+	UL_READABLE = 1 << 4,
 	/*
 	 * More bytes of the same recv stream follow in the same harvest, not
 	 * necessarily next: they were received by the same turn.
 	 */
-	UL_FOLLOWED = 1 << 6,
+	UL_FOLLOWED = 1 << 5,
 };
 
 struct ul_completion {
@@ -124,10 +122,9 @@ struct ul_request {
 	uint64_t address2;       /* off, addr2 */
 	uint32_t length;         /* len */
 	uint32_t op_flags;       /* open_flags, statx_flags, ... */
-	int32_t splice_fd_in;    /* file_index */
 };
 
-/* What the owner of a recv stream knows of its socket. */
+/* The kind of socket that a recv stream has, as far as its owner knows. */
 enum ul_stream {
 	UL_STREAM_UNKNOWN,  /* nothing: the driver asks the kernel, as far as it matters */
 	UL_STREAM_TCP,
@@ -228,6 +225,7 @@ struct ul_table {
 	 */
 	int (*accept)(struct ul_driver *driver, void *owner, int fd, bool shared,
 	              ul_token *token);
+	/* -EAGAIN: a full backlog (AF_UNIX), of which no readiness tells when there is room. */
 	int (*connect)(struct ul_driver *driver, void *owner, int fd,
 	               const struct sockaddr *address, uint32_t address_size,
 	               ul_token *token);
@@ -240,12 +238,10 @@ struct ul_table {
 	/* Ends with -ETIME after `duration_ns`. */
 	int (*timeout)(struct ul_driver *driver, void *owner, uint64_t duration_ns,
 	               ul_token *token);
-	/* pread(2)/pwrite(2); `offset` -1 is the file's own position. */
-	int (*read)(struct ul_driver *driver, void *owner, int fd, void *buffer,
-	            uint32_t size, int64_t offset, ul_token *token);
-	int (*write)(struct ul_driver *driver, void *owner, int fd, const void *data,
-	             uint32_t size, int64_t offset, ul_token *token);
-	/* splice(2); an offset of -1 is the descriptor's own position. */
+	/*
+	 * splice(2); an offset of -1 is the descriptor's own position.  -EOPNOTSUPP
+	 * from the selector: what may wait for a disk would do so in the loop.
+	 */
 	int (*splice)(struct ul_driver *driver, void *owner, int fd_in, int64_t offset_in,
 	              int fd_out, int64_t offset_out, uint32_t size, uint32_t flags,
 	              ul_token *token);
@@ -295,7 +291,7 @@ struct ul_table {
 	const struct ul_statistics *(*statistics)(struct ul_driver *driver);
 };
 
-/* What every driver begins with; the rest is its own. */
+/* The head of every driver; the rest is its own. */
 struct ul_driver {
 	const struct ul_table *table;
 };

@@ -3,21 +3,18 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 
-#include "options.h"
-
-_Atomic unsigned ul_fork_epoch;
+_Atomic unsigned fork_epoch;
 
 static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t nodes_once = PTHREAD_ONCE_INIT;
-static struct ul_fork_node *nodes;
+static struct fork_node *nodes;
 static int nodes_error;
 
 static void before_fork(void)
 {
-	struct ul_fork_node *node;
+	struct fork_node *node;
 
 	pthread_mutex_lock(&fork_lock);
 	for (node = nodes; node != NULL; node = node->next)
@@ -31,9 +28,9 @@ static void after_in_parent(void)
 
 static void after_in_child(void)
 {
-	struct ul_fork_node *node;
+	struct fork_node *node;
 
-	atomic_fetch_add(&ul_fork_epoch, 1);
+	atomic_fetch_add(&fork_epoch, 1);
 	for (node = nodes; node != NULL; node = node->next)
 		node->in_child(node);
 	/* Taken by this very thread, before the fork. */
@@ -51,7 +48,7 @@ __attribute__((constructor)) static void install_early(void)
 	pthread_once(&nodes_once, install);
 }
 
-int ul_fork_add(struct ul_fork_node *node)
+int fork_add(struct fork_node *node)
 {
 	pthread_once(&nodes_once, install);
 	if (nodes_error != 0)
@@ -66,7 +63,7 @@ int ul_fork_add(struct ul_fork_node *node)
 	return 0;
 }
 
-void ul_fork_remove(struct ul_fork_node *node)
+void fork_remove(struct fork_node *node)
 {
 	if (node->link == NULL)
 		return;
@@ -78,12 +75,12 @@ void ul_fork_remove(struct ul_fork_node *node)
 	pthread_mutex_unlock(&fork_lock);
 }
 
-void ul_fork_forbid(void)
+void fork_forbid(void)
 {
 	pthread_mutex_lock(&fork_lock);
 }
 
-void ul_fork_permit(void)
+void fork_permit(void)
 {
 	pthread_mutex_unlock(&fork_lock);
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "../libc.h"
-#include "options.h"
+#include "open.h"
 
 /* Newer than the headers that we build with; the number is the same everywhere. */
 #ifndef SYS_cachestat
@@ -65,7 +65,7 @@ int ul_file_in_memory(int fd, int64_t offset, uint32_t size, int thoroughly)
 	uint64_t stride;
 	uint64_t end;
 
-	/* What is not a regular file, or behind its end, nobody waits for. */
+	/* Nobody waits for anything but a regular file, nor behind its end. */
 	if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || offset < 0 ||
 	    offset >= status.st_size)
 		return 1;
@@ -81,7 +81,7 @@ int ul_file_in_memory(int fd, int64_t offset, uint32_t size, int thoroughly)
 	for (;;) {
 		enum answer answer = byte_cached(fd, at);
 
-		/* Not every file system can say (EOPNOTSUPP): then the count decides. */
+		/* The count decides where the file system cannot say (EOPNOTSUPP). */
 		if (answer == UNKNOWN)
 			return counted == YES;
 		if (answer == NO)

@@ -23,7 +23,8 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "options.h"
+#include "compat.h"
+#include "open.h"
 #include "sockets.h"
 
 #define SECOND_NS INT64_C(1000000000)
@@ -108,8 +109,8 @@ static inline bool bench_can_fork(const struct bench *bench)
 
 static inline int bench_make(struct bench *bench)
 {
-	int result = is_ring(bench) ? ul_uring_open(&bench->options, &bench->driver)
-	                            : ul_selector_open(&bench->options, &bench->driver);
+	int result = is_ring(bench) ? uring_open(&bench->options, &bench->driver)
+	                            : selector_open(&bench->options, &bench->driver);
 
 	if (result == 0) {
 		bench->table = bench->driver->table;
@@ -256,6 +257,21 @@ static inline int started(struct record *record, int result)
 		UNTIL(bench, (record)->ends > ends_);                                 \
 		(record)->result;                                                     \
 	})
+
+/* Ask for read(2) or write(2) at `offset` (-1: the file's own), as the core does. */
+static inline int submit_transfer(struct bench *bench, struct record *record, uint8_t opcode,
+                                  int fd, const void *data, uint32_t size, int64_t offset)
+{
+	struct ul_request request = {
+		.opcode = opcode,
+		.fd = fd,
+		.address = (uintptr_t)data,
+		.address2 = (uint64_t)offset,
+		.length = size,
+	};
+
+	return bench->table->submit(bench->driver, record, &request, &record->token);
+}
 
 /* Cancel and wait for the end, if there is one to come. */
 static inline void bench_cancel(struct bench *bench, struct record *record)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "options.h"
+#include "open.h"
 #include "sockets.h"
 
 #define SECOND INT64_C(1000000000)
@@ -26,7 +26,7 @@ static inline void driver_make(void)
 {
 	struct ul_options options = { .size = sizeof(options), .buffer_size = BUFFER_SIZE };
 
-	CHECK_EQUAL(ul_selector_open(&options, &driver), 0);
+	CHECK_EQUAL(selector_open(&options, &driver), 0);
 	verbs = driver->table;
 	CHECK_EQUAL(verbs->begin(driver), 0);
 }

@@ -7,6 +7,7 @@ means that the part cannot run here. Where a sanitized program cannot start (add
 spaces as small as user-mode Linux's) they run without the sanitizers.
 """
 
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -40,30 +41,29 @@ WRAPPED = {
 }
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
-# UL_FEATURE_* in binding.h, by bit; then the kernels that lack several.
+# By bit.
 FEATURES = [
-    "ext_arg",
-    "single_issuer",
-    "defer_taskrun",
-    "coop_taskrun",
-    "registered_fd",
-    "no_iowait",
-    "poll_first",
-    "cqe_skip",
-    "multishot_poll",
-    "multishot_accept",
-    "multishot_recv",
-    "multishot_unix",
-    "buffer_ring",
-    "sync_cancel",
+    name.lower()
+    for name in re.findall(
+        r"^#define UL_FEATURE_(\w+) 0x", (DRIVER / "binding.h").read_text(), re.MULTILINE
+    )
 ]
+
+
+def without(*names: str) -> int:
+    return sum(1 << FEATURES.index(name) for name in names)
+
+
+# One feature less, or what several kernels lack.
 MASKS = {
     "all features": 0,
-    **{f"without {name}": 1 << bit for bit, name in enumerate(FEATURES)},
-    "a plain ring": 0b1110,
-    "as Linux 5.19": 0b10_1100_0000_0110,
-    "as Linux 5.10": (1 << len(FEATURES)) - 1 & ~1,
-    "without any feature": (1 << len(FEATURES)) - 1,
+    **{f"without {name}": without(name) for name in FEATURES},
+    "a plain ring": without("single_issuer", "defer_taskrun", "coop_taskrun"),
+    "as Linux 5.19": without(
+        "single_issuer", "defer_taskrun", "multishot_recv", "multishot_unix", "sync_cancel"
+    ),
+    "as Linux 5.10": without(*FEATURES) - without("ext_arg"),
+    "without any feature": without(*FEATURES),
 }
 ON_THE_RING = [pytest.param("uring", mask, id=f"uring, {name}") for name, mask in MASKS.items()]
 ON_BOTH = [*ON_THE_RING, pytest.param("selector", 0, id="selector")]
@@ -96,17 +96,18 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("programs")
     options = sanitizers(directory)
     tests = sorted(HERE.glob("test_*.c"))
-    objects = [directory / f"{path.stem}.o" for path in [*sorted(DRIVER.glob("*.c")), *tests]]
+    sources = sorted(DRIVER.rglob("*.c"))
 
-    def compile_one(source: Path) -> None:
-        target = directory / f"{source.stem}.o"
-        compiled(*options, "-c", f"-I{DRIVER}", f"-I{HERE}", str(source), "-o", str(target))
+    def compile_one(source: Path) -> str:
+        folder = source.parent.name
+        target = str(directory / f"{folder}_{source.stem}.o")
+        compiled(*options, "-c", f"-I{DRIVER}", f"-I{HERE}", str(source), "-o", target)
+        return target
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(compile_one, [*sorted(DRIVER.glob("*.c")), *tests]))
-    shared = [str(path) for path in objects if not path.stem.startswith("test_")]
-    for test in tests:
-        own = str(directory / f"{test.stem}.o")
+        objects = list(pool.map(compile_one, [*sources, *tests]))
+    shared = objects[: len(sources)]
+    for test, own in zip(tests, objects[len(sources) :], strict=True):
         wrapped = [f"-Wl,--wrap={name}" for name in WRAPPED.get(test.stem, ())]
         program = ["-luring", "-lpthread", *wrapped, "-o", str(directory / test.stem)]
         compiled(*options, own, *shared, *program)

@@ -1,5 +1,5 @@
 /* Known-broken kernels: which version is running, and what is not used there. */
-#include "kernels.h"
+#include "ring/kernels.h"
 
 #include "check.h"
 
@@ -14,26 +14,26 @@ static void version_is_that_of_the_source(void)
 		const char *version;
 		const char *signature;
 	} cases[] = {
-		{ UL_KERNEL(6, 18, 44), "6.18.44-fc-v595", "#1 SMP PREEMPT_DYNAMIC", NULL },
-		{ UL_KERNEL(6, 12, 0), "6.12", "#1 SMP", NULL },
-		{ UL_KERNEL(6, 8, 0), "6.8.0-rc3", "#1 SMP", NULL },
-		{ UL_KERNEL(5, 14, 0), "5.14.0-503.11.1.el9_5.x86_64", "#1 SMP", NULL },
+		{ KERNEL(6, 18, 44), "6.18.44-fc-v595", "#1 SMP PREEMPT_DYNAMIC", NULL },
+		{ KERNEL(6, 12, 0), "6.12", "#1 SMP", NULL },
+		{ KERNEL(6, 8, 0), "6.8.0-rc3", "#1 SMP", NULL },
+		{ KERNEL(5, 14, 0), "5.14.0-503.11.1.el9_5.x86_64", "#1 SMP", NULL },
 		/* Its release names no patch level. */
-		{ UL_KERNEL(6, 1, 27), "6.1.0-9-amd64",
+		{ KERNEL(6, 1, 27), "6.1.0-9-amd64",
 		  "#1 SMP PREEMPT_DYNAMIC Debian 6.1.27-1 (2023-05-08)", NULL },
-		{ UL_KERNEL(5, 15, 74), "5.15.0-58-generic", "#64-Ubuntu SMP",
+		{ KERNEL(5, 15, 74), "5.15.0-58-generic", "#64-Ubuntu SMP",
 		  "Ubuntu 5.15.0-58.64-generic 5.15.74\n" },
-		{ UL_KERNEL(6, 6, 9), "6.6.9-custom", "#1 SMP built on Debian GNU/Linux", NULL },
-		{ UL_KERNEL(6, 6, 9), "6.6.9", "#1 SMP", "nothing of the kind" },
-		{ UL_KERNEL(4, 14, 999), "4.14.1234", "#1 SMP", NULL },
+		{ KERNEL(6, 6, 9), "6.6.9-custom", "#1 SMP built on Debian GNU/Linux", NULL },
+		{ KERNEL(6, 6, 9), "6.6.9", "#1 SMP", "nothing of the kind" },
+		{ KERNEL(4, 14, 999), "4.14.1234", "#1 SMP", NULL },
 		{ 0, "", "", NULL },
 		{ 0, "unknown", "", "" },
 	};
 	size_t index;
 
 	for (index = 0; index < sizeof(cases) / sizeof(cases[0]); index++)
-		CHECK_EQUAL(ul_kernel_number(cases[index].release, cases[index].version,
-		                             cases[index].signature), cases[index].number);
+		CHECK_EQUAL(kernel_number(cases[index].release, cases[index].version,
+		                          cases[index].signature), cases[index].number);
 }
 
 /* The first and the last version of each, and their neighbours. */
@@ -70,12 +70,12 @@ static void broken_features_are_denied_where_they_are_broken(void)
 	size_t index;
 
 	for (index = 0; index < sizeof(cases) / sizeof(cases[0]); index++) {
-		int kernel = ul_kernel_number(cases[index].release, "", NULL);
+		int kernel = kernel_number(cases[index].release, "", NULL);
 
-		CHECK_EQUAL(ul_kernel_bug_of(kernel, 0, 0) == NULL, cases[index].ring);
-		CHECK_EQUAL(ul_kernel_bugs(kernel, ALL), cases[index].denied);
+		CHECK_EQUAL(kernel_bug_of(kernel, 0, 0) == NULL, cases[index].ring);
+		CHECK_EQUAL(kernel_bugs(kernel, ALL), cases[index].denied);
 		/* Not broken on a ring that is not deferred. */
-		CHECK_EQUAL(ul_kernel_bugs(kernel, ALL & ~(uint64_t)DEFER),
+		CHECK_EQUAL(kernel_bugs(kernel, ALL & ~(uint64_t)DEFER),
 		            cases[index].denied & ~(uint64_t)UL_FEATURE_MULTISHOT_ACCEPT);
 	}
 }

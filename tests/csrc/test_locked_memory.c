@@ -8,7 +8,7 @@
 #include <liburing.h>
 
 #include "check.h"
-#include "options.h"
+#include "open.h"
 
 static volatile sig_atomic_t signals_seen;
 

@@ -5,7 +5,7 @@
 #include <poll.h>
 
 #include "selector_fixture.h"
-#include "selector.h"
+#include "selector/selector.h"
 
 /* `number` stands for the first of `pair` from now on, in which bytes wait. */
 static void hand_on(int number, int pair[2])
@@ -55,8 +55,7 @@ static void test_operations_end_when_the_next_owner_waits_or_watches(void)
 		CHECK_EQUAL(verbs->recv(driver, &first, old[0], 0, &tokens[0]), -EINPROGRESS);
 		CHECK_EQUAL(verbs->poll(driver, &first, old[0], POLLIN | UL_POLL_LEVEL,
 		                        &tokens[1]), -EINPROGRESS);
-		CHECK_EQUAL(verbs->read(driver, &first, old[0], buffer, 8, -1, &tokens[2]),
-		            -EINPROGRESS);
+		CHECK_EQUAL(verbs->recv_from(driver, &first, old[0], &tokens[2]), -EINPROGRESS);
 		hand_on(old[0], pair);
 		if (watches)
 			CHECK_EQUAL(verbs->watch(driver, &second, old[0], EPOLLIN, &token), 0);

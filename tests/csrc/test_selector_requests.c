@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 
 #include "selector_fixture.h"
-#include "workers.h"
+#include "selector/threads.h"
 
 #define MANY 300
 
@@ -300,18 +300,18 @@ static void test_shutdown_gives_up_a_call_that_hangs_and_says_what_to_keep(void)
 {
 	struct ul_request hanging, queued;
 	struct ul_completion done[4];
-	int pairs[UL_WORKERS_MAX][2];
+	int pairs[THREADS_MAX][2];
 	ul_token token;
 	int index, count, kept = 0, others = 0;
 
 	/* Every thread hangs, and one call waits for a thread. */
-	for (index = 0; index < UL_WORKERS_MAX; index++) {
+	for (index = 0; index < THREADS_MAX; index++) {
 		lingering_pair(pairs[index]);
 		hanging = closing(pairs[index][0]);
 		CHECK_EQUAL(verbs->submit(driver, &first, &hanging, &token), -EINPROGRESS);
 	}
 	CHECK_EQUAL(verbs->turn(driver, 0), 0);
-	for (index = 0; index < UL_WORKERS_MAX; index++)
+	for (index = 0; index < THREADS_MAX; index++)
 		while (fcntl(pairs[index][0], F_GETFD) != -1)
 			usleep(100);
 	queued = opening(path_of("never"), O_RDWR | O_CREAT);
@@ -325,12 +325,12 @@ static void test_shutdown_gives_up_a_call_that_hangs_and_says_what_to_keep(void)
 			kept += done[index].owner == &first;
 			others += done[index].owner == &second;
 		}
-	CHECK_EQUAL(kept, UL_WORKERS_MAX);
+	CHECK_EQUAL(kept, THREADS_MAX);
 	CHECK_EQUAL(others, 1);
 	CHECK(!exists(path_of("never")));
 	verbs->destroy(driver);
 	/* They end long after the driver did, and touch nothing of it. */
-	for (index = 0; index < UL_WORKERS_MAX; index++)
+	for (index = 0; index < THREADS_MAX; index++)
 		drain_to_the_end(pairs[index][1]);
 	driver_make();
 }

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 
 #include "selector_fixture.h"
-#include "watches.h"
+#include "ring/watches.h"
 
 static int passed;       /* calls that go through before the refused ones */
 static int refused;
@@ -84,28 +84,28 @@ static void test_child_whose_set_could_not_be_made_makes_it_at_the_next_try(void
 
 static void test_watches_stay_when_their_new_set_could_not_be_made(void)
 {
-	struct ul_watches watches;
+	struct watches watches;
 	struct ul_completion done;
 	ul_token token;
 	int pair[2];
 
 	pair_make(pair);
-	ul_watches_init(&watches);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	watches_init(&watches);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	watches.stale = true;
 	/* Whether the old set knows it is asked first. */
 	passed = 1;
 	refused = 1;
 	refusal = ENOSPC;
-	CHECK_EQUAL(ul_watches_rebuild(&watches), -ENOSPC);
+	CHECK_EQUAL(watches_rebuild(&watches), -ENOSPC);
 	CHECK(watches.stale);
 	CHECK_EQUAL(watches.count, 1);
-	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(watches_rebuild(&watches), 0);
 	CHECK(!watches.stale);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
-	CHECK_EQUAL(ul_watches_harvest(&watches, &done, 1), 1);
+	CHECK_EQUAL(watches_harvest(&watches, &done, 1), 1);
 	CHECK(done.token == token);
-	ul_watches_release(&watches);
+	watches_release(&watches);
 	pair_close(pair);
 }
 

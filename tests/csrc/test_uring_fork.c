@@ -6,7 +6,6 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
-#include "compat.h"
 
 /* Ended without leak checks: a child has what its parent has, and gives up most of it. */
 #define IN_CHILD(code)                                                                \

@@ -139,9 +139,9 @@ static void read_under_way_is_not_repeated_into_memory_that_may_still_be_filled(
 	int fds[2];
 
 	bench_open(bench);
-	CHECK_EQUAL(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
-	CHECK_EQUAL(bench->table->read(bench->driver, &reader, fds[0], &byte, 1, -1,
-	                               &reader.token), -EINPROGRESS);
+	CHECK_EQUAL(pipe2(fds, O_CLOEXEC), 0);
+	CHECK_EQUAL(submit_transfer(bench, &reader, IORING_OP_READ, fds[0], &byte, 1, -1),
+	            -EINPROGRESS);
 	bench_turn(bench, 0);
 	bench_turn(bench, 0);
 	bench->table->end(bench->driver);
@@ -149,7 +149,7 @@ static void read_under_way_is_not_repeated_into_memory_that_may_still_be_filled(
 	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
 	CHECK_EQUAL(write(fds[1], "x", 1), 1);
 	UNTIL(bench, reader.ends == 1);
-	if (reader.result == -ECANCELED)
+	if (reader.result == -ECANCELED || reader.result == -ENOTBLK)
 		CHECK_EQUAL((reader.flags & UL_KEEP) != 0, has(bench, UL_FEATURE_SINGLE_ISSUER));
 	else
 		CHECK_EQUAL(byte, 'x');

@@ -8,7 +8,6 @@
 #include <limits.h>
 
 #include "driver_fixture.h"
-#include "compat.h"
 
 /* Of the calls from now on so many are refused, with this. */
 static int refused_enters;

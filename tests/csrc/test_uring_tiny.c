@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
-#include "uring.h"
+#include "ring/uring.h"
 
 #define MANY 10
 
@@ -34,7 +34,7 @@ static void make_readers(struct bench *bench, struct record *readers, int (*sock
 static void stream_that_waits_after_a_full_buffer_holds_none(struct bench *bench)
 {
 	static const char block[64];
-	const struct ul_pool *pool;
+	const struct pool *pool;
 	struct record readers[MANY] = { 0 };
 	int sockets[MANY][2];
 
@@ -93,9 +93,9 @@ static int armed_accepts(const struct bench *bench, bool polling)
 		const struct uring_slot *slot = uring_slot_number(uring, number);
 
 		count += slot != NULL && slot->base.verb == URING_ACCEPT &&
-		         slot->base.state == UL_IN_KERNEL &&
-		         (slot->base.flags & SLOT_KEPT) == 0 &&
-		         ((slot->base.flags & SLOT_POLLING) != 0) == polling;
+		         slot->base.state == STATE_IN_KERNEL &&
+		         (slot->base.flags & SLOT_LEFT_OVER) == 0 &&
+		         (slot->phase == PHASE_POLLING) == polling;
 	}
 	return count;
 }

@@ -8,9 +8,10 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "watches.h"
+#include "epoll.h"
+#include "ring/watches.h"
 
-static struct ul_watches watches;
+static struct watches watches;
 static char first, second;
 
 static void pair_make(int pair[2])
@@ -26,7 +27,7 @@ static void pair_close(int pair[2])
 
 static int harvest(struct ul_completion *out, int capacity)
 {
-	return ul_watches_harvest(&watches, out, capacity);
+	return watches_harvest(&watches, out, capacity);
 }
 
 static void test_readiness_is_level_triggered_and_names_its_watch(void)
@@ -37,7 +38,7 @@ static void test_readiness_is_level_triggered_and_names_its_watch(void)
 	int round;
 
 	pair_make(pair);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	CHECK_EQUAL(watches.count, 1);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
@@ -48,13 +49,13 @@ static void test_readiness_is_level_triggered_and_names_its_watch(void)
 		CHECK(out[0].flags & UL_WATCH);
 		CHECK_EQUAL(out[0].result, EPOLLIN);
 	}
-	CHECK(token & UL_WATCH_TOKEN);
-	CHECK_EQUAL(ul_watches_set(&watches, NULL, pair[0], 0, &token), 0);
+	CHECK(token & WATCH_TOKEN);
+	CHECK_EQUAL(watches_set(&watches, NULL, pair[0], 0, &token), 0);
 	CHECK_EQUAL(token, 0);
 	CHECK_EQUAL(watches.count, 0);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	/* Ending what is not there is no error, as with remove_reader(). */
-	CHECK_EQUAL(ul_watches_set(&watches, NULL, pair[0], 0, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, NULL, pair[0], 0, &token), 0);
 	pair_close(pair);
 }
 
@@ -66,8 +67,8 @@ static void test_events_replaced_are_the_only_ones_reported(void)
 	int pair[2];
 
 	pair_make(pair);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &reading), 0);
-	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLOUT, &writing), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &reading), 0);
+	CHECK_EQUAL(watches_set(&watches, &second, pair[0], EPOLLOUT, &writing), 0);
 	CHECK(reading != writing);
 	CHECK_EQUAL(watches.count, 1);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
@@ -75,10 +76,10 @@ static void test_events_replaced_are_the_only_ones_reported(void)
 	CHECK(out[0].owner == &second);
 	CHECK(out[0].token == writing);
 	CHECK_EQUAL(out[0].result, EPOLLOUT);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN | EPOLLOUT, &reading), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN | EPOLLOUT, &reading), 0);
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK_EQUAL(out[0].result, EPOLLIN | EPOLLOUT);
-	ul_watches_forget(&watches, pair[0]);
+	watches_forget(&watches, pair[0]);
 	CHECK_EQUAL(watches.count, 0);
 	pair_close(pair);
 }
@@ -91,30 +92,30 @@ static void test_hang_up_and_error_reach_whoever_watches(void)
 
 	/* The write end of a pipe without a reader: EPOLLERR, which nobody asked for. */
 	CHECK_EQUAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, ends[1], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, ends[1], EPOLLIN, &token), 0);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	close(ends[0]);
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK(out[0].result & EPOLLERR);
-	ul_watches_forget(&watches, ends[1]);
+	watches_forget(&watches, ends[1]);
 	close(ends[1]);
 }
 
 static void test_what_epoll_refuses_is_refused_with_its_error(void)
 {
-	char path[] = "/tmp/ul_watches_XXXXXX";
+	char path[] = "/tmp/watches_XXXXXX";
 	struct ul_completion out[4];
 	ul_token token = 1;
 	int file = mkstemp(path);
 
 	CHECK(file >= 0);
 	unlink(path);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, file, EPOLLIN, &token), -EPERM);
+	CHECK_EQUAL(watches_set(&watches, &first, file, EPOLLIN, &token), -EPERM);
 	CHECK_EQUAL(token, 0);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, -1, EPOLLIN, &token), -EBADF);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, 1 << 30, EPOLLIN, &token), -EBADF);
+	CHECK_EQUAL(watches_set(&watches, &first, -1, EPOLLIN, &token), -EBADF);
+	CHECK_EQUAL(watches_set(&watches, &first, 1 << 30, EPOLLIN, &token), -EBADF);
 	close(file);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, file, EPOLLIN, &token), -EBADF);
+	CHECK_EQUAL(watches_set(&watches, &first, file, EPOLLIN, &token), -EBADF);
 	CHECK_EQUAL(watches.count, 0);
 	CHECK_EQUAL(harvest(out, 4), 0);
 }
@@ -129,21 +130,21 @@ static void test_descriptor_closed_behind_our_back_is_watched_anew(void)
 
 	pair_make(pair);
 	pair_make(other);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &before), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &before), 0);
 	/* The number now stands for another file, and its registration is gone. */
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
 	CHECK_EQUAL(write(other[1], "x", 1), 1);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	/* Said once: whoever watched the old file is to be forgotten. */
-	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &after), -ENOENT);
+	CHECK_EQUAL(watches_set(&watches, &second, pair[0], EPOLLIN, &after), -ENOENT);
 	CHECK_EQUAL(watches.count, 0);
-	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &after), 0);
+	CHECK_EQUAL(watches_set(&watches, &second, pair[0], EPOLLIN, &after), 0);
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK(out[0].owner == &second);
 	CHECK(out[0].token == after);
 	/* Closed before the watch ends: nothing to complain about. */
 	close(pair[0]);
-	CHECK_EQUAL(ul_watches_set(&watches, NULL, pair[0], 0, &after), 0);
+	CHECK_EQUAL(watches_set(&watches, NULL, pair[0], 0, &after), 0);
 	CHECK_EQUAL(watches.count, 0);
 	close(pair[1]);
 	pair_close(other);
@@ -159,23 +160,23 @@ static void test_file_that_outlives_its_descriptor_reaches_no_stranger(void)
 
 	pair_make(pair);
 	pair_make(other);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	duplicate = dup(pair[0]);
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
-	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &token), -ENOENT);
-	CHECK_EQUAL(ul_watches_set(&watches, &second, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &second, pair[0], EPOLLIN, &token), -ENOENT);
+	CHECK_EQUAL(watches_set(&watches, &second, pair[0], EPOLLIN, &token), 0);
 	/* Ready is the first file, which pair[0] was once. */
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	CHECK(watches.stale);
-	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(watches_rebuild(&watches), 0);
 	CHECK(!watches.stale);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	CHECK(!watches.stale);
 	CHECK_EQUAL(write(other[1], "x", 1), 1);
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK(out[0].owner == &second);
-	ul_watches_forget(&watches, pair[0]);
+	watches_forget(&watches, pair[0]);
 	close(duplicate);
 	pair_close(pair);
 	pair_close(other);
@@ -193,8 +194,8 @@ static void test_many_descriptors_are_all_harvested(void)
 
 	for (index = 0; index < PAIRS; index++) {
 		pair_make(pairs[index]);
-		CHECK_EQUAL(ul_watches_set(&watches, &seen[index], pairs[index][0], EPOLLIN,
-		                           &token), 0);
+		CHECK_EQUAL(watches_set(&watches, &seen[index], pairs[index][0], EPOLLIN,
+		                        &token), 0);
 		CHECK_EQUAL(write(pairs[index][1], "x", 1), 1);
 	}
 	/* epoll gives level-triggered readiness in rotation: nobody starves. */
@@ -207,7 +208,7 @@ static void test_many_descriptors_are_all_harvested(void)
 	}
 	for (index = 0; index < PAIRS; index++) {
 		CHECK(seen[index]);
-		ul_watches_forget(&watches, pairs[index][0]);
+		watches_forget(&watches, pairs[index][0]);
 		pair_close(pairs[index]);
 	}
 	CHECK_EQUAL(watches.count, 0);
@@ -224,7 +225,7 @@ static void test_nested_set_is_readable_when_a_watch_is_ready(void)
 
 	pair_make(pair);
 	CHECK_EQUAL(epoll_ctl(inner, EPOLL_CTL_ADD, pair[0], &event), 0);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, inner, EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, inner, EPOLLIN, &token), 0);
 	polled.fd = watches.epoll_fd;
 	CHECK_EQUAL(poll(&polled, 1, 0), 0);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
@@ -232,8 +233,8 @@ static void test_nested_set_is_readable_when_a_watch_is_ready(void)
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK(out[0].owner == &first);
 	/* A set that watches itself is a mistake that epoll names. */
-	CHECK_EQUAL(ul_watches_set(&watches, &first, watches.epoll_fd, EPOLLIN, &token), -EINVAL);
-	ul_watches_forget(&watches, inner);
+	CHECK_EQUAL(watches_set(&watches, &first, watches.epoll_fd, EPOLLIN, &token), -EINVAL);
+	watches_forget(&watches, inner);
 	close(inner);
 	pair_close(pair);
 }
@@ -247,7 +248,7 @@ static void test_child_of_a_fork_leaves_the_parents_set_alone(void)
 	pid_t child;
 
 	pair_make(pair);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	CHECK_EQUAL(write(pair[1], "x", 1), 1);
 	child = fork();
 	CHECK(child >= 0);
@@ -258,23 +259,23 @@ static void test_child_of_a_fork_leaves_the_parents_set_alone(void)
 		/* Before the rebuild: nothing is seen, nothing is touched. */
 		CHECK_EQUAL(harvest(out, 4), 0);
 		pair_make(ends);
-		CHECK_EQUAL(ul_watches_set(&watches, &second, ends[0], EPOLLOUT, &own), 0);
-		CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+		CHECK_EQUAL(watches_set(&watches, &second, ends[0], EPOLLOUT, &own), 0);
+		CHECK_EQUAL(watches_rebuild(&watches), 0);
 		CHECK_EQUAL(harvest(out, 4), 2);
-		ul_watches_forget(&watches, pair[0]);
+		watches_forget(&watches, pair[0]);
 		CHECK_EQUAL(harvest(out, 4), 1);
 		CHECK(out[0].owner == &second);
-		ul_watches_forget(&watches, ends[0]);
+		watches_forget(&watches, ends[0]);
 		pair_close(ends);
 		pair_close(pair);
-		ul_watches_release(&watches);
+		watches_release(&watches);
 		_exit(0);
 	}
 	CHECK_EQUAL(waitpid(child, &status, 0), child);
 	CHECK_EQUAL(status, 0);
 	CHECK_EQUAL(harvest(out, 4), 1);
 	CHECK(out[0].owner == &first);
-	ul_watches_forget(&watches, pair[0]);
+	watches_forget(&watches, pair[0]);
 	pair_close(pair);
 }
 
@@ -285,9 +286,9 @@ static void test_rebuild_drops_what_was_closed_meanwhile(void)
 	int pair[2];
 
 	pair_make(pair);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	pair_close(pair);
-	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(watches_rebuild(&watches), 0);
 	CHECK_EQUAL(watches.count, 0);
 	CHECK_EQUAL(harvest(out, 4), 0);
 }
@@ -298,7 +299,7 @@ static void test_set_without_watches_has_no_descriptor(void)
 
 	CHECK_EQUAL(watches.epoll_fd, -1);
 	CHECK_EQUAL(harvest(out, 4), 0);
-	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(watches_rebuild(&watches), 0);
 	CHECK_EQUAL(watches.epoll_fd, -1);
 }
 
@@ -310,11 +311,11 @@ static void test_rebuild_does_not_watch_a_numbers_next_owner(void)
 
 	pair_make(pair);
 	pair_make(other);
-	CHECK_EQUAL(ul_watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
+	CHECK_EQUAL(watches_set(&watches, &first, pair[0], EPOLLIN, &token), 0);
 	CHECK_EQUAL(dup2(other[0], pair[0]), pair[0]);
 	CHECK_EQUAL(write(other[1], "x", 1), 1);
 	CHECK_EQUAL(harvest(out, 4), 0);
-	CHECK_EQUAL(ul_watches_rebuild(&watches), 0);
+	CHECK_EQUAL(watches_rebuild(&watches), 0);
 	CHECK_EQUAL(harvest(out, 4), 0);
 	CHECK_EQUAL(watches.count, 0);
 	pair_close(pair);
@@ -323,7 +324,7 @@ static void test_rebuild_does_not_watch_a_numbers_next_owner(void)
 
 int main(void)
 {
-	ul_watches_init(&watches);
+	watches_init(&watches);
 	test_set_without_watches_has_no_descriptor();
 	test_readiness_is_level_triggered_and_names_its_watch();
 	test_events_replaced_are_the_only_ones_reported();
@@ -336,6 +337,6 @@ int main(void)
 	test_child_of_a_fork_leaves_the_parents_set_alone();
 	test_rebuild_drops_what_was_closed_meanwhile();
 	test_rebuild_does_not_watch_a_numbers_next_owner();
-	ul_watches_release(&watches);
+	watches_release(&watches);
 	return 0;
 }

@@ -30,8 +30,8 @@ MORE = 1 << 0
 LENT = 1 << 1
 WATCH = 1 << 2
 KEEP = 1 << 3
-READABLE = 1 << 5
-FOLLOWED = 1 << 6
+READABLE = 1 << 4
+FOLLOWED = 1 << 5
 
 # Of the core: a smaller harvest is none of a new batch.
 BATCH = 64
@@ -85,8 +85,6 @@ VERBS: tuple[tuple[str, type | None, tuple[type, ...]], ...] = (
     ("connect", i32, (*_operation, pointer, u32, token_pointer)),
     ("poll", i32, (*_operation, u32, token_pointer)),
     ("timeout", i32, (pointer, pointer, u64, token_pointer)),
-    ("read", i32, (*_operation, pointer, u32, i64, token_pointer)),
-    ("write", i32, (*_operation, pointer, u32, i64, token_pointer)),
     ("splice", i32, (pointer, pointer, i32, i64, i32, i64, u32, u32, token_pointer)),
     ("submit", i32, (pointer, pointer, pointer, token_pointer)),
     ("cancel", i32, (pointer, u64)),
@@ -242,7 +240,7 @@ class FakeDriver:
         # A type whose every method is a C function pointer keeps nothing alive: we do.
         self._table = RawTable()
         self._table.size = ctypes.sizeof(RawTable)
-        self._table.abi = 13
+        self._table.abi = 14
         self._table.name = b"fake"
         self._table.eager_send_bytes = 2**32 - 1
         self._table.receives_in_turn = True

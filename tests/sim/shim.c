@@ -86,10 +86,6 @@ VERB(int, connect, (OPERATION, const struct sockaddr *address, uint32_t size, TO
 VERB(int, poll, (OPERATION, uint32_t events, TOKEN), (driver, owner, fd, events, token))
 VERB(int, timeout, (D, void *owner, uint64_t duration_ns, TOKEN),
      (driver, owner, duration_ns, token))
-VERB(int, read, (OPERATION, void *buffer, uint32_t size, int64_t offset, TOKEN),
-     (driver, owner, fd, buffer, size, offset, token))
-VERB(int, write, (OPERATION, const void *data, uint32_t size, int64_t offset, TOKEN),
-     (driver, owner, fd, data, size, offset, token))
 VERB(int, splice, (D, void *owner, int fd_in, int64_t offset_in, int fd_out,
                    int64_t offset_out, uint32_t size, uint32_t flags, TOKEN),
      (driver, owner, fd_in, offset_in, fd_out, offset_out, size, flags, token))
@@ -120,8 +116,7 @@ struct sim *sim_new(const struct ul_table *table)
 		OUTER(begin), OUTER(end), OUTER(turn), OUTER(immediate), OUTER(harvest),
 		OUTER(wake), OUTER(recycle), OUTER(recv), OUTER(take), OUTER(hold),
 		OUTER(recv_from), OUTER(send), OUTER(accept), OUTER(connect), OUTER(poll),
-		OUTER(timeout), OUTER(read), OUTER(write), OUTER(splice), OUTER(submit),
-		OUTER(cancel),
+		OUTER(timeout), OUTER(splice), OUTER(submit), OUTER(cancel),
 		OUTER(outcome), OUTER(released), OUTER(close), OUTER(watch),
 		OUTER(shutdown), OUTER(destroy), OUTER(statistics),
 	};
