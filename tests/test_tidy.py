@@ -42,7 +42,7 @@ PRIVATE_MODULES = {
 
 
 def python_files():
-    return sorted(PACKAGE.glob("*.py"))
+    return sorted(PACKAGE.rglob("*.py"))
 
 
 def sources():

@@ -11,6 +11,14 @@ For code written for aiofiles or anyio it takes one import:
 
     from uring_loop import files as aiofiles    # aiofiles.open, aiofiles.os
     from uring_loop.files import open_file      # anyio.open_file
+
+The floors, each standing on those below it:
+
+    text                             text: decoding, lines, encoding
+    binary                           bytes: what was read ahead, what waits to be written
+    lines, position, closing         what both do alike; where a file is; how it ends
+    descriptor          paths        the system calls of a file; those of `os`
+    calls, numbers                   who makes them; how their arguments are checked
 """
 
 from __future__ import annotations
@@ -22,11 +30,12 @@ import sys
 import warnings
 from collections.abc import Callable, Generator
 
-from . import file_descriptor, file_numbers
+from . import numbers
 from . import paths as os
-from .file_binary import BinaryFile
-from .file_calls import encode_path
-from .file_text import TextFile
+from .binary import BinaryFile
+from .calls import encode_path
+from .descriptor import adopt, open_flags, open_path, open_with, refuse_arguments
+from .text import TextFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,11 +91,11 @@ def open(
         raise TypeError(f"expected str, bytes, os.PathLike or a file descriptor, not {file}")
     elif file < 0:
         raise ValueError("negative file descriptor")
-    buffering = file_numbers.c_int(buffering)
+    buffering = numbers.c_int(buffering)
     try:
-        flags, raw_mode = file_descriptor.open_flags(mode)
+        flags, raw_mode = open_flags(mode)
     except (TypeError, ValueError):
-        file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+        refuse_arguments(mode, encoding, errors, newline)
         raise
     text = None
     if "b" not in mode:
@@ -95,13 +104,13 @@ def open(
         try:
             text = io.TextIOWrapper(io.BytesIO(), encoding, errors, newline)
         except TypeError:
-            file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+            refuse_arguments(mode, encoding, errors, newline)
             raise
         if buffering == 0:
             raise ValueError("can't have unbuffered text I/O")
     else:
         if not encoding is errors is newline is None:
-            file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+            refuse_arguments(mode, encoding, errors, newline)
         if buffering == 1:
             warnings.warn(
                 "line buffering (buffering=1) isn't supported in binary mode, "
@@ -133,11 +142,11 @@ async def _open(
     adopted = isinstance(file, int)
     writable = "r" not in mode or "+" in mode
     if adopted:
-        descriptor, _ = file_descriptor.adopt(file, writable, closefd, file)
+        descriptor, _ = adopt(file, writable, closefd, file)
     elif opener is not None:
-        descriptor = await file_descriptor.open_with(opener, file, flags, writable)
+        descriptor = await open_with(opener, file, flags, writable)
     else:
-        descriptor = await file_descriptor.open_path(file, encoded, flags, writable)
+        descriptor = await open_path(file, encoded, flags, writable)
     try:
         if "+" in mode and buffering != 0 and not descriptor.seekable:
             raise io.UnsupportedOperation("File or stream is not seekable.")

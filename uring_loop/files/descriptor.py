@@ -21,15 +21,15 @@ import stat
 import threading
 from collections.abc import Callable
 
-from . import file_calls
-from .file_calls import CALL_BYTES_MAX, OWN_POSITION, Use, calls
+from . import calls
+from .calls import CALL_BYTES_MAX, OWN_POSITION, Use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 try:
-    from ._core import (
+    from .._core import (
         file_close_now,
         file_is_local,
         file_open,
@@ -39,7 +39,7 @@ try:
         file_truncate,
         file_write_now,
     )
-    from ._core import file_read_now as _read_now
+    from .._core import file_read_now as _read_now
 except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
     file_open = file_open_now = file_close_now = file_is_local = None
@@ -188,15 +188,15 @@ class Descriptor:
         """
         size = min(size, CALL_BYTES_MAX)
         buffer = bytearray(size)
-        held, address = file_calls.borrow(buffer)
+        held, address = calls.borrow(buffer)
         place = OWN_POSITION if offset is None else offset
-        request = (file_calls.OP_READ, self.number, address, place, size, 0)
+        request = (calls.OP_READ, self.number, address, place, size, 0)
         stream = offset is None and not self.positioned
-        if stream and file_calls.is_turn_due(size):
+        if stream and calls.is_turn_due(size):
             await asyncio.sleep(0)
         while True:
             try:
-                return await calls().make(
+                return await calls.of_loop().make(
                     None if offset is None and self.positioned else request,
                     held,
                     *((os.read, self.number, size) if offset is None
@@ -208,7 +208,7 @@ class Descriptor:
                     if stream else None,
                 )
             except BlockingIOError:
-                await file_calls.readiness(self.number, writing=False)
+                await calls.readiness(self.number, writing=False)
 
     async def write(
         self,
@@ -221,15 +221,15 @@ class Descriptor:
         late: gets the count of what was written though the caller was cancelled.
         """
         size = min(len(data), CALL_BYTES_MAX)
-        held, address = file_calls.borrow(data)
+        held, address = calls.borrow(data)
         place = OWN_POSITION if offset is None else offset
-        request = (file_calls.OP_WRITE, self.number, address, place, size, 0)
+        request = (calls.OP_WRITE, self.number, address, place, size, 0)
         locked = offset is None and self.positioned and not self.appends
-        if not self.positioned and file_calls.is_turn_due(size):
+        if not self.positioned and calls.is_turn_due(size):
             await asyncio.sleep(0)
         while True:
             try:
-                return await calls().make(
+                return await calls.of_loop().make(
                     None if locked else request,
                     (held, data),
                     *((os.write, self.number, data) if offset is None
@@ -240,19 +240,19 @@ class Descriptor:
                     else (self.number, True, lambda: self.write_stream_now(data)),
                 )
             except BlockingIOError:
-                await file_calls.readiness(self.number, writing=True)
+                await calls.readiness(self.number, writing=True)
 
     async def sync(self, data_only: bool = False) -> None:
         """fsync(2) or fdatasync(2)."""
         function = os.fdatasync if data_only and hasattr(os, "fdatasync") else os.fsync
         # IORING_FSYNC_DATASYNC
-        request = (file_calls.OP_FSYNC, self.number, 0, 0, 0, 1 if data_only else 0)
-        await calls().make(request, None, function, self.number, use=self.use)
+        request = (calls.OP_FSYNC, self.number, 0, 0, 0, 1 if data_only else 0)
+        await calls.of_loop().make(request, None, function, self.number, use=self.use)
 
     async def truncate(self, size: int) -> None:
         """ftruncate(2)."""
-        request = (file_calls.OP_FTRUNCATE, self.number, 0, size, 0, 0)
-        await calls().make(request, None, file_truncate, self.number, size, use=self.use)
+        request = (calls.OP_FTRUNCATE, self.number, 0, size, 0, 0)
+        await calls.of_loop().make(request, None, file_truncate, self.number, size, use=self.use)
 
     async def end(self) -> int:
         """Where the file ends."""
@@ -263,7 +263,9 @@ class Descriptor:
 
     async def seek(self, offset: int, whence: int) -> int:
         """lseek(2), for what looks at the file: SEEK_DATA and SEEK_HOLE."""
-        return await calls().make(None, None, os.lseek, self.number, offset, whence, use=self.use)
+        return await calls.of_loop().make(
+            None, None, os.lseek, self.number, offset, whence, use=self.use
+        )
 
     def close_now(self) -> bool:
         """Close it if that takes no waiting; whether it is closed."""
@@ -281,8 +283,8 @@ class Descriptor:
         """Whether the running loop's driver can write and close it, with nothing in the way."""
         if not self.closes or not self.regular or self.own_position or self.use.pending:
             return False
-        made = calls()
-        return made.has(file_calls.OP_WRITE) and made.has(file_calls.OP_CLOSE)
+        made = calls.of_loop()
+        return made.has(calls.OP_WRITE) and made.has(calls.OP_CLOSE)
 
     async def close(self) -> None:
         """Close it as soon as nothing is under way; an error of close(2) is raised."""
@@ -293,11 +295,11 @@ class Descriptor:
         if self.close_now():
             return
         number, self.number = self.number, -1
-        request = (file_calls.OP_CLOSE, number, 0, 0, 0, 0)
+        request = (calls.OP_CLOSE, number, 0, 0, 0, 0)
         close = functools.partial(os.close, number)
         # Whoever is cancelled here, or finds no memory and no thread for it, has nothing left
         # to close it by.
-        await calls().make(request, None, close, undone=close)
+        await calls.of_loop().make(request, None, close, undone=close)
 
     def drop(self) -> None:
         """Close it as soon as nothing is under way, without waiting; for what was forgotten."""
@@ -369,9 +371,9 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
     if fifo and flags & (os.O_WRONLY | os.O_RDWR) != os.O_RDWR:
         number = await _open_fifo(path, encoded, flags)
     else:
-        held, address = file_calls.borrow(encoded + b"\0")
-        request = (file_calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
-        number = await calls().make(
+        held, address = calls.borrow(encoded + b"\0")
+        request = (calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
+        number = await calls.of_loop().make(
             request, held, _open_plain, path, encoded, flags, late=os.close, names=(path,)
         )
     descriptor = await settle(number, path, writable)
@@ -393,7 +395,7 @@ async def open_with(
     opener: Callable[[Any, int], int], path: Any, flags: int, writable: bool
 ) -> Descriptor:
     """Open a path by a function of the user's, in a thread."""
-    number = await calls().make(None, None, opener, path, flags, late=_close_opened)
+    number = await calls.of_loop().make(None, None, opener, path, flags, late=_close_opened)
     if not isinstance(number, int):
         raise TypeError("expected integer from opener")
     if number < 0:
@@ -418,7 +420,9 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
         # Through this very descriptor: to close another one of the file's would end the locks
         # that this process has on it (fcntl(2), POSIX record locks).
         try:
-            local = await calls().make(None, None, file_is_local, number, use=descriptor.use)
+            local = await calls.of_loop().make(
+                None, None, file_is_local, number, use=descriptor.use
+            )
         except RuntimeError:
             # No thread can be had; the file is as good without.
             return descriptor

@@ -18,12 +18,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 
-from . import file_numbers
-from .file_calls import is_turn_due
-from .file_closing import Closing
-from .file_descriptor import Descriptor, pwrite
-from .file_lines import LineFile
-from .file_position import PositionedFile
+from . import numbers
+from .calls import is_turn_due
+from .closing import Closing
+from .descriptor import Descriptor, pwrite
+from .lines import LineFile
+from .position import PositionedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer only at the end; all that is left by default."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         if size < -1 and self._buffered:
             raise ValueError("read length must be non-negative or -1")
         await self._enter("read")
@@ -135,7 +135,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes by one call of the kernel at most."""
-        size = file_numbers.size(size)
+        size = numbers.size(size)
         await self._enter("read1")
         try:
             return await self._read_some(size if size >= 0 else self._read_ahead)
@@ -179,7 +179,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def peek(self, size: int = 0, /) -> bytes:
         """What comes next, without moving the position; at least one byte before the end."""
-        file_numbers.size(size)
+        numbers.size(size)
         await self._enter("peek")
         try:
             if self._index == len(self._buffer):
@@ -190,7 +190,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def readline(self, size: int | None = -1, /) -> bytes:
         """Up to the end of the line, `size` bytes at most."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         await self._enter("readline")
         try:
             if is_turn_due(0):
@@ -205,7 +205,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         Sees what has reached the kernel: flush() comes first where it matters.
         """
         self._check_ready(self._readable, "pread")
-        size, offset = file_numbers.size(size), file_numbers.place(offset)
+        size, offset = numbers.size(size), numbers.place(offset)
         if size < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if is_turn_due(size):
@@ -387,7 +387,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         The position neither matters nor moves.  A mutable buffer is copied first.
         """
         self._check_ready(self._writable, "pwrite")
-        offset = file_numbers.place(offset)
+        offset = numbers.place(offset)
         with memoryview(data) as view:
             return await self._descriptor.write(
                 data if type(data) is bytes else view.tobytes(), offset
@@ -503,7 +503,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; where it is then."""
         try:
-            offset = file_numbers.offset(offset)
+            offset = numbers.offset(offset)
         except OverflowError as exc:
             if self._buffered:
                 raise ValueError(str(exc)) from None
@@ -565,7 +565,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         """Cut or extend the file to `size`, by default to the position; its size then."""
         self._check("truncate")
         if size is not None:
-            size = file_numbers.place(size)
+            size = numbers.place(size)
         await self._enter("truncate")
         try:
             await self._flush()

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import weakref
 
-from .file_calls import Serial
-from .file_descriptor import Descriptor
+from .calls import Serial
+from .descriptor import Descriptor
 
 # The files whose position is still their own, by id.
 _private: dict[int, weakref.ref[PositionedFile]] = {}

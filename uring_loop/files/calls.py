@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 try:
-    from ._core import file_address
+    from .._core import file_address
 except ModuleNotFoundError:
     # No compiled modules on this platform: threads only.
     file_address = None
@@ -507,7 +507,7 @@ _by_loop: weakref.WeakKeyDictionary[Any, Calls] = weakref.WeakKeyDictionary()
 _latest: Calls | None = None
 
 
-def calls() -> Calls:
+def of_loop() -> Calls:
     """The calls of the running loop."""
     global _latest
     loop = asyncio.get_running_loop()

@@ -15,10 +15,10 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import file_numbers
-from .file_binary import BinaryFile
-from .file_calls import CALL_BYTES_MAX, Serial, is_turn_due
-from .file_lines import LineFile
+from . import numbers
+from .binary import BinaryFile
+from .calls import CALL_BYTES_MAX, Serial, is_turn_due
+from .lines import LineFile
 
 _CHUNK = 8192
 _WORD = 2**64
@@ -113,7 +113,7 @@ class TextFile(LineFile[str]):
 
     async def read(self, size: int | None = -1, /) -> str:
         """Up to `size` characters, fewer only at the end; all that is left by default."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         await self._enter(reading=True)
         try:
             if size < 0:
@@ -127,7 +127,7 @@ class TextFile(LineFile[str]):
 
     async def readline(self, size: int | None = -1, /) -> str:
         """Up to the end of the line, `size` characters at most."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         await self._enter(reading=True)
         try:
             if is_turn_due(0):

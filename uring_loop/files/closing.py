@@ -11,14 +11,14 @@ import asyncio
 import errno
 import os
 
-from . import file_calls
-from .file_calls import CALL_BYTES_MAX, OWN_POSITION
+from . import calls
+from .calls import CALL_BYTES_MAX, OWN_POSITION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .file_binary import BinaryFile
+    from .binary import BinaryFile
 
 # Not an error of the file: it has to be done in another way.
 _NOT_THIS_WAY = {
@@ -62,20 +62,20 @@ class Closing:
         if file._unsent and self._error is None:
             data, place = file._next_unsent()
             size = min(len(data), CALL_BYTES_MAX)
-            held, address = file_calls.borrow(data)
+            held, address = calls.borrow(data)
             offset = OWN_POSITION if place is None else place
-            request = (file_calls.OP_WRITE, descriptor.number, address, offset, size, 0)
+            request = (calls.OP_WRITE, descriptor.number, address, offset, size, 0)
             if not self._start(self._written, (held, data), request):
                 self._leave_to_task()
             return
         self._number = descriptor.number
-        request = (file_calls.OP_CLOSE, self._number, 0, 0, 0, 0)
+        request = (calls.OP_CLOSE, self._number, 0, 0, 0, 0)
         if self._start(self._closed, None, request):
             descriptor.number = -1
         else:
             self._leave_to_task()
 
-    def _start(self, callback: Any, keep: object, request: file_calls.Request) -> bool:
+    def _start(self, callback: Any, keep: object, request: calls.Request) -> bool:
         try:
             return self._loop._request(callback, keep, request) >= 0
         except MemoryError:
