@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import readiness, resolve, tls
+from . import readers, resolve, tls
 from ._stdlib import (
     check_ssl_socket,
     closes_given_socket,
@@ -226,7 +226,7 @@ async def _open_transport(
     to_close = ours
     try:
         sock.setblocking(False)
-        readiness.check_descriptor_free(loop, sock.fileno(), sock)
+        readers.check_descriptor_free(loop, sock.fileno(), sock)
         # Not earlier: what another transport uses is not for us to close.
         to_close = ours or _CLOSES_GIVEN_SOCKET
         # Since 3.15 the factory is not part of the connection's context.

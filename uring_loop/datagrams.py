@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import _core, _stdlib, originals, readiness, resolve, unix_files
+from . import _core, _stdlib, originals, readers, resolve, unix_files
 from ._stdlib import logger
 from .transports import SocketTransport, until_made
 
@@ -119,7 +119,7 @@ async def create_datagram_endpoint(
             failures.clear()
 
     try:
-        readiness.check_descriptor_free(self, sock.fileno(), sock)
+        readers.check_descriptor_free(self, sock.fileno(), sock)
         protocol = protocol_factory()
         waiter = self.create_future()
         transport = DatagramTransport(self, sock, protocol, peer, waiter)

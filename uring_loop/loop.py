@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
 from . import (
     _core,
-    _debug,
+    _helpers,
     _stdlib,
     connect,
     datagrams,
@@ -30,7 +30,7 @@ from . import (
     own_calls,
     pipes,
     queues,
-    readiness,
+    readers,
     report,
     resolve,
     sendfile,
@@ -47,7 +47,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_debug.install_helpers()
+_helpers.install_helpers()
 
 # Since 3.14 a task factory gets every keyword that was given, the name too, as it was given.
 _FACTORY_GETS_ALL = sys.version_info >= (3, 14)
@@ -336,7 +336,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         """Call func(*args) in another thread or process; None means the default executor."""
         self._check_closed()
         if self.get_debug():
-            _debug.check_callback(func, "run_in_executor")
+            _helpers.check_callback(func, "run_in_executor")
         if executor is None:
             if self._executor_shutdown_called:
                 raise RuntimeError("Executor shutdown has been called")
@@ -498,10 +498,10 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     subprocess_exec = subprocesses.subprocess_exec
     subprocess_shell = subprocesses.subprocess_shell
 
-    add_reader = readiness.add_reader
-    remove_reader = readiness.remove_reader
-    add_writer = readiness.add_writer
-    remove_writer = readiness.remove_writer
+    add_reader = readers.add_reader
+    remove_reader = readers.remove_reader
+    add_writer = readers.add_writer
+    remove_writer = readers.remove_writer
 
     sock_recv = sockets.sock_recv
     sock_recv_into = sockets.sock_recv_into

@@ -18,7 +18,7 @@ import stat
 import warnings
 from collections.abc import Callable
 
-from . import _debug, _stdlib
+from . import _helpers, _stdlib
 from ._core import Watch
 from ._stdlib import logger
 from .operations import os_error
@@ -142,7 +142,7 @@ class _PipeTransport:
             if self._loop.get_debug():
                 logger.debug("%r: %s", self, message, exc_info=exc)
         else:
-            _debug.protocol_failed(self._loop, self, self._protocol, exc, message)
+            _helpers.protocol_failed(self._loop, self, self._protocol, exc, message)
         self._lose(exc)
 
     def _lose(self, exc: BaseException | None) -> None:

@@ -19,7 +19,7 @@ import select
 import socket
 from collections.abc import Awaitable, Callable
 
-from . import _stdlib, operations, readiness, splice
+from . import _stdlib, operations, readers, splice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def sock_sendfile(
 
     def descriptor() -> int:
         number = sock.fileno()
-        readiness.check_descriptor_free(self, number)
+        readers.check_descriptor_free(self, number)
         return number
 
     try:

@@ -26,7 +26,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 
-from . import addresses, operations, originals, readiness, resolve
+from . import addresses, operations, originals, readers, resolve
 from ._core import SocketWait
 from ._stdlib import check_ssl_socket
 
@@ -53,7 +53,7 @@ def _check(loop: EventLoop, sock: socket.socket) -> None:
 
 def _ready(loop: EventLoop, sock: socket.socket, events: int) -> Coroutine[Any, Any, int]:
     descriptor = sock.fileno()
-    readiness.check_descriptor_free(loop, descriptor)
+    readers.check_descriptor_free(loop, descriptor)
     return operations.poll(loop, descriptor, events)
 
 
@@ -187,7 +187,7 @@ async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> No
 
 async def _connect(loop: EventLoop, sock: socket.socket, name: bytes, address: Any) -> None:
     descriptor = sock.fileno()
-    readiness.check_descriptor_free(loop, descriptor)
+    readers.check_descriptor_free(loop, descriptor)
     sys.audit("socket.connect", sock, address)
     try:
         # Whoever scheduled us may wait for the connection elsewhere, without the loop:
