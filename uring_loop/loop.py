@@ -115,7 +115,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._driver = opened
         self._sender = self._driver.make_sender(self)
         self._signals = Signals(self)
-        # Made by receive_buffer.of_loop().
+        # Made by tls_protocol.py, when it is first needed.
         self._receive_buffer: memoryview | None = None
         self._reader_objects: dict[int, Any] = {}
         self._writer_objects: dict[int, Any] = {}
