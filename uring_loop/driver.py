@@ -164,6 +164,10 @@ class Driver:
                     members[name] = value
         return found
 
+    def has_request(self, opcode: int) -> bool:
+        """Whether a request with this IORING_OP_* is ever answered by other than -EOPNOTSUPP."""
+        return bool(lib.ul_has_request(self.handle, opcode))
+
     def make_sender(self, loop: EventLoop) -> DirectSender:
         """What sends files for `loop`: on the ring, a splice waits for the disk elsewhere."""
         return SplicingSender(loop) if self.name == "uring" else DirectSender()

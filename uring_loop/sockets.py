@@ -192,9 +192,7 @@ async def _connect(loop: EventLoop, sock: socket.socket, name: bytes, address: A
     try:
         # Whoever scheduled us may wait for the connection elsewhere, without the loop:
         # it is under way when this task first pauses, as by connect(2).
-        await operations.run(
-            loop, loop._driver.lib.ul_connect, descriptor, name, len(name), at_once=True
-        )
+        await operations.connect(loop, descriptor, name)
     except OSError as exc:
         # asyncio's words for what only the network could tell.
         if exc.errno in _NETWORK_SAYS:

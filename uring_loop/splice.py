@@ -116,8 +116,8 @@ class SplicingSender(DirectSender):
         return True
 
     def _in_memory(self, passage: Passage, position: int, size: int) -> bool:
-        ask = self._loop._driver.lib.ul_file_in_memory
-        return ask(passage.file.fileno(), position, size, passage.was_cold) != 0
+        file = passage.file.fileno()
+        return operations.in_memory(self._loop, file, position, size, passage.was_cold)
 
     async def _send_through_pipe(self, passage: Passage, position: int, size: int) -> int:
         passage.was_cold = True
@@ -133,13 +133,11 @@ class SplicingSender(DirectSender):
             held = -1
             try:
                 try:
-                    held = await operations.run_to_end(
+                    held = await operations.splice(
                         self._loop,
-                        self._loop._driver.lib.ul_splice,
                         fileno,
                         position,
                         pipe.writing,
-                        -1,
                         min(size, pipe.size),
                         os.SPLICE_F_NONBLOCK,
                     )

@@ -18,6 +18,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 
+from ..operations import os_error
 from . import numbers
 from .calls import is_turn_due
 from .closing import Closing
@@ -207,7 +208,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         self._check_ready(self._readable, "pread")
         size, offset = numbers.size(size), numbers.place(offset)
         if size < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(-errno.EINVAL)
         if is_turn_due(size):
             await asyncio.sleep(0)
             self._check_open()
@@ -528,7 +529,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         elif whence != os.SEEK_SET:
             offset = await self._descriptor.seek(offset, whence)
         if not 0 <= offset < 2**63:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(-errno.EINVAL)
         index = self._index + offset - self._position
         if 0 <= index <= len(self._buffer):
             self._index = index

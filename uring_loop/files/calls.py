@@ -30,6 +30,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ..operations import os_error
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -369,9 +371,7 @@ class Calls:
         known = self._known.get(opcode)
         if known is None:
             driver = self._driver
-            known = self._known[opcode] = driver is not None and bool(
-                driver.lib.ul_has_request(driver.handle, opcode)
-            )
+            known = self._known[opcode] = driver is not None and driver.has_request(opcode)
         return known
 
     async def make(
@@ -448,7 +448,7 @@ class Calls:
             try:
                 token = loop._request(call.ring_ended, (keep, use, call), request)
                 if token < 0 and undone is None:
-                    raise _os_error(token, names)
+                    raise os_error(token, *names)
             except BaseException:
                 call.never_began()
                 raise
@@ -468,7 +468,7 @@ class Calls:
                 # Nothing was done: it waits for others, or there is no thread for it.
                 return _NOT_BY_DRIVER
             if result.result != -errno.EINTR:
-                raise _os_error(result.result, names)
+                raise os_error(result.result, *names)
 
     async def _make_in_thread(
         self,
@@ -531,15 +531,6 @@ def encode_path(path: Any) -> bytes:
     if b"\0" in encoded:
         raise ValueError("embedded null byte")
     return encoded
-
-
-def _os_error(result: int, names: tuple[Any, ...]) -> OSError:
-    message = os.strerror(-result)
-    if not names:
-        return OSError(-result, message)
-    if len(names) == 1:
-        return OSError(-result, message, names[0])
-    return OSError(-result, message, names[0], None, names[1])
 
 
 async def readiness(descriptor: int, writing: bool) -> bool:

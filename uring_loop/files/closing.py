@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 
+from ..operations import os_error
 from . import calls
 from .calls import CALL_BYTES_MAX, OWN_POSITION
 
@@ -96,7 +97,7 @@ class Closing:
             except OSError as exc:
                 self._error = exc
         elif result != -errno.EINTR:
-            self._error = OSError(-result, os.strerror(-result))
+            self._error = os_error(result)
         self._go_on()
 
     def _closed(self, result: int, flags: int) -> None:
@@ -106,7 +107,7 @@ class Closing:
             except OSError as exc:
                 self._error = self._error or exc
         elif result < 0 and result != -errno.EINTR and self._error is None:
-            self._error = OSError(-result, os.strerror(-result))
+            self._error = os_error(result)
         self._end()
 
     def _leave_to_task(self) -> None:

@@ -21,6 +21,7 @@ import stat
 import threading
 from collections.abc import Callable
 
+from ..operations import os_error
 from . import calls
 from .calls import CALL_BYTES_MAX, OWN_POSITION, Use
 
@@ -155,7 +156,7 @@ class Descriptor:
             if data or not error:
                 return data
             if error not in _NOT_THIS_STREAM:
-                raise OSError(error, os.strerror(error))
+                raise os_error(-error)
             self.at_once = False
         return os.read(self.number, size) if _answers_at_once(self.number, "r") else None
 
@@ -166,7 +167,7 @@ class Descriptor:
             if not error:
                 return count
             if error not in _NOT_THIS_STREAM:
-                raise OSError(error, os.strerror(error))
+                raise os_error(-error)
             self.at_once = False
         return os.write(self.number, data) if _answers_at_once(self.number, "w") else None
 
@@ -350,7 +351,7 @@ def adopt(number: int, writable: bool, closes: bool, path: Any) -> tuple[Descrip
     """A descriptor that is open, and its device."""
     mode, size, block_size, device = file_status_now(number)
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise os_error(-errno.EISDIR, path)
     descriptor = Descriptor(number, mode, size, block_size, writable, closes)
     descriptor.local = stat.S_ISREG(mode) and device in _local_devices
     return descriptor, device

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import operator
-import os
 import sys
+
+from ..operations import os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def place(number: Any) -> int:
     """A place in a file or a length of it, from 0 on."""
     value = offset(number)
     if value < 0:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise os_error(-errno.EINVAL)
     return value
 
 

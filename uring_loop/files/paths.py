@@ -16,6 +16,7 @@ import struct
 import sys
 from collections.abc import Callable
 
+from ..operations import os_error
 from . import calls, numbers
 from .calls import borrow, encode_path
 
@@ -126,7 +127,7 @@ async def fstat(fd: int) -> os.stat_result:
     number = numbers.c_int(fd)
     if number < 0:
         # Some of these mean a directory to statx(2).
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        raise os_error(-errno.EBADF)
     return await _statx(number, _Paths(b""), _AT_EMPTY_PATH, (), lambda: os.fstat(number))
 
 
@@ -365,7 +366,7 @@ posix_fallocate = fallocate
 
 
 def _no_fallocate(fd: int, offset: int, length: int) -> None:
-    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    raise os_error(-errno.EOPNOTSUPP)
 
 
 _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ..operations import os_error
 from . import numbers
 from .binary import BinaryFile
 from .calls import CALL_BYTES_MAX, Serial, is_turn_due
@@ -359,7 +360,7 @@ class TextFile(LineFile[str]):
         if need_end > 1:
             raise OverflowError("int too big to convert: tell() gives no such position")
         if position >= _WORD // 2:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(-errno.EINVAL)
         await self.buffer.seek(position)
         # As in io, what a decoder had to be fed from the start on counts as the start.
         self._restart(position == 0 and flags == 0)
