@@ -17,6 +17,7 @@ The floors, each standing on those below it:
     text                             text: decoding, lines, encoding
     binary                           bytes: what was read ahead, what waits to be written
     lines, position, closing         what both do alike; where a file is; how it ends
+    unsent                           what a file has taken and not written yet
     descriptor          paths        the system calls of a file; those of `os`
     calls, numbers                   who makes them; how their arguments are checked
 """

@@ -51,21 +51,17 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         position: int,
         shared: bool,
     ) -> None:
-        super().__init__(descriptor)
+        super().__init__(descriptor, "a" in mode)
         self._name = name
         self._mode = mode
         self._readable = "r" in mode or "+" in mode
         self._writable = "r" not in mode or "+" in mode
-        self._appending = "a" in mode
         self._buffered = buffering != 0
         self._read_ahead_fixed = buffering if buffering > 1 else 0
         self._read_ahead = buffering if buffering > 1 else _READ_AHEAD_MIN
         self._unsent_max = buffering if buffering > 1 else _UNSENT_MAX
         self._closing: asyncio.Task[None] | Closing | None = None
         self._closed = False
-        # Accepted and not written: chunks that belong at _unsent_at.
-        self._unsent: list[Any] = []
-        self._unsent_at = 0
         self._begin_at(position, shared)
 
     # What it is.
@@ -360,7 +356,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if (
             self._buffered
             and not self._serial.busy
-            and self._unsent_size + len(data) <= self._unsent_max
+            and self._unsent.size + len(data) <= self._unsent_max
         ):
             # Nothing to wait for.
             self._check("write")
@@ -371,7 +367,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             if not self._buffered:
                 return await self._write_through(data)
             self._accept(data)
-            if self._unsent_size > self._unsent_max:
+            if self._unsent.size > self._unsent_max:
                 await self._flush()
             return len(data)
         finally:
@@ -397,11 +393,9 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
     def _accept(self, data: bytes) -> None:
         if not data:
             return
-        self._drop_read_ahead()
-        if not self._unsent:
-            self._unsent_at = self._position
-        self._unsent.append(data)
-        self._unsent_size += len(data)
+        if self._buffer:
+            self._drop_read_ahead()
+        self._unsent.add(data, self._position)
         self._position += len(data)
 
     async def _write_through(self, data: bytes) -> int:
@@ -414,14 +408,14 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     def _written_through(self, count: int) -> None:
         self._position += count
-        self._on_its_way = 0
+        self._unsent.on_its_way = 0
         self._find_end()
 
     async def _put(self, data: Any, offset: int, late: Callable[[int], object]) -> int:
         """Write with one call; how much that was."""
-        place = self._write_place(offset)
+        place = self._unsent.place(offset)
         if place is not None:
-            self._on_its_way = len(data)
+            self._unsent.on_its_way = len(data)
             try:
                 return await self._descriptor.write(data, place, late=late)
             except OSError as exc:
@@ -430,37 +424,20 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             self._take_own_position(offset)
         return await self._descriptor.write(data, None, late=late)
 
-    def _write_place(self, offset: int) -> int | None:
-        return None if self._appending else self._place(offset)
-
     def _find_end(self) -> None:
         if self._appending and self._descriptor.seekable:
             # Others may append too: the kernel knows where our bytes went.
             self._position = (
-                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) + self._unsent_size
+                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) + self._unsent.size
             )
 
     async def _flush(self) -> None:
         while self._unsent:
-            data, _ = self._next_unsent()
-            self._sent(await self._put(data, self._unsent_at, self._sent))
-
-    def _next_unsent(self) -> tuple[Any, int | None]:
-        """What to write next, and where to."""
-        if len(self._unsent) > 1:
-            self._unsent = [b"".join(self._unsent)]
-        return self._unsent[0], self._write_place(self._unsent_at)
+            data, _ = self._unsent.next()
+            self._sent(await self._put(data, self._unsent.at, self._sent))
 
     def _sent(self, count: int) -> None:
-        """So much of the first chunk has reached the kernel."""
-        chunk = self._unsent[0]
-        if count == len(chunk):
-            del self._unsent[0]
-        else:
-            self._unsent[0] = memoryview(chunk)[count:]
-        self._unsent_size -= count
-        self._unsent_at += count
-        self._on_its_way = 0
+        self._unsent.sent(count)
         self._find_end()
 
     async def flush(self) -> None:
@@ -595,7 +572,13 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             loop = asyncio.get_running_loop()
             if not self._serial.busy and self._descriptor.closes_by_requests():
                 self._serial.busy = True
-                self._closing = Closing(self, loop)
+                self._closing = Closing(
+                    loop,
+                    self._descriptor,
+                    self._unsent,
+                    self._go_on_closing_in_task,
+                    self._closing_ended,
+                )
             else:
                 self._closing = self._close_in_task(loop)
         closing = self._closing
@@ -624,6 +607,14 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         # Whatever it waits for holds it.  Nothing else may: when the loop ends before it
         # does, letting go of the file has to write and close.
         return loop.create_task(self._close())
+
+    def _go_on_closing_in_task(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        self._serial.leave()
+        return self._close_in_task(loop)
+
+    def _closing_ended(self) -> None:
+        self._closed = True
+        self._serial.leave()
 
     async def _close(self) -> None:
         await self._serial.enter()
@@ -672,8 +663,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
     def _write_out(self) -> None:
         """What the file has taken is written even when it is forgotten, as io does."""
         while self._unsent:
-            place = self._write_place(self._unsent_at)
-            data = self._unsent[0]
+            data, place = self._unsent.next()
             if place is not None:
                 try:
                     self._sent(pwrite(self._descriptor.number, data, place))
@@ -706,7 +696,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             self._let_next_in()
 
     def _let_next_in(self) -> None:
-        self._on_its_way = 0
+        self._unsent.on_its_way = 0
         try:
             if self._lent_at is not None:
                 self._end_lending()

@@ -17,9 +17,11 @@ from .calls import CALL_BYTES_MAX, OWN_POSITION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from .binary import BinaryFile
+    from .descriptor import Descriptor
+    from .unsent import Unsent
 
 # Not an error of the file: it has to be done in another way.
 _NOT_THIS_WAY = {
@@ -35,22 +37,46 @@ _NOT_CLOSED = {-errno.ECANCELED, -errno.ENOTBLK, -errno.EOPNOTSUPP}
 
 
 class Closing:
-    """One file on its way to being closed; begins at once."""
+    """One file on its way to being closed; begins at once.
 
-    __slots__ = ("_error", "_file", "_loop", "_number", "_waiters", "over")
+    close_in_task: does the rest by a task, and gives that.
+    ended: called when the file is closed.
+    """
 
-    def __init__(self, file: BinaryFile, loop: Any) -> None:
-        self._file = file
+    __slots__ = (
+        "_close_in_task",
+        "_descriptor",
+        "_ended",
+        "_error",
+        "_loop",
+        "_number",
+        "_over",
+        "_unsent",
+        "_waiters",
+    )
+
+    def __init__(
+        self,
+        loop: Any,
+        descriptor: Descriptor,
+        unsent: Unsent,
+        close_in_task: Callable[[Any], asyncio.Task[None]],
+        ended: Callable[[], None],
+    ) -> None:
         self._loop = loop
+        self._descriptor = descriptor
+        self._unsent = unsent
+        self._close_in_task = close_in_task
+        self._ended = ended
         self._number = -1
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self.over = False
+        self._over = False
         self._go_on()
 
     async def wait(self) -> None:
         """Return when it is closed; raise what went wrong."""
-        if not self.over:
+        if not self._over:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -58,10 +84,9 @@ class Closing:
             raise self._error
 
     def _go_on(self) -> None:
-        file = self._file
-        descriptor = file._descriptor
-        if file._unsent and self._error is None:
-            data, place = file._next_unsent()
+        descriptor = self._descriptor
+        if self._unsent and self._error is None:
+            data, place = self._unsent.next()
             size = min(len(data), CALL_BYTES_MAX)
             held, address = calls.borrow(data)
             offset = OWN_POSITION if place is None else place
@@ -86,16 +111,13 @@ class Closing:
         if self._loop.is_closed():
             # Whoever lets go of the file writes and closes.
             if result >= 0:
-                self._file._sent(result)
+                self._unsent.sent(result)
             return
         if result in _NOT_THIS_WAY:
             self._leave_to_task()
             return
         if result >= 0:
-            try:
-                self._file._sent(result)
-            except OSError as exc:
-                self._error = exc
+            self._unsent.sent(result)
         elif result != -errno.EINTR:
             self._error = os_error(result)
         self._go_on()
@@ -111,9 +133,7 @@ class Closing:
         self._end()
 
     def _leave_to_task(self) -> None:
-        file = self._file
-        file._serial.leave()
-        file._close_in_task(self._loop).add_done_callback(self._task_ended)
+        self._close_in_task(self._loop).add_done_callback(self._task_ended)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -121,9 +141,8 @@ class Closing:
         self._end()
 
     def _end(self) -> None:
-        self.over = True
-        self._file._closed = True
-        self._file._serial.leave()
+        self._over = True
+        self._ended()
         if self._loop.is_closed():
             return
         for waiter in self._waiters:
