@@ -1,4 +1,4 @@
 """`uring_loop.paths`: the functions of files/paths.py, by the name that users know."""
 
-from .files.paths import *  # noqa: F403: the names are in its __all__
+from .files.paths import *  # noqa: F403
 from .files.paths import __all__ as __all__

@@ -12,6 +12,7 @@ import errno
 import io
 import operator
 import os
+import struct
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,10 @@ from .calls import CALL_BYTES_MAX, Serial, is_turn_due
 from .lines import LineFile
 
 _CHUNK = 8192
-_WORD = 2**64
+# What io packs into the number that tell() gives: a position, the decoder's flags there, how many
+# bytes to feed it, how many of the characters that come out to skip, and whether to end it.
+_COOKIE = struct.Struct("<qiiib")
+_FLAGS_AT = 64
 
 
 class _Chunk(NamedTuple):
@@ -31,7 +35,19 @@ class _Chunk(NamedTuple):
     start: int  # where in the decoded text theirs begins
     position: int  # where in the file they begin
     flags: int  # the decoder's state before them
-    data: bytes  # with what the decoder had kept of those before
+    kept: bytes  # those of before that the decoder had not decoded
+    data: bytes
+
+
+class _Reading(io.BytesIO):
+    """A chunk behind one byte, to be read again as it was read."""
+
+    def __init__(self, chunk: _Chunk) -> None:
+        super().__init__(b"\0" + chunk.kept + chunk.data)
+        self._sizes = [size for size in (len(chunk.kept), len(chunk.data)) if size]
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return self.read(self._sizes.pop(0)) if self._sizes else b""
 
 
 class TextFile(LineFile[str]):
@@ -64,7 +80,7 @@ class TextFile(LineFile[str]):
         self._decoded = ""
         self._used = 0
         self._chunks: list[_Chunk] = []
-        # Of the chunk that was read last; where tell() begins to try depends on it, as in io.
+        # Of the chunk that was read last.
         self._bytes_per_character = 0.0
 
     # What it is.
@@ -194,7 +210,7 @@ class TextFile(LineFile[str]):
         text = decoder.decode(data, not data)
         self._bytes_per_character = len(data) / len(text) if text else 0.0
         if seekable:
-            self._chunks.append(_Chunk(len(self._decoded), position, flags, kept + data))
+            self._chunks.append(_Chunk(len(self._decoded), position, flags, kept, data))
         self._decoded += text
         # What a decoder had kept comes at the end, and is no end yet.
         return bool(data or text)
@@ -320,9 +336,12 @@ class TextFile(LineFile[str]):
         if self._decoder is None or not self._chunks:
             return position
         chunk = self._chunks[0]
-        characters = self._used - chunk.start
-        guess = int(characters * self._bytes_per_character)
-        return _locate(self._decoder, chunk, characters, guess)
+        # io knows how to say where a chunk's characters are, and between "\r" and "\n" in which
+        # of two places.  One byte goes before, for at 0 it would begin with a decoder of its own.
+        text = io.TextIOWrapper(_Reading(chunk), self.encoding, self.errors, self._newline)
+        text.seek(1 | chunk.flags << _FLAGS_AT)
+        text.read(self._used - chunk.start)
+        return text.tell() - 1 + chunk.position
 
     async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
         """Go where tell() was `cookie`, to the start, or (0, SEEK_END) to the end."""
@@ -353,13 +372,13 @@ class TextFile(LineFile[str]):
             self._serial.leave()
 
     async def _restore(self, cookie: int) -> None:
-        rest, position = divmod(cookie, _WORD)
-        rest, flags = divmod(rest, _WORD)
-        rest, feed = divmod(rest, _WORD)
-        need_end, skip = divmod(rest, _WORD)
-        if need_end > 1:
-            raise OverflowError("int too big to convert: tell() gives no such position")
-        if position >= _WORD // 2:
+        try:
+            position, flags, feed, skip, need_end = _COOKIE.unpack(
+                cookie.to_bytes(_COOKIE.size, "little")
+            )
+        except OverflowError:
+            raise OverflowError("int too big to convert: tell() gives no such position") from None
+        if position < 0:
             raise os_error(-errno.EINVAL)
         await self.buffer.seek(position)
         # As in io, what a decoder had to be fed from the start on counts as the start.
@@ -371,7 +390,7 @@ class TextFile(LineFile[str]):
         else:
             self._get_decoder().setstate((b"", flags))
             # tell() knows the decoder's state again.
-            self._chunks = [_Chunk(0, position, flags, b"")]
+            self._chunks = [_Chunk(0, position, flags, b"", b"")]
         if skip:
             data = await self.buffer.read(feed)
             text = self._decoder.decode(data, bool(need_end))
@@ -379,7 +398,7 @@ class TextFile(LineFile[str]):
                 raise OSError("can't restore logical file position")
             self._decoded = text
             self._used = skip
-            self._chunks = [_Chunk(0, position, flags, data)]
+            self._chunks = [_Chunk(0, position, flags, b"", data)]
 
     def _restart(self, at_start: bool) -> None:
         self._forget()
@@ -417,74 +436,3 @@ class TextFile(LineFile[str]):
             await self._serial.enter()
         else:
             self._serial.busy = True
-
-
-def _locate(decoder: Any, chunk: _Chunk, characters: int, guess: int) -> int:
-    """The cookie for `characters` of what a chunk decodes to, perhaps so many bytes.
-
-    A place where the decoder keeps no byte, from which to decode on: its position in
-    the file and the decoder's flags; then how many bytes to feed it, and how many of
-    the characters that come out to skip.
-    """
-    saved = decoder.getstate()
-    try:
-        position, flags, offset = chunk.position, chunk.flags, 0
-        start = _safe_start(decoder, chunk, characters, guess)
-        if start is not None:
-            offset, flags, skipped = start
-            position += offset
-            characters -= skipped
-        if characters == 0:
-            return position | flags * _WORD
-        decoder.setstate((b"", flags))
-        feed = decoded = 0
-        need_end = 0
-        for index in range(offset, len(chunk.data)):
-            feed += 1
-            decoded += len(decoder.decode(chunk.data[index : index + 1]))
-            kept, now = decoder.getstate()
-            if not kept and decoded <= characters:
-                position += feed
-                characters -= decoded
-                flags, feed, decoded = now, 0, 0
-            if decoded >= characters:
-                break
-        else:
-            decoded += len(decoder.decode(b"", True))
-            need_end = 1
-            if decoded < characters:
-                raise OSError("can't reconstruct logical file position")
-        return (
-            position
-            | flags * _WORD
-            | feed * _WORD**2
-            | characters * _WORD**3
-            | need_end * _WORD**4
-        )
-    finally:
-        decoder.setstate(saved)
-
-
-def _safe_start(
-    decoder: Any, chunk: _Chunk, characters: int, size: int
-) -> tuple[int, int, int] | None:
-    """Somewhere shortly before, found by trying: bytes, the flags there, and characters.
-
-    Tries where io tries: between "\\r" and "\\n", which are one character, there are two
-    places for the same text, and what is written overwrites one more byte or one less.
-    """
-    size = min(size, len(chunk.data))
-    step = 1
-    while size > 0:
-        decoder.setstate((b"", chunk.flags))
-        count = len(decoder.decode(chunk.data[:size]))
-        if count > characters:
-            size -= step
-            step *= 2
-            continue
-        kept, flags = decoder.getstate()
-        if not kept:
-            return size, flags, count
-        size -= len(kept)
-        step = 1
-    return None
