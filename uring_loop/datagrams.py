@@ -19,11 +19,12 @@ from .transports import SocketTransport, until_made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
 
-    ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
+    ProtocolFactory = Callable[[], P]
 
     # (family, proto) and the local and the remote address, either of which may be None.
     Candidate = tuple[int, int, Any, Any]
@@ -64,7 +65,7 @@ class DatagramTransport(SocketTransport, _core.Datagram):
 
 async def create_datagram_endpoint(
     self: EventLoop,
-    protocol_factory: ProtocolFactory,
+    protocol_factory: ProtocolFactory[P],
     local_addr: Any = None,
     remote_addr: Any = None,
     *,
@@ -74,7 +75,7 @@ async def create_datagram_endpoint(
     reuse_port: bool | None = None,
     allow_broadcast: bool | None = None,
     sock: socket.socket | None = None,
-) -> tuple[DatagramTransport, asyncio.BaseProtocol]:
+) -> tuple[DatagramTransport, P]:
     """Make a datagram socket and a transport for it; gives (transport, protocol).
 
     A method of EventLoop. Source: asyncio, loop.create_datagram_endpoint.

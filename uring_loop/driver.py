@@ -146,7 +146,8 @@ class Driver:
         sizes = ffi.new("uint32_t[4]")
         if self.handle is not None:
             lib.ul_ring_size(self.handle, sizes)
-        return ffi.unpack(sizes, 4)
+        found: list[int] = ffi.unpack(sizes, 4)
+        return found
 
     def statistics(self) -> dict[str, Any]:
         """Its counters since it was made, and `in_flight`, which is a gauge."""

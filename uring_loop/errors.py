@@ -12,12 +12,13 @@ from ._stdlib import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from typing import Any
 
     from .loop import EventLoop
 
-    ExceptionHandler = Callable[[EventLoop, dict[str, Any]], object]
+    ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 _TRACEBACK_TITLES = {
     "source_traceback": "Object created at (most recent call last):",

@@ -18,7 +18,7 @@ import threading
 import warnings
 import weakref
 from asyncio import tasks
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 
 from . import (
     _core,
@@ -45,7 +45,14 @@ from .splice import DirectSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar, TypeVarTuple
+
+    T = TypeVar("T")
+    Ts = TypeVarTuple("Ts")
+    if sys.version_info >= (3, 12):
+        CoroutineLike = Coroutine[Any, Any, T]
+    else:
+        CoroutineLike = Generator[Any, None, T] | Coroutine[Any, Any, T]
 
 _helpers.install_helpers()
 
@@ -209,15 +216,17 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
                 finally:
                     sys.set_asyncgen_hooks(*hooks)
 
-    def run_until_complete(self, future: Any) -> Any:
+    def run_until_complete(
+        self, future: Generator[Any, None, T] | Awaitable[T]
+    ) -> T:
         """Run until the future or coroutine is done; gives its result or raises its exception."""
         self._check_closed()
         self._check_running()
         is_new_task = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=self)
+        future = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if is_new_task:
             # If it is left pending, the exception raised below says so already.
-            future._log_destroy_pending = False
+            future._log_destroy_pending = False  # type: ignore[attr-defined]
         future.add_done_callback(_stdlib.run_until_complete_done)
         try:
             self.run_forever()
@@ -280,16 +289,17 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     def create_task(
         self,
-        coro: Coroutine[Any, Any, Any],
+        coro: CoroutineLike[T],
         *,
         name: Any = _NOT_GIVEN,
         context: Any = _NOT_GIVEN,
         **options: Any,
-    ) -> asyncio.Task[Any]:
+    ) -> asyncio.Task[T]:
         """Schedule a coroutine; options are those of the running Python's Task."""
         self._check_closed()
         if self._task_factory is not None:
-            return self._make_task(coro, name, context, options)
+            made: asyncio.Task[T] = self._make_task(coro, name, context, options)
+            return made
         # A dictionary of all keywords would cost more than these two questions.
         if name is _NOT_GIVEN:
             name = None
@@ -299,8 +309,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             task = tasks.Task(coro, loop=self, name=name, context=context, **options)
         else:
             task = tasks.Task(coro, loop=self, name=name, context=context)
-        if task._source_traceback:
-            del task._source_traceback[-1]
+        if task._source_traceback:  # type: ignore[attr-defined]
+            del task._source_traceback[-1]  # type: ignore[attr-defined]
         return task
 
     def _make_task(self, coro: Any, name: Any, context: Any, options: dict[str, Any]) -> Any:
@@ -331,8 +341,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     # Threads.
 
     def run_in_executor(
-        self, executor: concurrent.futures.Executor | None, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
+        self, executor: concurrent.futures.Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         """Call func(*args) in another thread or process; None means the default executor."""
         self._check_closed()
         if self.get_debug():
@@ -350,7 +360,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     # Whether it is a subclass's by now: resolve.py goes around ours only.
     _own_run_in_executor = run_in_executor
 
-    def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
+    def set_default_executor(  # type: ignore[override]
+        self, executor: concurrent.futures.ThreadPoolExecutor
+    ) -> None:
         """Set the executor that run_in_executor() uses for None."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             raise TypeError("executor must be ThreadPoolExecutor instance")
@@ -431,7 +443,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     # Signals.
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[*Ts], object], *args: *Ts
+    ) -> None:
         """Call callback(*args) in the loop when the signal comes."""
         self._signals.add(sig, callback, args)
 
@@ -487,7 +501,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     connect_accepted_socket = connect.connect_accepted_socket
     start_tls = tls.start_tls
 
-    create_datagram_endpoint = datagrams.create_datagram_endpoint
+    # AbstractEventLoop has a parameter more, reuse_address, that asyncio's own loop refuses.
+    create_datagram_endpoint = datagrams.create_datagram_endpoint  # type: ignore[assignment]
 
     create_server = server.create_server
     create_unix_server = server.create_unix_server
@@ -503,7 +518,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     add_writer = readers.add_writer
     remove_writer = readers.remove_writer
 
-    sock_recv = sockets.sock_recv
+    # Here asyncio's own loop has another name for a parameter than AbstractEventLoop.
+    sock_recv = sockets.sock_recv  # type: ignore[assignment]
     sock_recv_into = sockets.sock_recv_into
     sock_recvfrom = sockets.sock_recvfrom
     sock_recvfrom_into = sockets.sock_recvfrom_into

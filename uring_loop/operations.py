@@ -43,7 +43,7 @@ async def run(
     """
     driver = loop._driver
     # A plain future: tasks wait for those of a subclass by a much slower path.
-    future = loop.create_future()
+    future: asyncio.Future[int] = loop.create_future()
     completed = partial(_completed, loop, future)
     result = loop._operate(completed, None, verb, driver.handle, *arguments, driver.token)
     if result >= 0:

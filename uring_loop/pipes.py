@@ -26,30 +26,31 @@ from .transports import until_made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
 
-    ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
+    ProtocolFactory = Callable[[], P]
 
 
 async def connect_read_pipe(
-    self: EventLoop, protocol_factory: ProtocolFactory, pipe: Any
-) -> tuple[asyncio.ReadTransport, asyncio.BaseProtocol]:
+    self: EventLoop, protocol_factory: ProtocolFactory[P], pipe: Any
+) -> tuple[asyncio.ReadTransport, P]:
     """Read from a file object, which the transport owns from here on."""
     return await _connect(self, ReadPipeTransport, "Read", protocol_factory, pipe)
 
 
 async def connect_write_pipe(
-    self: EventLoop, protocol_factory: ProtocolFactory, pipe: Any
-) -> tuple[asyncio.WriteTransport, asyncio.BaseProtocol]:
+    self: EventLoop, protocol_factory: ProtocolFactory[P], pipe: Any
+) -> tuple[asyncio.WriteTransport, P]:
     """Write to a file object, which the transport owns from here on."""
     return await _connect(self, WritePipeTransport, "Write", protocol_factory, pipe)
 
 
 async def _connect(
-    loop: EventLoop, kind: Any, direction: str, protocol_factory: ProtocolFactory, pipe: Any
-) -> tuple[Any, asyncio.BaseProtocol]:
+    loop: EventLoop, kind: Any, direction: str, protocol_factory: ProtocolFactory[P], pipe: Any
+) -> tuple[Any, P]:
     protocol = protocol_factory()
     waiter = loop.create_future()
     transport = kind(loop, pipe, protocol, waiter)
@@ -64,6 +65,7 @@ async def _connect(
 class _PipeTransport:
     """What both ends have in common: owning the file object, and the end of its life."""
 
+    _extra: dict[str, Any]
     _refusal: str
     _loop: EventLoop
     _pipe: Any = None
@@ -336,7 +338,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             data = memoryview(data)[size:]
             self._writing = Watch(self._loop, self._fileno, select.POLLOUT, self._write_ready)
         self._buffer += data
-        self._maybe_pause_protocol()
+        self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
     def can_write_eof(self) -> bool:
         """True: the end of the file is the closing of the pipe."""
@@ -414,7 +416,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             return
         self._stop(self._writing)
         self._writing = None
-        self._maybe_resume_protocol()
+        self._maybe_resume_protocol()  # type: ignore[attr-defined]
         if self._closing:
             self._lose(None)
 

@@ -24,7 +24,11 @@ _logger = logging.getLogger("uring_loop")
 _noted = False
 
 # What asyncio.new_event_loop() makes on this platform.
-_Base: Any = asyncio.ProactorEventLoop if sys.platform == "win32" else asyncio.SelectorEventLoop
+_Base: Any
+if sys.platform == "win32":
+    _Base = asyncio.ProactorEventLoop
+else:
+    _Base = asyncio.SelectorEventLoop
 
 
 def _reason() -> tuple[str, str | None]:

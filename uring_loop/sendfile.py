@@ -43,7 +43,7 @@ async def sendfile(
     offset: int = 0,
     count: int | None = None,
     *,
-    fallback: bool = True,
+    fallback: bool | None = True,
 ) -> int:
     """Send a file over a transport; gives the number of bytes.
 
@@ -77,7 +77,7 @@ async def sock_sendfile(
     offset: int = 0,
     count: int | None = None,
     *,
-    fallback: bool = True,
+    fallback: bool | None = True,
 ) -> int:
     """Send a file over a connected stream socket; gives the number of bytes.
 
@@ -126,7 +126,7 @@ async def sendfile_native(
         except BaseException:
             transport._reset_empty_waiter()
             raise
-        number = transport._fd
+        number: int = transport._fd
 
         def descriptor() -> int:
             if loss.done():

@@ -56,12 +56,12 @@ class StreamSocket(_SharedNumber):
     __slots__ = ("_shown", "_transport")
 
     def __init__(self, sock: socket.socket, transport: StreamTransport) -> None:
-        self._shown = sock
+        self._shown = sock  # type: ignore[misc]  # a slot of this class
         # The transport keeps us.
         self._transport = weakref.ref(transport)
 
     @property
-    def _sock(self) -> socket.socket:  # type: ignore[override]
+    def _sock(self) -> socket.socket:
         transport = self._transport()
         if transport is not None:
             transport._hand_over()
@@ -88,7 +88,8 @@ class ServerSocket(_SharedNumber):
 
     @property
     def _shown(self) -> socket.socket:
-        return self._sock
+        sock: socket.socket = self._sock  # type: ignore[attr-defined]
+        return sock
 
     def _share(self) -> None:
         self._server._share()

@@ -27,7 +27,6 @@ import sys
 from collections.abc import Coroutine
 
 from . import addresses, operations, originals, readers, resolve
-from ._core import SocketWait
 from ._stdlib import check_ssl_socket
 
 TYPE_CHECKING = False
@@ -83,8 +82,9 @@ async def sock_recv(self: EventLoop, sock: socket.socket, n: int) -> bytes:
     received = self._sock_receive(sock, n)
     if received is None:
         _check(self, sock)
-        return await _persist(self, sock, False, "recv", n)
-    if received.__class__ is not SocketWait:
+        result: bytes = await _persist(self, sock, False, "recv", n)
+        return result
+    if isinstance(received, bytes):
         return received
     wait = received
     try:
@@ -101,13 +101,15 @@ async def sock_recv(self: EventLoop, sock: socket.socket, n: int) -> bytes:
 async def sock_recv_into(self: EventLoop, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; gives the number of bytes."""
     _check(self, sock)
-    return await _persist(self, sock, False, "recv_into", buf)
+    result: int = await _persist(self, sock, False, "recv_into", buf)
+    return result
 
 
 async def sock_recvfrom(self: EventLoop, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive one datagram; gives its bytes and the sender's address."""
     _check(self, sock)
-    return await _persist(self, sock, False, "recvfrom", bufsize)
+    result: tuple[bytes, Any] = await _persist(self, sock, False, "recvfrom", bufsize)
+    return result
 
 
 async def sock_recvfrom_into(
@@ -117,7 +119,8 @@ async def sock_recvfrom_into(
     _check(self, sock)
     if not nbytes:
         nbytes = len(buf)
-    return await _persist(self, sock, False, "recvfrom_into", buf, nbytes)
+    result: tuple[int, Any] = await _persist(self, sock, False, "recvfrom_into", buf, nbytes)
+    return result
 
 
 async def sock_sendall(self: EventLoop, sock: socket.socket, data: Any) -> None:
@@ -161,7 +164,8 @@ async def _send_rest(loop: EventLoop, sock: socket.socket, view: memoryview, sen
 async def sock_sendto(self: EventLoop, sock: socket.socket, data: Any, address: Any) -> int:
     """Send one datagram to `address`; gives the number of bytes."""
     _check(self, sock)
-    return await _persist(self, sock, True, "sendto", data, address)
+    result: int = await _persist(self, sock, True, "sendto", data, address)
+    return result
 
 
 async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> None:

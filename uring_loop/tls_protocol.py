@@ -39,7 +39,7 @@ def _receive_buffer(loop: EventLoop) -> memoryview:
     return loop._receive_buffer
 
 
-class TLSProtocol(SSLProtocol):
+class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
     """TLS between a stream transport and the user's protocol."""
 
     _upgraded = False

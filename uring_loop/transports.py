@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._core import _Transport as _Mixin
+else:
+    _Mixin = object
 
 # A property of ours covers it.
 _EXTRA = _stdlib.TRANSPORT_EXTRA
@@ -36,25 +39,10 @@ def _whole_bytes(mark: float) -> int:
     return sys.maxsize if mark >= sys.maxsize else math.floor(mark)
 
 
-class SocketTransport:
+class SocketTransport(_Mixin):
     """A mixin for `_core.Stream` and `_core.Datagram`."""
 
     _socket_kind = socket.SOCK_STREAM
-
-    if TYPE_CHECKING:
-        _fd: int
-        _high_water: int
-        _loop: Any
-        _low_water: int
-        _queued_bytes: int
-        _raw_peername: bytes | None
-        _raw_sockname: bytes | None
-        _read_polling: bool
-        _sock: Any
-        _state: str
-        _write_polling: bool
-
-        def _set_limits(self, high: int, low: int) -> None: ...
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Facts about the connection: socket, peername, sockname and others.
@@ -76,6 +64,7 @@ class SocketTransport:
 
     def _view_socket(self, sock: Any) -> _stdlib.TransportSocket:
         return _stdlib.TransportSocket(sock)
+
     @property
     def _extra(self) -> dict[str, Any]:
         """asyncio's dictionary, in which others look: filled when it is asked for."""
@@ -90,7 +79,7 @@ class SocketTransport:
 
     def _closed_socket(self) -> socket.socket:
         """What is left of the socket when it is first asked for after the close."""
-        family = socket.AF_INET
+        family: int = socket.AF_INET
         if self._raw_sockname is not None:
             family = int.from_bytes(self._raw_sockname[:2], sys.byteorder)
         sock = socket.socket(family, self._socket_kind)

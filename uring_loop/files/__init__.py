@@ -30,6 +30,7 @@ import os as _os
 import sys
 import warnings
 from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar, overload
 
 from . import numbers
 from . import paths as os
@@ -40,32 +41,74 @@ from .text import TextFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from _typeshed import FileDescriptorOrPath, OpenBinaryMode, OpenTextMode
+
+    Opener = Callable[[Any, int], int]
 
 __all__ = ["BinaryFile", "TextFile", "open", "open_file", "os"]
 
 AnyFile = BinaryFile | TextFile
+F = TypeVar("F", bound=AnyFile)
 
 
-class Opening:
+class Opening(Generic[F]):
     """A file that is about to be opened: `await` it, or enter it with `async with`."""
 
     __slots__ = ("_arguments", "_file")
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
-        self._file: AnyFile | None = None
+        self._file: F | None = None
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, F]:
         return _open(*self._arguments).__await__()
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> F:
         self._file = await _open(*self._arguments)
         return self._file
 
     async def __aexit__(self, *raised: object) -> None:
         if self._file is not None:
             await self._file.close()
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[TextFile]: ...
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[BinaryFile]: ...
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[Any]: ...
 
 
 def open(
@@ -76,8 +119,8 @@ def open(
     errors: str | None = None,
     newline: str | None = None,
     closefd: bool = True,
-    opener: Callable[[Any, int], int] | None = None,
-) -> Opening:
+    opener: Opener | None = None,
+) -> Opening[Any]:
     """Open a file; the arguments are those of the builtin open(), and so are the errors.
 
     opener: is called in a thread.
@@ -136,8 +179,8 @@ async def _open(
     text: io.TextIOWrapper | None,
     newline: str | None,
     closefd: bool,
-    opener: Callable[[Any, int], int] | None,
-) -> AnyFile:
+    opener: Opener | None,
+) -> Any:
     # As io tells audit hooks: of each file once, before anything is done.
     sys.audit(*event)
     adopted = isinstance(file, int)

@@ -582,7 +582,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             else:
                 self._closing = self._close_in_task(loop)
         closing = self._closing
-        if type(closing) is Closing:
+        if isinstance(closing, Closing):
             await closing.wait()
             return
         try:

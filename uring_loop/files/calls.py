@@ -34,13 +34,15 @@ from ..operations import os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 try:
     from .._core import file_address
 except ModuleNotFoundError:
     # No compiled modules on this platform: threads only.
-    file_address = None
+    file_address = None  # type: ignore[assignment]
 
 # linux/io_uring.h
 OP_FSYNC = 3
@@ -378,16 +380,16 @@ class Calls:
         self,
         request: Request | None,
         keep: object,
-        function: Callable[..., Any],
+        function: Callable[..., T],
         *arguments: Any,
         use: Use | None = None,
-        value: Callable[[int], Any] | None = None,
-        late: Callable[[Any], object] | None = None,
+        value: Callable[[int], T] | None = None,
+        late: Callable[[T], object] | None = None,
         undone: Callable[[], object] | None = None,
         names: tuple[Any, ...] = (),
-        ready: tuple[int, bool, Callable[[], Any]] | None = None,
+        ready: tuple[int, bool, Callable[[], T | None]] | None = None,
         audit: tuple[Any, ...] | None = None,
-    ) -> Any:
+    ) -> T:
         """Make one call and give its value.
 
         request, keep: the ring's operation and what it borrows; None: threads only.
@@ -416,9 +418,9 @@ class Calls:
         if request is not None and self.has(request[0]):
             if audit is not None:
                 sys.audit(*audit)
-            got = await self._make_request(request, keep, use, value, late, undone, names)
-            if got is not _NOT_BY_DRIVER:
-                return got
+            made: Any = await self._make_request(request, keep, use, value, late, undone, names)
+            if made is not _NOT_BY_DRIVER:
+                return made  # type: ignore[no-any-return]
         while at_once is not None and await readiness(number, writing) and waits:
             try:
                 got = at_once()
@@ -427,7 +429,7 @@ class Calls:
             if got is not None:
                 return got
             break
-        return await self._make_in_thread(
+        return await self._make_in_thread(  # type: ignore[no-any-return]
             functools.partial(function, *arguments), use, late, undone
         )
 
@@ -520,7 +522,7 @@ def of_loop() -> Calls:
     return found
 
 
-def borrow(buffer: object) -> tuple[object, int]:
+def borrow(buffer: Any) -> tuple[object, int]:
     """What keeps a buffer that nobody resizes where it is, and its address for a request."""
     return buffer, 0 if file_address is None else file_address(buffer)
 
@@ -540,8 +542,13 @@ async def readiness(descriptor: int, writing: bool) -> bool:
         (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
     )
     ready = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
     try:
-        add(descriptor, lambda: ready.done() or ready.set_result(None))
+        add(descriptor, tell)
     except (OSError, NotImplementedError, ValueError):
         # What cannot be waited for is always ready, or its thread waits.
         return False

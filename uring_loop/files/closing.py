@@ -103,9 +103,10 @@ class Closing:
 
     def _start(self, callback: Any, keep: object, request: calls.Request) -> bool:
         try:
-            return self._loop._request(callback, keep, request) >= 0
+            token: int = self._loop._request(callback, keep, request)
         except MemoryError:
             return False
+        return token >= 0
 
     def _written(self, result: int, flags: int) -> None:
         if self._loop.is_closed():

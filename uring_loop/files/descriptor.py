@@ -27,7 +27,9 @@ from .calls import CALL_BYTES_MAX, OWN_POSITION, Use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 try:
     from .._core import (
@@ -43,14 +45,16 @@ try:
     from .._core import file_read_now as _read_now
 except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
-    file_open = file_open_now = file_close_now = file_is_local = None
-    file_read_into_now = file_status_now = file_write_now = _read_now = None
+    file_open = file_open_now = file_close_now = file_is_local = None  # type: ignore[assignment]
+    file_read_into_now = file_status_now = None  # type: ignore[assignment]
+    file_write_now = _read_now = None  # type: ignore[assignment]
     file_truncate = os.ftruncate
 
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # Windows: nothing there can be asked how it was opened
+    # Windows: nothing there can be asked how it was opened.
+    fcntl = None  # type: ignore[assignment]
 
 _AT_FDCWD = -100
 # RWF_NOWAIT is not for this file, ever.
@@ -71,7 +75,7 @@ else:
     # Windows: the position is moved and moved back, and nobody else may move it meanwhile.
     _position = threading.Lock()
 
-    def _at(function: Callable[[int, Any], Any], number: int, argument: Any, offset: int) -> Any:
+    def _at(function: Callable[[int, Any], T], number: int, argument: Any, offset: int) -> T:
         with _position:
             before = os.lseek(number, 0, os.SEEK_CUR)
             try:
@@ -290,8 +294,13 @@ class Descriptor:
     async def close(self) -> None:
         """Close it as soon as nothing is under way; an error of close(2) is raised."""
         if self.use.pending:
-            settled = asyncio.get_running_loop().create_future()
-            self.use.when_settled(lambda: settled.done() or settled.set_result(None))
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def tell() -> None:
+                if not settled.done():
+                    settled.set_result(None)
+
+            self.use.when_settled(tell)
             await settled
         if self.close_now():
             return
@@ -439,7 +448,7 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
 async def _open_fifo(path: Any, encoded: bytes, flags: int) -> int:
     """Open a FIFO, which waits for the other end, in a thread of its own."""
     loop = asyncio.get_running_loop()
-    opened = loop.create_future()
+    opened: asyncio.Future[int] = loop.create_future()
     lock = threading.Lock()
     state = {"abandoned": False}
 

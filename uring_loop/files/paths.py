@@ -276,7 +276,7 @@ async def link(
 ) -> None:
     """os.link()."""
     src, dst = os.fspath(src), os.fspath(dst)
-    options = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd}
+    options: dict[str, Any] = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd}
     if not follow_symlinks:
         options["follow_symlinks"] = False
     plain = src_dir_fd is None and dst_dir_fd is None and not _LINK_FOLLOWS
@@ -317,7 +317,8 @@ async def _of_two_paths(
     event: tuple[Any, ...],
 ) -> None:
     paths = _Paths(*names)
-    request = (operation, directory, *paths.addresses, other_directory & _U32, flags)
+    source, target = paths.addresses
+    request = (operation, directory, source, target, other_directory & _U32, flags)
     await calls.of_loop().make(request, paths.held, function, names=names, audit=event)
 
 

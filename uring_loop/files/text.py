@@ -156,7 +156,7 @@ class TextFile(LineFile[str]):
     async def _read_all(self) -> str:
         decoder = self._get_decoder()
         data = await self.buffer.read()
-        text = self._decoded[self._used :] + decoder.decode(data, True)
+        text: str = self._decoded[self._used :] + decoder.decode(data, True)
         self._forget()
         return text
 
@@ -238,7 +238,7 @@ class TextFile(LineFile[str]):
 
     def _get_decoder(self) -> Any:
         if self._decoder is None:
-            decoder = codecs.getincrementaldecoder(self.encoding)(self.errors)
+            decoder: Any = codecs.getincrementaldecoder(self.encoding)(self.errors)
             if not self._newline:
                 decoder = io.IncrementalNewlineDecoder(decoder, self._newline is None)
             self._decoder = decoder
@@ -276,7 +276,8 @@ class TextFile(LineFile[str]):
             self._encoder = codecs.getincrementalencoder(self.encoding)(self.errors)
             if not self._at_start:
                 self._encoder.setstate(0)
-        return self._encoder.encode(text)
+        data: bytes = self._encoder.encode(text)
+        return data
 
     async def flush(self) -> None:
         """Hand to the kernel what was written."""
