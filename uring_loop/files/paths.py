@@ -14,7 +14,7 @@ import functools
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from ..operations import os_error
 from . import calls, numbers
@@ -22,7 +22,10 @@ from .calls import borrow, encode_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, ParamSpec, TypeVar
+
+    Q = ParamSpec("Q")
+    T = TypeVar("T")
 
 __all__ = [
     "access",
@@ -376,12 +379,14 @@ _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
 # What the ring has no operation for.
 
 
-async def _in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+async def _in_thread(
+    function: Callable[Q, T], *arguments: Q.args, **options: Q.kwargs
+) -> T:
     return await calls.of_loop().make(None, None, lambda: function(*arguments, **options))
 
 
-def _threaded(function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*arguments: Any, **options: Any) -> Any:
+def _threaded(function: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T]]:
+    async def call(*arguments: Q.args, **options: Q.kwargs) -> T:
         return await _in_thread(function, *arguments, **options)
 
     call.__name__ = call.__qualname__ = function.__name__
@@ -407,6 +412,10 @@ truncate = _threaded(os.truncate)
 utime = _threaded(os.utime)
 
 
+# Of its overloads a type checker would take the first.
+_realpath: Callable[..., Any] = os.path.realpath
+
+
 class path:
     """What `os.path` asks the file system."""
 
@@ -421,4 +430,4 @@ class path:
     getmtime = staticmethod(_threaded(os.path.getmtime))
     getctime = staticmethod(_threaded(os.path.getctime))
     samefile = staticmethod(_threaded(os.path.samefile))
-    realpath = staticmethod(_threaded(os.path.realpath))
+    realpath = staticmethod(_threaded(_realpath))
