@@ -15,15 +15,19 @@ from typing_extensions import Buffer
 _Ts = TypeVarTuple("_Ts")
 _Request = tuple[int, int, int, int, int, int]
 
-class Handle(asyncio.Handle):
-    """A scheduled callback, with asyncio's private names for what it holds."""
+class _Scheduled(asyncio.Handle):
+    """A callback that is scheduled, by asyncio's private names; not a name of the module."""
 
     _callback: Callable[..., object]
     _context: Context
     _loop: Any
     _source_traceback: StackSummary | None
 
-class TimerHandle(Handle, asyncio.TimerHandle): ...
+@final
+class Handle(_Scheduled): ...
+
+@final
+class TimerHandle(_Scheduled, asyncio.TimerHandle): ...
 
 class Loop:
     """What of an event loop runs per callback or per event."""
@@ -35,7 +39,7 @@ class Loop:
     _stopping: bool
     _thread_id: int | None
     @property
-    def _current_handle(self) -> Handle | None: ...
+    def _current_handle(self) -> _Scheduled | None: ...
     @property
     def _thread_ident(self) -> int: ...
     @property

@@ -1,4 +1,4 @@
-"""What the C core calls where it is not hot: logs, reports and debug mode.
+"""The functions that the C core calls where it is not hot: logs, reports and debug mode.
 
 Owns the wording of the exception handler's contexts, which is asyncio's. Knows
 no driver and no socket. Handed to the core by install_helpers().

@@ -140,7 +140,7 @@ def set_task_name(task: Any, name: Any) -> None:
 
 
 def sendfile_read_size() -> int:
-    """What sock_sendfile() reads at a time when it must; looked up at each call: tests set it."""
+    """The bytes that sock_sendfile() reads at a time; looked up at each call: tests set it."""
     return constants.SENDFILE_FALLBACK_READBUFFER_SIZE
 
 
@@ -179,7 +179,7 @@ def set_running_loop(loop: Any) -> None:
 
 
 def running_loop_module() -> Any:
-    """Whose _set_running_loop() makes asyncio.get_running_loop() give a loop in this thread.
+    """The module whose _set_running_loop() makes a loop this thread's running one.
 
     For the core, which asks it each time, as others put another function there, and calls it
     from C: no signal's handler runs inside of asyncio's own.
@@ -195,7 +195,7 @@ def format_callback_source(function: Any, arguments: Any, *, debug: bool = False
 
 
 def take_buffered(protocol: Any) -> bytes:
-    """What a stream reader has received and nobody has read; afterwards it is not there."""
+    """The bytes that a stream reader has received and nobody has read; it has them no more."""
     if not isinstance(protocol, streams.StreamReaderProtocol):
         return b""
     reader: Any = getattr(protocol, "_stream_reader", None)
@@ -207,7 +207,7 @@ def take_buffered(protocol: Any) -> bytes:
 
 
 def data_refusal() -> str:
-    """How write() of the running Python's transports refuses a type, up to the type's name.
+    """The words with which this Python's write() refuses a type, up to the type's name.
 
     The wording changed between patch releases; a transport says it before it looks at itself.
     """

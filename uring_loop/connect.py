@@ -384,7 +384,7 @@ def _bind_local(
 
 
 def bind_error_text(exc: OSError) -> str:
-    """What the running Python's asyncio says of a failed bind()."""
+    """The text of the running Python's asyncio about a failed bind()."""
     if sys.version_info >= (3, 13):
         return str(exc).lower()
     return (exc.strerror or "").lower()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     # (family, proto) and the local and the remote address, either of which may be None.
     Candidate = tuple[int, int, Any, Any]
 
-# What asyncio's transport calls of its socket: who has others is called too.
+# Methods of the socket that asyncio's transport calls; so do we, if they are somebody's own.
 _METHODS = ("recvfrom", "send", "sendto")
 _SENDS_EMPTY = _stdlib.datagram_sends_empty()
 # Since empty datagrams can be sent they count as something in the write buffer.
@@ -151,7 +151,7 @@ async def create_datagram_endpoint(
 async def _find_candidates(
     loop: EventLoop, local_addr: Any, remote_addr: Any, family: int, proto: int, flags: int
 ) -> list[Candidate]:
-    """What the arguments may mean, in the order in which it is tried."""
+    """The meanings that the arguments may have, in the order in which they are tried."""
     if not (local_addr or remote_addr):
         if family == 0:
             raise ValueError("unexpected address family")

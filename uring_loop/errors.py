@@ -91,7 +91,7 @@ def call_exception_handler(self: EventLoop, context: dict[str, Any]) -> None:
 
 
 def _runner(context: dict[str, Any]) -> Callable[..., object] | None:
-    """What calls a function in the context of the object at fault."""
+    """A function that calls another in the context of the object at fault."""
     for key in ("task", "future", "handle"):
         thing = context.get(key)
         if thing is not None:

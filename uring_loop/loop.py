@@ -157,7 +157,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     @property
     def driver(self) -> str:
-        """What the loop runs on: "uring" or "selector"."""
+        """The driver's name: "uring" or "selector"."""
         return self._driver.name
 
     @property
@@ -188,7 +188,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         return self._driver.statistics()
 
     def report(self) -> dict[str, Any]:
-        """What the loop runs on and why: driver, kernel features, limits, and cures."""
+        """Facts about the loop, with the reasons: driver, kernel features, limits, and cures."""
         return report.of_loop(self._driver)
 
     # Running and closing.
@@ -232,7 +232,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             self.run_forever()
         except BaseException:
             if is_new_task and future.done() and not future.cancelled():
-                # What ended the loop came from the task that nobody else can ask.
+                # The exception that ended the loop is the task's, which nobody else can ask.
                 future.exception()
             raise
         finally:
@@ -335,7 +335,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._task_factory = factory
 
     def get_task_factory(self) -> Any:
-        """What makes tasks; None for asyncio.Task."""
+        """The factory that makes tasks; None for asyncio.Task."""
         return self._task_factory
 
     # Threads.
@@ -535,7 +535,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
 
 def _before_fork() -> None:
-    """What was written is in the kernel then, as in asyncio, and not the child's to send again."""
+    """Written bytes are in the kernel then, as in asyncio, and not the child's to send again."""
     loop = _stdlib.get_running_loop_or_none()
     if isinstance(loop, EventLoop):
         loop._send_queued()

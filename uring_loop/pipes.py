@@ -63,7 +63,7 @@ async def _connect(
 
 
 class _PipeTransport:
-    """What both ends have in common: owning the file object, and the end of its life."""
+    """The part that both ends share: owning the file object, and the end of its life."""
 
     _extra: dict[str, Any]
     _refusal: str
@@ -175,7 +175,7 @@ class _PipeTransport:
     def _release(self) -> None:
         pipe, self._pipe = self._pipe, None
         if self._cancelled is not None and self._cancelled.in_flight:
-            # What still waits for room in the queue names the descriptor, not its file.
+            # A poll that still waits for room in the queue names the descriptor, not its file.
             self._loop._submit()
         self._cancelled = None
         self._protocol = None
@@ -315,7 +315,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             self._writes_lost += 1
             return
         if self._loop._runs_elsewhere():
-            # What is written and what is queued must keep its order: one thread does it.
+            # Written bytes and queued ones must keep their order: one thread does it.
             self._loop._hand_over(self._write, bytes(data))
         else:
             self._write(data)

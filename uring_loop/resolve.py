@@ -87,7 +87,7 @@ async def ensure_resolved(
 
 
 def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> AddressInfo | None:
-    """What getaddrinfo() says of an IPv4 address and a port, for one type of sockets."""
+    """The answer of getaddrinfo() for an IPv4 address and a port, for one type of sockets."""
     if (
         host.__class__ is not str
         or port.__class__ is not int

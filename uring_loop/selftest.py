@@ -25,7 +25,7 @@ SECONDS_PER_CHECK = 10
 
 
 class CheckFailed(Exception):
-    """What should have happened, and did not."""
+    """Something should have happened, and did not."""
 
 
 async def _timers() -> None:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from .loop import EventLoop
 
-# What one connection may send before others get their turn.
+# The bytes that one connection may send before others get their turn.
 WINDOW_BYTES = 1 << 20
 
-# What the fallback of a transport reads at a time.
+# The bytes that the fallback of a transport reads at a time.
 _FALLBACK_READ_BYTES = 16 * 1024
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)

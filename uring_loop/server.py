@@ -356,7 +356,7 @@ class _Acceptor:
         transport: asyncio.Transport | None,
         exc: BaseException,
     ) -> None:
-        """What asyncio does of a connection that could not be opened: tell in debug mode."""
+        """Tell of a connection that could not be opened, in debug mode, as asyncio does."""
         if isinstance(exc, SystemExit | KeyboardInterrupt):
             raise exc
         if not self._loop.get_debug():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _SharedNumber(_stdlib.TransportSocket):
-    """Whoever asks for the number of the descriptor may use it, or pass it on, at any time."""
+    """A socket whose owner is told when somebody asks for its number, to use it or pass it on."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class _SharedNumber(_stdlib.TransportSocket):
 
 
 class StreamSocket(_SharedNumber):
-    """What a stream's get_extra_info("socket") gives.
+    """A stream's socket, as get_extra_info("socket") gives it.
 
     Written bytes leave at the end of a turn; who uses the socket finds them in the kernel.
     Once its number is known, each write is sent at once.

@@ -1,4 +1,4 @@
-"""How a window of a file gets to a socket.
+"""The ways of a window of a file to a socket.
 
 Owns two ways, of which the driver chooses one for its loop. With sendfile(2)
 alone, the thread that calls it waits for the disk. Where the driver's splice
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from .loop import EventLoop
 
-# How many disk reads for sendfile are under way at most, each into a pipe of its own.
+# Disk reads for sendfile that are under way at most, each into a pipe of its own.
 PIPES = 8
-# What a pipe should hold; it may be less where the system's limits say so.
+# The bytes that a pipe should hold; fewer where the system's limits say so.
 PIPE_BYTES = 1 << 20
 _PIPE_BYTES_MIN = 1 << 16
-# How long what was found in memory is taken to stay there.
+# Seconds for which a window that was found in memory is taken to stay there.
 _KNOWN_SECONDS = 0.1
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class _Starter:
-    """What asyncio's two functions ask of a loop: it starts the program and waits for its pipes."""
+    """The loop that asyncio's two functions see: it starts the program and waits for its pipes."""
 
     __slots__ = ("_loop",)
 
@@ -236,7 +236,7 @@ class ExitWatch:
         if self._watch is not None:
             self._watch.cancel()
             if self._watch.in_flight:
-                # What still waits for room in the queue names the descriptor, not its file.
+                # A poll that still waits for room in the queue names the descriptor, not its file.
                 self._loop._submit()
             self._watch = None
         if self._pidfd >= 0:

@@ -25,7 +25,7 @@ _WRITES = (SSLProtocolState.WRAPPED, SSLProtocolState.DO_HANDSHAKE)
 # A TLS record's plain text, which is what one read gives at most.  RFC 8446, section 5.1.
 _RECORD_BYTES = 1 << 14
 
-# What is received at a time.
+# The bytes that are received at a time.
 _RECEIVED_BYTES = 1 << 18
 
 

@@ -1,4 +1,4 @@
-"""What transports have in common, of the half that runs per connection.
+"""The part that transports share, of the half that runs per connection.
 
 How they begin; and, of those on a socket, names, repr and limits, over the
 attributes that the C types share. Knows neither verbs nor drivers.
@@ -35,7 +35,7 @@ async def until_made(transport: asyncio.BaseTransport, waiter: asyncio.Future[No
 
 
 def _whole_bytes(mark: float) -> int:
-    """What whole bytes are compared with instead of a water mark, which may be any number."""
+    """The number of bytes for a water mark, which may be any number."""
     return sys.maxsize if mark >= sys.maxsize else math.floor(mark)
 
 
@@ -78,7 +78,7 @@ class SocketTransport(_Mixin):
         _EXTRA.__set__(self, extra)
 
     def _closed_socket(self) -> socket.socket:
-        """What is left of the socket when it is first asked for after the close."""
+        """A socket, closed, for whoever first asks for it after the close."""
         family: int = socket.AF_INET
         if self._raw_sockname is not None:
             family = int.from_bytes(self._raw_sockname[:2], sys.byteorder)
@@ -130,7 +130,7 @@ class SocketTransport(_Mixin):
         if loop is not None and not loop.is_closed():
             parts.append("read=polling" if self._read_polling else "read=idle")
             size = self._queued_bytes
-            # What waits for the end of the turn is polled for too: it is not in the kernel yet.
+            # Data that waits for the end of the turn is polled for too: the kernel has not got it.
             polling = "polling" if size or self._write_polling else "idle"
             parts.append(f"write=<{polling}, bufsize={size}>")
         return f"<{' '.join(parts)}>"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _READ_AHEAD_MIN = 16 * 1024
 _READ_AHEAD_MAX = 256 * 1024
 _UNSENT_MAX = 256 * 1024
-# What is asked for at once beyond the end that the file had when it was opened.
+# Bytes that are asked for at once beyond the end that the file had when it was opened.
 _GROWTH_MIN = 64 * 1024
 _WHENCES = {os.SEEK_SET, os.SEEK_CUR, os.SEEK_END}
 _WHENCES |= {getattr(os, name) for name in ("SEEK_DATA", "SEEK_HOLE") if hasattr(os, name)}
@@ -73,7 +73,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     @property
     def mode(self) -> str:
-        """How it was opened, as io's files say it."""
+        """The mode it was opened in, as io's files say it."""
         return self._mode
 
     @property
@@ -175,7 +175,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             return len(data)
 
     async def peek(self, size: int = 0, /) -> bytes:
-        """What comes next, without moving the position; at least one byte before the end."""
+        """The next bytes, without moving the position; at least one before the end."""
         numbers.size(size)
         await self._enter("peek")
         try:
@@ -255,7 +255,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         return data
 
     def _want(self, size: int, total: int) -> int:
-        """How much to ask for when `total` of `size` bytes are there."""
+        """The bytes to ask for when `total` of `size` are there."""
         left = self._descriptor.size_at_open - self._position - total + 1
         if size < 0:
             return max(left, total, self._read_ahead)
@@ -270,7 +270,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         return missing
 
     async def _read_some(self, size: int) -> bytes:
-        """What is buffered, or else what one call brings."""
+        """The bytes that are buffered, or else those that one call brings."""
         if size > 0 and self._index == len(self._buffer):
             await self._before_reading()
             if not self._buffered or size >= self._read_ahead:
@@ -288,7 +288,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         """Read on behind what is buffered; False at the end."""
         await self._before_reading()
         rest = self._buffer[self._index :]
-        # What an unbuffered file reads ahead, its other readers would miss.
+        # Bytes that an unbuffered file reads ahead its other readers would miss.
         size = self._read_ahead if self._buffered or not self._descriptor.own_position else 1
         part = await self._get(size, self._position + len(rest))
         if not self._read_ahead_fixed:
@@ -661,7 +661,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
                 descriptor.drop()
 
     def _write_out(self) -> None:
-        """What the file has taken is written even when it is forgotten, as io does."""
+        """Write all that the file has taken, even when it is forgotten, as io does."""
         while self._unsent:
             data, place = self._unsent.next()
             if place is not None:

@@ -1,4 +1,4 @@
-"""Who makes a file's system call: the loop's driver, or the default executor.
+"""The maker of a file's system call: the loop's driver, or the default executor.
 
 A call names the ring's operation and a function that does the same in a thread.
 The driver is asked first (its selector has threads for this); one that has no
@@ -92,7 +92,7 @@ def is_turn_due(size: int) -> bool:
 
 
 class Use:
-    """What is under way on one descriptor, which must stay open until then."""
+    """The calls under way on one descriptor, which must stay open until they end."""
 
     __slots__ = ("_quiet", "_settled", "abandoned", "pending", "threads")
 
@@ -289,7 +289,7 @@ class _Call:
             self.ended()
 
     def in_thread(self, function: Callable[[], Any]) -> _InThread:
-        """What the thread is to call."""
+        """The function for the thread to call."""
         self._thread = _InThread(function)
         if self._use is not None:
             self._use.threads += (self,)
@@ -523,7 +523,7 @@ def of_loop() -> Calls:
 
 
 def borrow(buffer: Any) -> tuple[object, int]:
-    """What keeps a buffer that nobody resizes where it is, and its address for a request."""
+    """The object that keeps a buffer where it is, and the buffer's address for a request."""
     return buffer, 0 if file_address is None else file_address(buffer)
 
 
@@ -550,7 +550,7 @@ async def readiness(descriptor: int, writing: bool) -> bool:
     try:
         add(descriptor, tell)
     except (OSError, NotImplementedError, ValueError):
-        # What cannot be waited for is always ready, or its thread waits.
+        # A descriptor that cannot be waited for is always ready, or its thread waits.
         return False
     try:
         await ready

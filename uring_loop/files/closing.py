@@ -1,4 +1,4 @@
-"""How a regular file closes: what is unsent is written, then the descriptor closed.
+"""The close of a regular file: what is unsent is written, then the descriptor closed.
 
 One request of the driver follows the other, without a task: whoever waits for it
 may be cancelled, and it goes on.  What the driver has no answer to is left to a

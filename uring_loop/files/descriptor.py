@@ -120,7 +120,7 @@ class Descriptor:
         self.block_size = block_size if block_size > 1 else 8192
         self.closes = closes
         self.regular = stat.S_ISREG(mode)
-        # What else can seek (a device, an eventfd) need not know what an offset is.
+        # Others that can seek (a device, an eventfd) need not know what an offset is.
         self.positioned = self.regular or stat.S_ISBLK(mode)
         self.seekable = self.regular or _can_seek(number)
         # Whether calls are made where the descriptor is, rather than at an offset.
@@ -148,13 +148,13 @@ class Descriptor:
         return got
 
     def likely_size(self, size: int, offset: int) -> int:
-        """How much of `size` bytes at `offset` to make room for: no gigabytes for a small file."""
+        """The room to make for `size` bytes at `offset`: no gigabytes for a small file."""
         if size <= _ROOM_MAX or not self.local:
             return size
         return min(size, max(os.fstat(self.number).st_size - offset + 1, _ROOM_MAX))
 
     def read_stream_now(self, size: int) -> bytes | None:
-        """What a stream has; BlockingIOError: nothing yet; None: ask in a way that may wait."""
+        """The bytes a stream has; BlockingIOError: none yet; None: ask in a way that may wait."""
         if self.at_once:
             data, error = _read_now(self.number, size, -1)
             if data or not error:
@@ -165,7 +165,7 @@ class Descriptor:
         return os.read(self.number, size) if _answers_at_once(self.number, "r") else None
 
     def write_stream_now(self, data: Any) -> int | None:
-        """How much of `data` a stream takes; BlockingIOError and None as for reading."""
+        """The count of bytes that a stream takes; BlockingIOError and None as for reading."""
         if self.at_once:
             count, error = file_write_now(self.number, data)
             if not error:
@@ -176,7 +176,7 @@ class Descriptor:
         return os.write(self.number, data) if _answers_at_once(self.number, "w") else None
 
     def read_into_now(self, buffer: Any, offset: int) -> int | None:
-        """How much of `buffer` was filled; None when not all that there is was in memory."""
+        """The count of bytes filled; None when not all that there is was in memory."""
         if not self.at_once or self.own_position:
             return None
         count, error = file_read_into_now(self.number, buffer, offset)
@@ -260,7 +260,7 @@ class Descriptor:
         await calls.of_loop().make(request, None, file_truncate, self.number, size, use=self.use)
 
     async def end(self) -> int:
-        """Where the file ends."""
+        """The place where the file ends."""
         if self.local:
             # The descriptor's own offset is not used; and no disk is asked for this.
             return os.lseek(self.number, 0, os.SEEK_END)
@@ -420,7 +420,7 @@ def _close_opened(number: Any) -> None:
 
 
 async def settle(number: int, path: Any, writable: bool) -> Descriptor:
-    """What was just opened, by a way that could wait; closed again when that fails."""
+    """A descriptor that was just opened in a way that could wait; closed again when that fails."""
     try:
         descriptor, device = adopt(number, writable, True, path)
     except BaseException:
@@ -519,7 +519,7 @@ _ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os,
 
 @functools.lru_cache(maxsize=64)
 def open_flags(mode: str) -> tuple[int, str]:
-    """What io.open() asks of open(2), and its raw file's mode; ValueError for what is no mode."""
+    """The flags that io.open() gives to open(2), and its raw file's mode; or ValueError."""
     letters = set(mode)
     kinds = letters & set(_KINDS)
     if (

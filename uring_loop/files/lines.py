@@ -1,4 +1,4 @@
-"""What files of bytes and files of text do alike: `async for`, `async with`."""
+"""The part that files of bytes and files of text share: `async for`, `async with`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `os` does with paths and descriptors, awaited.
+"""The functions of `os` for paths and descriptors, awaited.
 
 The names, arguments, results, errors and audit events are those of `os`.  What the
 ring has an operation for is one, and so it is on the selector, which has threads
@@ -376,7 +376,7 @@ def _no_fallocate(fd: int, offset: int, length: int) -> None:
 _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
 
 
-# What the ring has no operation for.
+# Calls that the ring has no operation for.
 
 
 async def _in_thread(
@@ -417,7 +417,7 @@ _realpath: Callable[..., Any] = os.path.realpath
 
 
 class path:
-    """What `os.path` asks the file system."""
+    """The functions of `os.path` that ask the file system."""
 
     exists = staticmethod(_threaded(os.path.exists))
     lexists = staticmethod(_threaded(os.path.lexists))

@@ -1,4 +1,4 @@
-"""Where a file of bytes is: its own position, or the descriptor's, which others share.
+"""The position of a file of bytes: its own, or the descriptor's, which others share.
 
 A file's position is its own, and each call of the kernel names its offset,
 until somebody else may have the descriptor's: it was adopted, fileno() has
@@ -49,7 +49,7 @@ class PositionedFile:
         self._index = 0
         # Ends at the position.
         self._unsent = Unsent(descriptor, appending)
-        # Where the descriptor was put for others while a call was under way.
+        # The place where the descriptor was put for others while a call was under way.
         self._lent_at: int | None = None
 
     @property
@@ -77,7 +77,7 @@ class PositionedFile:
                 self._give_back()
             return
         if self._lent_at is None:
-            # What is on its way to an offset will be there.
+            # Bytes on their way to an offset will be there.
             self._lent_at = self._position - self._unsent.size + self._unsent.on_its_way
             os.lseek(descriptor.number, self._lent_at, os.SEEK_SET)
         if not self._serial.busy:
@@ -104,7 +104,7 @@ class PositionedFile:
         self._end_privacy()
 
     def _place(self, offset: int) -> int | None:
-        """What a call names as its offset; None: where the descriptor is."""
+        """The offset that a call names; None: where the descriptor is."""
         return None if self._descriptor.own_position else offset
 
     def _find_position(self) -> int:

@@ -23,7 +23,7 @@ from .calls import CALL_BYTES_MAX, Serial, is_turn_due
 from .lines import LineFile
 
 _CHUNK = 8192
-# What io packs into the number that tell() gives: a position, the decoder's flags there, how many
+# The number that tell() gives, as io packs it: a position, the decoder's flags there, how many
 # bytes to feed it, how many of the characters that come out to skip, and whether to end it.
 _COOKIE = struct.Struct("<qiiib")
 _FLAGS_AT = 64
@@ -69,7 +69,7 @@ class TextFile(LineFile[str]):
         self.line_buffering = line_buffering
         self._serial = Serial()
         self._newline = newline
-        # What ends a line in decoded text; None: any of the three.
+        # The end of a line in decoded text; None: any of the three.
         self._line_end = None if newline == "" else newline or "\n"
         written = newline or (os.linesep if newline is None else "\n")
         self._written_end = written if written != "\n" else None
@@ -212,7 +212,7 @@ class TextFile(LineFile[str]):
         if seekable:
             self._chunks.append(_Chunk(len(self._decoded), position, flags, kept, data))
         self._decoded += text
-        # What a decoder had kept comes at the end, and is no end yet.
+        # Bytes that a decoder had kept come out at the end, and are no end yet.
         return bool(data or text)
 
     def _take(self, end: int) -> str:
@@ -252,7 +252,7 @@ class TextFile(LineFile[str]):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         await self._enter(reading=False)
         try:
-            # What cannot be encoded must not count as written.
+            # Text that cannot be encoded must not count as written.
             data = self._encode(text)
             self._forget()
             if self._decoder is not None:

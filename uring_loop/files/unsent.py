@@ -1,4 +1,4 @@
-"""What a file has taken and not written yet: the bytes, in order, and where they belong.
+"""The bytes that a file has taken and not written yet, in order, and where they belong.
 
 flush(), a close by requests and the finalizer write it in three ways: each takes
 what is next, writes some of it, and says how much.
@@ -42,11 +42,11 @@ class Unsent:
         self.size += len(data)
 
     def place(self, offset: int) -> int | None:
-        """What a write at `offset` names; None: wherever the descriptor is, or the end is."""
+        """The offset that a write at `offset` names; None: where the descriptor, or the end, is."""
         return None if self._appending or self._descriptor.own_position else offset
 
     def next(self) -> tuple[Any, int | None]:
-        """What to write next, and where to, as place() says it."""
+        """The bytes to write next, and where to, as place() says it."""
         if len(self._chunks) > 1:
             self._chunks = [b"".join(self._chunks)]
         return self._chunks[0], self.place(self.at)
