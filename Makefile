@@ -31,7 +31,7 @@ DEBUG ?=
 
 run := $(VENV)/bin/python
 mode := $(if $(DEBUG),debug,release)
-sources := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*.py)
+sources := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] csrc/*/*.py)
 
 # A stamp is named after what it was made with, so that another choice makes it again.
 ready := $(VENV)/.ready-$(subst /,_,$(PYTHON))

@@ -156,7 +156,7 @@ def refuse(reason: str) -> None:
 def core_extension() -> Extension:
     return Extension(
         "uring_loop._core",
-        sources=sorted(glob("csrc/core/*.c")),
+        sources=sorted(glob("csrc/core/**/*.c", recursive=True)),
         include_dirs=["csrc/driver"],
     )
 

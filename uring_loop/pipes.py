@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable
 
 from . import _helpers, _stdlib
-from ._core import Watch
+from ._core import Poll
 from ._stdlib import logger
 from .operations import os_error
 from .transports import until_made
@@ -82,7 +82,7 @@ class _PipeTransport:
         self._closing = False
         self._lost = False
         # The last of them that was cancelled, for as long as the driver may look at it.
-        self._cancelled: Watch | None = None
+        self._cancelled: Poll | None = None
         self._loop.call_soon(protocol.connection_made, self)
         if waiter is not None:
             self._loop.call_soon(_stdlib.set_result_unless_cancelled, waiter, None)
@@ -133,7 +133,7 @@ class _PipeTransport:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._pipe.close()
 
-    def _stop(self, watch: Watch | None) -> None:
+    def _stop(self, watch: Poll | None) -> None:
         if watch is not None:
             watch.cancel()
             if watch.in_flight:
@@ -199,7 +199,7 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
         super().__init__(extra)
         self._loop = loop
         self._paused = False
-        self._reading: Watch | None = None
+        self._reading: Poll | None = None
         self._open(pipe, protocol, waiter)
 
     def _describe(self) -> list[str]:
@@ -237,7 +237,7 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):
             return
         if stat.S_ISCHR(self._mode):
             _check_readiness(self._fileno)
-        self._reading = Watch(self._loop, self._fileno, select.POLLIN, self._read_ready)
+        self._reading = Poll(self._loop, self._fileno, select.POLLIN, self._read_ready)
 
     def _end_watches(self) -> None:
         self._stop(self._reading)
@@ -291,8 +291,8 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
         super().__init__(extra, loop)
         self._buffer = bytearray()
         self._writes_lost = 0
-        self._hangup: Watch | None = None
-        self._writing: Watch | None = None
+        self._hangup: Poll | None = None
+        self._writing: Poll | None = None
         self._open(pipe, protocol, waiter)
 
     def _describe(self) -> list[str]:
@@ -336,7 +336,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             if size == len(data):
                 return
             data = memoryview(data)[size:]
-            self._writing = Watch(self._loop, self._fileno, select.POLLOUT, self._write_ready)
+            self._writing = Poll(self._loop, self._fileno, select.POLLOUT, self._write_ready)
         self._buffer += data
         self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
@@ -374,7 +374,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
     def _start(self) -> None:
         # A terminal is readable when somebody types, which says nothing of its reader.
         if not self._lost and not stat.S_ISCHR(self._mode):
-            self._hangup = Watch(self._loop, self._fileno, select.POLLIN, self._hung_up)
+            self._hangup = Poll(self._loop, self._fileno, select.POLLIN, self._hung_up)
 
     def _end_watches(self) -> None:
         self._buffer.clear()

@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 
-from ._core import Loop, Watch
+from ._core import Loop, Poll
 from ._stdlib import iscoroutine, iscoroutinefunction, logger
 from .operations import os_error
 
@@ -50,7 +50,7 @@ class Signals:
         self.handlers: dict[int, Any] = {}
         # The ends of the pipe, or -1.
         self._reader = self._writer = -1
-        self._watching: Watch | None = None
+        self._watching: Poll | None = None
         self._process = 0
         self._entered = False
 
@@ -165,7 +165,7 @@ class Signals:
             assert self._loop is not None
             reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                self._watching = Watch(self._loop, reader, select.POLLIN, self._readable)
+                self._watching = Poll(self._loop, reader, select.POLLIN, self._readable)
             except BaseException:
                 os.close(reader)
                 os.close(writer)

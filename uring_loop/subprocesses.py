@@ -32,7 +32,7 @@ import subprocess
 import threading
 
 from . import _stdlib
-from ._core import Watch
+from ._core import Poll
 from ._stdlib import logger
 
 TYPE_CHECKING = False
@@ -217,11 +217,11 @@ class ExitWatch:
         self._transport = transport
         self._pid: int = transport.get_pid()
         self._ended = loop.create_future()
-        self._watch: Watch | None = None
+        self._watch: Poll | None = None
         self._pidfd = _open_pidfd(self._pid)
         loop._children.add(self)
         if self._pidfd >= 0:
-            self._watch = Watch(loop, self._pidfd, select.POLLIN, self._readable)
+            self._watch = Poll(loop, self._pidfd, select.POLLIN, self._readable)
         else:
             # A seccomp filter, a Python built without, or no descriptor is left.
             self._start_thread()

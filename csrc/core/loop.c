@@ -5,12 +5,28 @@
  * asyncio's order: what was ready before the wait, then the completions, then
  * the timers that are due.  What these schedule runs in the next turn.
  */
-#include "core.h"
+#include "loop.h"
+#include "base/checks.h"
+#include "base/clock.h"
+#include "base/overrides.h"
+#include "base/scratch.h"
+#include "callbacks/queues.h"
+#include "callbacks/schedule.h"
+#include "descriptors/readers.h"
+#include "descriptors/sockets.h"
+#include "dispatch.h"
+#include "operations/operation.h"
+#include "operations/requests.h"
+#include "operations/threads.h"
+#include "transports/addresses.h"
+#include "transports/owners.h"
+#include "transports/streams.h"
 
 #include <structmember.h>
-#include <time.h>
 
 PyTypeObject *LoopType;
+/* ("loop",), since import. */
+static PyObject *future_kwnames;
 
 /* The longest wait, as asyncio's: a day.  Larger values overflow in kernels. */
 #define WAIT_MAX_SECONDS 86400.0
@@ -19,62 +35,6 @@ PyTypeObject *LoopType;
 /* Sends in one call from which on it is worth to let other threads run meanwhile. */
 #define SENDS_WITH_GIL 8
 
-/* ---- time ---------------------------------------------------------------- */
-
-static double monotonic_time(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static double overridden_time(Loop *self)
-{
-	PyObject *now = PyObject_CallMethodNoArgs((PyObject *)self, names.time);
-	double seconds;
-
-	if (now == NULL)
-		return -1.0;
-	seconds = PyFloat_AsDouble(now);
-	Py_DECREF(now);
-	return seconds;
-}
-
-double loop_time(Loop *self)
-{
-	return unlikely(loop_overrides(self) & OVERRIDES_TIME) ? overridden_time(self)
-	                                                       : monotonic_time();
-}
-
-PyDoc_STRVAR(loop_time_doc,
-"time()\n--\n\n"
-"The loop's clock in seconds, a float from CLOCK_MONOTONIC.\n\n"
-"Source: asyncio, Scheduling delayed callbacks.");
-
-static PyObject *loop_time_method(Loop *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
-{
-	return PyFloat_FromDouble(monotonic_time());
-}
-
-int loop_report_slow(Loop *self, PyObject *what, double start)
-{
-	PyObject *args[3] = {(PyObject *)self, what, NULL};
-	double now = loop_time(self);
-	int status;
-
-	if (unlikely(now == -1.0 && PyErr_Occurred()))
-		return -1;
-	if (now - start < self->slow_callback_duration)
-		return 0;
-	args[2] = PyFloat_FromDouble(now - start);
-	if (args[2] == NULL)
-		return -1;
-	status = call_and_drop(helpers.callback_slow, args, 3);
-	Py_DECREF(args[2]);
-	return status;
-}
-
 /* ---- one turn ------------------------------------------------------------------ */
 
 /* How long the loop may sleep: nanoseconds, UL_FOREVER, or -2 with an exception. */
@@ -82,7 +42,7 @@ static int64_t loop_timeout(Loop *self)
 {
 	double now, wait;
 
-	if (self->ready.count > 0 || self->stopping || self->asked)
+	if (self->ready.count > 0 || self->stopping || self->threads.asked)
 		return 0;
 	if (self->timers.count == 0)
 		return UL_FOREVER;
@@ -90,9 +50,9 @@ static int64_t loop_timeout(Loop *self)
 	if (unlikely(now == -1.0 && PyErr_Occurred()))
 		return -2;
 	/* A time() in Python may have run a signal handler or another thread, which did more. */
-	if (unlikely(self->overrides & OVERRIDES_TIME) &&
-	    (self->ready.count > 0 || self->timers.count == 0 || self->stopping || self->asked ||
-	     self->dirty != NULL))
+	if (unlikely(self->overrides.found & OVERRIDES_TIME) &&
+	    (self->ready.count > 0 || self->timers.count == 0 || self->stopping ||
+	     self->threads.asked || self->streams.dirty != NULL))
 		return 0;
 	wait = self->timers.items[0]->when - now;
 	if (wait <= 0)
@@ -141,12 +101,12 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 	}
 	self->sends = 0;
 	self->turn++;
-	self->unharvested = true;
+	self->batch.unharvested = true;
 	if (unlikely(status < 0)) {
 		driver_failed(status);
 		return -1;
 	}
-	return unlikely(self->asked) ? loop_serve_threads(self) : 0;
+	return unlikely(self->threads.asked) ? loop_serve_threads(self) : 0;
 }
 
 /* Move the timers that are due to the ready queue; their number, or -1. */
@@ -189,11 +149,11 @@ static int loop_run_once(Loop *self)
 	int64_t timeout_ns;
 
 	/* A KeyboardInterrupt may have left completions of the last turn. */
-	if (unlikely(self->unharvested) && loop_dispatch_all(self) < 0)
+	if (unlikely(self->batch.unharvested) && loop_dispatch_all(self) < 0)
 		return -1;
-	if (self->dirty != NULL && unlikely(streams_flush(self) < 0))
+	if (self->streams.dirty != NULL && unlikely(streams_flush(self) < 0))
 		return -1;
-	if (unlikely(self->pausing != NULL))
+	if (unlikely(self->streams.pausing != NULL))
 		streams_hold(self);
 	timeout_ns = loop_timeout(self);
 	if (unlikely(timeout_ns < UL_FOREVER))
@@ -221,10 +181,10 @@ static int loop_wind_up(Loop *self, int status)
 	int wound;
 
 	do {
-		wound = self->asked ? loop_serve_threads(self) : 0;
-		if (wound == 0 && self->dirty != NULL)
+		wound = self->threads.asked ? loop_serve_threads(self) : 0;
+		if (wound == 0 && self->streams.dirty != NULL)
 			wound = streams_flush_now(self);
-	} while (wound == 0 && self->asked);
+	} while (wound == 0 && self->threads.asked);
 	if (exception == NULL)
 		return wound < 0 ? -1 : status;
 	if (wound < 0)
@@ -282,7 +242,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
-	if (unlikely(self->dirty != NULL || self->asked))
+	if (unlikely(self->streams.dirty != NULL || self->threads.asked))
 		status = loop_wind_up(self, status);
 	streams_hold(self);
 	self->stopping = false;
@@ -344,15 +304,15 @@ static void loop_end(Loop *self)
 	self->closed = true;
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
-	watchers_clear(self);
+	readers_clear(self);
 	streams_forget(self);
 	self->table->shutdown(self->driver);
-	/* With `closed` set no sink calls a protocol: it only lets go of memory. */
+	/* With `closed` set no operation calls a protocol: it only lets go of memory. */
 	while (loop_dispatch_all(self) < 0)
 		PyErr_WriteUnraisable((PyObject *)self);
 	assert(self->held == NULL);
 	threads_clear(self);
-	PyDict_Clear(self->operations);
+	PyDict_Clear(self->requests);
 	ready_clear(&self->ready);
 	self->table = NULL;
 	self->driver = NULL;
@@ -392,7 +352,7 @@ static PyObject *loop_close(Loop *self, PyObject *Py_UNUSED(ignored))
 		Py_RETURN_NONE;
 	/* Left behind by a run that an exception ended. */
 	self->state = PyThreadState_Get();
-	while (unlikely(self->asked) && !self->closed && loop_serve_threads(self) < 0) {
+	while (unlikely(self->threads.asked) && !self->closed && loop_serve_threads(self) < 0) {
 		PyErr_WriteUnraisable((PyObject *)self);
 		self->state = PyThreadState_Get();
 	}
@@ -431,7 +391,7 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 		status = self->table->begin(self->driver);
 	if (status == 0) {
 		status = self->table->turn(self->driver, 0);
-		self->unharvested = true;
+		self->batch.unharvested = true;
 		if (!self->running)
 			self->table->end(self->driver);
 	}
@@ -498,18 +458,12 @@ PyDoc_STRVAR(loop_create_future_doc,
 
 static PyObject *loop_create_future(Loop *self, PyObject *Py_UNUSED(ignored))
 {
-	static PyObject *kwnames;
 	PyObject *args[2] = {NULL, (PyObject *)self};
 
-	if (unlikely(kwnames == NULL)) {
-		if (helpers_check() < 0)
-			return NULL;
-		kwnames = PyTuple_Pack(1, names.loop);
-		if (kwnames == NULL)
-			return NULL;
-	}
+	if (helpers_check() < 0)
+		return NULL;
 	return PyObject_Vectorcall(helpers.future_class, args + 1,
-	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, future_kwnames);
 }
 
 static PyObject *loop_get_ready_count(Loop *self, void *Py_UNUSED(closure))
@@ -528,7 +482,7 @@ static PyObject *loop_get_timer_count(Loop *self, void *Py_UNUSED(closure))
  */
 static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-	((Loop *)self)->known_version = VERSION_UNKNOWN;
+	((Loop *)self)->overrides.version = VERSION_UNKNOWN;
 	return PyObject_GenericSetAttr(self, name, value);
 }
 
@@ -543,10 +497,10 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	self->slow_callback_duration = 0.1;
 	/* Far below the wait's own precision. */
 	self->clock_resolution = 1e-9;
-	self->known_version = VERSION_UNKNOWN;
-	self->dirty_tail = &self->dirty;
-	self->operations = PyDict_New();
-	if (self->operations == NULL) {
+	self->overrides.version = VERSION_UNKNOWN;
+	self->streams.dirty_tail = &self->streams.dirty;
+	self->requests = PyDict_New();
+	if (self->requests == NULL) {
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -555,7 +509,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 
 static int loop_traverse(Loop *self, visitproc visit, void *arg)
 {
-	struct sink *sink;
+	struct operation *operation;
 	size_t i;
 
 	Py_VISIT(Py_TYPE(self));
@@ -563,15 +517,15 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 		Py_VISIT(self->ready.items[(self->ready.head + i) & self->ready.mask]);
 	for (i = 0; i < self->timers.count; i++)
 		Py_VISIT(self->timers.items[i]);
-	for (sink = self->held; sink != NULL; sink = sink->next) {
-		if (!sink->weak)
-			Py_VISIT(sink->holder);
+	for (operation = self->held; operation != NULL; operation = operation->next) {
+		if (!operation->weak)
+			Py_VISIT(operation->holder);
 	}
-	Py_VISIT(self->operations);
+	Py_VISIT(self->requests);
 	Py_VISIT(self->current_handle);
 	if (streams_traverse(self, visit, arg) != 0 || threads_traverse(self, visit, arg) != 0)
 		return -1;
-	return watchers_traverse(self, visit, arg);
+	return readers_traverse(self, visit, arg);
 }
 
 static int loop_clear(Loop *self)
@@ -580,12 +534,12 @@ static int loop_clear(Loop *self)
 		loop_end_forgotten(self);
 	ready_clear(&self->ready);
 	timers_clear(&self->timers);
-	watchers_clear(self);
+	readers_clear(self);
 	streams_forget(self);
 	threads_clear(self);
 	Py_CLEAR(self->current_handle);
-	if (self->operations != NULL)
-		PyDict_Clear(self->operations);
+	if (self->requests != NULL)
+		PyDict_Clear(self->requests);
 	return 0;
 }
 
@@ -598,20 +552,17 @@ static void loop_dealloc(Loop *self)
 	ready_release(&self->ready);
 	timers_release(&self->timers);
 	addresses_release(self);
-	PyMem_Free(self->watchers);
-	PyMem_Free(self->owners);
-	sockets_release(self);
+	PyMem_Free(self->readers.pairs.items);
+	PyMem_Free(self->socket_waits.items);
+	PyMem_Free(self->owners.items);
 	threads_release(self);
-	PyMem_Free(self->spill);
-	Py_CLEAR(self->operations);
+	scratch_release(self);
+	Py_CLEAR(self->requests);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
 
-PyCFunction const loop_own_time = (PyCFunction)loop_time_method;
-
 static PyMethodDef loop_methods[] = {
-	{"time", (PyCFunction)loop_time_method, METH_NOARGS, loop_time_doc},
 	{"create_future", (PyCFunction)loop_create_future, METH_NOARGS, loop_create_future_doc},
 	{"stop", (PyCFunction)loop_stop, METH_NOARGS, loop_stop_doc},
 	{"is_running", (PyCFunction)loop_is_running, METH_NOARGS,
@@ -759,9 +710,10 @@ int loop_init_types(PyObject *module)
 {
 	/* One type; each file brings its methods. */
 	static const PyMethodDef *const parts[] = {loop_methods, schedule_methods,
-	                                           operation_methods, watcher_methods,
+	                                           request_methods, reader_methods,
 	                                           socket_methods, owner_methods,
-	                                           thread_methods, queue_methods};
+	                                           thread_methods, queue_methods,
+	                                           clock_methods, check_methods};
 	static PyMethodDef methods[64];
 	size_t count = 0, part, i;
 
@@ -771,12 +723,14 @@ int loop_init_types(PyObject *module)
 	}
 	assert(count < 64);
 	methods[count] = (PyMethodDef){NULL, NULL, 0, NULL};
+	overrides_init(methods);
 	for (i = 0; loop_slots[i].slot != 0; i++) {
 		if (loop_slots[i].slot == Py_tp_methods)
 			loop_slots[i].pfunc = methods;
 	}
 	LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
-	if (LoopType == NULL)
+	future_kwnames = PyTuple_Pack(1, names.loop);
+	if (LoopType == NULL || future_kwnames == NULL)
 		return -1;
 	return PyModule_AddType(module, LoopType);
 }

@@ -281,7 +281,7 @@ def test_accepted_descriptors_left_by_an_interrupted_callback_come_in_the_next_r
     assert listener.idle
 
 
-def test_watcher_interrupted_is_called_again_while_its_descriptor_is_ready(sim):
+def test_reader_interrupted_is_called_again_while_its_descriptor_is_ready(sim):
     wire = sim.wire()
     calls = []
 

@@ -258,7 +258,7 @@ def test_core_that_nobody_closes_ends_what_is_in_flight_and_lets_the_driver_go()
     memory = bytearray(10)
     assert driver._start("read", None, 5, cell := (ctypes.c_uint64 * 1)()) < 0
     loop._expect(cell[0], lambda result, flags: pytest.fail("called"), memory)
-    watch = _core.Watch(loop, 7, 1, print)
+    watch = _core.Poll(loop, 7, 1, print)
     # A cycle: the poll in flight holds the watch, and that the loop.
     del watch, loop
     gc.collect()

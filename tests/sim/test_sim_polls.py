@@ -19,7 +19,7 @@ def watch(sim):
     def ready():
         told.append(watch.ready)
 
-    watch = _core.Watch(sim.loop, DESCRIPTOR, select.POLLIN, ready)
+    watch = _core.Poll(sim.loop, DESCRIPTOR, select.POLLIN, ready)
     yield watch, told
     watch.cancel()
     sim.driver.cancel_mode = "later"

@@ -1,0 +1,9 @@
+/* What a file answers without waiting. */
+#ifndef UL_CACHED_FILES_H
+#define UL_CACHED_FILES_H
+
+#include "base/py.h"
+
+extern PyMethodDef file_functions[];  /* of the module */
+
+#endif

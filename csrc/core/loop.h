@@ -1,0 +1,94 @@
+/*
+ * The loop: what the data plane has of its own, and what it borrows.
+ *
+ * Knows the driver only through struct ul_table (../driver/driver.h); Python owns it.
+ * Everything here runs with the GIL held, but for the one wait in loop.c.  What is of
+ * one part alone is a member of that part's name.
+ */
+#ifndef UL_LOOP_H
+#define UL_LOOP_H
+
+#include "base/fd_array.h"
+#include "callbacks/ready.h"
+#include "callbacks/timers.h"
+#include "../driver/driver.h"
+
+struct operation;
+
+/* Few enough that a batch stays in the first cache level. */
+#define LOOP_BATCH 64
+
+struct Loop {
+	PyObject_HEAD
+	const struct ul_table *table; /* borrowed from Python's driver; NULL when detached */
+	struct ul_driver *driver;     /* borrowed likewise */
+
+	/* Every turn. */
+	struct ready_queue ready;
+	struct timer_heap timers;
+	struct operation *held;       /* the operations in flight */
+	struct {
+		struct Stream *dirty;   /* with bytes to send this turn; owned references */
+		struct Stream **dirty_tail;
+		struct Stream *pausing; /* paused in this turn; owned references */
+	} streams;
+	uint64_t turn;
+	uint32_t sends;               /* started since the last wait */
+	uint32_t eager_send_bytes;    /* the driver's; 0: every write is sent at once */
+	struct {
+		uint64_t version;     /* of our type, when they were found out */
+		uint8_t found;        /* enum in overrides.h */
+	} overrides;
+	unsigned long thread;         /* of the running loop, when `running` */
+	PyThreadState *state;         /* borrowed, of that thread; kept as asking costs */
+	bool closed;
+	bool forgotten;               /* garbage, unclosed: what it refers to may be cleared */
+	bool running;
+	bool stopping;
+	bool debug;
+	bool asleep;                  /* in the driver, without the GIL: who runs is another */
+
+	/* What others ask of it. */
+	struct {
+		bool asked;                /* there is something below */
+		struct operation *cancels; /* what they cancelled; owned references to holders */
+		struct ready_queue errands; /* what they want to have called */
+		int *orphans;              /* owned; descriptors that they gave up */
+		int orphan_count;
+	} threads;
+	struct handle_waiter *waiters; /* threads that wait for a callback; on their stacks */
+
+	/* By descriptor. */
+	struct {
+		struct fd_array pairs; /* of struct reader_pair */
+		int count;             /* descriptors with a reader or a writer */
+	} readers;
+	struct fd_array socket_waits; /* of struct socket_queues */
+	struct fd_array owners;       /* of struct transport *, borrowed */
+
+	/* Now and then. */
+	struct {
+		char *received;       /* owned, or NULL: what plain sockets and polls read into */
+		char *spill;          /* owned, or NULL: what a guess of a receive's size missed */
+		bool receiving;       /* without the GIL, into `received` */
+	} scratch;
+	struct address_cache *addresses; /* owned or NULL; of datagrams */
+	PyObject *requests;           /* owned dict: token -> (callback, keep) */
+	PyObject *driver_owner;       /* owned until close(): whose close() frees the driver */
+	PyObject *current_handle;     /* owned; debug mode: what runs now */
+	double slow_callback_duration;
+	double clock_resolution;      /* how much too early a timer may fire: asyncio's */
+	unsigned long thread_shown;   /* _thread_id, which others may set */
+
+	struct {
+		bool unharvested;     /* the last turn's completions are not all dispatched */
+		unsigned forks;       /* process.forks when they were harvested */
+		int next, count;
+		struct ul_completion items[LOOP_BATCH];
+	} batch;
+};
+
+extern PyTypeObject *LoopType;
+int loop_init_types(PyObject *module);
+
+#endif
