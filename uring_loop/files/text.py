@@ -50,6 +50,26 @@ class _Reading(io.BytesIO):
         return self.read(self._sizes.pop(0)) if self._sizes else b""
 
 
+class _Teller:
+    """io's own way to say where a chunk's characters are.
+
+    Between a carriage return and a line feed it has two places to choose from.
+    """
+
+    def __init__(self, chunk: _Chunk, encoding: str, errors: str, newline: str | None) -> None:
+        self.chunk = chunk
+        self._told = 0
+        self._text = io.TextIOWrapper(_Reading(chunk), encoding, errors, newline)
+        # Not from 0 on, where io begins with a new decoder, whatever the flags.
+        self._text.seek(1 | chunk.flags << _FLAGS_AT)
+
+    def tell(self, characters: int) -> int:
+        """The position behind so many of them, no fewer than the last time."""
+        self._text.read(characters - self._told)
+        self._told = characters
+        return self._text.tell() - 1 + self.chunk.position
+
+
 class TextFile(LineFile[str]):
     """An asynchronous file opened in text mode; made by uring_loop.open()."""
 
@@ -80,6 +100,7 @@ class TextFile(LineFile[str]):
         self._decoded = ""
         self._used = 0
         self._chunks: list[_Chunk] = []
+        self._teller: _Teller | None = None
         # Of the chunk that was read last.
         self._bytes_per_character = 0.0
 
@@ -235,6 +256,7 @@ class TextFile(LineFile[str]):
         self._decoded = ""
         self._used = 0
         self._chunks.clear()
+        self._teller = None
 
     def _get_decoder(self) -> Any:
         if self._decoder is None:
@@ -337,12 +359,9 @@ class TextFile(LineFile[str]):
         if self._decoder is None or not self._chunks:
             return position
         chunk = self._chunks[0]
-        # io knows how to say where a chunk's characters are, and between "\r" and "\n" in which
-        # of two places.  One byte goes before, for at 0 it would begin with a decoder of its own.
-        text = io.TextIOWrapper(_Reading(chunk), self.encoding, self.errors, self._newline)
-        text.seek(1 | chunk.flags << _FLAGS_AT)
-        text.read(self._used - chunk.start)
-        return text.tell() - 1 + chunk.position
+        if self._teller is None or self._teller.chunk is not chunk:
+            self._teller = _Teller(chunk, self.encoding, self.errors, self._newline)
+        return self._teller.tell(self._used - chunk.start)
 
     async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
         """Go where tell() was `cookie`, to the start, or (0, SEEK_END) to the end."""
