@@ -11,7 +11,7 @@
 #   make masks      the contract tests without each kernel feature, and on a tiny ring   MASKS=tiny
 #   make wheels     the source distribution and a wheel for each of PYTHONS
 #   make arm64      the driver's C tests, compiled for arm64, in emulation
-#   make lint       ruff
+#   make lint       ruff; mypy for the oldest Python and for this one
 #   make build      only the build
 #   make help       this text
 #   make clean      removes what was built; `make distclean` the environment too
@@ -100,9 +100,11 @@ arm64:
 
 lint: $(VENV)/.group-lint
 	@$(run) -m ruff check .
+	@$(run) -m mypy --python-version 3.11
+	@$(run) -m mypy
 
 clean:
-	rm -rf build dist *.egg-info uring_loop/*.so $(VENV)/.built-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info uring_loop/*.so $(VENV)/.built-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path '*/.venv*' -prune -exec rm -rf {} +
 
 distclean: clean

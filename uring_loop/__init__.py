@@ -34,9 +34,9 @@ if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
+def new_event_loop() -> EventLoop:
     """Make an event loop; `loop.driver` says what drives it."""
-    make = globals().get("EventLoop") or __getattr__("EventLoop")
+    make: type[EventLoop] = globals().get("EventLoop") or __getattr__("EventLoop")
     return make()
 
 

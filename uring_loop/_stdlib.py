@@ -76,6 +76,13 @@ __all__ = [
     "take_buffered",
 ]
 
+# Their private names, of which type checkers know few.
+_base_events: Any = base_events
+_coroutines: Any = coroutines
+_futures: Any = futures
+_selector_events: Any = selector_events
+_transports: Any = transports
+
 ACCEPT_RETRY_DELAY = constants.ACCEPT_RETRY_DELAY
 DEBUG_STACK_DEPTH = constants.DEBUG_STACK_DEPTH
 LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -85,30 +92,30 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 # Since 3.14 what call_soon_threadsafe() returns is a class of its own.
 ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
 FlowControl = transports._FlowControlMixin
-SSLProtocol = sslproto.SSLProtocol
+SSLProtocol: Any = sslproto.SSLProtocol
 # Of its loop it needs _add_reader() and its like, and _transports.
-SelectorSocketTransport = selector_events._SelectorSocketTransport
+SelectorSocketTransport = _selector_events._SelectorSocketTransport
 # The slot in which asyncio's transports keep what get_extra_info() tells.
-TRANSPORT_EXTRA: Any = transports.BaseTransport._extra
-SubprocessTransport = base_subprocess.BaseSubprocessTransport
+TRANSPORT_EXTRA = _transports.BaseTransport._extra
+SubprocessTransport: Any = base_subprocess.BaseSubprocessTransport
 SSLProtocolState = sslproto.SSLProtocolState
 
-check_ssl_socket = base_events._check_ssl_socket
-interleave_addresses = base_events._interleave_addrinfos
-numeric_address = base_events._ipaddr_info
+check_ssl_socket = _base_events._check_ssl_socket
+interleave_addresses = _base_events._interleave_addrinfos
+numeric_address = _base_events._ipaddr_info
 # anyio finds the root task of a loop by this very function among its callbacks.
-run_until_complete_done = base_events._run_until_complete_cb
-set_reuse_port = base_events._set_reuseport
+run_until_complete_done = _base_events._run_until_complete_cb
+set_reuse_port = _base_events._set_reuseport
 
-set_result_unless_cancelled = futures._set_result_unless_cancelled
+set_result_unless_cancelled = _futures._set_result_unless_cancelled
 
 extract_stack = format_helpers.extract_stack
-format_handle = base_events._format_handle
+format_handle = _base_events._format_handle
 
 # Functions of BaseEventLoop; of a loop they ask what subprocesses.py gives them.
-log_subprocess = base_events.BaseEventLoop._log_subprocess
-subprocess_exec = base_events.BaseEventLoop.subprocess_exec
-subprocess_shell = base_events.BaseEventLoop.subprocess_shell
+log_subprocess = _base_events.BaseEventLoop._log_subprocess
+subprocess_exec = _base_events.BaseEventLoop.subprocess_exec
+subprocess_shell = _base_events.BaseEventLoop.subprocess_shell
 
 iscoroutine = coroutines.iscoroutine
 # The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.
@@ -120,7 +127,7 @@ else:
 
 def is_debug_mode() -> bool:
     """Whether new loops start in debug mode; looked up at each call, for it may be replaced."""
-    return coroutines._is_debug_mode()
+    return bool(_coroutines._is_debug_mode())
 
 
 def set_task_name(task: Any, name: Any) -> None:
@@ -133,7 +140,7 @@ def set_task_name(task: Any, name: Any) -> None:
 
 
 def sendfile_read_size() -> int:
-    """What sock_sendfile() reads at a time when it must; looked up at each call: tests set it."""
+    """The bytes that sock_sendfile() reads at a time; looked up at each call: tests set it."""
     return constants.SENDFILE_FALLBACK_READBUFFER_SIZE
 
 
@@ -162,9 +169,8 @@ def set_sent_position(descriptor: int, position: int, total: int) -> None:
     """
     from asyncio import unix_events
 
-    unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos(
-        None, descriptor, position, total
-    )
+    loop: Any = unix_events._UnixSelectorEventLoop
+    loop._sock_sendfile_update_filepos(None, descriptor, position, total)
 
 
 def set_running_loop(loop: Any) -> None:
@@ -173,7 +179,7 @@ def set_running_loop(loop: Any) -> None:
 
 
 def running_loop_module() -> Any:
-    """Whose _set_running_loop() makes asyncio.get_running_loop() give a loop in this thread.
+    """The module whose _set_running_loop() makes a loop this thread's running one.
 
     For the core, which asks it each time, as others put another function there, and calls it
     from C: no signal's handler runs inside of asyncio's own.
@@ -189,10 +195,10 @@ def format_callback_source(function: Any, arguments: Any, *, debug: bool = False
 
 
 def take_buffered(protocol: Any) -> bytes:
-    """What a stream reader has received and nobody has read; afterwards it is not there."""
+    """The bytes that a stream reader has received and nobody has read; it has them no more."""
     if not isinstance(protocol, streams.StreamReaderProtocol):
         return b""
-    reader = protocol._stream_reader
+    reader: Any = getattr(protocol, "_stream_reader", None)
     if reader is None:
         return b""
     received = bytes(reader._buffer)
@@ -201,12 +207,12 @@ def take_buffered(protocol: Any) -> bytes:
 
 
 def data_refusal() -> str:
-    """How write() of the running Python's transports refuses a type, up to the type's name.
+    """The words with which this Python's write() refuses a type, up to the type's name.
 
     The wording changed between patch releases; a transport says it before it looks at itself.
     """
     try:
-        selector_events._SelectorSocketTransport.write(None, None)
+        SelectorSocketTransport.write(None, None)
     except TypeError as error:
         text, found, _ = str(error).partition("'NoneType'")
         if found:
@@ -234,7 +240,7 @@ def closes_given_socket() -> bool:
     That changed between patch releases of 3.14.
     """
     sock = _Untouchable()
-    opening = base_events.BaseEventLoop._create_connection_transport(None, sock, None, None, None)
+    opening = _base_events.BaseEventLoop._create_connection_transport(None, sock, None, None, None)
     try:
         opening.send(None)
     except BlockingIOError:
@@ -248,7 +254,7 @@ def datagram_sends_empty() -> bool:
     A datagram transport that does nothing does so before it looks at itself.
     """
     try:
-        selector_events._SelectorDatagramTransport.sendto(None, b"")
+        _selector_events._SelectorDatagramTransport.sendto(None, b"")
     except AttributeError:
         return True
     return False

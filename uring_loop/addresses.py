@@ -12,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Address = Any
@@ -40,7 +41,7 @@ def _decode_unix(raw: bytes) -> Address:
     return os.fsdecode(path.split(b"\0", 1)[0])
 
 
-_DECODERS = {
+_DECODERS: dict[int, Callable[[bytes], Any]] = {
     socket.AF_INET: _decode_ipv4,
     socket.AF_INET6: _decode_ipv6,
     socket.AF_UNIX: _decode_unix,
@@ -63,7 +64,7 @@ def encode(family: int, address: Address) -> bytes:
     address is none, or not numeric; the socket module then has better words.
     """
     host, port, *rest = address
-    name = family.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big")
+    name: bytes = family.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big")
     if family == socket.AF_INET:
         return name + socket.inet_pton(family, host) + _IPV4_PADDING
     if family != socket.AF_INET6:
@@ -73,4 +74,5 @@ def encode(family: int, address: Address) -> bytes:
         raise OverflowError(f"no flow label: {flow}")
     # The zone of a link-local address is in `scope` already.
     packed = socket.inet_pton(family, host.partition("%")[0])
-    return name + flow.to_bytes(4, "big") + packed + scope.to_bytes(4, sys.byteorder)
+    name += flow.to_bytes(4, "big") + packed + scope.to_bytes(4, sys.byteorder)
+    return name

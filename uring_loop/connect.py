@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import readiness, resolve, tls
+from . import readers, resolve, tls
 from ._stdlib import (
     check_ssl_socket,
     closes_given_socket,
@@ -29,12 +29,13 @@ from .transports import until_made
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl as ssl_module
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
 
-    ProtocolFactory = Callable[[], asyncio.BaseProtocol]
-    Connected = tuple[asyncio.Transport, asyncio.BaseProtocol]
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
+    ProtocolFactory = Callable[[], P]
+    Connected = tuple[asyncio.Transport, P]
 
 _CLOSES_GIVEN_SOCKET = closes_given_socket()
 _FACTORY_APART = sys.version_info >= (3, 15)
@@ -42,7 +43,7 @@ _FACTORY_APART = sys.version_info >= (3, 15)
 
 async def create_connection(
     self: EventLoop,
-    protocol_factory: ProtocolFactory,
+    protocol_factory: ProtocolFactory[P],
     host: Any = None,
     port: Any = None,
     *,
@@ -58,7 +59,7 @@ async def create_connection(
     happy_eyeballs_delay: float | None = None,
     interleave: int | None = None,
     all_errors: bool = False,
-) -> Connected:
+) -> Connected[P]:
     """Connect to a TCP server; gives (transport, protocol).
 
     Source: asyncio, loop.create_connection; RFC 8305 for happy_eyeballs_delay.
@@ -109,7 +110,7 @@ async def create_connection(
 
 async def create_unix_connection(
     self: EventLoop,
-    protocol_factory: ProtocolFactory,
+    protocol_factory: ProtocolFactory[P],
     path: str | bytes | os.PathLike[str] | None = None,
     *,
     ssl: ssl_module.SSLContext | bool | None = None,
@@ -117,7 +118,7 @@ async def create_unix_connection(
     server_hostname: str | None = None,
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
-) -> Connected:
+) -> Connected[P]:
     """Connect to a UNIX stream socket; gives (transport, protocol).
 
     Source: asyncio, loop.create_unix_connection.
@@ -161,13 +162,13 @@ async def create_unix_connection(
 
 async def connect_accepted_socket(
     self: EventLoop,
-    protocol_factory: ProtocolFactory,
+    protocol_factory: ProtocolFactory[P],
     sock: socket.socket,
     *,
-    ssl: ssl_module.SSLContext | None = None,
+    ssl: ssl_module.SSLContext | bool | None = None,
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
-) -> Connected:
+) -> Connected[P]:
     """A transport for a socket that was accepted elsewhere; gives (transport, protocol).
 
     Source: asyncio, loop.connect_accepted_socket.
@@ -209,7 +210,7 @@ def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 async def _open_transport(
     loop: EventLoop,
     sock: socket.socket,
-    protocol_factory: ProtocolFactory,
+    protocol_factory: ProtocolFactory[P],
     ssl: ssl_module.SSLContext | bool | None,
     server_hostname: str | None,
     *,
@@ -217,7 +218,7 @@ async def _open_transport(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
     ours: bool = False,
-) -> Connected:
+) -> Connected[P]:
     """Protocol and transport for a connected socket, when they are ready for use.
 
     ours: nobody else knows the socket, so it is closed if there will be no transport; since
@@ -226,7 +227,7 @@ async def _open_transport(
     to_close = ours
     try:
         sock.setblocking(False)
-        readiness.check_descriptor_free(loop, sock.fileno(), sock)
+        readers.check_descriptor_free(loop, sock.fileno(), sock)
         # Not earlier: what another transport uses is not for us to close.
         to_close = ours or _CLOSES_GIVEN_SOCKET
         # Since 3.15 the factory is not part of the connection's context.
@@ -383,7 +384,7 @@ def _bind_local(
 
 
 def bind_error_text(exc: OSError) -> str:
-    """What the running Python's asyncio says of a failed bind()."""
+    """The text of the running Python's asyncio about a failed bind()."""
     if sys.version_info >= (3, 13):
         return str(exc).lower()
     return (exc.strerror or "").lower()

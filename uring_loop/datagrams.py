@@ -13,22 +13,23 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import _core, _stdlib, originals, readiness, resolve, unix_files
+from . import _core, _stdlib, originals, readers, resolve, unix_files
 from ._stdlib import logger
 from .transports import SocketTransport, until_made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
 
-    ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
+    ProtocolFactory = Callable[[], P]
 
     # (family, proto) and the local and the remote address, either of which may be None.
     Candidate = tuple[int, int, Any, Any]
 
-# What asyncio's transport calls of its socket: who has others is called too.
+# Methods of the socket that asyncio's transport calls; so do we, if they are somebody's own.
 _METHODS = ("recvfrom", "send", "sendto")
 _SENDS_EMPTY = _stdlib.datagram_sends_empty()
 # Since empty datagrams can be sent they count as something in the write buffer.
@@ -64,7 +65,7 @@ class DatagramTransport(SocketTransport, _core.Datagram):
 
 async def create_datagram_endpoint(
     self: EventLoop,
-    protocol_factory: ProtocolFactory,
+    protocol_factory: ProtocolFactory[P],
     local_addr: Any = None,
     remote_addr: Any = None,
     *,
@@ -74,7 +75,7 @@ async def create_datagram_endpoint(
     reuse_port: bool | None = None,
     allow_broadcast: bool | None = None,
     sock: socket.socket | None = None,
-) -> tuple[DatagramTransport, asyncio.BaseProtocol]:
+) -> tuple[DatagramTransport, P]:
     """Make a datagram socket and a transport for it; gives (transport, protocol).
 
     A method of EventLoop. Source: asyncio, loop.create_datagram_endpoint.
@@ -119,7 +120,7 @@ async def create_datagram_endpoint(
             failures.clear()
 
     try:
-        readiness.check_descriptor_free(self, sock.fileno(), sock)
+        readers.check_descriptor_free(self, sock.fileno(), sock)
         protocol = protocol_factory()
         waiter = self.create_future()
         transport = DatagramTransport(self, sock, protocol, peer, waiter)
@@ -150,7 +151,7 @@ async def create_datagram_endpoint(
 async def _find_candidates(
     loop: EventLoop, local_addr: Any, remote_addr: Any, family: int, proto: int, flags: int
 ) -> list[Candidate]:
-    """What the arguments may mean, in the order in which it is tried."""
+    """The meanings that the arguments may have, in the order in which they are tried."""
     if not (local_addr or remote_addr):
         if family == 0:
             raise ValueError("unexpected address family")

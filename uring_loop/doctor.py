@@ -101,7 +101,7 @@ def _chooser(chosen_by: str) -> str:
 
 
 def _charge(facts: dict[str, Any]) -> str:
-    """What a loop more costs of the locked memory; not told where there is no ring."""
+    """The locked memory that a loop more costs; not told where there is no ring."""
     if facts["ring_is_charged"] is None:
         return ""
     if facts["ring_is_charged"]:
@@ -146,6 +146,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(json.dumps(facts, indent=2) if options.json else describe(facts), flush=True)
     except BrokenPipeError:
-        # Whoever reads (`| head`) has seen enough; the interpreter flushes once more at its end.
+        # The reader (`| head`) has seen enough; the interpreter flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status(facts)

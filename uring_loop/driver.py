@@ -35,7 +35,7 @@ _logger = logging.getLogger("uring_loop")
 _CHOICES = ("auto", "uring", "selector")
 _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
-# What the C half says is the cause; this is what to do about it.
+# The cures, by errno; the cause is said by the C half.
 _CURES = {
     errno.EPERM: features.PERMIT,
     errno.EACCES: features.PERMIT,
@@ -55,7 +55,7 @@ _ENTRIES_MAX = (32768, 65536)
 
 
 class RingReport:
-    """What io_uring offers to this process, found by trying it once.
+    """The features of io_uring in this process, found by trying it once.
 
     reason: why there is no ring; None when there is one.
     cure: what would help, where that is known.
@@ -100,12 +100,12 @@ class Driver:
 
     @property
     def address(self) -> int:
-        """Where the driver is, for the core."""
+        """The driver's address, for the core."""
         return int(ffi.cast("uintptr_t", self.handle))
 
     @property
     def table_address(self) -> int:
-        """Where its table of verbs is, for the core."""
+        """The address of its table of verbs, for the core."""
         return lib.ul_table_address(self.handle)
 
     @property
@@ -129,7 +129,7 @@ class Driver:
 
     @property
     def size(self) -> dict[str, Any] | None:
-        """How many entries the ring's queues have, and why not more; None on the selector."""
+        """The entries of the ring's queues, and why there are no more; None on the selector."""
         entries, completions, _, _ = self._entries()
         if entries == 0:
             return None
@@ -146,7 +146,8 @@ class Driver:
         sizes = ffi.new("uint32_t[4]")
         if self.handle is not None:
             lib.ul_ring_size(self.handle, sizes)
-        return ffi.unpack(sizes, 4)
+        found: list[int] = ffi.unpack(sizes, 4)
+        return found
 
     def statistics(self) -> dict[str, Any]:
         """Its counters since it was made, and `in_flight`, which is a gauge."""
@@ -164,8 +165,12 @@ class Driver:
                     members[name] = value
         return found
 
+    def has_request(self, opcode: int) -> bool:
+        """Whether a request with this IORING_OP_* is ever answered by other than -EOPNOTSUPP."""
+        return bool(lib.ul_has_request(self.handle, opcode))
+
     def make_sender(self, loop: EventLoop) -> DirectSender:
-        """What sends files for `loop`: on the ring, a splice waits for the disk elsewhere."""
+        """A sender of files for `loop`: on the ring, a splice waits for the disk elsewhere."""
         return SplicingSender(loop) if self.name == "uring" else DirectSender()
 
     def close(self) -> None:
@@ -207,7 +212,7 @@ def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Drive
 
 
 def _choice(choice: str | None) -> tuple[str, str]:
-    """Which driver, and who says so."""
+    """The name of the driver, and who says so."""
     if choice is not None:
         if choice not in _CHOICES:
             raise ValueError(f"driver must be 'uring', 'selector' or 'auto', not {choice!r}")
@@ -242,7 +247,7 @@ def ring_report(disabled: int | None = None) -> RingReport:
 
 
 def _try_ring(disabled: int) -> tuple[RingReport, bool]:
-    """What came of it, and whether that will be so for every loop of this process."""
+    """A report, and whether it will be the same for every loop of this process."""
     if _ring_disabled() == 2:
         # Nobody may have one: do not even ask.
         report = RingReport(

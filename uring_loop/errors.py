@@ -12,12 +12,13 @@ from ._stdlib import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from typing import Any
 
     from .loop import EventLoop
 
-    ExceptionHandler = Callable[[EventLoop, dict[str, Any]], object]
+    ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 _TRACEBACK_TITLES = {
     "source_traceback": "Object created at (most recent call last):",
@@ -90,7 +91,7 @@ def call_exception_handler(self: EventLoop, context: dict[str, Any]) -> None:
 
 
 def _runner(context: dict[str, Any]) -> Callable[..., object] | None:
-    """What calls a function in the context of the object at fault."""
+    """A function that calls another in the context of the object at fault."""
     for key in ("task", "future", "handle"):
         thing = context.get(key)
         if thing is not None:

@@ -28,7 +28,7 @@ _ROOM = {
 
 
 def room(is_charged: bool | None) -> str:
-    """What helps where there was no memory for a ring.
+    """The cure where there was no memory for a ring.
 
     is_charged: whether the kernel charges rings to RLIMIT_MEMLOCK; None if that is
     not known.
@@ -54,14 +54,14 @@ _ABOUT = {
     "sync_cancel": ("6.0", "a ring that closes cancels with one call"),
 }
 
-# What a feature is built on.
+# The features that a feature is built on.
 _NEEDS = {
     "defer_taskrun": "single_issuer",
     "multishot_recv": "buffer_ring",
     "multishot_unix": "multishot_recv",
 }
 
-# What nothing is gained by beside another.
+# Features by which nothing is gained beside another.
 _REPLACED_BY = {"coop_taskrun": "defer_taskrun"}
 
 
@@ -95,7 +95,7 @@ def describe(
     bug: str | None = None,
     is_charged: Callable[[], bool | None] = lambda: None,
 ) -> Feature:
-    """What there is to say about a feature.
+    """All that there is to say about a feature.
 
     used: whether the ring has it in use.
     error: the errno for which it has not.

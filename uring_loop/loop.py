@@ -18,11 +18,11 @@ import threading
 import warnings
 import weakref
 from asyncio import tasks
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 
 from . import (
     _core,
-    _debug,
+    _helpers,
     _stdlib,
     connect,
     datagrams,
@@ -30,7 +30,7 @@ from . import (
     own_calls,
     pipes,
     queues,
-    readiness,
+    readers,
     report,
     resolve,
     sendfile,
@@ -45,9 +45,16 @@ from .splice import DirectSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar, TypeVarTuple
 
-_debug.install_helpers()
+    T = TypeVar("T")
+    Ts = TypeVarTuple("Ts")
+    if sys.version_info >= (3, 12):
+        CoroutineLike = Coroutine[Any, Any, T]
+    else:
+        CoroutineLike = Generator[Any, None, T] | Coroutine[Any, Any, T]
+
+_helpers.install_helpers()
 
 # Since 3.14 a task factory gets every keyword that was given, the name too, as it was given.
 _FACTORY_GETS_ALL = sys.version_info >= (3, 14)
@@ -115,7 +122,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._driver = opened
         self._sender = self._driver.make_sender(self)
         self._signals = Signals(self)
-        # Made by receive_buffer.of_loop().
+        # Made by tls_protocol.py, when it is first needed.
         self._receive_buffer: memoryview | None = None
         self._reader_objects: dict[int, Any] = {}
         self._writer_objects: dict[int, Any] = {}
@@ -150,7 +157,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     @property
     def driver(self) -> str:
-        """What the loop runs on: "uring" or "selector"."""
+        """The driver's name: "uring" or "selector"."""
         return self._driver.name
 
     @property
@@ -181,7 +188,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         return self._driver.statistics()
 
     def report(self) -> dict[str, Any]:
-        """What the loop runs on and why: driver, kernel features, limits, and cures."""
+        """Facts about the loop, with the reasons: driver, kernel features, limits, and cures."""
         return report.of_loop(self._driver)
 
     # Running and closing.
@@ -209,21 +216,23 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
                 finally:
                     sys.set_asyncgen_hooks(*hooks)
 
-    def run_until_complete(self, future: Any) -> Any:
+    def run_until_complete(
+        self, future: Generator[Any, None, T] | Awaitable[T]
+    ) -> T:
         """Run until the future or coroutine is done; gives its result or raises its exception."""
         self._check_closed()
         self._check_running()
         is_new_task = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=self)
+        future = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if is_new_task:
             # If it is left pending, the exception raised below says so already.
-            future._log_destroy_pending = False
+            future._log_destroy_pending = False  # type: ignore[attr-defined]
         future.add_done_callback(_stdlib.run_until_complete_done)
         try:
             self.run_forever()
         except BaseException:
             if is_new_task and future.done() and not future.cancelled():
-                # What ended the loop came from the task that nobody else can ask.
+                # The exception that ended the loop is the task's, which nobody else can ask.
                 future.exception()
             raise
         finally:
@@ -280,16 +289,17 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     def create_task(
         self,
-        coro: Coroutine[Any, Any, Any],
+        coro: CoroutineLike[T],
         *,
         name: Any = _NOT_GIVEN,
         context: Any = _NOT_GIVEN,
         **options: Any,
-    ) -> asyncio.Task[Any]:
+    ) -> asyncio.Task[T]:
         """Schedule a coroutine; options are those of the running Python's Task."""
         self._check_closed()
         if self._task_factory is not None:
-            return self._make_task(coro, name, context, options)
+            made: asyncio.Task[T] = self._make_task(coro, name, context, options)
+            return made
         # A dictionary of all keywords would cost more than these two questions.
         if name is _NOT_GIVEN:
             name = None
@@ -299,8 +309,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             task = tasks.Task(coro, loop=self, name=name, context=context, **options)
         else:
             task = tasks.Task(coro, loop=self, name=name, context=context)
-        if task._source_traceback:
-            del task._source_traceback[-1]
+        if task._source_traceback:  # type: ignore[attr-defined]
+            del task._source_traceback[-1]  # type: ignore[attr-defined]
         return task
 
     def _make_task(self, coro: Any, name: Any, context: Any, options: dict[str, Any]) -> Any:
@@ -325,18 +335,18 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._task_factory = factory
 
     def get_task_factory(self) -> Any:
-        """What makes tasks; None for asyncio.Task."""
+        """The factory that makes tasks; None for asyncio.Task."""
         return self._task_factory
 
     # Threads.
 
     def run_in_executor(
-        self, executor: concurrent.futures.Executor | None, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
+        self, executor: concurrent.futures.Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         """Call func(*args) in another thread or process; None means the default executor."""
         self._check_closed()
         if self.get_debug():
-            _debug.check_callback(func, "run_in_executor")
+            _helpers.check_callback(func, "run_in_executor")
         if executor is None:
             if self._executor_shutdown_called:
                 raise RuntimeError("Executor shutdown has been called")
@@ -350,7 +360,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     # Whether it is a subclass's by now: resolve.py goes around ours only.
     _own_run_in_executor = run_in_executor
 
-    def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
+    def set_default_executor(  # type: ignore[override]
+        self, executor: concurrent.futures.ThreadPoolExecutor
+    ) -> None:
         """Set the executor that run_in_executor() uses for None."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             raise TypeError("executor must be ThreadPoolExecutor instance")
@@ -431,7 +443,9 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
     # Signals.
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[*Ts], object], *args: *Ts
+    ) -> None:
         """Call callback(*args) in the loop when the signal comes."""
         self._signals.add(sig, callback, args)
 
@@ -487,7 +501,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     connect_accepted_socket = connect.connect_accepted_socket
     start_tls = tls.start_tls
 
-    create_datagram_endpoint = datagrams.create_datagram_endpoint
+    # AbstractEventLoop has a parameter more, reuse_address, that asyncio's own loop refuses.
+    create_datagram_endpoint = datagrams.create_datagram_endpoint  # type: ignore[assignment]
 
     create_server = server.create_server
     create_unix_server = server.create_unix_server
@@ -498,12 +513,13 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     subprocess_exec = subprocesses.subprocess_exec
     subprocess_shell = subprocesses.subprocess_shell
 
-    add_reader = readiness.add_reader
-    remove_reader = readiness.remove_reader
-    add_writer = readiness.add_writer
-    remove_writer = readiness.remove_writer
+    add_reader = readers.add_reader
+    remove_reader = readers.remove_reader
+    add_writer = readers.add_writer
+    remove_writer = readers.remove_writer
 
-    sock_recv = sockets.sock_recv
+    # Here asyncio's own loop has another name for a parameter than AbstractEventLoop.
+    sock_recv = sockets.sock_recv  # type: ignore[assignment]
     sock_recv_into = sockets.sock_recv_into
     sock_recvfrom = sockets.sock_recvfrom
     sock_recvfrom_into = sockets.sock_recvfrom_into
@@ -519,7 +535,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
 
 
 def _before_fork() -> None:
-    """What was written is in the kernel then, as in asyncio, and not the child's to send again."""
+    """Written bytes are in the kernel then, as in asyncio, and not the child's to send again."""
     loop = _stdlib.get_running_loop_or_none()
     if isinstance(loop, EventLoop):
         loop._send_queued()

@@ -1,9 +1,8 @@
-"""Awaiting one-shot operations of the driver.
+"""The driver's one-shot verbs, awaited.
 
-Queues a verb with a token and waits for its completion.  Cancelling the
-waiter asks the driver to end the operation; the memory that it borrows stays
-held until its terminal completion, and a result that won the race goes to
-`late`.  Knows nothing of sockets or files.
+Queues a verb with a token and waits for its completion.  Cancelling the waiter
+asks the driver to end the operation.  Of Python's modules only this one and
+driver.py call functions of the driver; none of them knows sockets or files.
 """
 
 from __future__ import annotations
@@ -16,39 +15,37 @@ from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .loop import EventLoop
+    from typing import Any
 
-    Late = Callable[[int], object] | None
+    from .loop import EventLoop
 
 _STARTED = -errno.EINPROGRESS
 
 
-def os_error(result: int, message: str | None = None) -> OSError:
-    """The exception for a driver's result: -errno, with the text of that errno."""
-    return OSError(-result, message or os.strerror(-result))
+def os_error(result: int, *names: Any) -> OSError:
+    """The exception for a driver's result: -errno, with the text of that errno.
+
+    names: the one or two paths that it is about.
+    """
+    if len(names) == 2:
+        # Between two names OSError wants an error number of Windows.
+        return OSError(-result, os.strerror(-result), names[0], None, names[1])
+    return OSError(-result, os.strerror(-result), *names)
 
 
 async def run(
-    loop: EventLoop,
-    verb: Callable[..., int],
-    *arguments: object,
-    keep: object = None,
-    late: Late = None,
-    at_once: bool = False,
+    loop: EventLoop, verb: Callable[..., int], *arguments: object, at_once: bool = False
 ) -> int:
     """Start `verb` with its arguments and wait for its result; OSError when it fails.
 
     verb: a function of the driver that fills a token as its last argument.
-    keep: the memory that the operation borrows, held until it has ended.
-    late: gets a result >= 0 that nobody waits for any more, to give back what
-        came with it (a descriptor, say).
     at_once: whether the kernel gets it now, rather than at the end of the turn.
     """
     driver = loop._driver
     # A plain future: tasks wait for those of a subclass by a much slower path.
-    future = loop.create_future()
-    completed = partial(_completed, loop, future, late)
-    result = loop._operate(completed, keep, verb, driver.handle, *arguments, driver.token)
+    future: asyncio.Future[int] = loop.create_future()
+    completed = partial(_completed, loop, future)
+    result = loop._operate(completed, None, verb, driver.handle, *arguments, driver.token)
     if result >= 0:
         return result
     if result != _STARTED:
@@ -61,9 +58,6 @@ async def run(
     except asyncio.CancelledError:
         if future.cancelled():
             loop._cancel(token)
-        elif late is not None and future.exception() is None:
-            # It had completed, but the task was cancelled before it woke up.
-            late(future.result())
         raise
     finally:
         # Its exception's traceback holds this frame, and that would hold the exception.
@@ -108,16 +102,23 @@ async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: obje
     return result
 
 
-def _completed(
-    loop: EventLoop, future: asyncio.Future[int], late: Late, result: int, flags: int
-) -> None:
+def _completed(loop: EventLoop, future: asyncio.Future[int], result: int, flags: int) -> None:
     if future.done() or loop.is_closed():
-        if result >= 0 and late is not None:
-            late(result)
-    elif result < 0:
+        return
+    if result < 0:
         future.set_exception(os_error(result))
     else:
         future.set_result(result)
+
+
+# The verbs.
+
+
+async def connect(loop: EventLoop, descriptor: int, address: bytes) -> None:
+    """Connect a socket to an address of C's, which is under way before this first waits."""
+    await run(
+        loop, loop._driver.lib.ul_connect, descriptor, address, len(address), at_once=True
+    )
 
 
 async def poll(loop: EventLoop, descriptor: int, events: int) -> int:
@@ -129,3 +130,22 @@ async def poll(loop: EventLoop, descriptor: int, events: int) -> int:
         # again and again must not keep the loop from its turns.
         await asyncio.sleep(0)
     return ready
+
+
+async def splice(
+    loop: EventLoop, source: int, position: int, pipe: int, size: int, flags: int
+) -> int:
+    """Move up to `size` bytes of a file into a pipe; also a cancelled caller waits for the end."""
+    return await run_to_end(
+        loop, loop._driver.lib.ul_splice, source, position, pipe, -1, size, flags
+    )
+
+
+def in_memory(
+    loop: EventLoop, descriptor: int, position: int, size: int, thoroughly: bool
+) -> bool:
+    """Whether sendfile(2) of this piece of a file would not wait for a disk.
+
+    thoroughly: the file is being read, so pages may be there whose contents are not.
+    """
+    return bool(loop._driver.lib.ul_file_in_memory(descriptor, position, size, thoroughly))

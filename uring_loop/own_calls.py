@@ -15,10 +15,12 @@ from . import _stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
-def outside(call: Callable[..., Any], *args: Any) -> Any:
+def outside(call: Callable[..., T], *args: Any) -> T:
     """Call it as if no loop were running in this thread.  For what takes a moment only."""
     running = _stdlib.get_running_loop_or_none()
     try:

@@ -18,7 +18,7 @@ import stat
 import warnings
 from collections.abc import Callable
 
-from . import _debug, _stdlib
+from . import _helpers, _stdlib
 from ._core import Poll
 from ._stdlib import logger
 from .operations import os_error
@@ -26,30 +26,31 @@ from .transports import until_made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
 
-    ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
+    ProtocolFactory = Callable[[], P]
 
 
 async def connect_read_pipe(
-    self: EventLoop, protocol_factory: ProtocolFactory, pipe: Any
-) -> tuple[asyncio.ReadTransport, asyncio.BaseProtocol]:
+    self: EventLoop, protocol_factory: ProtocolFactory[P], pipe: Any
+) -> tuple[asyncio.ReadTransport, P]:
     """Read from a file object, which the transport owns from here on."""
     return await _connect(self, ReadPipeTransport, "Read", protocol_factory, pipe)
 
 
 async def connect_write_pipe(
-    self: EventLoop, protocol_factory: ProtocolFactory, pipe: Any
-) -> tuple[asyncio.WriteTransport, asyncio.BaseProtocol]:
+    self: EventLoop, protocol_factory: ProtocolFactory[P], pipe: Any
+) -> tuple[asyncio.WriteTransport, P]:
     """Write to a file object, which the transport owns from here on."""
     return await _connect(self, WritePipeTransport, "Write", protocol_factory, pipe)
 
 
 async def _connect(
-    loop: EventLoop, kind: Any, direction: str, protocol_factory: ProtocolFactory, pipe: Any
-) -> tuple[Any, asyncio.BaseProtocol]:
+    loop: EventLoop, kind: Any, direction: str, protocol_factory: ProtocolFactory[P], pipe: Any
+) -> tuple[Any, P]:
     protocol = protocol_factory()
     waiter = loop.create_future()
     transport = kind(loop, pipe, protocol, waiter)
@@ -62,8 +63,9 @@ async def _connect(
 
 
 class _PipeTransport:
-    """What both ends have in common: owning the file object, and the end of its life."""
+    """The part that both ends share: owning the file object, and the end of its life."""
 
+    _extra: dict[str, Any]
     _refusal: str
     _loop: EventLoop
     _pipe: Any = None
@@ -142,7 +144,7 @@ class _PipeTransport:
             if self._loop.get_debug():
                 logger.debug("%r: %s", self, message, exc_info=exc)
         else:
-            _debug.protocol_failed(self._loop, self, self._protocol, exc, message)
+            _helpers.protocol_failed(self._loop, self, self._protocol, exc, message)
         self._lose(exc)
 
     def _lose(self, exc: BaseException | None) -> None:
@@ -173,7 +175,7 @@ class _PipeTransport:
     def _release(self) -> None:
         pipe, self._pipe = self._pipe, None
         if self._cancelled is not None and self._cancelled.in_flight:
-            # What still waits for room in the queue names the descriptor, not its file.
+            # A poll that still waits for room in the queue names the descriptor, not its file.
             self._loop._submit()
         self._cancelled = None
         self._protocol = None
@@ -313,7 +315,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             self._writes_lost += 1
             return
         if self._loop._runs_elsewhere():
-            # What is written and what is queued must keep its order: one thread does it.
+            # Written bytes and queued ones must keep their order: one thread does it.
             self._loop._hand_over(self._write, bytes(data))
         else:
             self._write(data)
@@ -336,7 +338,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             data = memoryview(data)[size:]
             self._writing = Poll(self._loop, self._fileno, select.POLLOUT, self._write_ready)
         self._buffer += data
-        self._maybe_pause_protocol()
+        self._maybe_pause_protocol()  # type: ignore[attr-defined]
 
     def can_write_eof(self) -> bool:
         """True: the end of the file is the closing of the pipe."""
@@ -414,7 +416,7 @@ class WritePipeTransport(_PipeTransport, _stdlib.FlowControl, asyncio.WriteTrans
             return
         self._stop(self._writing)
         self._writing = None
-        self._maybe_resume_protocol()
+        self._maybe_resume_protocol()  # type: ignore[attr-defined]
         if self._closing:
             self._lose(None)
 

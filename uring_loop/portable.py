@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("uring_loop")
 _noted = False
 
-# What asyncio.new_event_loop() makes on this platform.
-_Base: Any = asyncio.ProactorEventLoop if sys.platform == "win32" else asyncio.SelectorEventLoop
+# The class of asyncio.new_event_loop() on this platform.
+_Base: Any
+if sys.platform == "win32":
+    _Base = asyncio.ProactorEventLoop
+else:
+    _Base = asyncio.SelectorEventLoop
 
 
 def _reason() -> tuple[str, str | None]:
@@ -77,7 +81,7 @@ class EventLoop(_Base):  # type: ignore[misc]
 
     @property
     def driver(self) -> str:
-        """What drives the loop; never "uring" here."""
+        """The name of what drives the loop; never "uring" here."""
         return "asyncio"
 
     @property
@@ -90,5 +94,5 @@ class EventLoop(_Base):  # type: ignore[misc]
         return {}
 
     def report(self) -> dict[str, Any]:
-        """What the loop runs on and why: as on Linux, without what only Linux has."""
+        """The facts about the loop: as on Linux, without those that only Linux has."""
         return report.without_a_ring(self.driver, *_reason())

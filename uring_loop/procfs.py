@@ -1,4 +1,4 @@
-"""What the kernel tells of itself and of this process in /proc, which may be missing.
+"""The kernel's files about itself and this process, in /proc, which may be missing.
 
 A chroot or a sandbox may be without it.  Read by the calls that `os` has at import,
 and in one piece: a tool that looks for blocking calls (blockbuster) puts its own in
@@ -16,7 +16,7 @@ _BYTES_MAX = 1 << 16
 
 
 def text(path: str) -> str | None:
-    """What is in a small file of /proc; None where there is no such file to read."""
+    """The text of a small file of /proc; None where there is no such file to read."""
     try:
         file = _open(path, O_RDONLY)
         try:

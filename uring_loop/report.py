@@ -1,4 +1,4 @@
-"""What a loop runs on, and why: the facts behind loop.report() and the doctor.
+"""The facts behind loop.report() and the doctor: what a loop runs on, and why.
 
 Plain dictionaries, lists, strings and numbers, so that they can be logged or
 sent away as JSON.  Nothing is tried here; driver.py has done that.
@@ -22,7 +22,7 @@ _SECCOMP_MODES = {"0": "none", "1": "strict", "2": "filter"}
 
 
 def system() -> dict[str, Any]:
-    """What this process runs on: versions, limits and switches.
+    """The versions, limits and switches that this process runs on.
 
     proc: whether there is a /proc; without one, what is read there is not known.
     """
@@ -44,7 +44,7 @@ def system() -> dict[str, Any]:
 
 
 def of_driver(driver: Driver) -> dict[str, Any]:
-    """What the driver is, who chose it, and what it uses of the kernel.
+    """The driver: what it is, who chose it, and what it uses of the kernel.
 
     driver: "uring" or "selector".
     chosen_by: "auto", "URING_LOOP_DRIVER" or "argument".
@@ -97,7 +97,7 @@ def _python() -> str:
 
 
 def _kernel() -> str:
-    # What the platform module would say; it takes 0.1 MiB.
+    # As the platform module would say it, which takes 0.1 MiB.
     if sys.platform == "win32":
         import platform
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from .loop import EventLoop
 
-    AddressInfo = tuple[int, int, int, str, Any]
+    AddressInfo = tuple[Any, Any, int, str, Any]
 
 _NUMERIC_NAMES = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 _AF_INET = socket.AF_INET
 # The socket types of which getaddrinfo() knows the protocol: as it names both.
-_KINDS = {
+_KINDS: dict[int, tuple[socket.SocketKind, int]] = {
     socket.SOCK_STREAM: (socket.SOCK_STREAM, int(socket.IPPROTO_TCP)),
     socket.SOCK_DGRAM: (socket.SOCK_DGRAM, int(socket.IPPROTO_UDP)),
 }
@@ -87,7 +87,7 @@ async def ensure_resolved(
 
 
 def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> AddressInfo | None:
-    """What getaddrinfo() says of an IPv4 address and a port, for one type of sockets."""
+    """The answer of getaddrinfo() for an IPv4 address and a port, for one type of sockets."""
     if (
         host.__class__ is not str
         or port.__class__ is not int
@@ -96,8 +96,10 @@ def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> Ad
         or not isinstance(type, int)
     ):
         return None
-    kind, protocol = _KINDS.get(type, (None, 0))
-    if kind is None or (proto != 0 and proto != protocol):
+    if type not in _KINDS:
+        return None
+    kind, protocol = _KINDS[type]
+    if proto != 0 and proto != protocol:
         return None
     try:
         # Takes nothing but four numbers without leading zeros: the text is the canonical one.
@@ -108,7 +110,8 @@ def _dotted_quad(host: Any, port: Any, family: Any, type: Any, proto: Any) -> Ad
 
 
 def _uses_own_executor(loop: EventLoop) -> bool:
-    return getattr(loop.run_in_executor, "__func__", None) is loop._own_run_in_executor.__func__
+    own: Any = loop._own_run_in_executor
+    return getattr(loop.run_in_executor, "__func__", None) is own.__func__
 
 
 def _is_numeric(host: Any) -> bool:
@@ -142,7 +145,7 @@ def _is_numeric_port(port: Any) -> bool:
 
 def _look_up(
     loop: EventLoop, host: Any, port: Any, family: int, type: int, proto: int, flags: int
-) -> list[AddressInfo]:
+) -> list[Any]:
     if not loop.get_debug():
         return socket.getaddrinfo(host, port, family, type, proto, flags)
     parts = [f"{host}:{port!r}"]

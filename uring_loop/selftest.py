@@ -25,7 +25,7 @@ SECONDS_PER_CHECK = 10
 
 
 class CheckFailed(Exception):
-    """What should have happened, and did not."""
+    """Something should have happened, and did not."""
 
 
 async def _timers() -> None:
@@ -105,7 +105,12 @@ async def _readers() -> None:
     loop = asyncio.get_running_loop()
     reading, writing = os.pipe()
     readable = loop.create_future()
-    loop.add_reader(reading, lambda: readable.done() or readable.set_result(None))
+
+    def tell() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(reading, tell)
     os.write(writing, b"x")
     await readable
     loop.remove_reader(reading)

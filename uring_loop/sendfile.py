@@ -19,7 +19,7 @@ import select
 import socket
 from collections.abc import Awaitable, Callable
 
-from . import _stdlib, operations, readiness, splice
+from . import _stdlib, operations, readers, splice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from .loop import EventLoop
 
-# What one connection may send before others get their turn.
+# The bytes that one connection may send before others get their turn.
 WINDOW_BYTES = 1 << 20
 
-# What the fallback of a transport reads at a time.
+# The bytes that the fallback of a transport reads at a time.
 _FALLBACK_READ_BYTES = 16 * 1024
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
@@ -43,7 +43,7 @@ async def sendfile(
     offset: int = 0,
     count: int | None = None,
     *,
-    fallback: bool = True,
+    fallback: bool | None = True,
 ) -> int:
     """Send a file over a transport; gives the number of bytes.
 
@@ -77,7 +77,7 @@ async def sock_sendfile(
     offset: int = 0,
     count: int | None = None,
     *,
-    fallback: bool = True,
+    fallback: bool | None = True,
 ) -> int:
     """Send a file over a connected stream socket; gives the number of bytes.
 
@@ -93,7 +93,7 @@ async def sock_sendfile(
 
     def descriptor() -> int:
         number = sock.fileno()
-        readiness.check_descriptor_free(self, number)
+        readers.check_descriptor_free(self, number)
         return number
 
     try:
@@ -126,7 +126,7 @@ async def sendfile_native(
         except BaseException:
             transport._reset_empty_waiter()
             raise
-        number = transport._fd
+        number: int = transport._fd
 
         def descriptor() -> int:
             if loss.done():

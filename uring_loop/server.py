@@ -103,7 +103,7 @@ class Server(ClientList, asyncio.Server):
         return self._serving
 
     @property
-    def sockets(self) -> tuple[TransportSocket, ...]:
+    def sockets(self) -> tuple[TransportSocket, ...]:  # type: ignore[override]
         """Its listening sockets; none once it is closed."""
         return tuple(ServerSocket(sock, self) for sock in self._sockets or ())
 
@@ -289,6 +289,7 @@ class _Acceptor:
         elif exc is not None:
             self._open_failed(descriptor, protocol, transport, exc)
         else:
+            assert transport is not None
             self._log_accepted(transport)
 
     def _open(self, server: Server, descriptor: int | socket.socket) -> None:
@@ -343,8 +344,10 @@ class _Acceptor:
         exc: BaseException,
     ) -> None:
         if transport is None:
-            close = os.close if isinstance(descriptor, int) else socket.socket.close
-            close(descriptor)
+            if isinstance(descriptor, int):
+                os.close(descriptor)
+            else:
+                socket.socket.close(descriptor)
         self._report(protocol, transport, exc)
 
     def _report(
@@ -353,7 +356,7 @@ class _Acceptor:
         transport: asyncio.Transport | None,
         exc: BaseException,
     ) -> None:
-        """What asyncio does of a connection that could not be opened: tell in debug mode."""
+        """Tell of a connection that could not be opened, in debug mode, as asyncio does."""
         if isinstance(exc, SystemExit | KeyboardInterrupt):
             raise exc
         if not self._loop.get_debug():
@@ -451,7 +454,7 @@ async def create_server(
     flags: int = socket.AI_PASSIVE,
     sock: socket.socket | None = None,
     backlog: int = 100,
-    ssl: ssl_module.SSLContext | None = None,
+    ssl: ssl_module.SSLContext | bool | None = None,
     reuse_address: bool | None = None,
     reuse_port: bool | None = None,
     keep_alive: bool | None = None,
@@ -525,7 +528,7 @@ async def create_unix_server(
     *,
     sock: socket.socket | None = None,
     backlog: int = 100,
-    ssl: ssl_module.SSLContext | None = None,
+    ssl: ssl_module.SSLContext | bool | None = None,
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
     start_serving: bool = True,

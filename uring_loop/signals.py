@@ -47,7 +47,7 @@ class Signals:
         # Let go by close(): a closed loop is freed with its last name.
         self._loop: EventLoop | None = loop
         # asyncio's _signal_handlers, which others read and clear.
-        self.handlers: dict[int, asyncio.Handle] = {}
+        self.handlers: dict[int, Any] = {}
         # The ends of the pipe, or -1.
         self._reader = self._writer = -1
         self._watching: Poll | None = None
@@ -162,6 +162,7 @@ class Signals:
         if self._writer < 0 or self._process != os.getpid():
             # After a fork the old pipe is the parent's: our signals are not for it.
             self._close_pipe()
+            assert self._loop is not None
             reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 self._watching = Poll(self._loop, reader, select.POLLIN, self._readable)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _SharedNumber(_stdlib.TransportSocket):
-    """Whoever asks for the number of the descriptor may use it, or pass it on, at any time."""
+    """A socket whose owner is told when somebody asks for its number, to use it or pass it on."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class _SharedNumber(_stdlib.TransportSocket):
 
 
 class StreamSocket(_SharedNumber):
-    """What a stream's get_extra_info("socket") gives.
+    """A stream's socket, as get_extra_info("socket") gives it.
 
     Written bytes leave at the end of a turn; who uses the socket finds them in the kernel.
     Once its number is known, each write is sent at once.
@@ -56,12 +56,12 @@ class StreamSocket(_SharedNumber):
     __slots__ = ("_shown", "_transport")
 
     def __init__(self, sock: socket.socket, transport: StreamTransport) -> None:
-        self._shown = sock
+        self._shown = sock  # type: ignore[misc]  # a slot of this class
         # The transport keeps us.
         self._transport = weakref.ref(transport)
 
     @property
-    def _sock(self) -> socket.socket:  # type: ignore[override]
+    def _sock(self) -> socket.socket:
         transport = self._transport()
         if transport is not None:
             transport._hand_over()
@@ -88,7 +88,8 @@ class ServerSocket(_SharedNumber):
 
     @property
     def _shown(self) -> socket.socket:
-        return self._sock
+        sock: socket.socket = self._sock  # type: ignore[attr-defined]
+        return sock
 
     def _share(self) -> None:
         self._server._share()

@@ -26,8 +26,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 
-from . import addresses, operations, originals, readiness, resolve
-from ._core import SocketWait
+from . import addresses, operations, originals, readers, resolve
 from ._stdlib import check_ssl_socket
 
 TYPE_CHECKING = False
@@ -53,7 +52,7 @@ def _check(loop: EventLoop, sock: socket.socket) -> None:
 
 def _ready(loop: EventLoop, sock: socket.socket, events: int) -> Coroutine[Any, Any, int]:
     descriptor = sock.fileno()
-    readiness.check_descriptor_free(loop, descriptor)
+    readers.check_descriptor_free(loop, descriptor)
     return operations.poll(loop, descriptor, events)
 
 
@@ -83,8 +82,9 @@ async def sock_recv(self: EventLoop, sock: socket.socket, n: int) -> bytes:
     received = self._sock_receive(sock, n)
     if received is None:
         _check(self, sock)
-        return await _persist(self, sock, False, "recv", n)
-    if received.__class__ is not SocketWait:
+        result: bytes = await _persist(self, sock, False, "recv", n)
+        return result
+    if isinstance(received, bytes):
         return received
     wait = received
     try:
@@ -101,13 +101,15 @@ async def sock_recv(self: EventLoop, sock: socket.socket, n: int) -> bytes:
 async def sock_recv_into(self: EventLoop, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; gives the number of bytes."""
     _check(self, sock)
-    return await _persist(self, sock, False, "recv_into", buf)
+    result: int = await _persist(self, sock, False, "recv_into", buf)
+    return result
 
 
 async def sock_recvfrom(self: EventLoop, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive one datagram; gives its bytes and the sender's address."""
     _check(self, sock)
-    return await _persist(self, sock, False, "recvfrom", bufsize)
+    result: tuple[bytes, Any] = await _persist(self, sock, False, "recvfrom", bufsize)
+    return result
 
 
 async def sock_recvfrom_into(
@@ -117,7 +119,8 @@ async def sock_recvfrom_into(
     _check(self, sock)
     if not nbytes:
         nbytes = len(buf)
-    return await _persist(self, sock, False, "recvfrom_into", buf, nbytes)
+    result: tuple[int, Any] = await _persist(self, sock, False, "recvfrom_into", buf, nbytes)
+    return result
 
 
 async def sock_sendall(self: EventLoop, sock: socket.socket, data: Any) -> None:
@@ -161,7 +164,8 @@ async def _send_rest(loop: EventLoop, sock: socket.socket, view: memoryview, sen
 async def sock_sendto(self: EventLoop, sock: socket.socket, data: Any, address: Any) -> int:
     """Send one datagram to `address`; gives the number of bytes."""
     _check(self, sock)
-    return await _persist(self, sock, True, "sendto", data, address)
+    result: int = await _persist(self, sock, True, "sendto", data, address)
+    return result
 
 
 async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> None:
@@ -187,14 +191,12 @@ async def sock_connect(self: EventLoop, sock: socket.socket, address: Any) -> No
 
 async def _connect(loop: EventLoop, sock: socket.socket, name: bytes, address: Any) -> None:
     descriptor = sock.fileno()
-    readiness.check_descriptor_free(loop, descriptor)
+    readers.check_descriptor_free(loop, descriptor)
     sys.audit("socket.connect", sock, address)
     try:
         # Whoever scheduled us may wait for the connection elsewhere, without the loop:
         # it is under way when this task first pauses, as by connect(2).
-        await operations.run(
-            loop, loop._driver.lib.ul_connect, descriptor, name, len(name), at_once=True
-        )
+        await operations.connect(loop, descriptor, name)
     except OSError as exc:
         # asyncio's words for what only the network could tell.
         if exc.errno in _NETWORK_SAYS:

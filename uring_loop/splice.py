@@ -1,4 +1,4 @@
-"""How a window of a file gets to a socket.
+"""The ways of a window of a file to a socket.
 
 Owns two ways, of which the driver chooses one for its loop. With sendfile(2)
 alone, the thread that calls it waits for the disk. Where the driver's splice
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from .loop import EventLoop
 
-# How many disk reads for sendfile are under way at most, each into a pipe of its own.
+# Disk reads for sendfile that are under way at most, each into a pipe of its own.
 PIPES = 8
-# What a pipe should hold; it may be less where the system's limits say so.
+# The bytes that a pipe should hold; fewer where the system's limits say so.
 PIPE_BYTES = 1 << 20
 _PIPE_BYTES_MIN = 1 << 16
-# How long what was found in memory is taken to stay there.
+# Seconds for which a window that was found in memory is taken to stay there.
 _KNOWN_SECONDS = 0.1
 
 
@@ -116,8 +116,8 @@ class SplicingSender(DirectSender):
         return True
 
     def _in_memory(self, passage: Passage, position: int, size: int) -> bool:
-        ask = self._loop._driver.lib.ul_file_in_memory
-        return ask(passage.file.fileno(), position, size, passage.was_cold) != 0
+        file = passage.file.fileno()
+        return operations.in_memory(self._loop, file, position, size, passage.was_cold)
 
     async def _send_through_pipe(self, passage: Passage, position: int, size: int) -> int:
         passage.was_cold = True
@@ -133,13 +133,11 @@ class SplicingSender(DirectSender):
             held = -1
             try:
                 try:
-                    held = await operations.run_to_end(
+                    held = await operations.splice(
                         self._loop,
-                        self._loop._driver.lib.ul_splice,
                         fileno,
                         position,
                         pipe.writing,
-                        -1,
                         min(size, pipe.size),
                         os.SPLICE_F_NONBLOCK,
                     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .loop import EventLoop
     from .server import Server
 
-# What asyncio's transport calls of its socket while the connection lasts.
+# The socket's methods that asyncio's transport calls while the connection lasts.
 _METHODS = ("recv", "recv_into", "send", "sendmsg")
 
 

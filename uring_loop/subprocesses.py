@@ -38,15 +38,19 @@ from ._stdlib import logger
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from .loop import EventLoop
 
-    Started = tuple[asyncio.SubprocessTransport, asyncio.SubprocessProtocol]
+    F = TypeVar("F")
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
+    ProtocolFactory = Callable[[], P]
+    Started = tuple[asyncio.SubprocessTransport, P]
 
 
 class _Starter:
-    """What asyncio's two functions ask of a loop: it starts the program and waits for its pipes."""
+    """The loop that asyncio's two functions see: it starts the program and waits for its pipes."""
 
     __slots__ = ("_loop",)
 
@@ -94,19 +98,34 @@ class _Starter:
         return transport
 
 
-@functools.wraps(_stdlib.subprocess_exec, assigned=())
-async def subprocess_exec(self: EventLoop, *args: Any, **options: Any) -> Started:
+def _signature_of(function: Any) -> Callable[[F], F]:
+    """Show `function`'s signature for ours."""
+    return functools.wraps(function, assigned=())  # type: ignore[return-value]
+
+
+@_signature_of(_stdlib.subprocess_exec)
+async def subprocess_exec(
+    self: EventLoop, protocol_factory: ProtocolFactory[P], *args: Any, **options: Any
+) -> Started[P]:
     """Start a program; gives (transport, protocol)."""
-    return await _stdlib.subprocess_exec(_Starter(self), *args, **options)
+    started: Started[P] = await _stdlib.subprocess_exec(
+        _Starter(self), protocol_factory, *args, **options
+    )
+    return started
 
 
-@functools.wraps(_stdlib.subprocess_shell, assigned=())
-async def subprocess_shell(self: EventLoop, *args: Any, **options: Any) -> Started:
+@_signature_of(_stdlib.subprocess_shell)
+async def subprocess_shell(
+    self: EventLoop, protocol_factory: ProtocolFactory[P], *args: Any, **options: Any
+) -> Started[P]:
     """Run a command line in the shell; gives (transport, protocol)."""
-    return await _stdlib.subprocess_shell(_Starter(self), *args, **options)
+    started: Started[P] = await _stdlib.subprocess_shell(
+        _Starter(self), protocol_factory, *args, **options
+    )
+    return started
 
 
-class SubprocessTransport(_stdlib.SubprocessTransport):
+class SubprocessTransport(_stdlib.SubprocessTransport):  # type: ignore[misc]  # private: Any
     """A child process: the standard library's transport on our pipes."""
 
     _connecting = False
@@ -217,7 +236,7 @@ class ExitWatch:
         if self._watch is not None:
             self._watch.cancel()
             if self._watch.in_flight:
-                # What still waits for room in the queue names the descriptor, not its file.
+                # A poll that still waits for room in the queue names the descriptor, not its file.
                 self._loop._submit()
             self._watch = None
         if self._pidfd >= 0:

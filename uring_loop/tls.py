@@ -50,7 +50,8 @@ def make_transport(
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
     open_stream(loop, sock, ssl_protocol, None, None, server)
-    return ssl_protocol._app_transport
+    app_transport: asyncio.Transport = ssl_protocol._app_transport
+    return app_transport
 
 
 async def start_tls(
@@ -103,4 +104,5 @@ async def start_tls(
         connected.cancel()
         resumed.cancel()
         raise
-    return ssl_protocol._app_transport
+    app_transport: asyncio.Transport = ssl_protocol._app_transport
+    return app_transport

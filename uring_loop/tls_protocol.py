@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ssl
 
-from . import receive_buffer
 from ._stdlib import SSLProtocol, SSLProtocolState
 
 TYPE_CHECKING = False
@@ -26,8 +25,21 @@ _WRITES = (SSLProtocolState.WRAPPED, SSLProtocolState.DO_HANDSHAKE)
 # A TLS record's plain text, which is what one read gives at most.  RFC 8446, section 5.1.
 _RECORD_BYTES = 1 << 14
 
+# The bytes that are received at a time.
+_RECEIVED_BYTES = 1 << 18
 
-class TLSProtocol(SSLProtocol):
+
+def _receive_buffer(loop: EventLoop) -> memoryview:
+    """The memory that all connections of a loop receive into, in turn.
+
+    One buffer that stays warm in the cache instead of one for each connection.
+    """
+    if loop._receive_buffer is None:
+        loop._receive_buffer = memoryview(bytearray(_RECEIVED_BYTES))
+    return loop._receive_buffer
+
+
+class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
     """TLS between a stream transport and the user's protocol."""
 
     _upgraded = False
@@ -38,7 +50,7 @@ class TLSProtocol(SSLProtocol):
 
     def __init__(self, loop: EventLoop, *args: Any, **options: Any) -> None:
         super().__init__(loop, *args, **options)
-        self._ssl_buffer_view = receive_buffer.of_loop(loop)
+        self._ssl_buffer_view = _receive_buffer(loop)
 
     def take_over(self, transport: Any, received: bytes) -> None:
         """Before connection_made(): what an upgraded connection brings along.

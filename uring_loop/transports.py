@@ -1,4 +1,4 @@
-"""What transports have in common, of the half that runs per connection.
+"""The part that transports share, of the half that runs per connection.
 
 How they begin; and, of those on a socket, names, repr and limits, over the
 attributes that the C types share. Knows neither verbs nor drivers.
@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._core import _Transport as _Mixin
+else:
+    _Mixin = object
 
 # A property of ours covers it.
 _EXTRA = _stdlib.TRANSPORT_EXTRA
@@ -32,29 +35,14 @@ async def until_made(transport: asyncio.BaseTransport, waiter: asyncio.Future[No
 
 
 def _whole_bytes(mark: float) -> int:
-    """What whole bytes are compared with instead of a water mark, which may be any number."""
+    """The number of bytes for a water mark, which may be any number."""
     return sys.maxsize if mark >= sys.maxsize else math.floor(mark)
 
 
-class SocketTransport:
+class SocketTransport(_Mixin):
     """A mixin for `_core.Stream` and `_core.Datagram`."""
 
     _socket_kind = socket.SOCK_STREAM
-
-    if TYPE_CHECKING:
-        _fd: int
-        _high_water: int
-        _loop: Any
-        _low_water: int
-        _queued_bytes: int
-        _raw_peername: bytes | None
-        _raw_sockname: bytes | None
-        _read_polling: bool
-        _sock: Any
-        _state: str
-        _write_polling: bool
-
-        def _set_limits(self, high: int, low: int) -> None: ...
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Facts about the connection: socket, peername, sockname and others.
@@ -76,6 +64,7 @@ class SocketTransport:
 
     def _view_socket(self, sock: Any) -> _stdlib.TransportSocket:
         return _stdlib.TransportSocket(sock)
+
     @property
     def _extra(self) -> dict[str, Any]:
         """asyncio's dictionary, in which others look: filled when it is asked for."""
@@ -89,8 +78,8 @@ class SocketTransport:
         _EXTRA.__set__(self, extra)
 
     def _closed_socket(self) -> socket.socket:
-        """What is left of the socket when it is first asked for after the close."""
-        family = socket.AF_INET
+        """A socket, closed, for whoever first asks for it after the close."""
+        family: int = socket.AF_INET
         if self._raw_sockname is not None:
             family = int.from_bytes(self._raw_sockname[:2], sys.byteorder)
         sock = socket.socket(family, self._socket_kind)
@@ -141,7 +130,7 @@ class SocketTransport:
         if loop is not None and not loop.is_closed():
             parts.append("read=polling" if self._read_polling else "read=idle")
             size = self._queued_bytes
-            # What waits for the end of the turn is polled for too: it is not in the kernel yet.
+            # Data that waits for the end of the turn is polled for too: the kernel has not got it.
             polling = "polling" if size or self._write_polling else "idle"
             parts.append(f"write=<{polling}, bufsize={size}>")
         return f"<{' '.join(parts)}>"

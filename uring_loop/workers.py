@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def _make_uvicorn_worker() -> type:
     from uvicorn_worker import UvicornWorker
 
-    class UringUvicornWorker(UvicornWorker):
+    class UringUvicornWorker(UvicornWorker):  # type: ignore[misc]  # Any here
         """uvicorn, with --loop uring_loop:new_event_loop."""
 
         CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "loop": "uring_loop:new_event_loop"}
@@ -37,7 +37,7 @@ def _make_uvicorn_worker() -> type:
 def _make_asgi_worker() -> type:
     from gunicorn.workers.gasgi import ASGIWorker
 
-    class UringASGIWorker(ASGIWorker):
+    class UringASGIWorker(ASGIWorker):  # type: ignore[misc]  # Any here
         """gunicorn's ASGI worker; its --asgi-loop knows no other loops by name."""
 
         def _setup_event_loop(self) -> None:
@@ -50,7 +50,7 @@ def _make_asgi_worker() -> type:
 def _make_aiohttp_worker() -> type:
     from aiohttp.worker import GunicornWebWorker
 
-    class UringAiohttpWorker(GunicornWebWorker):
+    class UringAiohttpWorker(GunicornWebWorker):  # type: ignore[misc]  # Any here
         """aiohttp's worker, which asks asyncio for its loop."""
 
         def init_process(self) -> None:

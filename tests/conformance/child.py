@@ -37,7 +37,7 @@ class Delegate:
 def substitute(module_name):
     """Put our loop wherever the tests would get the standard library's."""
     import uring_loop
-    from uring_loop import _debug, connect, datagrams, errors, resolve, server, signals
+    from uring_loop import _helpers, connect, datagrams, errors, resolve, server, signals
 
     # TestLoop, the tests' own loop with a clock of its own, stays what it is.
     importlib.import_module(f"{PACKAGE}.utils")
@@ -73,7 +73,7 @@ def substitute(module_name):
     assert type(probe) is SubstituteLoop
     probe.close()
     # Mocks that the tests put into asyncio's modules are to be seen by ours.
-    for module in (_debug, connect, datagrams, errors, resolve, server, signals):
+    for module in (_helpers, connect, datagrams, errors, resolve, server, signals):
         if hasattr(module, "logger"):
             module.logger = Delegate(base_events, "logger")
     for module in (connect, datagrams, resolve, server):

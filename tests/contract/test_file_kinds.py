@@ -22,7 +22,7 @@ import pytest
 from harness import run
 
 import uring_loop
-from uring_loop import file_calls, file_descriptor
+from uring_loop.files import calls, descriptor
 
 # What the kernel refuses or ends at once must not be waited for; the rest is given this long.
 SOON_S = 10
@@ -97,10 +97,10 @@ def test_what_the_kernel_answers_at_once_is_not_waited_for(loop, tmp_path, monke
     """An error or an end is there also when no readiness ever comes."""
     if not nowait:
         monkeypatch.setattr(
-            file_descriptor, "_read_now", lambda number, size, offset: (b"", errno.EOPNOTSUPP)
+            descriptor, "_read_now", lambda number, size, offset: (b"", errno.EOPNOTSUPP)
         )
         monkeypatch.setattr(
-            file_descriptor, "file_write_now", lambda number, data: (-1, errno.EOPNOTSUPP)
+            descriptor, "file_write_now", lambda number, data: (-1, errno.EOPNOTSUPP)
         )
 
     def use(file, mode, size):
@@ -213,8 +213,8 @@ with open(sys.argv[1], "r+") as file:
 
 def test_opening_keeps_the_locks_of_the_process(loop, tmp_path, monkeypatch):
     """POSIX record locks end when any descriptor of the file is closed."""
-    monkeypatch.setattr(file_descriptor, "_devices", {})
-    monkeypatch.setattr(file_descriptor, "_local_devices", set())
+    monkeypatch.setattr(descriptor, "_devices", {})
+    monkeypatch.setattr(descriptor, "_local_devices", set())
     path = tmp_path / "lock"
     path.touch()
 
@@ -235,8 +235,8 @@ def test_opening_keeps_the_locks_of_the_process(loop, tmp_path, monkeypatch):
 
 
 def test_cancelled_first_open_of_a_device_leaves_nothing(loop, tmp_path, monkeypatch):
-    monkeypatch.setattr(file_descriptor, "_devices", {})
-    monkeypatch.setattr(file_descriptor, "_local_devices", set())
+    monkeypatch.setattr(descriptor, "_devices", {})
+    monkeypatch.setattr(descriptor, "_local_devices", set())
     gate, begun = threading.Event(), threading.Event()
 
     def ask(number):
@@ -244,7 +244,7 @@ def test_cancelled_first_open_of_a_device_leaves_nothing(loop, tmp_path, monkeyp
         gate.wait()
         return False
 
-    monkeypatch.setattr(file_descriptor, "file_is_local", ask)
+    monkeypatch.setattr(descriptor, "file_is_local", ask)
     path = tmp_path / "file"
     path.touch()
 
@@ -365,8 +365,8 @@ def test_os_may_have_another_link(tmp_path):
         "import os\n"
         "real = os.link\n"
         "os.link = lambda *args, **options: real(*args, **options)\n"
-        "import uring_loop.paths\n"
-        "print(uring_loop.paths._LINK_FOLLOWS == ('os.name' in (real.__text_signature__ or '')))\n"
+        "from uring_loop.files import paths\n"
+        "print(paths._LINK_FOLLOWS == ('os.name' in (real.__text_signature__ or '')))\n"
     )
     command = [sys.executable, "-c", program]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "True\n"
@@ -391,17 +391,17 @@ def test_call_that_finds_no_thread_says_so_and_is_never_made(loop, tmp_path, mon
     async def main():
         with monkeypatch.context() as refusing:
             refusing_threads(refusing)
-            call = file_calls.calls().make(None, None, made.append, "late")
+            call = calls.of_loop().make(None, None, made.append, "late")
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 await call
-        await file_calls.calls().make(None, None, made.append, "next")
+        await calls.of_loop().make(None, None, made.append, "next")
 
     run(loop, main())
     assert made == ["next"]
 
 
 def test_close_that_finds_no_thread_closes(loop, tmp_path, monkeypatch):
-    monkeypatch.setattr(file_calls.Calls, "has", lambda *_: False)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
 
     async def main():
         file = await uring_loop.open(tmp_path / "file", "wb")
@@ -424,7 +424,7 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
     request_of_the_loop = type(loop)._request
 
     def fail_to_close(self, callback, keep, request):
-        if request[0] != file_calls.OP_CLOSE:
+        if request[0] != calls.OP_CLOSE:
             return request_of_the_loop(self, callback, keep, request)
         if failure == "no memory":
             raise MemoryError

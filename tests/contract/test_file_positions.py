@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uring_loop
-from uring_loop import file_descriptor
+from uring_loop.files import descriptor
 
 LINES = b"".join(b"line %d\n" % number for number in range(5000))
 
@@ -249,7 +249,7 @@ def test_position_of_text_is_that_of_its_descriptor(loop, path):
 def held(monkeypatch):
     """Each write waits for this before it begins."""
     gate = asyncio.Event()
-    write = file_descriptor.Descriptor.write
+    write = descriptor.Descriptor.write
     begun = asyncio.Event()
 
     async def waiting(self, data, offset, late=None):
@@ -257,7 +257,7 @@ def held(monkeypatch):
         await gate.wait()
         return await write(self, data, offset, late)
 
-    monkeypatch.setattr(file_descriptor.Descriptor, "write", waiting)
+    monkeypatch.setattr(descriptor.Descriptor, "write", waiting)
     return begun, gate
 
 
@@ -293,7 +293,7 @@ def test_number_given_away_during_a_write_is_behind_it(loop, tmp_path, held, mod
 
 
 def test_number_given_away_during_a_read_is_behind_it(loop, path, monkeypatch):
-    monkeypatch.setattr(file_descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
 
     async def main():
         file = await uring_loop.open(path, "rb")
@@ -312,7 +312,7 @@ def test_number_given_away_during_a_read_is_behind_it(loop, path, monkeypatch):
 
 def test_cancelled_read_at_a_shared_position_loses_no_byte(loop, path, monkeypatch):
     """The kernel may have moved by then: what came too late is the next read's."""
-    monkeypatch.setattr(file_descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
     begun, gate = threading.Event(), threading.Event()
     os_read = os.read
 

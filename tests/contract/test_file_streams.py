@@ -8,7 +8,7 @@ import pytest
 from harness import file_closings_end, iterations, run
 
 import uring_loop
-from uring_loop import file_descriptor
+from uring_loop.files import descriptor
 
 
 async def closings_end():
@@ -167,10 +167,10 @@ def test_a_pipe_takes_all_that_is_written_in_order(loop):
 @pytest.fixture
 def slow(monkeypatch):
     """Nothing is answered from memory: each read and write is a call that waits."""
-    monkeypatch.setattr(file_descriptor.Descriptor, "read_now", lambda *_: None)
-    monkeypatch.setattr(file_descriptor.Descriptor, "read_into_now", lambda *_: None)
-    monkeypatch.setattr(file_descriptor.Descriptor, "close_now", lambda self: self.number < 0)
-    monkeypatch.setattr(file_descriptor, "file_open_now", None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_into_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "close_now", lambda self: self.number < 0)
+    monkeypatch.setattr(descriptor, "file_open_now", None)
 
 
 def test_cancelled_read_leaves_the_position(loop, tmp_path, slow):

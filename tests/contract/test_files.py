@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uring_loop
-from uring_loop import file_calls, file_descriptor, files
+from uring_loop import files
+from uring_loop.files import calls, descriptor
 
 DATA = bytes(range(256)) * 1000
 
@@ -70,10 +71,10 @@ def test_read_in_pieces_gives_each_byte_once_in_order(loop, path):
 
 def test_read_that_is_not_in_memory_gives_the_same(loop, path, monkeypatch):
     """What RWF_NOWAIT refuses goes to the ring or a thread."""
-    monkeypatch.setattr(file_descriptor.Descriptor, "read_now", lambda *_: None)
-    monkeypatch.setattr(file_descriptor.Descriptor, "read_into_now", lambda *_: None)
-    monkeypatch.setattr(file_descriptor.Descriptor, "close_now", lambda self: self.number < 0)
-    monkeypatch.setattr(file_descriptor, "file_open_now", None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_into_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "close_now", lambda self: self.number < 0)
+    monkeypatch.setattr(descriptor, "file_open_now", None)
 
     async def main():
         async with uring_loop.open(path, "rb") as file:
@@ -374,7 +375,7 @@ def test_calls_that_use_the_position_run_in_the_order_they_were_made(
     loop, path, before, monkeypatch
 ):
     # So many calls after which one lets the loop turn first.
-    monkeypatch.setattr(file_calls, "_units", before)
+    monkeypatch.setattr(calls, "_units", before)
 
     async def main():
         async with uring_loop.open(path, "r+b") as file:
@@ -565,9 +566,9 @@ def test_close_that_is_cancelled_in_a_queue_of_the_kernels_still_closes(loop, tm
     os.mkfifo(fifo)
 
     async def occupy_a_worker():
-        held, address = file_calls.borrow(os.fsencode(fifo) + b"\0")
-        request = (file_calls.OP_OPENAT, -100, address, 0, 0, os.O_RDONLY)
-        os.close(await file_calls.calls().make(request, held, os.open, fifo, os.O_RDONLY))
+        held, address = calls.borrow(os.fsencode(fifo) + b"\0")
+        request = (calls.OP_OPENAT, -100, address, 0, 0, os.O_RDONLY)
+        os.close(await calls.of_loop().make(request, held, os.open, fifo, os.O_RDONLY))
 
     async def main():
         ours = asyncio.all_tasks()
@@ -587,8 +588,8 @@ def test_close_that_is_cancelled_in_a_queue_of_the_kernels_still_closes(loop, tm
 
 def test_open_without_any_thread_leaves_no_descriptor(loop, path, monkeypatch):
     """A driver needs none: a thread would only be asked about the file's device."""
-    monkeypatch.setattr(file_descriptor, "_devices", {})
-    monkeypatch.setattr(file_descriptor, "_local_devices", set())
+    monkeypatch.setattr(descriptor, "_devices", {})
+    monkeypatch.setattr(descriptor, "_local_devices", set())
 
     async def main():
         await loop.shutdown_default_executor()

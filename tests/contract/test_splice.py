@@ -288,15 +288,8 @@ def test_cancelled_operation_is_waited_for_to_its_end(ours):
         for sock in source:
             sock.setblocking(False)
         splicing = asyncio.ensure_future(
-            operations.run_to_end(
-                ours,
-                ours._driver.lib.ul_splice,
-                source[0].fileno(),
-                -1,
-                sink[1],
-                -1,
-                4096,
-                os.SPLICE_F_NONBLOCK,
+            operations.splice(
+                ours, source[0].fileno(), -1, sink[1], 4096, os.SPLICE_F_NONBLOCK
             )
         )
         await iterations(3)
@@ -329,8 +322,7 @@ def in_memory(request, loop, loop_kind):
 
     # Only one way for each file: without cachestat(2), asking makes the kernel read.
     def ask(file, offset=0, size=SIZE):
-        ask = loop._driver.lib.ul_file_in_memory
-        return bool(ask(file.fileno(), offset, size, request.param))
+        return operations.in_memory(loop, file.fileno(), offset, size, request.param)
 
     return ask
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from fake_driver import FakeDriver
 
-from uring_loop import _core, _debug
+from uring_loop import _core, _helpers
 from uring_loop.streams import StreamTransport
 
-_debug.install_helpers()
+_helpers.install_helpers()
 
 # Fills a socket whose buffer is at the kernel's minimum, so that send(2) says EAGAIN.
 _PLUG = b"\xee" * 8192

@@ -12,16 +12,21 @@ import errno
 import io
 import operator
 import os
+import struct
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import file_numbers
-from .file_binary import BinaryFile
-from .file_calls import CALL_BYTES_MAX, Serial, is_turn_due
-from .file_lines import LineFile
+from ..operations import os_error
+from . import numbers
+from .binary import BinaryFile
+from .calls import CALL_BYTES_MAX, Serial, is_turn_due
+from .lines import LineFile
 
 _CHUNK = 8192
-_WORD = 2**64
+# The number that tell() gives, as io packs it: a position, the decoder's flags there, how many
+# bytes to feed it, how many of the characters that come out to skip, and whether to end it.
+_COOKIE = struct.Struct("<qiiib")
+_FLAGS_AT = 64
 
 
 class _Chunk(NamedTuple):
@@ -30,7 +35,39 @@ class _Chunk(NamedTuple):
     start: int  # where in the decoded text theirs begins
     position: int  # where in the file they begin
     flags: int  # the decoder's state before them
-    data: bytes  # with what the decoder had kept of those before
+    kept: bytes  # those of before that the decoder had not decoded
+    data: bytes
+
+
+class _Reading(io.BytesIO):
+    """A chunk behind one byte, to be read again as it was read."""
+
+    def __init__(self, chunk: _Chunk) -> None:
+        super().__init__(b"\0" + chunk.kept + chunk.data)
+        self._sizes = [size for size in (len(chunk.kept), len(chunk.data)) if size]
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return self.read(self._sizes.pop(0)) if self._sizes else b""
+
+
+class _Teller:
+    """io's own way to say where a chunk's characters are.
+
+    Between a carriage return and a line feed it has two places to choose from.
+    """
+
+    def __init__(self, chunk: _Chunk, encoding: str, errors: str, newline: str | None) -> None:
+        self.chunk = chunk
+        self._told = 0
+        self._text = io.TextIOWrapper(_Reading(chunk), encoding, errors, newline)
+        # Not from 0 on, where io begins with a new decoder, whatever the flags.
+        self._text.seek(1 | chunk.flags << _FLAGS_AT)
+
+    def tell(self, characters: int) -> int:
+        """The position behind so many of them, no fewer than the last time."""
+        self._text.read(characters - self._told)
+        self._told = characters
+        return self._text.tell() - 1 + self.chunk.position
 
 
 class TextFile(LineFile[str]):
@@ -52,7 +89,7 @@ class TextFile(LineFile[str]):
         self.line_buffering = line_buffering
         self._serial = Serial()
         self._newline = newline
-        # What ends a line in decoded text; None: any of the three.
+        # The end of a line in decoded text; None: any of the three.
         self._line_end = None if newline == "" else newline or "\n"
         written = newline or (os.linesep if newline is None else "\n")
         self._written_end = written if written != "\n" else None
@@ -63,7 +100,8 @@ class TextFile(LineFile[str]):
         self._decoded = ""
         self._used = 0
         self._chunks: list[_Chunk] = []
-        # Of the chunk that was read last; where tell() begins to try depends on it, as in io.
+        self._teller: _Teller | None = None
+        # Of the chunk that was read last.
         self._bytes_per_character = 0.0
 
     # What it is.
@@ -113,7 +151,7 @@ class TextFile(LineFile[str]):
 
     async def read(self, size: int | None = -1, /) -> str:
         """Up to `size` characters, fewer only at the end; all that is left by default."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         await self._enter(reading=True)
         try:
             if size < 0:
@@ -127,7 +165,7 @@ class TextFile(LineFile[str]):
 
     async def readline(self, size: int | None = -1, /) -> str:
         """Up to the end of the line, `size` characters at most."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         await self._enter(reading=True)
         try:
             if is_turn_due(0):
@@ -139,7 +177,7 @@ class TextFile(LineFile[str]):
     async def _read_all(self) -> str:
         decoder = self._get_decoder()
         data = await self.buffer.read()
-        text = self._decoded[self._used :] + decoder.decode(data, True)
+        text: str = self._decoded[self._used :] + decoder.decode(data, True)
         self._forget()
         return text
 
@@ -193,9 +231,9 @@ class TextFile(LineFile[str]):
         text = decoder.decode(data, not data)
         self._bytes_per_character = len(data) / len(text) if text else 0.0
         if seekable:
-            self._chunks.append(_Chunk(len(self._decoded), position, flags, kept + data))
+            self._chunks.append(_Chunk(len(self._decoded), position, flags, kept, data))
         self._decoded += text
-        # What a decoder had kept comes at the end, and is no end yet.
+        # Bytes that a decoder had kept come out at the end, and are no end yet.
         return bool(data or text)
 
     def _take(self, end: int) -> str:
@@ -218,10 +256,11 @@ class TextFile(LineFile[str]):
         self._decoded = ""
         self._used = 0
         self._chunks.clear()
+        self._teller = None
 
     def _get_decoder(self) -> Any:
         if self._decoder is None:
-            decoder = codecs.getincrementaldecoder(self.encoding)(self.errors)
+            decoder: Any = codecs.getincrementaldecoder(self.encoding)(self.errors)
             if not self._newline:
                 decoder = io.IncrementalNewlineDecoder(decoder, self._newline is None)
             self._decoder = decoder
@@ -235,7 +274,7 @@ class TextFile(LineFile[str]):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         await self._enter(reading=False)
         try:
-            # What cannot be encoded must not count as written.
+            # Text that cannot be encoded must not count as written.
             data = self._encode(text)
             self._forget()
             if self._decoder is not None:
@@ -259,7 +298,8 @@ class TextFile(LineFile[str]):
             self._encoder = codecs.getincrementalencoder(self.encoding)(self.errors)
             if not self._at_start:
                 self._encoder.setstate(0)
-        return self._encoder.encode(text)
+        data: bytes = self._encoder.encode(text)
+        return data
 
     async def flush(self) -> None:
         """Hand to the kernel what was written."""
@@ -319,9 +359,9 @@ class TextFile(LineFile[str]):
         if self._decoder is None or not self._chunks:
             return position
         chunk = self._chunks[0]
-        characters = self._used - chunk.start
-        guess = int(characters * self._bytes_per_character)
-        return _locate(self._decoder, chunk, characters, guess)
+        if self._teller is None or self._teller.chunk is not chunk:
+            self._teller = _Teller(chunk, self.encoding, self.errors, self._newline)
+        return self._teller.tell(self._used - chunk.start)
 
     async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
         """Go where tell() was `cookie`, to the start, or (0, SEEK_END) to the end."""
@@ -352,14 +392,14 @@ class TextFile(LineFile[str]):
             self._serial.leave()
 
     async def _restore(self, cookie: int) -> None:
-        rest, position = divmod(cookie, _WORD)
-        rest, flags = divmod(rest, _WORD)
-        rest, feed = divmod(rest, _WORD)
-        need_end, skip = divmod(rest, _WORD)
-        if need_end > 1:
-            raise OverflowError("int too big to convert: tell() gives no such position")
-        if position >= _WORD // 2:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        try:
+            position, flags, feed, skip, need_end = _COOKIE.unpack(
+                cookie.to_bytes(_COOKIE.size, "little")
+            )
+        except OverflowError:
+            raise OverflowError("int too big to convert: tell() gives no such position") from None
+        if position < 0:
+            raise os_error(-errno.EINVAL)
         await self.buffer.seek(position)
         # As in io, what a decoder had to be fed from the start on counts as the start.
         self._restart(position == 0 and flags == 0)
@@ -370,7 +410,7 @@ class TextFile(LineFile[str]):
         else:
             self._get_decoder().setstate((b"", flags))
             # tell() knows the decoder's state again.
-            self._chunks = [_Chunk(0, position, flags, b"")]
+            self._chunks = [_Chunk(0, position, flags, b"", b"")]
         if skip:
             data = await self.buffer.read(feed)
             text = self._decoder.decode(data, bool(need_end))
@@ -378,7 +418,7 @@ class TextFile(LineFile[str]):
                 raise OSError("can't restore logical file position")
             self._decoded = text
             self._used = skip
-            self._chunks = [_Chunk(0, position, flags, data)]
+            self._chunks = [_Chunk(0, position, flags, b"", data)]
 
     def _restart(self, at_start: bool) -> None:
         self._forget()
@@ -416,74 +456,3 @@ class TextFile(LineFile[str]):
             await self._serial.enter()
         else:
             self._serial.busy = True
-
-
-def _locate(decoder: Any, chunk: _Chunk, characters: int, guess: int) -> int:
-    """The cookie for `characters` of what a chunk decodes to, perhaps so many bytes.
-
-    A place where the decoder keeps no byte, from which to decode on: its position in
-    the file and the decoder's flags; then how many bytes to feed it, and how many of
-    the characters that come out to skip.
-    """
-    saved = decoder.getstate()
-    try:
-        position, flags, offset = chunk.position, chunk.flags, 0
-        start = _safe_start(decoder, chunk, characters, guess)
-        if start is not None:
-            offset, flags, skipped = start
-            position += offset
-            characters -= skipped
-        if characters == 0:
-            return position | flags * _WORD
-        decoder.setstate((b"", flags))
-        feed = decoded = 0
-        need_end = 0
-        for index in range(offset, len(chunk.data)):
-            feed += 1
-            decoded += len(decoder.decode(chunk.data[index : index + 1]))
-            kept, now = decoder.getstate()
-            if not kept and decoded <= characters:
-                position += feed
-                characters -= decoded
-                flags, feed, decoded = now, 0, 0
-            if decoded >= characters:
-                break
-        else:
-            decoded += len(decoder.decode(b"", True))
-            need_end = 1
-            if decoded < characters:
-                raise OSError("can't reconstruct logical file position")
-        return (
-            position
-            | flags * _WORD
-            | feed * _WORD**2
-            | characters * _WORD**3
-            | need_end * _WORD**4
-        )
-    finally:
-        decoder.setstate(saved)
-
-
-def _safe_start(
-    decoder: Any, chunk: _Chunk, characters: int, size: int
-) -> tuple[int, int, int] | None:
-    """Somewhere shortly before, found by trying: bytes, the flags there, and characters.
-
-    Tries where io tries: between "\\r" and "\\n", which are one character, there are two
-    places for the same text, and what is written overwrites one more byte or one less.
-    """
-    size = min(size, len(chunk.data))
-    step = 1
-    while size > 0:
-        decoder.setstate((b"", chunk.flags))
-        count = len(decoder.decode(chunk.data[:size]))
-        if count > characters:
-            size -= step
-            step *= 2
-            continue
-        kept, flags = decoder.getstate()
-        if not kept:
-            return size, flags, count
-        size -= len(kept)
-        step = 1
-    return None

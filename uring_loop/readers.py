@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVarTuple
+
+    Ts = TypeVarTuple("Ts")
 
     from .loop import EventLoop
 
@@ -44,7 +46,7 @@ def check_descriptor_free(loop: EventLoop, descriptor: int, fileobj: Any = None)
         raise RuntimeError(f"File descriptor {fileobj!r} is used by transport {transport!r}")
 
 
-def add_reader(self: EventLoop, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+def add_reader(self: EventLoop, fd: Any, callback: Callable[[*Ts], object], *args: *Ts) -> None:
     """Call callback(*args) in every turn in which `fd` is readable."""
     descriptor = descriptor_of(fd)
     check_descriptor_free(self, descriptor, fd)
@@ -62,7 +64,7 @@ def remove_reader(self: EventLoop, fd: Any) -> bool:
     return self._remove_reader(descriptor)
 
 
-def add_writer(self: EventLoop, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+def add_writer(self: EventLoop, fd: Any, callback: Callable[[*Ts], object], *args: *Ts) -> None:
     """Call callback(*args) in every turn in which `fd` is writable."""
     descriptor = descriptor_of(fd)
     check_descriptor_free(self, descriptor, fd)

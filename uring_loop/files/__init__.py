@@ -11,6 +11,15 @@ For code written for aiofiles or anyio it takes one import:
 
     from uring_loop import files as aiofiles    # aiofiles.open, aiofiles.os
     from uring_loop.files import open_file      # anyio.open_file
+
+The floors, each standing on those below it:
+
+    text                             text: decoding, lines, encoding
+    binary                           bytes: what was read ahead, what waits to be written
+    lines, position, closing         what both do alike; where a file is; how it ends
+    unsent                           what a file has taken and not written yet
+    descriptor          paths        the system calls of a file; those of `os`
+    calls, numbers                   who makes them; how their arguments are checked
 """
 
 from __future__ import annotations
@@ -21,41 +30,85 @@ import os as _os
 import sys
 import warnings
 from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar, overload
 
-from . import file_descriptor, file_numbers
+from . import numbers
 from . import paths as os
-from .file_binary import BinaryFile
-from .file_calls import encode_path
-from .file_text import TextFile
+from .binary import BinaryFile
+from .calls import encode_path
+from .descriptor import adopt, open_flags, open_path, open_with, refuse_arguments
+from .text import TextFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from _typeshed import FileDescriptorOrPath, OpenBinaryMode, OpenTextMode
+
+    Opener = Callable[[Any, int], int]
 
 __all__ = ["BinaryFile", "TextFile", "open", "open_file", "os"]
 
 AnyFile = BinaryFile | TextFile
+F = TypeVar("F", bound=AnyFile)
 
 
-class Opening:
+class Opening(Generic[F]):
     """A file that is about to be opened: `await` it, or enter it with `async with`."""
 
     __slots__ = ("_arguments", "_file")
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
-        self._file: AnyFile | None = None
+        self._file: F | None = None
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, F]:
         return _open(*self._arguments).__await__()
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> F:
         self._file = await _open(*self._arguments)
         return self._file
 
     async def __aexit__(self, *raised: object) -> None:
         if self._file is not None:
             await self._file.close()
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[TextFile]: ...
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[BinaryFile]: ...
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[Any]: ...
 
 
 def open(
@@ -66,8 +119,8 @@ def open(
     errors: str | None = None,
     newline: str | None = None,
     closefd: bool = True,
-    opener: Callable[[Any, int], int] | None = None,
-) -> Opening:
+    opener: Opener | None = None,
+) -> Opening[Any]:
     """Open a file; the arguments are those of the builtin open(), and so are the errors.
 
     opener: is called in a thread.
@@ -82,11 +135,11 @@ def open(
         raise TypeError(f"expected str, bytes, os.PathLike or a file descriptor, not {file}")
     elif file < 0:
         raise ValueError("negative file descriptor")
-    buffering = file_numbers.c_int(buffering)
+    buffering = numbers.c_int(buffering)
     try:
-        flags, raw_mode = file_descriptor.open_flags(mode)
+        flags, raw_mode = open_flags(mode)
     except (TypeError, ValueError):
-        file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+        refuse_arguments(mode, encoding, errors, newline)
         raise
     text = None
     if "b" not in mode:
@@ -95,13 +148,13 @@ def open(
         try:
             text = io.TextIOWrapper(io.BytesIO(), encoding, errors, newline)
         except TypeError:
-            file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+            refuse_arguments(mode, encoding, errors, newline)
             raise
         if buffering == 0:
             raise ValueError("can't have unbuffered text I/O")
     else:
         if not encoding is errors is newline is None:
-            file_descriptor.refuse_arguments(mode, encoding, errors, newline)
+            refuse_arguments(mode, encoding, errors, newline)
         if buffering == 1:
             warnings.warn(
                 "line buffering (buffering=1) isn't supported in binary mode, "
@@ -126,18 +179,18 @@ async def _open(
     text: io.TextIOWrapper | None,
     newline: str | None,
     closefd: bool,
-    opener: Callable[[Any, int], int] | None,
-) -> AnyFile:
+    opener: Opener | None,
+) -> Any:
     # As io tells audit hooks: of each file once, before anything is done.
     sys.audit(*event)
     adopted = isinstance(file, int)
     writable = "r" not in mode or "+" in mode
     if adopted:
-        descriptor, _ = file_descriptor.adopt(file, writable, closefd, file)
+        descriptor, _ = adopt(file, writable, closefd, file)
     elif opener is not None:
-        descriptor = await file_descriptor.open_with(opener, file, flags, writable)
+        descriptor = await open_with(opener, file, flags, writable)
     else:
-        descriptor = await file_descriptor.open_path(file, encoded, flags, writable)
+        descriptor = await open_path(file, encoded, flags, writable)
     try:
         if "+" in mode and buffering != 0 and not descriptor.seekable:
             raise io.UnsupportedOperation("File or stream is not seekable.")

@@ -1,4 +1,4 @@
-"""What the C core calls where it is not hot: logs, reports and debug mode.
+"""The functions that the C core calls where it is not hot: logs, reports and debug mode.
 
 Owns the wording of the exception handler's contexts, which is asyncio's. Knows
 no driver and no socket. Handed to the core by install_helpers().
@@ -10,7 +10,7 @@ import asyncio
 import socket
 import sys
 
-from . import _core, _stdlib, readiness
+from . import _core, _stdlib, readers
 from .streams import StreamTransport
 
 TYPE_CHECKING = False
@@ -149,5 +149,5 @@ def install_helpers() -> None:
         make_socket=make_socket,
         socket_class=socket.socket,
         stream_transport=StreamTransport,
-        check_descriptor=readiness.check_descriptor_free,
+        check_descriptor=readers.check_descriptor_free,
     )

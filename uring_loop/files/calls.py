@@ -1,4 +1,4 @@
-"""Who makes a file's system call: the loop's driver, or the default executor.
+"""The maker of a file's system call: the loop's driver, or the default executor.
 
 A call names the ring's operation and a function that does the same in a thread.
 The driver is asked first (its selector has threads for this); one that has no
@@ -30,15 +30,19 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ..operations import os_error
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 try:
-    from ._core import file_address
+    from .._core import file_address
 except ModuleNotFoundError:
     # No compiled modules on this platform: threads only.
-    file_address = None
+    file_address = None  # type: ignore[assignment]
 
 # linux/io_uring.h
 OP_FSYNC = 3
@@ -88,7 +92,7 @@ def is_turn_due(size: int) -> bool:
 
 
 class Use:
-    """What is under way on one descriptor, which must stay open until then."""
+    """The calls under way on one descriptor, which must stay open until they end."""
 
     __slots__ = ("_quiet", "_settled", "abandoned", "pending", "threads")
 
@@ -285,7 +289,7 @@ class _Call:
             self.ended()
 
     def in_thread(self, function: Callable[[], Any]) -> _InThread:
-        """What the thread is to call."""
+        """The function for the thread to call."""
         self._thread = _InThread(function)
         if self._use is not None:
             self._use.threads += (self,)
@@ -369,25 +373,23 @@ class Calls:
         known = self._known.get(opcode)
         if known is None:
             driver = self._driver
-            known = self._known[opcode] = driver is not None and bool(
-                driver.lib.ul_has_request(driver.handle, opcode)
-            )
+            known = self._known[opcode] = driver is not None and driver.has_request(opcode)
         return known
 
     async def make(
         self,
         request: Request | None,
         keep: object,
-        function: Callable[..., Any],
+        function: Callable[..., T],
         *arguments: Any,
         use: Use | None = None,
-        value: Callable[[int], Any] | None = None,
-        late: Callable[[Any], object] | None = None,
+        value: Callable[[int], T] | None = None,
+        late: Callable[[T], object] | None = None,
         undone: Callable[[], object] | None = None,
         names: tuple[Any, ...] = (),
-        ready: tuple[int, bool, Callable[[], Any]] | None = None,
+        ready: tuple[int, bool, Callable[[], T | None]] | None = None,
         audit: tuple[Any, ...] | None = None,
-    ) -> Any:
+    ) -> T:
         """Make one call and give its value.
 
         request, keep: the ring's operation and what it borrows; None: threads only.
@@ -416,9 +418,9 @@ class Calls:
         if request is not None and self.has(request[0]):
             if audit is not None:
                 sys.audit(*audit)
-            got = await self._make_request(request, keep, use, value, late, undone, names)
-            if got is not _NOT_BY_DRIVER:
-                return got
+            made: Any = await self._make_request(request, keep, use, value, late, undone, names)
+            if made is not _NOT_BY_DRIVER:
+                return made  # type: ignore[no-any-return]
         while at_once is not None and await readiness(number, writing) and waits:
             try:
                 got = at_once()
@@ -427,7 +429,7 @@ class Calls:
             if got is not None:
                 return got
             break
-        return await self._make_in_thread(
+        return await self._make_in_thread(  # type: ignore[no-any-return]
             functools.partial(function, *arguments), use, late, undone
         )
 
@@ -448,7 +450,7 @@ class Calls:
             try:
                 token = loop._request(call.ring_ended, (keep, use, call), request)
                 if token < 0 and undone is None:
-                    raise _os_error(token, names)
+                    raise os_error(token, *names)
             except BaseException:
                 call.never_began()
                 raise
@@ -468,7 +470,7 @@ class Calls:
                 # Nothing was done: it waits for others, or there is no thread for it.
                 return _NOT_BY_DRIVER
             if result.result != -errno.EINTR:
-                raise _os_error(result.result, names)
+                raise os_error(result.result, *names)
 
     async def _make_in_thread(
         self,
@@ -507,7 +509,7 @@ _by_loop: weakref.WeakKeyDictionary[Any, Calls] = weakref.WeakKeyDictionary()
 _latest: Calls | None = None
 
 
-def calls() -> Calls:
+def of_loop() -> Calls:
     """The calls of the running loop."""
     global _latest
     loop = asyncio.get_running_loop()
@@ -520,8 +522,8 @@ def calls() -> Calls:
     return found
 
 
-def borrow(buffer: object) -> tuple[object, int]:
-    """What keeps a buffer that nobody resizes where it is, and its address for a request."""
+def borrow(buffer: Any) -> tuple[object, int]:
+    """The object that keeps a buffer where it is, and the buffer's address for a request."""
     return buffer, 0 if file_address is None else file_address(buffer)
 
 
@@ -533,15 +535,6 @@ def encode_path(path: Any) -> bytes:
     return encoded
 
 
-def _os_error(result: int, names: tuple[Any, ...]) -> OSError:
-    message = os.strerror(-result)
-    if not names:
-        return OSError(-result, message)
-    if len(names) == 1:
-        return OSError(-result, message, names[0])
-    return OSError(-result, message, names[0], None, names[1])
-
-
 async def readiness(descriptor: int, writing: bool) -> bool:
     """Wait until a pipe or terminal can be read or written; False where the loop cannot tell."""
     loop = asyncio.get_running_loop()
@@ -549,10 +542,15 @@ async def readiness(descriptor: int, writing: bool) -> bool:
         (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
     )
     ready = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
     try:
-        add(descriptor, lambda: ready.done() or ready.set_result(None))
+        add(descriptor, tell)
     except (OSError, NotImplementedError, ValueError):
-        # What cannot be waited for is always ready, or its thread waits.
+        # A descriptor that cannot be waited for is always ready, or its thread waits.
         return False
     try:
         await ready

@@ -1,4 +1,4 @@
-"""Where a file of bytes is: its own position, or the descriptor's, which others share.
+"""The position of a file of bytes: its own, or the descriptor's, which others share.
 
 A file's position is its own, and each call of the kernel names its offset,
 until somebody else may have the descriptor's: it was adopted, fileno() has
@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import weakref
 
-from .file_calls import Serial
-from .file_descriptor import Descriptor
+from .calls import Serial
+from .descriptor import Descriptor
+from .unsent import Unsent
 
 # The files whose position is still their own, by id.
 _private: dict[int, weakref.ref[PositionedFile]] = {}
@@ -33,23 +34,22 @@ if hasattr(os, "register_at_fork"):
 
 
 class PositionedFile:
-    """A descriptor, a position, and what was read ahead from there."""
+    """A descriptor, a position, and what was read ahead from there or not sent yet.
 
-    # Whether what is written goes to the end, wherever the position is.
-    _appending = False
+    appending: whether what is written goes to the end, wherever the position is.
+    """
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    def __init__(self, descriptor: Descriptor, appending: bool) -> None:
         self._descriptor = descriptor
+        self._appending = appending
         self._serial = Serial()
         self._position = 0
         # Read ahead: the byte at _index is the one at _position.
         self._buffer = b""
         self._index = 0
-        # Accepted and not written, before the position; and what of it is being written at an
-        # offset right now.
-        self._unsent_size = 0
-        self._on_its_way = 0
-        # Where the descriptor was put for others while a call was under way.
+        # Ends at the position.
+        self._unsent = Unsent(descriptor, appending)
+        # The place where the descriptor was put for others while a call was under way.
         self._lent_at: int | None = None
 
     @property
@@ -77,15 +77,15 @@ class PositionedFile:
                 self._give_back()
             return
         if self._lent_at is None:
-            # What is on its way to an offset will be there.
-            self._lent_at = self._position - self._unsent_size + self._on_its_way
+            # Bytes on their way to an offset will be there.
+            self._lent_at = self._position - self._unsent.size + self._unsent.on_its_way
             os.lseek(descriptor.number, self._lent_at, os.SEEK_SET)
         if not self._serial.busy:
             self._end_lending()
 
     def _end_lending(self) -> None:
         """The last call that named its offset is over: what it moved, the descriptor moves."""
-        place = self._position - self._unsent_size
+        place = self._position - self._unsent.size
         if self._appending:
             # A write has moved it already.
             os.lseek(self._descriptor.number, place, os.SEEK_SET)
@@ -104,7 +104,7 @@ class PositionedFile:
         self._end_privacy()
 
     def _place(self, offset: int) -> int | None:
-        """What a call names as its offset; None: where the descriptor is."""
+        """The offset that a call names; None: where the descriptor is."""
         return None if self._descriptor.own_position else offset
 
     def _find_position(self) -> int:
@@ -112,7 +112,7 @@ class PositionedFile:
         if self._descriptor.own_position and self._descriptor.seekable:
             unread = len(self._buffer) - self._index
             at = os.lseek(self._descriptor.number, 0, os.SEEK_CUR)
-            self._position = at - unread + self._unsent_size
+            self._position = at - unread + self._unsent.size
         return self._position
 
     def _drop_read_ahead(self) -> None:

@@ -18,12 +18,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 
-from . import file_numbers
-from .file_calls import is_turn_due
-from .file_closing import Closing
-from .file_descriptor import Descriptor, pwrite
-from .file_lines import LineFile
-from .file_position import PositionedFile
+from ..operations import os_error
+from . import numbers
+from .calls import is_turn_due
+from .closing import Closing
+from .descriptor import Descriptor, pwrite
+from .lines import LineFile
+from .position import PositionedFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _READ_AHEAD_MIN = 16 * 1024
 _READ_AHEAD_MAX = 256 * 1024
 _UNSENT_MAX = 256 * 1024
-# What is asked for at once beyond the end that the file had when it was opened.
+# Bytes that are asked for at once beyond the end that the file had when it was opened.
 _GROWTH_MIN = 64 * 1024
 _WHENCES = {os.SEEK_SET, os.SEEK_CUR, os.SEEK_END}
 _WHENCES |= {getattr(os, name) for name in ("SEEK_DATA", "SEEK_HOLE") if hasattr(os, name)}
@@ -50,21 +51,17 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         position: int,
         shared: bool,
     ) -> None:
-        super().__init__(descriptor)
+        super().__init__(descriptor, "a" in mode)
         self._name = name
         self._mode = mode
         self._readable = "r" in mode or "+" in mode
         self._writable = "r" not in mode or "+" in mode
-        self._appending = "a" in mode
         self._buffered = buffering != 0
         self._read_ahead_fixed = buffering if buffering > 1 else 0
         self._read_ahead = buffering if buffering > 1 else _READ_AHEAD_MIN
         self._unsent_max = buffering if buffering > 1 else _UNSENT_MAX
         self._closing: asyncio.Task[None] | Closing | None = None
         self._closed = False
-        # Accepted and not written: chunks that belong at _unsent_at.
-        self._unsent: list[Any] = []
-        self._unsent_at = 0
         self._begin_at(position, shared)
 
     # What it is.
@@ -76,7 +73,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     @property
     def mode(self) -> str:
-        """How it was opened, as io's files say it."""
+        """The mode it was opened in, as io's files say it."""
         return self._mode
 
     @property
@@ -120,7 +117,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer only at the end; all that is left by default."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         if size < -1 and self._buffered:
             raise ValueError("read length must be non-negative or -1")
         await self._enter("read")
@@ -135,7 +132,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes by one call of the kernel at most."""
-        size = file_numbers.size(size)
+        size = numbers.size(size)
         await self._enter("read1")
         try:
             return await self._read_some(size if size >= 0 else self._read_ahead)
@@ -178,8 +175,8 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             return len(data)
 
     async def peek(self, size: int = 0, /) -> bytes:
-        """What comes next, without moving the position; at least one byte before the end."""
-        file_numbers.size(size)
+        """The next bytes, without moving the position; at least one before the end."""
+        numbers.size(size)
         await self._enter("peek")
         try:
             if self._index == len(self._buffer):
@@ -190,7 +187,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     async def readline(self, size: int | None = -1, /) -> bytes:
         """Up to the end of the line, `size` bytes at most."""
-        size = file_numbers.wanted(size)
+        size = numbers.wanted(size)
         await self._enter("readline")
         try:
             if is_turn_due(0):
@@ -205,9 +202,9 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         Sees what has reached the kernel: flush() comes first where it matters.
         """
         self._check_ready(self._readable, "pread")
-        size, offset = file_numbers.size(size), file_numbers.place(offset)
+        size, offset = numbers.size(size), numbers.place(offset)
         if size < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(-errno.EINVAL)
         if is_turn_due(size):
             await asyncio.sleep(0)
             self._check_open()
@@ -258,7 +255,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         return data
 
     def _want(self, size: int, total: int) -> int:
-        """How much to ask for when `total` of `size` bytes are there."""
+        """The bytes to ask for when `total` of `size` are there."""
         left = self._descriptor.size_at_open - self._position - total + 1
         if size < 0:
             return max(left, total, self._read_ahead)
@@ -273,7 +270,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         return missing
 
     async def _read_some(self, size: int) -> bytes:
-        """What is buffered, or else what one call brings."""
+        """The bytes that are buffered, or else those that one call brings."""
         if size > 0 and self._index == len(self._buffer):
             await self._before_reading()
             if not self._buffered or size >= self._read_ahead:
@@ -291,7 +288,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         """Read on behind what is buffered; False at the end."""
         await self._before_reading()
         rest = self._buffer[self._index :]
-        # What an unbuffered file reads ahead, its other readers would miss.
+        # Bytes that an unbuffered file reads ahead its other readers would miss.
         size = self._read_ahead if self._buffered or not self._descriptor.own_position else 1
         part = await self._get(size, self._position + len(rest))
         if not self._read_ahead_fixed:
@@ -359,7 +356,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if (
             self._buffered
             and not self._serial.busy
-            and self._unsent_size + len(data) <= self._unsent_max
+            and self._unsent.size + len(data) <= self._unsent_max
         ):
             # Nothing to wait for.
             self._check("write")
@@ -370,7 +367,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             if not self._buffered:
                 return await self._write_through(data)
             self._accept(data)
-            if self._unsent_size > self._unsent_max:
+            if self._unsent.size > self._unsent_max:
                 await self._flush()
             return len(data)
         finally:
@@ -387,7 +384,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         The position neither matters nor moves.  A mutable buffer is copied first.
         """
         self._check_ready(self._writable, "pwrite")
-        offset = file_numbers.place(offset)
+        offset = numbers.place(offset)
         with memoryview(data) as view:
             return await self._descriptor.write(
                 data if type(data) is bytes else view.tobytes(), offset
@@ -396,11 +393,9 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
     def _accept(self, data: bytes) -> None:
         if not data:
             return
-        self._drop_read_ahead()
-        if not self._unsent:
-            self._unsent_at = self._position
-        self._unsent.append(data)
-        self._unsent_size += len(data)
+        if self._buffer:
+            self._drop_read_ahead()
+        self._unsent.add(data, self._position)
         self._position += len(data)
 
     async def _write_through(self, data: bytes) -> int:
@@ -413,14 +408,14 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
 
     def _written_through(self, count: int) -> None:
         self._position += count
-        self._on_its_way = 0
+        self._unsent.on_its_way = 0
         self._find_end()
 
     async def _put(self, data: Any, offset: int, late: Callable[[int], object]) -> int:
         """Write with one call; how much that was."""
-        place = self._write_place(offset)
+        place = self._unsent.place(offset)
         if place is not None:
-            self._on_its_way = len(data)
+            self._unsent.on_its_way = len(data)
             try:
                 return await self._descriptor.write(data, place, late=late)
             except OSError as exc:
@@ -429,37 +424,20 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             self._take_own_position(offset)
         return await self._descriptor.write(data, None, late=late)
 
-    def _write_place(self, offset: int) -> int | None:
-        return None if self._appending else self._place(offset)
-
     def _find_end(self) -> None:
         if self._appending and self._descriptor.seekable:
             # Others may append too: the kernel knows where our bytes went.
             self._position = (
-                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) + self._unsent_size
+                os.lseek(self._descriptor.number, 0, os.SEEK_CUR) + self._unsent.size
             )
 
     async def _flush(self) -> None:
         while self._unsent:
-            data, _ = self._next_unsent()
-            self._sent(await self._put(data, self._unsent_at, self._sent))
-
-    def _next_unsent(self) -> tuple[Any, int | None]:
-        """What to write next, and where to."""
-        if len(self._unsent) > 1:
-            self._unsent = [b"".join(self._unsent)]
-        return self._unsent[0], self._write_place(self._unsent_at)
+            data, _ = self._unsent.next()
+            self._sent(await self._put(data, self._unsent.at, self._sent))
 
     def _sent(self, count: int) -> None:
-        """So much of the first chunk has reached the kernel."""
-        chunk = self._unsent[0]
-        if count == len(chunk):
-            del self._unsent[0]
-        else:
-            self._unsent[0] = memoryview(chunk)[count:]
-        self._unsent_size -= count
-        self._unsent_at += count
-        self._on_its_way = 0
+        self._unsent.sent(count)
         self._find_end()
 
     async def flush(self) -> None:
@@ -503,7 +481,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; where it is then."""
         try:
-            offset = file_numbers.offset(offset)
+            offset = numbers.offset(offset)
         except OverflowError as exc:
             if self._buffered:
                 raise ValueError(str(exc)) from None
@@ -528,7 +506,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         elif whence != os.SEEK_SET:
             offset = await self._descriptor.seek(offset, whence)
         if not 0 <= offset < 2**63:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(-errno.EINVAL)
         index = self._index + offset - self._position
         if 0 <= index <= len(self._buffer):
             self._index = index
@@ -565,7 +543,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         """Cut or extend the file to `size`, by default to the position; its size then."""
         self._check("truncate")
         if size is not None:
-            size = file_numbers.place(size)
+            size = numbers.place(size)
         await self._enter("truncate")
         try:
             await self._flush()
@@ -594,11 +572,17 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             loop = asyncio.get_running_loop()
             if not self._serial.busy and self._descriptor.closes_by_requests():
                 self._serial.busy = True
-                self._closing = Closing(self, loop)
+                self._closing = Closing(
+                    loop,
+                    self._descriptor,
+                    self._unsent,
+                    self._go_on_closing_in_task,
+                    self._closing_ended,
+                )
             else:
                 self._closing = self._close_in_task(loop)
         closing = self._closing
-        if type(closing) is Closing:
+        if isinstance(closing, Closing):
             await closing.wait()
             return
         try:
@@ -623,6 +607,14 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         # Whatever it waits for holds it.  Nothing else may: when the loop ends before it
         # does, letting go of the file has to write and close.
         return loop.create_task(self._close())
+
+    def _go_on_closing_in_task(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        self._serial.leave()
+        return self._close_in_task(loop)
+
+    def _closing_ended(self) -> None:
+        self._closed = True
+        self._serial.leave()
 
     async def _close(self) -> None:
         await self._serial.enter()
@@ -669,10 +661,9 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
                 descriptor.drop()
 
     def _write_out(self) -> None:
-        """What the file has taken is written even when it is forgotten, as io does."""
+        """Write all that the file has taken, even when it is forgotten, as io does."""
         while self._unsent:
-            place = self._write_place(self._unsent_at)
-            data = self._unsent[0]
+            data, place = self._unsent.next()
             if place is not None:
                 try:
                     self._sent(pwrite(self._descriptor.number, data, place))
@@ -705,7 +696,7 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             self._let_next_in()
 
     def _let_next_in(self) -> None:
-        self._on_its_way = 0
+        self._unsent.on_its_way = 0
         try:
             if self._lent_at is not None:
                 self._end_lending()

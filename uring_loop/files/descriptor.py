@@ -21,15 +21,18 @@ import stat
 import threading
 from collections.abc import Callable
 
-from . import file_calls
-from .file_calls import CALL_BYTES_MAX, OWN_POSITION, Use, calls
+from ..operations import os_error
+from . import calls
+from .calls import CALL_BYTES_MAX, OWN_POSITION, Use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 try:
-    from ._core import (
+    from .._core import (
         file_close_now,
         file_is_local,
         file_open,
@@ -39,17 +42,19 @@ try:
         file_truncate,
         file_write_now,
     )
-    from ._core import file_read_now as _read_now
+    from .._core import file_read_now as _read_now
 except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
-    file_open = file_open_now = file_close_now = file_is_local = None
-    file_read_into_now = file_status_now = file_write_now = _read_now = None
+    file_open = file_open_now = file_close_now = file_is_local = None  # type: ignore[assignment]
+    file_read_into_now = file_status_now = None  # type: ignore[assignment]
+    file_write_now = _read_now = None  # type: ignore[assignment]
     file_truncate = os.ftruncate
 
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # Windows: nothing there can be asked how it was opened
+    # Windows: nothing there can be asked how it was opened.
+    fcntl = None  # type: ignore[assignment]
 
 _AT_FDCWD = -100
 # RWF_NOWAIT is not for this file, ever.
@@ -70,7 +75,7 @@ else:
     # Windows: the position is moved and moved back, and nobody else may move it meanwhile.
     _position = threading.Lock()
 
-    def _at(function: Callable[[int, Any], Any], number: int, argument: Any, offset: int) -> Any:
+    def _at(function: Callable[[int, Any], T], number: int, argument: Any, offset: int) -> T:
         with _position:
             before = os.lseek(number, 0, os.SEEK_CUR)
             try:
@@ -115,7 +120,7 @@ class Descriptor:
         self.block_size = block_size if block_size > 1 else 8192
         self.closes = closes
         self.regular = stat.S_ISREG(mode)
-        # What else can seek (a device, an eventfd) need not know what an offset is.
+        # Others that can seek (a device, an eventfd) need not know what an offset is.
         self.positioned = self.regular or stat.S_ISBLK(mode)
         self.seekable = self.regular or _can_seek(number)
         # Whether calls are made where the descriptor is, rather than at an offset.
@@ -143,35 +148,35 @@ class Descriptor:
         return got
 
     def likely_size(self, size: int, offset: int) -> int:
-        """How much of `size` bytes at `offset` to make room for: no gigabytes for a small file."""
+        """The room to make for `size` bytes at `offset`: no gigabytes for a small file."""
         if size <= _ROOM_MAX or not self.local:
             return size
         return min(size, max(os.fstat(self.number).st_size - offset + 1, _ROOM_MAX))
 
     def read_stream_now(self, size: int) -> bytes | None:
-        """What a stream has; BlockingIOError: nothing yet; None: ask in a way that may wait."""
+        """The bytes a stream has; BlockingIOError: none yet; None: ask in a way that may wait."""
         if self.at_once:
             data, error = _read_now(self.number, size, -1)
             if data or not error:
                 return data
             if error not in _NOT_THIS_STREAM:
-                raise OSError(error, os.strerror(error))
+                raise os_error(-error)
             self.at_once = False
         return os.read(self.number, size) if _answers_at_once(self.number, "r") else None
 
     def write_stream_now(self, data: Any) -> int | None:
-        """How much of `data` a stream takes; BlockingIOError and None as for reading."""
+        """The count of bytes that a stream takes; BlockingIOError and None as for reading."""
         if self.at_once:
             count, error = file_write_now(self.number, data)
             if not error:
                 return count
             if error not in _NOT_THIS_STREAM:
-                raise OSError(error, os.strerror(error))
+                raise os_error(-error)
             self.at_once = False
         return os.write(self.number, data) if _answers_at_once(self.number, "w") else None
 
     def read_into_now(self, buffer: Any, offset: int) -> int | None:
-        """How much of `buffer` was filled; None when not all that there is was in memory."""
+        """The count of bytes filled; None when not all that there is was in memory."""
         if not self.at_once or self.own_position:
             return None
         count, error = file_read_into_now(self.number, buffer, offset)
@@ -188,15 +193,15 @@ class Descriptor:
         """
         size = min(size, CALL_BYTES_MAX)
         buffer = bytearray(size)
-        held, address = file_calls.borrow(buffer)
+        held, address = calls.borrow(buffer)
         place = OWN_POSITION if offset is None else offset
-        request = (file_calls.OP_READ, self.number, address, place, size, 0)
+        request = (calls.OP_READ, self.number, address, place, size, 0)
         stream = offset is None and not self.positioned
-        if stream and file_calls.is_turn_due(size):
+        if stream and calls.is_turn_due(size):
             await asyncio.sleep(0)
         while True:
             try:
-                return await calls().make(
+                return await calls.of_loop().make(
                     None if offset is None and self.positioned else request,
                     held,
                     *((os.read, self.number, size) if offset is None
@@ -208,7 +213,7 @@ class Descriptor:
                     if stream else None,
                 )
             except BlockingIOError:
-                await file_calls.readiness(self.number, writing=False)
+                await calls.readiness(self.number, writing=False)
 
     async def write(
         self,
@@ -221,15 +226,15 @@ class Descriptor:
         late: gets the count of what was written though the caller was cancelled.
         """
         size = min(len(data), CALL_BYTES_MAX)
-        held, address = file_calls.borrow(data)
+        held, address = calls.borrow(data)
         place = OWN_POSITION if offset is None else offset
-        request = (file_calls.OP_WRITE, self.number, address, place, size, 0)
+        request = (calls.OP_WRITE, self.number, address, place, size, 0)
         locked = offset is None and self.positioned and not self.appends
-        if not self.positioned and file_calls.is_turn_due(size):
+        if not self.positioned and calls.is_turn_due(size):
             await asyncio.sleep(0)
         while True:
             try:
-                return await calls().make(
+                return await calls.of_loop().make(
                     None if locked else request,
                     (held, data),
                     *((os.write, self.number, data) if offset is None
@@ -240,22 +245,22 @@ class Descriptor:
                     else (self.number, True, lambda: self.write_stream_now(data)),
                 )
             except BlockingIOError:
-                await file_calls.readiness(self.number, writing=True)
+                await calls.readiness(self.number, writing=True)
 
     async def sync(self, data_only: bool = False) -> None:
         """fsync(2) or fdatasync(2)."""
         function = os.fdatasync if data_only and hasattr(os, "fdatasync") else os.fsync
         # IORING_FSYNC_DATASYNC
-        request = (file_calls.OP_FSYNC, self.number, 0, 0, 0, 1 if data_only else 0)
-        await calls().make(request, None, function, self.number, use=self.use)
+        request = (calls.OP_FSYNC, self.number, 0, 0, 0, 1 if data_only else 0)
+        await calls.of_loop().make(request, None, function, self.number, use=self.use)
 
     async def truncate(self, size: int) -> None:
         """ftruncate(2)."""
-        request = (file_calls.OP_FTRUNCATE, self.number, 0, size, 0, 0)
-        await calls().make(request, None, file_truncate, self.number, size, use=self.use)
+        request = (calls.OP_FTRUNCATE, self.number, 0, size, 0, 0)
+        await calls.of_loop().make(request, None, file_truncate, self.number, size, use=self.use)
 
     async def end(self) -> int:
-        """Where the file ends."""
+        """The place where the file ends."""
         if self.local:
             # The descriptor's own offset is not used; and no disk is asked for this.
             return os.lseek(self.number, 0, os.SEEK_END)
@@ -263,7 +268,9 @@ class Descriptor:
 
     async def seek(self, offset: int, whence: int) -> int:
         """lseek(2), for what looks at the file: SEEK_DATA and SEEK_HOLE."""
-        return await calls().make(None, None, os.lseek, self.number, offset, whence, use=self.use)
+        return await calls.of_loop().make(
+            None, None, os.lseek, self.number, offset, whence, use=self.use
+        )
 
     def close_now(self) -> bool:
         """Close it if that takes no waiting; whether it is closed."""
@@ -281,23 +288,28 @@ class Descriptor:
         """Whether the running loop's driver can write and close it, with nothing in the way."""
         if not self.closes or not self.regular or self.own_position or self.use.pending:
             return False
-        made = calls()
-        return made.has(file_calls.OP_WRITE) and made.has(file_calls.OP_CLOSE)
+        made = calls.of_loop()
+        return made.has(calls.OP_WRITE) and made.has(calls.OP_CLOSE)
 
     async def close(self) -> None:
         """Close it as soon as nothing is under way; an error of close(2) is raised."""
         if self.use.pending:
-            settled = asyncio.get_running_loop().create_future()
-            self.use.when_settled(lambda: settled.done() or settled.set_result(None))
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def tell() -> None:
+                if not settled.done():
+                    settled.set_result(None)
+
+            self.use.when_settled(tell)
             await settled
         if self.close_now():
             return
         number, self.number = self.number, -1
-        request = (file_calls.OP_CLOSE, number, 0, 0, 0, 0)
+        request = (calls.OP_CLOSE, number, 0, 0, 0, 0)
         close = functools.partial(os.close, number)
         # Whoever is cancelled here, or finds no memory and no thread for it, has nothing left
         # to close it by.
-        await calls().make(request, None, close, undone=close)
+        await calls.of_loop().make(request, None, close, undone=close)
 
     def drop(self) -> None:
         """Close it as soon as nothing is under way, without waiting; for what was forgotten."""
@@ -348,7 +360,7 @@ def adopt(number: int, writable: bool, closes: bool, path: Any) -> tuple[Descrip
     """A descriptor that is open, and its device."""
     mode, size, block_size, device = file_status_now(number)
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise os_error(-errno.EISDIR, path)
     descriptor = Descriptor(number, mode, size, block_size, writable, closes)
     descriptor.local = stat.S_ISREG(mode) and device in _local_devices
     return descriptor, device
@@ -369,9 +381,9 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
     if fifo and flags & (os.O_WRONLY | os.O_RDWR) != os.O_RDWR:
         number = await _open_fifo(path, encoded, flags)
     else:
-        held, address = file_calls.borrow(encoded + b"\0")
-        request = (file_calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
-        number = await calls().make(
+        held, address = calls.borrow(encoded + b"\0")
+        request = (calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
+        number = await calls.of_loop().make(
             request, held, _open_plain, path, encoded, flags, late=os.close, names=(path,)
         )
     descriptor = await settle(number, path, writable)
@@ -393,7 +405,7 @@ async def open_with(
     opener: Callable[[Any, int], int], path: Any, flags: int, writable: bool
 ) -> Descriptor:
     """Open a path by a function of the user's, in a thread."""
-    number = await calls().make(None, None, opener, path, flags, late=_close_opened)
+    number = await calls.of_loop().make(None, None, opener, path, flags, late=_close_opened)
     if not isinstance(number, int):
         raise TypeError("expected integer from opener")
     if number < 0:
@@ -408,7 +420,7 @@ def _close_opened(number: Any) -> None:
 
 
 async def settle(number: int, path: Any, writable: bool) -> Descriptor:
-    """What was just opened, by a way that could wait; closed again when that fails."""
+    """A descriptor that was just opened in a way that could wait; closed again when that fails."""
     try:
         descriptor, device = adopt(number, writable, True, path)
     except BaseException:
@@ -418,7 +430,9 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
         # Through this very descriptor: to close another one of the file's would end the locks
         # that this process has on it (fcntl(2), POSIX record locks).
         try:
-            local = await calls().make(None, None, file_is_local, number, use=descriptor.use)
+            local = await calls.of_loop().make(
+                None, None, file_is_local, number, use=descriptor.use
+            )
         except RuntimeError:
             # No thread can be had; the file is as good without.
             return descriptor
@@ -434,7 +448,7 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
 async def _open_fifo(path: Any, encoded: bytes, flags: int) -> int:
     """Open a FIFO, which waits for the other end, in a thread of its own."""
     loop = asyncio.get_running_loop()
-    opened = loop.create_future()
+    opened: asyncio.Future[int] = loop.create_future()
     lock = threading.Lock()
     state = {"abandoned": False}
 
@@ -505,7 +519,7 @@ _ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os,
 
 @functools.lru_cache(maxsize=64)
 def open_flags(mode: str) -> tuple[int, str]:
-    """What io.open() asks of open(2), and its raw file's mode; ValueError for what is no mode."""
+    """The flags that io.open() gives to open(2), and its raw file's mode; or ValueError."""
     letters = set(mode)
     kinds = letters & set(_KINDS)
     if (

@@ -1,4 +1,4 @@
-"""How a regular file closes: what is unsent is written, then the descriptor closed.
+"""The close of a regular file: what is unsent is written, then the descriptor closed.
 
 One request of the driver follows the other, without a task: whoever waits for it
 may be cancelled, and it goes on.  What the driver has no answer to is left to a
@@ -11,14 +11,17 @@ import asyncio
 import errno
 import os
 
-from . import file_calls
-from .file_calls import CALL_BYTES_MAX, OWN_POSITION
+from ..operations import os_error
+from . import calls
+from .calls import CALL_BYTES_MAX, OWN_POSITION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from .file_binary import BinaryFile
+    from .descriptor import Descriptor
+    from .unsent import Unsent
 
 # Not an error of the file: it has to be done in another way.
 _NOT_THIS_WAY = {
@@ -34,22 +37,46 @@ _NOT_CLOSED = {-errno.ECANCELED, -errno.ENOTBLK, -errno.EOPNOTSUPP}
 
 
 class Closing:
-    """One file on its way to being closed; begins at once."""
+    """One file on its way to being closed; begins at once.
 
-    __slots__ = ("_error", "_file", "_loop", "_number", "_waiters", "over")
+    close_in_task: does the rest by a task, and gives that.
+    ended: called when the file is closed.
+    """
 
-    def __init__(self, file: BinaryFile, loop: Any) -> None:
-        self._file = file
+    __slots__ = (
+        "_close_in_task",
+        "_descriptor",
+        "_ended",
+        "_error",
+        "_loop",
+        "_number",
+        "_over",
+        "_unsent",
+        "_waiters",
+    )
+
+    def __init__(
+        self,
+        loop: Any,
+        descriptor: Descriptor,
+        unsent: Unsent,
+        close_in_task: Callable[[Any], asyncio.Task[None]],
+        ended: Callable[[], None],
+    ) -> None:
         self._loop = loop
+        self._descriptor = descriptor
+        self._unsent = unsent
+        self._close_in_task = close_in_task
+        self._ended = ended
         self._number = -1
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self.over = False
+        self._over = False
         self._go_on()
 
     async def wait(self) -> None:
         """Return when it is closed; raise what went wrong."""
-        if not self.over:
+        if not self._over:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -57,46 +84,43 @@ class Closing:
             raise self._error
 
     def _go_on(self) -> None:
-        file = self._file
-        descriptor = file._descriptor
-        if file._unsent and self._error is None:
-            data, place = file._next_unsent()
+        descriptor = self._descriptor
+        if self._unsent and self._error is None:
+            data, place = self._unsent.next()
             size = min(len(data), CALL_BYTES_MAX)
-            held, address = file_calls.borrow(data)
+            held, address = calls.borrow(data)
             offset = OWN_POSITION if place is None else place
-            request = (file_calls.OP_WRITE, descriptor.number, address, offset, size, 0)
+            request = (calls.OP_WRITE, descriptor.number, address, offset, size, 0)
             if not self._start(self._written, (held, data), request):
                 self._leave_to_task()
             return
         self._number = descriptor.number
-        request = (file_calls.OP_CLOSE, self._number, 0, 0, 0, 0)
+        request = (calls.OP_CLOSE, self._number, 0, 0, 0, 0)
         if self._start(self._closed, None, request):
             descriptor.number = -1
         else:
             self._leave_to_task()
 
-    def _start(self, callback: Any, keep: object, request: file_calls.Request) -> bool:
+    def _start(self, callback: Any, keep: object, request: calls.Request) -> bool:
         try:
-            return self._loop._request(callback, keep, request) >= 0
+            token: int = self._loop._request(callback, keep, request)
         except MemoryError:
             return False
+        return token >= 0
 
     def _written(self, result: int, flags: int) -> None:
         if self._loop.is_closed():
             # Whoever lets go of the file writes and closes.
             if result >= 0:
-                self._file._sent(result)
+                self._unsent.sent(result)
             return
         if result in _NOT_THIS_WAY:
             self._leave_to_task()
             return
         if result >= 0:
-            try:
-                self._file._sent(result)
-            except OSError as exc:
-                self._error = exc
+            self._unsent.sent(result)
         elif result != -errno.EINTR:
-            self._error = OSError(-result, os.strerror(-result))
+            self._error = os_error(result)
         self._go_on()
 
     def _closed(self, result: int, flags: int) -> None:
@@ -106,13 +130,11 @@ class Closing:
             except OSError as exc:
                 self._error = self._error or exc
         elif result < 0 and result != -errno.EINTR and self._error is None:
-            self._error = OSError(-result, os.strerror(-result))
+            self._error = os_error(result)
         self._end()
 
     def _leave_to_task(self) -> None:
-        file = self._file
-        file._serial.leave()
-        file._close_in_task(self._loop).add_done_callback(self._task_ended)
+        self._close_in_task(self._loop).add_done_callback(self._task_ended)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -120,9 +142,8 @@ class Closing:
         self._end()
 
     def _end(self) -> None:
-        self.over = True
-        self._file._closed = True
-        self._file._serial.leave()
+        self._over = True
+        self._ended()
         if self._loop.is_closed():
             return
         for waiter in self._waiters:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import operator
-import os
 import sys
+
+from ..operations import os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _OFFSET_MAX = 2**63 - 1
 
 
 def size(number: Any) -> int:
-    """How much to take: what fits into an index."""
+    """A size to take, which must fit into an index."""
     value = operator.index(number)
     if not -sys.maxsize - 1 <= value <= sys.maxsize:
         raise OverflowError("cannot fit 'int' into an index-sized integer")
@@ -28,7 +29,7 @@ def size(number: Any) -> int:
 
 
 def wanted(number: Any) -> int:
-    """How much to read; -1, or None, for all."""
+    """A size to read; -1, or None, for all."""
     return -1 if number is None else size(number)
 
 
@@ -44,12 +45,12 @@ def place(number: Any) -> int:
     """A place in a file or a length of it, from 0 on."""
     value = offset(number)
     if value < 0:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise os_error(-errno.EINVAL)
     return value
 
 
 def c_int(number: Any) -> int:
-    """What C calls an int: permissions, a descriptor that may be negative."""
+    """A number that C keeps in an int: permissions, a descriptor that may be negative."""
     value = operator.index(number)
     if not -_INT_MAX - 1 <= value <= _INT_MAX:
         raise OverflowError(f"{value} does not fit into a C int")

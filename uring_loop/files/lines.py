@@ -1,11 +1,11 @@
-"""What files of bytes and files of text do alike: `async for`, `async with`."""
+"""The part that files of bytes and files of text share: `async for`, `async with`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import AnyStr, Generic, Self
 
-from . import file_numbers
+from . import numbers
 
 
 class LineFile(Generic[AnyStr]):
@@ -24,7 +24,7 @@ class LineFile(Generic[AnyStr]):
 
     async def readlines(self, hint: int | None = -1, /) -> list[AnyStr]:
         """The lines that are left, or as many as it takes to pass `hint` bytes or characters."""
-        limit = file_numbers.wanted(hint)
+        limit = numbers.wanted(hint)
         lines = []
         size = 0
         async for line in self:
