@@ -15,19 +15,19 @@
 #define DATAGRAM_COUNT 64
 #define DATAGRAM_SIZE (256 * 1024)
 
-static uint32_t option(uint32_t value, uint32_t otherwise)
+static uint32_t option_or(uint32_t value, uint32_t otherwise)
 {
 	return value != 0 ? value : otherwise;
 }
 
 static void fill_options(struct ul_options *options)
 {
-	options->sq_entries = option(options->sq_entries, SQ_ENTRIES);
-	options->cq_entries = option(options->cq_entries, CQ_ENTRIES);
-	options->buffer_count = option(options->buffer_count, BUFFER_COUNT);
-	options->buffer_size = option(options->buffer_size, BUFFER_SIZE);
-	options->datagram_count = option(options->datagram_count, DATAGRAM_COUNT);
-	options->datagram_size = option(options->datagram_size, DATAGRAM_SIZE);
+	options->sq_entries = option_or(options->sq_entries, SQ_ENTRIES);
+	options->cq_entries = option_or(options->cq_entries, CQ_ENTRIES);
+	options->buffer_count = option_or(options->buffer_count, BUFFER_COUNT);
+	options->buffer_size = option_or(options->buffer_size, BUFFER_SIZE);
+	options->datagram_count = option_or(options->datagram_count, DATAGRAM_COUNT);
+	options->datagram_size = option_or(options->datagram_size, DATAGRAM_SIZE);
 }
 
 /*

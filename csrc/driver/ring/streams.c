@@ -38,7 +38,7 @@
 
 /* --- Starting ------------------------------------------------------------- */
 
-static bool is_unix(int fd, enum ul_stream kind)
+static bool stream_is_unix(int fd, enum ul_stream kind)
 {
 	if (kind != UL_STREAM_UNKNOWN && kind != UL_STREAM_OTHER)
 		return kind == UL_STREAM_UNIX;
@@ -150,7 +150,7 @@ int uring_recv(struct ul_driver *driver, void *owner, int fd, enum ul_stream kin
 	if (unlikely(slot == NULL))
 		return uring->closed ? -ESHUTDOWN : -ENOMEM;
 	if (!uring_has(uring, UL_FEATURE_MULTISHOT_RECV) ||
-	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && is_unix(fd, kind)))
+	    (!uring_has(uring, UL_FEATURE_MULTISHOT_UNIX) && stream_is_unix(fd, kind)))
 		slot->base.flags |= SLOT_ONE_SHOT;
 	*token = slot_token(&slot->base);
 	uring_receive_start(uring, slot, uring->pools[POOL_SMALL].ring == NULL);
@@ -233,8 +233,8 @@ void uring_feed_starved(struct uring *uring)
 }
 
 /* The buffer that came with a successful receive, lent. */
-static unsigned char *lend(struct uring *uring, struct uring_slot *slot,
-                           const struct io_uring_cqe *cqe)
+static unsigned char *lend_buffer(struct uring *uring, struct uring_slot *slot,
+                                  const struct io_uring_cqe *cqe)
 {
 	struct pool *pool = &uring->pools[uring_pool_of(slot)];
 	uint32_t index;
@@ -447,8 +447,8 @@ void uring_hold(struct ul_driver *driver, ul_token token, bool for_good)
 }
 
 /* Tell the completion of this harvest that came before `out`, if any, that it is not alone. */
-static void follow(const struct uring *uring, struct uring_slot *slot,
-                   const struct ul_completion *out)
+static void mark_followed(const struct uring *uring, struct uring_slot *slot,
+                          const struct ul_completion *out)
 {
 	uint32_t position = (uint32_t)(out - uring->batch);
 	uint32_t before = (uint32_t)slot->result;
@@ -475,7 +475,7 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 	out->token = slot_token(&slot->base);
 	out->result = cqe->res;
 	out->flags = UL_LENT | UL_MORE;
-	out->data = lend(uring, slot, cqe);
+	out->data = lend_buffer(uring, slot, cqe);
 	out->address = NULL;
 	out->address_size = 0;
 	slot->retries = 0;
@@ -488,7 +488,7 @@ int uring_recv_completed(struct uring *uring, struct uring_slot *slot,
 	if (unlikely((cqe->flags & IORING_CQE_F_MORE) == 0))
 		data_was_last(uring, slot, cqe, out);
 	if (likely(out->flags & UL_MORE))
-		follow(uring, slot, out);
+		mark_followed(uring, slot, out);
 	return 1;
 }
 
@@ -515,12 +515,12 @@ int uring_recv_from_completed(struct uring *uring, struct uring_slot *slot,
 				return 0;
 			return receive_interrupted(uring, slot, -EAGAIN, out);
 		}
-		data = lend(uring, slot, cqe);
+		data = lend_buffer(uring, slot, cqe);
 		header = (const struct io_uring_recvmsg_out *)data;
 		size -= (int32_t)PAYLOAD_OFFSET;
 		name_size = header->namelen;
 	} else {
-		data = lend(uring, slot, cqe);
+		data = lend_buffer(uring, slot, cqe);
 		name_size = message->msg_namelen;
 	}
 	if (name_size > sizeof(struct sockaddr_storage))

@@ -12,7 +12,8 @@
  *     ring.c      one ring: open, enable, enter, read, close
  *     queue.c     slots on their way there and back (queue.h)
  *
- * and, without a word of this header: buffers.c, watches.c, setup.c, room.c, kernels.c.
+ * and, without a word of this header: setup.c, kernels.c and room.c (which ring this kernel
+ * gives), locked_memory.c (what it charges for one), buffers.c, watches.c.
  */
 #ifndef URING_H
 #define URING_H

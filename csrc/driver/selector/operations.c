@@ -10,7 +10,7 @@
 
 #include "selector.h"
 
-void operation_queue_append(struct operation_queue *queue, struct operation *operation)
+static void operation_queue_append(struct operation_queue *queue, struct operation *operation)
 {
 	assert(operation->queue == NULL);
 	operation->queue = queue;
@@ -146,8 +146,9 @@ void descriptor_settle(struct selector *selector, struct descriptor *descriptor)
 		descriptor_abandon(selector, descriptor);
 }
 
-int operation_wait(struct selector *selector, struct operation *operation, int fd,
-                   enum side side)
+/* Queue it at `fd`, registered so that readiness from now on is reported.  0 or -errno. */
+static int operation_wait(struct selector *selector, struct operation *operation, int fd,
+                          enum side side)
 {
 	struct descriptor *descriptor;
 	int result = descriptor_get(selector, fd, &descriptor);

@@ -1,8 +1,8 @@
 /*
- * The selector remade: a new epoll set, in which everything that waits is registered, and so all
- * that is ready is reported again.  After a fork the old set is the parent's
- * as well and only closed here; so is the eventfd.  What fails half-way, for
- * want of memory, is made anew by the next turn.
+ * The selector remade: a new epoll set, in which everything that waits is registered,
+ * and so all that is ready is reported again.  After a fork the old set is the parent's
+ * as well and only closed here; so is the eventfd.  What fails half-way, for want of
+ * memory, is made anew by the next turn.
  */
 #include <errno.h>
 #include <sys/epoll.h>

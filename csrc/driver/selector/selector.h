@@ -122,7 +122,6 @@ void descriptor_due(struct selector *selector, struct descriptor *descriptor, ui
 
 /* operations.c */
 
-void operation_queue_append(struct operation_queue *queue, struct operation *operation);
 void operation_queue_remove(struct operation *operation);
 /* The operation has its result: out of every queue and of the heap, and free. */
 void operation_end(struct selector *selector, struct operation *operation);
@@ -133,9 +132,6 @@ void operation_complete(struct selector *selector, struct operation *operation,
 struct operation *operation_take(struct selector *selector, enum verb verb, void *owner);
 /* An operation that never started. */
 void operation_drop(struct selector *selector, struct operation *operation);
-/* Queue it at `fd`, registered so that readiness from now on is reported.  0 or -errno. */
-int operation_wait(struct selector *selector, struct operation *operation, int fd,
-                   enum side side);
 /* Wait at `fd`, or drop it: -EINPROGRESS or another -errno, for the verb to return. */
 int operation_start(struct selector *selector, struct operation *operation, int fd,
                     enum side side, ul_token *token);
