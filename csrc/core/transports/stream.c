@@ -5,6 +5,7 @@
  */
 #include "stream.h"
 #include "listener.h"
+#include "stream_send.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
