@@ -1,6 +1,6 @@
 /*
- * What a file answers without waiting for a disk: opening, reading and closing
- * that succeed in the calling thread when the kernel has everything in memory,
+ * Answers of a file that wait for no disk: opening, reading and closing that
+ * succeed in the calling thread when the kernel has everything in memory,
  * and say so when it has not.  Whoever is refused asks again in a way that may
  * wait.
  *
@@ -53,7 +53,7 @@ static int descriptor_of(PyObject *number)
 	return (int)value;
 }
 
-/* What the kernel knows of an open file, without asking whoever it belongs to. */
+/* The kernel's own knowledge of an open file: the file's server is not asked. */
 static int status_now(int fd, struct statx *status)
 {
 	return ul_statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
@@ -360,7 +360,7 @@ static PyObject *file_close_now(PyObject *Py_UNUSED(module), PyObject *descripto
 		return NULL;
 	if (status_now(fd, &status) != 0 || status.stx_nlink == 0)
 		Py_RETURN_FALSE;
-	/* Its descriptor is gone whatever close(2) says. */
+	/* The descriptor is gone whatever close(2) says. */
 	close(fd);
 	Py_RETURN_TRUE;
 }

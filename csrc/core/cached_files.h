@@ -1,4 +1,4 @@
-/* What a file answers without waiting. */
+/* Answers of a file that wait for no disk. */
 #ifndef UL_CACHED_FILES_H
 #define UL_CACHED_FILES_H
 

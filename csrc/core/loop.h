@@ -48,7 +48,7 @@ struct Loop {
 	bool debug;
 	bool asleep;                  /* in the driver, without the GIL: who runs is another */
 
-	/* What others ask of it. */
+	/* Requests of other threads. */
 	struct {
 		bool asked;                /* there is something below */
 		struct operation *cancels; /* what they cancelled; owned references to holders */
@@ -87,6 +87,15 @@ struct Loop {
 		struct ul_completion items[LOOP_BATCH];
 	} batch;
 };
+
+extern PyMethodDef loop_methods[];
+/*
+ * Nobody has closed it, and nobody can any more: __del__ of a subclass has taken
+ * the place of ours, say.  The kernel must let go of what is in flight all the same.
+ */
+void loop_end_forgotten(Loop *loop);
+
+/* ---- loop_type.c ---- */
 
 extern PyTypeObject *LoopType;
 int loop_init_types(PyObject *module);

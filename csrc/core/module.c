@@ -104,7 +104,7 @@ static PyModuleDef_Slot core_slots[] = {
 	{Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
-	/* It orders all that threads share here: a free-threaded interpreter turns it on for us. */
+	/* The GIL orders what threads share here: a free-threaded interpreter turns it on. */
 	{Py_mod_gil, Py_MOD_GIL_USED},
 #endif
 	{0, NULL},

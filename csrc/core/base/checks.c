@@ -1,4 +1,4 @@
-/* What a call of the loop is refused for: a closed loop, another thread. */
+/* Refusals: of a closed loop, of another thread. */
 #include "checks.h"
 
 int loop_check_closed(Loop *self)

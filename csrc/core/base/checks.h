@@ -1,6 +1,6 @@
 /*
- * What is asked before the loop is touched: is it closed, does another thread run
- * it, does it sleep.
+ * Checks before the loop is touched: is it closed, does another thread run it, does
+ * it sleep.
  */
 #ifndef UL_CHECKS_H
 #define UL_CHECKS_H

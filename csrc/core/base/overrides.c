@@ -33,7 +33,7 @@ static bool loop_has_own(Loop *self, PyObject *name, PyCFunction function)
 	           PyCFunction_GET_SELF(method) == (PyObject *)self &&
 	           PyCFunction_GET_FUNCTION(method) == function;
 
-	/* Who calls it will be told what is wrong with it. */
+	/* The caller of the method will be told what is wrong with it. */
 	if (method == NULL)
 		PyErr_Clear();
 	Py_XDECREF(method);

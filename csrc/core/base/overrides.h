@@ -1,10 +1,10 @@
-/* Which of a loop's methods are not the core's own: one comparison, as a rule. */
+/* Methods of a loop that are not the core's own: found by one comparison, as a rule. */
 #ifndef UL_OVERRIDES_H
 #define UL_OVERRIDES_H
 
 #include "../loop.h"
 
-/* Those that the core goes around, as long as they are its own. */
+/* The methods that the core goes around, as long as they are its own. */
 enum {
 	OVERRIDES_TIME = 1 << 0,
 	OVERRIDES_CALL_SOON = 1 << 1,

@@ -1,10 +1,10 @@
 /*
- * What all loops of the process share and change: caches, and the count of forks.
+ * State that all loops of the process share and change: caches, and the count of forks.
  *
  * Any thread may touch it, whichever loop it runs or none, as long as it has the GIL,
  * which orders that: no reference is dropped and no Python is called in the middle of a
  * change.  A build without the GIL would give each thread one, but for the forks.
- * What is set at import and then only read (types, names, methods) is not here.
+ * State that is set at import and then only read (types, names, methods) is not here.
  */
 #ifndef UL_PROCESS_H
 #define UL_PROCESS_H

@@ -1,5 +1,5 @@
 /*
- * What the core needs of CPython beside its API: exceptions by errno, calls whose
+ * CPython beside its API, as far as the core needs it: exceptions by errno, calls whose
  * result nobody wants, interned names, and the helpers that Python brings.
  */
 #include "process.h"

@@ -1,5 +1,5 @@
 /*
- * What the core needs of CPython beside its API.  Everything stands on this; it
+ * CPython beside its API, as far as the core needs it.  Everything stands on this; it
  * knows nothing of the loop.
  */
 #ifndef UL_PY_H

@@ -26,7 +26,7 @@ struct context {
 /* The mapping of an empty context; owned. NULL: contexts are not as we know them. */
 static PyObject *empty;
 
-/* Nobody else has a reference of either kind, so it is not entered either. */
+/* A context to which nobody else refers, weakly or not: it is not entered either. */
 static bool context_is_ours(struct context *context)
 {
 	return Py_REFCNT(context) == 1 && context->weakrefs == NULL;
@@ -83,8 +83,8 @@ int context_thaw(PyObject **frozen)
 }
 
 /*
- * What CPython before 3.14 does to enter a context and to leave it, without its
- * three searches for the thread's state; what it would refuse is left to it.
+ * The entering and leaving of CPython before 3.14, without its three searches for the
+ * thread's state; what it would refuse is left to it.
  */
 #if PY_VERSION_HEX < 0x030E0000
 #define ENTERS_ITSELF (empty != NULL)
@@ -141,7 +141,7 @@ void context_recycle(PyObject *object)
 		Py_DECREF(context);
 }
 
-/* It has been entered, and nothing else: `before` was the current one. */
+/* Whether it has been entered, and nothing else: `before` was the current one. */
 static bool context_is_current(PyObject *object, const PyObject *before)
 {
 	struct context *context = (struct context *)object;

@@ -5,7 +5,7 @@
 #include "../base/py.h"
 
 int context_init(void);
-/* What a copy of the current context can be made from, later; NULL with an exception. */
+/* The stuff of a copy of the current context, to be made later; NULL with an exception. */
 PyObject *context_freeze(void);
 /* Makes *frozen a context, if it is none yet; -1 with an exception, and it stays. */
 int context_thaw(PyObject **frozen);

@@ -219,7 +219,7 @@ static PyObject *handle_call_callback(Handle *handle)
 
 	if (unlikely(handle->packed))
 		return PyObject_Call(handle->callback, handle->args[0], NULL);
-	/* Whom we call may use args[-1] meanwhile. */
+	/* The callee may use args[-1] meanwhile. */
 	memcpy(&room[1], handle->args, sizeof(handle->args));
 	return PyObject_Vectorcall(handle->callback, &room[1],
 	                           handle->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -348,7 +348,7 @@ int handle_wait(Handle *handle)
 	}
 	if (waiter.handle != NULL)
 		handle_leave_waiters(loop, &waiter);
-	/* It is taken, unless a signal came at the very end. */
+	/* The lock is taken, unless a signal came at the very end. */
 	(void)PyThread_acquire_lock(waiter.lock, NOWAIT_LOCK);
 	PyThread_release_lock(waiter.lock);
 	PyThread_free_lock(waiter.lock);
@@ -360,7 +360,7 @@ void handle_retire(Handle *handle)
 {
 	PyObject *context = NULL;
 
-	/* Who still has the handle can ask for the context in which it ran. */
+	/* Another holder of the handle can ask for the context in which it ran. */
 	if (Py_REFCNT(handle) == 1 && handle->context != NULL &&
 	    Py_REFCNT(handle->context) == 1) {
 		context = handle->context;

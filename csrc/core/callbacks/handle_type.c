@@ -58,7 +58,7 @@ static PyObject *handle_run_method(Handle *self, PyObject *Py_UNUSED(ignored))
 {
 	int status = 0;
 
-	/* Whoever has a handle may call this, in any thread, whether or not the loop runs. */
+	/* Anybody with a handle may call this, in any thread, whether or not the loop runs. */
 	Py_INCREF(self);
 	/* Without a callback the cycle collector has emptied it, and a __del__ has found it. */
 	if (!self->cancelled && self->callback != NULL && self->context != NULL)

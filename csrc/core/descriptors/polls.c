@@ -126,7 +126,7 @@ static PyObject *poll_cancel(Poll *self, PyObject *Py_UNUSED(ignored))
 	Py_RETURN_NONE;
 }
 
-/* What is there; None for nothing. */
+/* The bytes that are there; None for nothing. */
 static PyObject *poll_read_now(Poll *self)
 {
 	Loop *loop = self->loop;
@@ -144,7 +144,7 @@ static PyObject *poll_read_now(Poll *self)
 	loop->scratch.receiving = false;
 	if (count >= 0)
 		return PyBytes_FromStringAndSize(buffer, count);
-	/* It is still ready after a signal, whose handler may have closed it. */
+	/* The descriptor is still ready after a signal, whose handler may have closed it. */
 	if (error == EAGAIN || error == EINTR)
 		Py_RETURN_NONE;
 	exception_set_errno(error);

@@ -55,7 +55,7 @@ static int reader_hand_on(Loop *self, int fd, const Handle *reader, const Handle
 	                     new_writer ? writer : pair->writer);
 }
 
-/* What epoll_ctl(2) says of the descriptor: 0 or -errno. */
+/* The answer of epoll_ctl(2) for the descriptor: 0 or -errno. */
 static int reader_probe(int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN };
@@ -98,7 +98,7 @@ static int reader_update(Loop *self, int fd, const Handle *reader, const Handle 
 	if (unlikely(loop_is_elsewhere(self)))
 		return reader_update_later(self, fd, events);
 	if (unlikely(pair->stale)) {
-		/* What the driver watches may be closed, and the number another's. */
+		/* The file that the driver watches may be closed, and the number another's. */
 		pair->stale = false;
 		self->table->watch(self->driver, owner, fd, 0, &pair->token);
 	}

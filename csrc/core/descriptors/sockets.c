@@ -59,7 +59,7 @@ struct socket_queues {
 
 /* ---- sockets -------------------------------------------------------------------- */
 
-/* Its descriptor, -1 when closed, or -2 with an exception. */
+/* The socket's descriptor, -1 when closed, or -2 with an exception. */
 static int socket_fd(PyObject *sock)
 {
 	PyObject *number = PyObject_CallMethodNoArgs(sock, names.fileno);
@@ -101,7 +101,7 @@ static bool socket_class_is_plain(PyTypeObject *type)
 	return plain;
 }
 
-/* What is asked of the socket object itself, since its class or debug mode may differ. */
+/* Whether no method of the socket object has to be called: its class may differ, or debug mode. */
 static bool socket_is_plain(const Loop *loop, PyObject *sock)
 {
 	PyTypeObject *type = Py_TYPE(sock);
@@ -243,7 +243,7 @@ static int wait_arm(SocketWait *self)
 	PyObject *args[2] = {NULL, Py_None};
 	int fd, status;
 
-	/* It may have been closed since, and its number be another's. */
+	/* The socket may have been closed since, and its number be another's. */
 	fd = socket_fd(self->sock);
 	/* fileno() is the caller's, and may have closed the loop, or left the queue. */
 	if (fd == -2 || loop_check_closed(loop) < 0 || loop_check_thread(loop) < 0)
@@ -473,7 +473,7 @@ static int socket_fd_for_use(Loop *self, PyObject *sock)
 
 	if (likely(handed == 0))
 		return fd;
-	/* That may have run anything. */
+	/* The send may have run anything. */
 	return handed < 0 ? -2 : socket_fd(sock);
 }
 

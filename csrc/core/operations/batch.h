@@ -10,8 +10,8 @@ typedef struct Loop Loop;
 /* Whether the operation's end is among them; of a stream, what has come is its last now. */
 bool batch_ends(Loop *loop, ul_token token);
 /*
- * What the send has sent, when its end is among them; < 0 otherwise.  With `take` it is
- * among them no more.
+ * The number of bytes that the send has sent, when its end is among them; < 0 otherwise.
+ * With `take` it is among them no more.
  */
 int batch_outcome(Loop *loop, ul_token token, bool take);
 /*

@@ -1,6 +1,6 @@
 /*
- * What the child of a fork must not take for its own: completions that were harvested
- * before it, and wait in the batch behind the callback that forked.
+ * Completions that the child of a fork must not take for its own: those that were
+ * harvested before it, and wait in the batch behind the callback that forked.
  *
  * Received bytes and accepted connections were given away once, and to the parent; in
  * the ring's lent buffers the child would even find zeros.  Everything else says what

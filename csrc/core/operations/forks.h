@@ -1,4 +1,4 @@
-/* What the child of a fork must not take for its own. */
+/* Completions that the child of a fork must not take for its own. */
 #ifndef UL_FORKS_H
 #define UL_FORKS_H
 

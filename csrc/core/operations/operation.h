@@ -36,8 +36,8 @@ struct operation {
  */
 bool operation_end(Loop *loop, struct operation *operation);
 /*
- * What the send has sent, if it has ended; with `take` it was then dropped, and is told
- * nothing.  Otherwise < 0.
+ * The number of bytes that the send has sent, if it has ended; with `take` it was then
+ * dropped, and is told nothing.  Otherwise < 0.
  */
 int operation_outcome(Loop *loop, struct operation *operation, bool take);
 void operation_hold(Loop *loop, struct operation *operation);

@@ -103,7 +103,7 @@ static PyObject *loop_operate(Loop *self, PyObject *const *args, Py_ssize_t narg
 	token = first == NULL ? NULL : PyObject_GetItem(args[nargs - 1], first);
 	Py_XDECREF(first);
 	if (token == NULL || PyDict_SetItem(self->requests, token, entry) < 0) {
-		/* Nobody will hear of its end: `entry` stays for ever, and what it holds. */
+		/* Nobody will hear of the end: `entry` stays for ever, and what it holds. */
 		Py_XDECREF(token);
 		return NULL;
 	}

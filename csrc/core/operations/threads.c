@@ -1,5 +1,5 @@
 /*
- * What threads other than the one that runs the loop ask of it.
+ * Requests of threads other than the one that runs the loop.
  *
  * While a loop runs, its driver is in the hands of that thread, which may be in
  * turn() without the GIL.  asyncio allows others only call_soon_threadsafe(), and
@@ -17,7 +17,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* It has something to do, and may be asleep. */
+/* The loop has something to do, and may be asleep. */
 static void loop_ask(Loop *self)
 {
 	self->threads.asked = true;
@@ -102,11 +102,11 @@ static int loop_serve_cancel(Loop *self, struct operation *operation)
 		.owner = operation, .token = operation->unwanted, .result = -ECANCELED,
 	};
 
-	/* It may have ended since, and another operation have begun. */
+	/* The operation may have ended since, and another have begun. */
 	if (operation->link == NULL || operation->token != operation->unwanted ||
 	    !operation_end(self, operation))
 		return 0;
-	/* Whoever cancelled it was told that its end follows. */
+	/* The canceller was told that its end follows. */
 	return operation->completed(self, operation, &completion);
 }
 

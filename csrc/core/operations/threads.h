@@ -1,4 +1,4 @@
-/* What other threads ask of a loop that runs. */
+/* Requests of other threads to a loop that runs. */
 #ifndef UL_THREADS_H
 #define UL_THREADS_H
 

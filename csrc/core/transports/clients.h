@@ -1,4 +1,4 @@
-/* Which transports are a server's clients. */
+/* The clients of a server: transports. */
 #ifndef UL_CLIENTS_H
 #define UL_CLIENTS_H
 
@@ -7,7 +7,7 @@
 struct transport;
 typedef struct ClientList ClientList;
 
-/* Its server counts it as open from now on; 0, or -1 with an exception. */
+/* The server counts it as open from now on; 0, or -1 with an exception. */
 int client_enter(struct transport *self, PyObject *server);
 void client_leave(struct transport *self);  /* keeps no exception; may call _detach() */
 void client_forget(struct transport *self); /* the same, and calls nobody */

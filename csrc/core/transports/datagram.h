@@ -23,7 +23,7 @@ typedef struct Datagram {
 
 	/* base.held_back is a list of (data, address) and exceptions; base.send waits for room. */
 
-	/* What the socket had no room for: a ring buffer. */
+	/* The datagrams that the socket had no room for: a ring buffer. */
 	struct parcel *queue; /* owned array or NULL */
 	size_t capacity;      /* a power of two, or 0 */
 	size_t head;

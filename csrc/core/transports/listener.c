@@ -45,7 +45,7 @@ static int socket_option(int fd, int option)
 	return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
 }
 
-/* Its connections are bound to the address that it is bound to. */
+/* The listener's connections are bound to the address that it is bound to. */
 static bool is_one_address(const struct sockaddr_storage *address)
 {
 	switch (address->ss_family) {
@@ -201,7 +201,7 @@ static int listener_tell(Listener *self, int result)
 	return 0;
 }
 
-/* Nobody will ever read what it says. */
+/* A connection of which nobody will ever read anything. */
 static void connection_refuse(int fd)
 {
 	const struct linger at_once = {.l_onoff = 1};
@@ -223,7 +223,7 @@ static int listener_completed(Loop *loop, struct operation *operation,
 	if (!self->wanted || loop->closed) {
 		if (completion->result >= 0)
 			connection_refuse(completion->result);
-		/* Nobody will be called, and who would have been refers to us. */
+		/* Nobody will be called, and the callback refers to us. */
 		if (loop->closed)
 			listener_forget(self);
 		goto out;
@@ -315,7 +315,7 @@ static PyObject *listener_share(Listener *self, PyObject *Py_UNUSED(ignored))
 	if (self->shared)
 		Py_RETURN_NONE;
 	self->shared = true;
-	/* Its end arms it anew, in the other way. */
+	/* The end of the operation arms it anew, in the other way. */
 	if (self->wanted && self->accept.link != NULL && self->loop->table != NULL &&
 	    /* never by another thread than the loop's */
 	    operation_cancel(self->loop, &self->accept))

@@ -1,4 +1,4 @@
-/* What the connections of a listening socket have in common. */
+/* A listening socket, and the common part of its connections. */
 #ifndef UL_LISTENER_H
 #define UL_LISTENER_H
 

@@ -1,4 +1,4 @@
-/* Which transport owns a descriptor. */
+/* The owners of descriptors: transports. */
 #ifndef UL_OWNERS_H
 #define UL_OWNERS_H
 

@@ -5,6 +5,7 @@
  */
 #include "stream.h"
 #include "listener.h"
+#include "stream_send.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -26,14 +27,14 @@ static int stream_set_protocol(struct transport *base, PyObject *protocol)
 	if (buffered < 0)
 		return -1;
 	self->buffered = buffered;
-	/* Of a class of ours it is known; of others their buffers tell. */
+	/* The buffers of a class of ours are known; those of others tell. */
 	self->roomy = buffered && PyObject_HasAttr((PyObject *)Py_TYPE(protocol), names._roomy);
 	if (was_held != (self->buffered && !self->roomy))
 		stream_hold(self);
 	return transport_set_protocol(base, protocol);
 }
 
-/* What both beginnings come to.  `server`, `extra`: or Py_None. */
+/* The common end of both beginnings.  `server`, `extra`: or Py_None. */
 static int stream_open(Stream *self, Loop *loop, PyObject *sock, int fd, PyObject *protocol,
                        PyObject *waiter, PyObject *extra, PyObject *server,
                        const struct accepted *accepted)
@@ -104,7 +105,7 @@ static int stream_closing(struct transport *base)
 	if (self->chunk_count > 0 || base->state != TRANSPORT_CLOSING)
 		return 0;
 	if (base->protocol_paused && !base->loop->closed) {
-		/* It is resumed first, and may still write: SSLProtocol does. */
+		/* The protocol is resumed first, and may still write: SSLProtocol does. */
 		stream_mark_dirty(self);
 		return 0;
 	}

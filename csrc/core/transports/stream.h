@@ -1,6 +1,6 @@
 /*
  * The stream transport, shared by stream.c (its life, what Python sees),
- * stream_read.c and stream_write.c.
+ * stream_read.c, stream_write.c (what is queued) and stream_send.c (how it leaves).
  *
  * While it is OPEN the end of writing (EOF) may be asked for.  The descriptor is
  * closed in JOINING, as soon as nothing names it any more.
@@ -41,7 +41,7 @@ typedef struct Stream {
 	bool end_held_back;   /* comes result_held_back */
 	int result_held_back; /* 0 (end of file) or -errno */
 
-	/* What is to be sent: a ring buffer of chunks. */
+	/* The queue of what is to be sent: a ring buffer. */
 	struct chunk *chunks; /* chunks_inline, or an owned array */
 	size_t chunk_mask;
 	size_t chunk_head;
@@ -80,30 +80,6 @@ PyObject *stream_deliver_held_back_method(Stream *self, PyObject *ignored);
 
 /* ---- stream_write.c ---- */
 
-int stream_sent(Loop *loop, struct operation *operation, const struct ul_completion *completion);
-/* Offer what is queued to the kernel now, with a plain system call. */
-int stream_flush_now(Stream *self);
-/*
- * See to it in the next turn that what is queued is sent, and that what waits
- * for an empty queue happens.
- */
-void stream_mark_dirty(Stream *self);
-/*
- * Make the queue what asyncio's would be, which sends inside write(): a send that
- * has ended is over, although its completion is not dispatched yet, and what is
- * left is offered to the kernel now.  Nothing for a paused protocol: asyncio too
- * has something queued then, and resumes the protocol before the queue counts as
- * empty.
- */
-int stream_catch_up(struct transport *base);
-/* What is queued and has not left, or -1 with an exception. */
-Py_ssize_t stream_backlog(struct transport *base);
-/* Drop what is queued and not in flight. */
-void stream_drop_queue(struct transport *base);
-/* shutdown(2) for write_eof(): 0 or errno. */
-int stream_shut_down(Stream *self);
-int stream_wake_empty_waiter(Stream *self);
-void stream_fail_empty_waiter(Stream *self, PyObject *exception);
 PyObject *stream_write(Stream *self, PyObject *data);
 PyObject *stream_writelines(Stream *self, PyObject *list);
 PyObject *stream_write_eof(Stream *self, PyObject *ignored);

@@ -88,7 +88,7 @@ static int stream_get_buffer(Stream *self, PyObject *protocol, Py_buffer *view)
 	return transport_fatal(&self->base, message) < 0 ? -1 : 1;
 }
 
-/* Of the protocol that is there now: get_buffer() may have set another, as in asyncio. */
+/* The protocol is the one that is there now: get_buffer() may have set another, as in asyncio. */
 static int stream_buffer_updated(Stream *self, size_t size)
 {
 	PyObject *args[2] = {Py_NewRef(self->base.protocol), PyLong_FromSize_t(size)};
@@ -449,7 +449,7 @@ static int stream_take_to_buffer(Stream *self)
 		status = result > 0 ? stream_buffer_updated(self, (size_t)result)
 		                    : stream_took_nothing(self, result);
 	} else if (status < 0 && self->base.state == TRANSPORT_OPEN) {
-		/* What waits in the socket is for the loop's next run. */
+		/* The bytes that wait in the socket are for the loop's next run. */
 		self->base.readable = true;
 		transport_deliver_later(&self->base);
 	}
@@ -493,7 +493,7 @@ int stream_received(Loop *loop, struct operation *operation,
 
 /* ---- delivering what was held back -------------------------------------------------------- */
 
-/* What was held back is received now: one piece, as it would be out of a socket. */
+/* The pieces held back are received now: as one, as they would be out of a socket. */
 static int stream_deliver_pieces(Stream *self)
 {
 	PyObject *pieces = self->base.held_back, *nothing, *bytes = NULL;

@@ -1,6 +1,6 @@
 /*
- * What both transports do in the course of their lives, from connection_made()
- * to the closed descriptor.
+ * The life of a transport of either kind, from connection_made() to the closed
+ * descriptor.
  */
 #include "transport.h"
 #include "calls.h"
@@ -47,7 +47,7 @@ int transport_socket_fd(PyObject *sock)
 	return fd;
 }
 
-/* What getsockname(2) or getpeername(2) says, as bytes; NULL, perhaps with an exception. */
+/* The answer of getsockname(2) or getpeername(2), as bytes; NULL, perhaps with an exception. */
 static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
                            int *family)
 {
@@ -75,7 +75,7 @@ int transport_recall_peername(struct transport *self)
 		return 0;
 	if (self->family != AF_INET && self->family != AF_INET6)
 		return 0;
-	/* It wants to be asked for no more than there is. */
+	/* The kernel wants to be asked for no more than there is. */
 	size = self->family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
 	if (getsockopt(self->fd, SOL_SOCKET, SO_PEERNAME, &address, &size) < 0)
 		return 0;
@@ -170,7 +170,7 @@ int transport_start(struct transport *self, PyObject *waiter)
 		return -1;
 	status = loop_call_soon_in(self->loop, made, &transport, 1, transport_own_context(self));
 	Py_DECREF(made);
-	/* Which runs nobody's code, and so needs no copy of a context. */
+	/* The start of reading runs nobody's code, and so needs no copy of a context. */
 	if (status < 0 || transport_call_self_soon_in(self, names._start_reading, NULL,
 	                                              self->context) < 0)
 		return -1;
@@ -199,7 +199,7 @@ void transport_give_up(struct transport *self)
 
 int transport_report(struct transport *self, PyObject *exception, const char *message)
 {
-	/* What the network did is told in debug mode only. */
+	/* An error of the network is told in debug mode only. */
 	bool quiet = self->loop != NULL && !self->loop->debug &&
 	             PyErr_GivenExceptionMatches(exception, PyExc_OSError);
 
@@ -236,7 +236,7 @@ int transport_fatal_errno(struct transport *self, int error, const char *message
 
 /* ---- the end ------------------------------------------------------------------------------- */
 
-/* Where asyncio's close() would schedule connection_lost() at once, and refuse it. */
+/* The refusal of asyncio's close() where it would schedule connection_lost() at once. */
 static int transport_check_debug_close(struct transport *self)
 {
 	if (likely(!self->loop->debug))
@@ -275,7 +275,7 @@ int transport_force_close(struct transport *self, PyObject *exception)
 	if (self->state >= TRANSPORT_LOST)
 		return 0;
 	Py_INCREF(self);
-	/* What is dropped may be anybody's, with a __del__. */
+	/* A buffer that is dropped may be anybody's, with a __del__. */
 	self->kind->drop_queue(self);
 	transport_stop_reading(self);
 	if (self->send.link != NULL && self->loop->table != NULL &&
@@ -298,7 +298,7 @@ int transport_lose(struct transport *self, PyObject *exception)
 	assert(self->state < TRANSPORT_LOST);
 	self->losses = 1;
 	if (loop_check_closed(self->loop) < 0) {
-		/* Nobody will hear of it, and who asks again is not told again. */
+		/* Nobody will hear of the loss, and a second call is not told again. */
 		if (self->state == TRANSPORT_OPEN)
 			transport_set_state(self, TRANSPORT_CLOSING);
 		return -1;
@@ -322,7 +322,7 @@ int transport_call_connection_lost(struct transport *self, PyObject *exception)
 			raised = PyErr_GetRaisedException();
 		Py_XDECREF(result);
 	}
-	/* It may have called this itself, or our finalizer. */
+	/* The protocol may have called this itself, or our finalizer. */
 	if (likely(self->state == TRANSPORT_LOST)) {
 		transport_set_state(self, TRANSPORT_JOINING);
 		client_leave(self);
@@ -478,7 +478,7 @@ int transport_clear(struct transport *self)
 		client_forget(self);
 		transport_abandon_unfinalized(self);
 	}
-	/* Who borrowed the descriptor is garbage too. */
+	/* The borrower of the descriptor is garbage too. */
 	if (unlikely(self->state == TRANSPORT_JOINING && self->loop != NULL)) {
 		PyObject *exception = PyErr_GetRaisedException();
 

@@ -1,6 +1,6 @@
 /*
- * What the stream and the datagram transport have in common: a socket, a
- * protocol, and a life.  They begin with a struct transport.
+ * The common part of the stream and the datagram transport: a socket, a protocol,
+ * and a life.  They begin with a struct transport.
  *
  *     CLOSED -> OPEN -> CLOSING -> LOST -> JOINING -> CLOSED
  *
@@ -12,7 +12,7 @@
  * JOINING   connection_lost() was called; operations are still in flight.  From OPEN,
  *           CLOSING and LOST too, uncalled: nobody refers to it any more.
  *
- * What could not be opened goes back to CLOSED from wherever it is: transport_give_up().
+ * A transport that could not be opened goes back to CLOSED: transport_give_up().
  * Nothing else is possible: transport_set_state().
  */
 #ifndef UL_TRANSPORT_H
@@ -41,7 +41,7 @@ enum transport_reading {
 struct accepted; /* listener.h */
 struct transport;
 
-/* What a kind of transport does its own way.  `catch_up`, `backlog`, `lost` may be NULL. */
+/* The ways of one kind of transport.  `catch_up`, `backlog`, `lost` may be NULL. */
 struct transport_kind {
 	int (*received)(Loop *loop, struct operation *operation,
 	                const struct ul_completion *completion);
@@ -66,7 +66,7 @@ struct transport_kind {
 	 * connection_lost(); before, these two run in copies of whoever's asked for them.
 	 */
 	bool has_context;
-	/* Whoever resumes reading hears of an end of file that was told before once more. */
+	/* An end of file that was told before is told once more when reading is resumed. */
 	bool end_repeats;
 	/* connection_lost() was called. */
 	void (*lost)(struct transport *self);

@@ -1,6 +1,6 @@
 /*
- * What both transports do about reading: starting and stopping to receive,
- * pausing, and holding back what comes meanwhile.
+ * Reading, of both kinds of transport: starting and stopping to receive, pausing, and
+ * holding back what comes meanwhile.
  */
 #include "transport_read.h"
 #include "calls.h"
@@ -130,7 +130,7 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (context == NULL)
 		return NULL;
 	Py_XSETREF(self->context, context);
-	/* What was written before is sent before something is told: a loss found by it is first. */
+	/* The queue is sent before something is told: a loss that this finds comes first. */
 	if (self->kind->has_held_back(self) && self->kind->catch_up != NULL &&
 	    self->kind->catch_up(self) < 0)
 		return NULL;

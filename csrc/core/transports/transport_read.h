@@ -1,4 +1,4 @@
-/* What both transports do about reading. */
+/* Reading, of both kinds of transport. */
 #ifndef UL_TRANSPORT_READ_H
 #define UL_TRANSPORT_READ_H
 
@@ -31,7 +31,7 @@ static inline int transport_received(Loop *loop, struct operation *operation,
 	int status = 0;
 	double start = 0;
 
-	/* What the protocol does may drop every other reference. */
+	/* The protocol may drop every other reference. */
 	Py_INCREF(self);
 	if (unlikely(terminal)) {
 		operation_drop(operation);

@@ -1,6 +1,6 @@
 /*
- * What both transports' Python types have in common: the methods and attributes
- * of their base class, which has no instances of its own.
+ * The base class of both transports' Python types: their common methods and
+ * attributes.  It has no instances of its own.
  */
 #include "calls.h"
 #include "transport.h"
