@@ -200,9 +200,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         hooks = sys.get_asyncgen_hooks()
         try:
             self._track_origins(self.get_debug())
-            sys.set_asyncgen_hooks(
-                firstiter=self._asyncgen_started, finalizer=self._asyncgen_dropped
-            )
+            _set_asyncgen_hooks(self._asyncgen_started, self._asyncgen_dropped)
             self._signals.enter()
             # Makes it this thread's running loop, in C: nothing, not even a second Ctrl-C,
             # comes between, and leaves a thread in which no loop can run any more.
@@ -214,7 +212,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
                 try:
                     self._track_origins(False)
                 finally:
-                    sys.set_asyncgen_hooks(*hooks)
+                    _set_asyncgen_hooks(*hooks)
 
     def run_until_complete(
         self, future: Generator[Any, None, T] | Awaitable[T]
@@ -532,6 +530,14 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     # CPython's own tests put another in its place, to make the kernel's way fail.
     _sendfile_native = sendfile.sendfile_native
     sendfile = sendfile.sendfile
+
+
+def _set_asyncgen_hooks(firstiter: Any, finalizer: Any) -> None:
+    """Set both, one by one."""
+    # In one call that an audit hook's exception ends between the two, CPython brings back the
+    # finalizer that it has just freed (Python/sysmodule.c, sys_set_asyncgen_hooks).
+    sys.set_asyncgen_hooks(finalizer=finalizer)
+    sys.set_asyncgen_hooks(firstiter=firstiter)
 
 
 def _before_fork() -> None:

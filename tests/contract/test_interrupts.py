@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -363,3 +364,38 @@ def test_interrupts_at_any_moment_of_a_run_leave_a_thread_that_can_run_loops(
     loop.close()
     assert left == 0
     assert signal.set_wakeup_fd(-1) == -1
+
+
+AUDITED = """
+import asyncio, sys, uring_loop
+
+armed = False
+
+def hook(event, arguments):
+    global armed
+    if armed and event == "sys.set_asyncgen_hook_firstiter":
+        armed = False
+        raise KeyboardInterrupt
+
+def stop():
+    global armed
+    armed = True
+    loop.stop()
+
+sys.addaudithook(hook)
+loop = uring_loop.new_event_loop()
+loop.call_soon(stop)
+try:
+    loop.run_forever()
+except KeyboardInterrupt:
+    made = [loop.stop for _ in range(100)]  # takes the place of what was freed
+    print("interrupted", sys.get_asyncgen_hooks().finalizer)
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+"""
+
+
+def test_interrupt_of_an_audit_hook_at_the_end_of_a_run_brings_back_no_dead_hook(loop_kind):
+    oracle_lacks(loop_kind, True, "it sets both hooks in one call, of which CPython frees one")
+    done = subprocess.run([sys.executable, "-c", AUDITED], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("interrupted None\n", 0), done.stderr
