@@ -12,7 +12,14 @@ ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 # From the ground up: what stands on a floor calls nothing that stands above it, and rooms of
 # one floor nothing of each other. "" is the folder itself, but for what is named.
 FLOORS = {
-    "csrc/core": (("base",), ("callbacks",), ("operations",), ("transports",), ("descriptors",), ("",)),
+    "csrc/core": (
+        ("base",),
+        ("callbacks",),
+        ("operations",),
+        ("transports",),
+        ("descriptors",),
+        ("",),
+    ),
     "csrc/driver": (("",), ("ring", "selector"), ("open", "binding")),
 }
 
