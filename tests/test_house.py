@@ -1,4 +1,4 @@
-"""Signs that cannot drift: ARCHITECTURE names what is there, and the floors of the C folders hold."""
+"""Signs that cannot drift: ARCHITECTURE names what is there, the C folders have floors."""
 
 import itertools
 import pathlib

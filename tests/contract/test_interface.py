@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+
 def public_names(thing):
     return {name for name in dir(thing) if not name.startswith("_")}
 
