@@ -42,6 +42,7 @@ class StreamTransport(SocketTransport, _core.Stream):
         self._shown = True
         return StreamSocket(sock, self)
 
+
 class OwnMethodsTransport(_stdlib.SelectorSocketTransport):  # type: ignore[misc]
     """asyncio's transport over our add_reader(): each byte by the socket object's methods."""
 
