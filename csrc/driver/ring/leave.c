@@ -248,7 +248,7 @@ static void start_in_new_ring(struct uring *uring, struct uring_slot *slot, bool
 		/* One that only polls so far has done nothing. */
 		if (!uring_traits_of(slot)->again && slot->phase != PHASE_POLLING) {
 			/* A worker of the old ring may be at it; a parent's has its own memory. */
-			if (!forked && slot->base.verb != URING_SPLICE)
+			if (!forked && uring_traits_of(slot)->borrows == BORROWS)
 				slot->base.flags |= SLOT_UNSAFE;
 			uring_done(uring, slot, -ECANCELED);
 			return;
