@@ -28,7 +28,7 @@ struct process {
 	/* handle.c */
 	struct free_list handles, timers;
 	struct Handle *unfreed;  /* too deep to be freed where they were dropped */
-	int freeing_depth;
+	int freeing_depth;       /* of all threads together */
 	/* context.c: contexts that were ours alone after a run; owned, and empty */
 	struct context *spares[SPARE_CONTEXTS_MAX];
 	int spare_count;
