@@ -358,3 +358,30 @@ def test_transport_changed_by_the_log_of_what_happens_to_it(loop, pair, event, m
             await protocol.until_lost()
 
     run(loop, main())
+
+
+def test_transport_that_its_protocol_has_ended_while_it_was_opened_is_given_up(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "a transport that fails to open is left half open")
+
+    class Hostile(asyncio.Protocol):
+        armed = True
+
+        @property
+        def connection_made(self):
+            if self.armed:
+                self.armed = False
+                for transport in gc.get_referrers(self):
+                    if hasattr(transport, "_call_connection_lost"):
+                        transport.abort()
+                        transport._call_connection_lost(None)
+                raise ZeroDivisionError
+            return lambda transport: None
+
+    async def main():
+        sock, other = socket.socketpair()
+        with sock, other:
+            with pytest.raises(ZeroDivisionError):
+                await loop.create_connection(Hostile, sock=sock)
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())

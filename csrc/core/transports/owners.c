@@ -32,8 +32,12 @@ int owner_enter(struct transport *self)
 
 void owner_leave(struct transport *self)
 {
-	struct transport **owner = owner_of(self->loop, self->fd);
+	struct transport **owner;
 
+	/* The protocol has ended it while it was being opened. */
+	if (self->loop == NULL)
+		return;
+	owner = owner_of(self->loop, self->fd);
 	/* Another may own the number by now, when somebody closed it under us. */
 	if (owner != NULL && *owner == self)
 		*owner = NULL;
