@@ -50,7 +50,8 @@ def is_path(text):
 
 def rows():
     """Of the table of the parts, the paths of each row: `where` is its second column."""
-    for line in ARCHITECTURE.splitlines():
+    parts = ARCHITECTURE.partition("## The parts")[2].partition("\n## ")[0]
+    for line in parts.splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) == 5 and "`" in cells[2]:
             folder = ""
