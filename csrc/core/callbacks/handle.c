@@ -321,13 +321,13 @@ static void handle_leave_waiters(Loop *loop, const struct handle_waiter *waiter)
 	*link = waiter->next;
 }
 
-int handle_wait(Handle *handle)
+int handle_wait_guarded(Handle *handle)
 {
 	struct handle_waiter waiter = {NULL, handle, NULL};
 	Loop *loop = handle->loop;
 	int status = 0;
 
-	if (likely(!handle->guarded || loop->thread == PyThread_get_thread_ident()))
+	if (loop->thread == PyThread_get_thread_ident())
 		return 0;
 	waiter.lock = PyThread_allocate_lock();
 	if (waiter.lock == NULL) {

@@ -73,7 +73,13 @@ int handle_call(Loop *loop, Handle *handle, PyThreadState *state);
  * Waits for the end of its callback, where another thread runs it and asyncio waits.  0,
  * or -1 with the exception of a signal's handler.  The caller holds a reference.
  */
-int handle_wait(Handle *handle);
+int handle_wait_guarded(Handle *handle);
+
+static inline int handle_wait(Handle *handle)
+{
+	return likely(!handle->guarded) ? 0 : handle_wait_guarded(handle);
+}
+
 int handle_traverse(Handle *self, visitproc visit, void *arg);
 int handle_clear(Handle *self);
 void handle_dealloc(Handle *self);
