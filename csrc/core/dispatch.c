@@ -37,8 +37,7 @@ static inline bool loop_harvest(Loop *self)
 }
 
 /* Out of line: a turn that brings nothing is the cheaper for it. */
-__attribute__((noinline))
-static int loop_dispatch_batches(Loop *self)
+__attribute__((noinline)) static int loop_dispatch_batches(Loop *self)
 {
 	do {
 		while (self->batch.next < self->batch.count) {

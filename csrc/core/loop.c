@@ -123,9 +123,9 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 	} else {
 		self->asleep = true;
 		Py_BEGIN_ALLOW_THREADS
-		status = self->table->turn(self->driver, timeout_ns);
+			status = self->table->turn(self->driver, timeout_ns);
 		Py_END_ALLOW_THREADS
-		self->asleep = false;
+			self->asleep = false;
 	}
 	self->sends = 0;
 	self->turn++;

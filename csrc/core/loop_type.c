@@ -310,9 +310,17 @@ int loop_init_types(PyObject *module)
 {
 	/* One type; each file brings its methods. */
 	static const PyMethodDef *const parts[] = {
-		loop_methods,    attribute_methods, clock_methods,  check_methods,
-		schedule_methods, queue_methods,    thread_methods, request_methods,
-		reader_methods,  socket_methods,    owner_methods,
+		loop_methods,
+		attribute_methods,
+		clock_methods,
+		check_methods,
+		schedule_methods,
+		queue_methods,
+		thread_methods,
+		request_methods,
+		reader_methods,
+		socket_methods,
+		owner_methods,
 	};
 	static PyMethodDef methods[64];
 	size_t count = 0, part, i;

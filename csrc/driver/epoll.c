@@ -6,7 +6,7 @@
 
 int epoll_register(int epoll_fd, int fd, bool registered, uint32_t events, uint64_t data)
 {
-	struct epoll_event event = { .events = events, .data.u64 = data };
+	struct epoll_event event = {.events = events, .data.u64 = data};
 	int operation = registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
 	if (epoll_ctl(epoll_fd, operation, fd, &event) == 0)

@@ -34,12 +34,14 @@ struct cache_counts {
 	uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
-enum answer { YES, NO, UNKNOWN };
+enum answer { YES,
+              NO,
+              UNKNOWN };
 
 static enum answer all_pages_cached(int fd, uint64_t offset, uint64_t size)
 {
-	struct cache_range range = { .offset = offset, .size = size };
-	struct cache_counts counts = { 0 };
+	struct cache_range range = {.offset = offset, .size = size};
+	struct cache_counts counts = {0};
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	if (syscall(SYS_cachestat, fd, &range, &counts, 0) != 0)
@@ -50,7 +52,7 @@ static enum answer all_pages_cached(int fd, uint64_t offset, uint64_t size)
 static enum answer byte_cached(int fd, uint64_t offset)
 {
 	unsigned char byte;
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
 
 	if (ul_preadv2(fd, &iov, 1, (int64_t)offset, RWF_NOWAIT) >= 0)
 		return YES;

@@ -16,8 +16,7 @@
 
 /* As CPython lays it out; the mapping is a type of its own, without a public name. */
 struct context {
-	PyObject_HEAD
-	PyObject *previous;
+	PyObject_HEAD PyObject *previous;
 	PyObject *variables;  /* owned: the mapping */
 	PyObject *weakrefs;
 	int entered;

@@ -340,10 +340,8 @@ int handle_wait_guarded(Handle *handle)
 	Py_INCREF(loop);
 	/* The GIL orders this: the loop's thread takes the waiter off the list and lets it go. */
 	while (status == 0 && waiter.handle != NULL) {
-		Py_BEGIN_ALLOW_THREADS
-		(void)PyThread_acquire_lock_timed(waiter.lock, -1, 1);
-		Py_END_ALLOW_THREADS
-		if (waiter.handle != NULL)
+		Py_BEGIN_ALLOW_THREADS(void) PyThread_acquire_lock_timed(waiter.lock, -1, 1);
+		Py_END_ALLOW_THREADS if (waiter.handle != NULL)
 			status = PyErr_CheckSignals();
 	}
 	if (waiter.handle != NULL)

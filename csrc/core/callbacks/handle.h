@@ -14,8 +14,7 @@ typedef struct Timer Timer; /* a TimerHandle */
 
 /* A batch of them is what a busy turn has in the cache: every word counts. */
 struct Handle {
-	PyObject_HEAD
-	PyObject *callback;   /* owned; NULL once cancelled and not running */
+	PyObject_HEAD PyObject *callback;   /* owned; NULL once cancelled and not running */
 	PyObject *context;    /* owned; frozen until it runs or somebody asks: context.c */
 	Loop *loop;           /* owned */
 	PyObject *debug;      /* owned or NULL; debug mode: (where it was made, repr) */
@@ -32,7 +31,8 @@ struct Handle {
 };
 
 /* An int that call_at() was given is given back as one. */
-enum { TIMER_OF_FLOAT = 1, TIMER_OF_INT };
+enum { TIMER_OF_FLOAT = 1,
+       TIMER_OF_INT };
 
 struct Timer {
 	Handle handle;

@@ -234,10 +234,12 @@ static PyMethodDef timer_handle_methods[] = {
 
 #define HANDLE_GETTERS \
 	{"__class__", (getter)handle_get_class, NULL, NULL, NULL}, \
-	{"_callback", (getter)handle_get_callback, NULL, NULL, NULL}, \
-	{"_args", (getter)handle_get_args, NULL, NULL, NULL}, \
-	{"_context", (getter)handle_get_context_attribute, NULL, NULL, NULL}, \
-	{"_source_traceback", (getter)handle_get_traceback, NULL, NULL, NULL}
+		{"_callback", (getter)handle_get_callback, NULL, NULL, NULL}, \
+		{"_args", (getter)handle_get_args, NULL, NULL, NULL}, \
+		{"_context", (getter)handle_get_context_attribute, NULL, NULL, NULL}, \
+	{ \
+		"_source_traceback", (getter)handle_get_traceback, NULL, NULL, NULL \
+	}
 
 static PyGetSetDef handle_getters[] = {
 	HANDLE_GETTERS,

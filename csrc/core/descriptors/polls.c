@@ -21,8 +21,7 @@
 static PyTypeObject *PollType;
 
 typedef struct {
-	PyObject_HEAD
-	Loop *loop;            /* owned */
+	PyObject_HEAD Loop *loop;            /* owned */
 	Handle *handle;        /* owned; the callback and its context */
 	struct operation operation;
 	int fd;                /* borrowed from the caller */
@@ -138,10 +137,10 @@ static PyObject *poll_read_now(Poll *self)
 		return NULL;
 	loop->scratch.receiving = true;
 	Py_BEGIN_ALLOW_THREADS
-	count = read(self->fd, buffer, SCRATCH_BYTES);
+		count = read(self->fd, buffer, SCRATCH_BYTES);
 	error = errno;
 	Py_END_ALLOW_THREADS
-	loop->scratch.receiving = false;
+		loop->scratch.receiving = false;
 	if (count >= 0)
 		return PyBytes_FromStringAndSize(buffer, count);
 	/* The descriptor is still ready after a signal, whose handler may have closed it. */

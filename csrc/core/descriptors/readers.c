@@ -58,7 +58,7 @@ static int reader_hand_on(Loop *self, int fd, const Handle *reader, const Handle
 /* The answer of epoll_ctl(2) for the descriptor: 0 or -errno. */
 static int reader_probe(int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC), status = 0;
 
 	if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)

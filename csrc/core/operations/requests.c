@@ -123,7 +123,7 @@ PyDoc_STRVAR(loop_request_doc,
 
 static PyObject *loop_request(Loop *self, PyObject *args)
 {
-	struct ul_request request = { 0 };
+	struct ul_request request = {0};
 	PyObject *callback, *keep, *entry, *key;
 	ul_token token;
 	int result;

@@ -99,7 +99,9 @@ int loop_leave_call(Loop *self, PyObject *object, PyObject *name, PyObject *argu
 static int loop_serve_cancel(Loop *self, struct operation *operation)
 {
 	struct ul_completion completion = {
-		.owner = operation, .token = operation->unwanted, .result = -ECANCELED,
+		.owner = operation,
+		.token = operation->unwanted,
+		.result = -ECANCELED,
 	};
 
 	/* The operation may have ended since, and another have begun. */

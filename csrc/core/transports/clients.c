@@ -13,8 +13,7 @@
 static PyTypeObject *ClientListType;
 
 struct ClientList {
-	PyObject_HEAD
-	struct transport *first, *last; /* borrowed */
+	PyObject_HEAD struct transport *first, *last; /* borrowed */
 	char closed;                    /* the server takes no more */
 };
 

@@ -23,8 +23,7 @@
 static PyTypeObject *ListenerType;
 
 typedef struct {
-	PyObject_HEAD
-	Loop *loop;            /* owned */
+	PyObject_HEAD Loop *loop;            /* owned */
 	PyObject *callback;    /* owned */
 	PyObject *context;     /* owned or NULL: each connection runs in a copy of it */
 	PyObject *factory;     /* owned or NULL: makes the protocol of each connection */

@@ -48,7 +48,8 @@ PyObject *descriptor_owner(const Loop *loop, int fd)
 	struct transport **owner = owner_of(loop, fd);
 
 	return owner != NULL && *owner != NULL && (*owner)->state == TRANSPORT_OPEN
-	               ? (PyObject *)*owner : NULL;
+		       ? (PyObject *)*owner
+		       : NULL;
 }
 
 int descriptor_catch_up(Loop *loop, int fd)

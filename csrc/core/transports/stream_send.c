@@ -312,7 +312,8 @@ static int stream_error(const Stream *self, int error)
 	socklen_t size = sizeof(own);
 
 	return getsockopt(self->base.fd, SOL_SOCKET, SO_ERROR, &own, &size) == 0 && own != 0
-	               ? own : error;
+		       ? own
+		       : error;
 }
 
 /* Start a send of what is queued; without anything queued, do what waits for that. */

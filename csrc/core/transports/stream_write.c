@@ -189,7 +189,8 @@ static PyObject *stream_writelines_failed(Stream *self, Py_ssize_t i)
 	if (Py_Version < 0x030C0000) {
 		/* bytes.join() has refused it before anything was written. */
 		PyErr_Format(PyExc_TypeError, "sequence item %zd: expected a bytes-like object, "
-		             "memoryview found: make its bytes contiguous", i);
+		                              "memoryview found: make its bytes contiguous",
+		             i);
 		return NULL;
 	}
 	if (transport_fatal(&self->base, "Fatal write error on socket transport") < 0)

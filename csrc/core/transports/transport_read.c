@@ -146,7 +146,7 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 		Py_RETURN_NONE;
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (self->kind->has_held_back(self) ? transport_schedule_delivery(self) < 0
-	    : transport_receive(self) < 0)
+	                                    : transport_receive(self) < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }

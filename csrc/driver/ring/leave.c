@@ -183,7 +183,7 @@ static void cancel_everything(struct uring *uring)
 {
 	struct io_uring_sync_cancel_reg request = {
 		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
-		.timeout = { .tv_nsec = 10000000 },
+		.timeout = {.tv_nsec = 10000000},
 	};
 	uint32_t number;
 
@@ -213,7 +213,7 @@ static void cancel_everything(struct uring *uring)
  */
 static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limit_ns)
 {
-	static const struct timespec moment = { 0, 200000 };
+	static const struct timespec moment = {0, 200000};
 	uint64_t deadline_ns = monotonic_ns() + limit_ns;
 	bool first = true;
 

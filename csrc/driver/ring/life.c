@@ -67,7 +67,7 @@ int uring_open(const struct ul_options *options, struct ul_driver **driver)
 	          uring->options.buffer_size);
 	pool_init(&uring->pools[POOL_DATAGRAM], POOL_DATAGRAM, uring->options.datagram_count,
 	          uring->options.datagram_size + (uint32_t)(sizeof(struct sockaddr_storage) +
-	          sizeof(struct io_uring_recvmsg_out)));
+	                                                    sizeof(struct io_uring_recvmsg_out)));
 	result = slots_init(&uring->slots, sizeof(struct uring_slot));
 	if (result != 0)
 		goto fail;
@@ -160,8 +160,7 @@ static int uring_watch(struct ul_driver *driver, void *owner, int fd, uint32_t e
 	struct uring *uring = uring_of(driver);
 
 	*token = 0;
-	return uring->closed ? -ESHUTDOWN :
-	                       watches_set(&uring->watches, owner, fd, events, token);
+	return uring->closed ? -ESHUTDOWN : watches_set(&uring->watches, owner, fd, events, token);
 }
 
 static const struct ul_statistics *uring_statistics(struct ul_driver *driver)

@@ -51,7 +51,7 @@ static int make_ring(void *argument)
 int ul_ring_is_charged(void)
 {
 	_Alignas(16) char stack[STACK_SIZE];
-	struct trial trial = { .result = -ECHILD };
+	struct trial trial = {.result = -ECHILD};
 	int saved_errno = errno;
 	sigset_t all, before;
 	pid_t child;

@@ -81,7 +81,7 @@ static int ring_make(struct uring *uring, const struct ring_size *size)
 
 int uring_ring_open(struct uring *uring)
 {
-	struct ring_size size = { uring->options.sq_entries, uring->options.cq_entries };
+	struct ring_size size = {uring->options.sq_entries, uring->options.cq_entries};
 	int result;
 
 	do {
@@ -95,7 +95,7 @@ int uring_ring_open(struct uring *uring)
 /* Makes the ring the calling thread's. */
 int uring_ring_enable(struct uring *uring)
 {
-	unsigned workers[2] = { 0, WORKERS_UNBOUNDED };
+	unsigned workers[2] = {0, WORKERS_UNBOUNDED};
 	int result = 0;
 
 	if (uring->params.flags & IORING_SETUP_R_DISABLED)

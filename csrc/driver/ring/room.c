@@ -36,7 +36,7 @@ static bool may_be_returned(void)
 
 bool room_again(struct ring_size *size)
 {
-	static const struct timespec moment = { 0, LOOK_NS };
+	static const struct timespec moment = {0, LOOK_NS};
 
 	if (!is_vain(size->entries)) {
 		if (may_be_returned()) {

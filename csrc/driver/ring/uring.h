@@ -159,7 +159,7 @@ static inline bool uring_unsubmitted(const struct uring *uring, const struct uri
 {
 	return slot->sq_position - uring->sq_head < uring->sq_tail - uring->sq_head &&
 	       uring->sqes[slot->sq_position & uring->sq_mask].user_data ==
-	       slot_token(&slot->base);
+	               slot_token(&slot->base);
 }
 
 static inline void uring_poll_events(struct io_uring_sqe *sqe, uint32_t events)

@@ -74,12 +74,14 @@ struct descriptor {
 	uint32_t watch_events;          /* 0: not watched */
 };
 
-enum side { READERS, WRITERS, POLLERS };
+enum side { READERS,
+            WRITERS,
+            POLLERS };
 
 static inline struct operation_queue *queue_of(struct descriptor *descriptor, enum side side)
 {
-	return side == READERS ? &descriptor->readers :
-	       side == WRITERS ? &descriptor->writers : &descriptor->pollers;
+	return side == READERS ? &descriptor->readers : side == WRITERS ? &descriptor->writers
+	                                                                : &descriptor->pollers;
 }
 
 /* The first reader has said UL_READABLE; until take() nobody reads. */

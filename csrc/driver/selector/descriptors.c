@@ -144,7 +144,7 @@ bool descriptor_mask_is_wrong(const struct descriptor *descriptor)
 
 void descriptor_unregister(struct selector *selector, struct descriptor *descriptor)
 {
-	struct epoll_event ignored = { 0 };
+	struct epoll_event ignored = {0};
 
 	/* ENOENT and EBADF: it was closed behind our back, which is as good. */
 	if (!belongs_to_parent(selector) && descriptor->registration != UNREGISTERED)

@@ -104,8 +104,8 @@ int selector_rebuild(struct selector *selector)
 	selector->wake_fd = wake_fd;
 	selector->epoch = fork_epoch_now();
 	selector->stale = true;
-	selector->work = (struct descriptor_list){ 0 };
-	selector->later = (struct descriptor_list){ 0 };
+	selector->work = (struct descriptor_list){0};
+	selector->later = (struct descriptor_list){0};
 	selector->statistics.rebuilt++;
 	each_descriptor(selector, descriptor_forget);
 	result = selector_wake_register(selector);

@@ -57,7 +57,7 @@ enum served {
 static ssize_t stream_call(int fd, enum ul_stream kind, const struct iovec *iov,
                            uint32_t count, bool *ancillary)
 {
-	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
+	struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
 	ssize_t result;
 
 	if (kind != UL_STREAM_UNIX && count == 1)
@@ -116,7 +116,7 @@ static int stream_receive(struct selector *selector, struct descriptor *descript
 static enum served serve_recv(struct selector *selector, struct descriptor *descriptor,
                               struct operation *operation, struct ul_completion *completion)
 {
-	struct iovec iov = { .iov_len = selector->buffers.size };
+	struct iovec iov = {.iov_len = selector->buffers.size};
 	bool again = false;
 
 	if (operation->stream.bulk) {
@@ -207,8 +207,8 @@ static enum served serve_recv_from(struct selector *selector, struct descriptor 
                                    struct operation *operation,
                                    struct ul_completion *completion)
 {
-	struct iovec iov = { .iov_len = selector->buffers.size };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct iovec iov = {.iov_len = selector->buffers.size};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t result;
 
 	if (descriptor->served >= DATAGRAMS_PER_TURN)

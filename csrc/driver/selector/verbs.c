@@ -23,14 +23,14 @@
 
 uint32_t poll_now(int fd, uint32_t events)
 {
-	struct pollfd polled = { .fd = fd, .events = (short)events };
+	struct pollfd polled = {.fd = fd, .events = (short)events};
 
 	return poll(&polled, 1, 0) == 1 ? (uint32_t)(unsigned short)polled.revents : 0;
 }
 
 static int call_send(int fd, const struct iovec *iov, uint32_t count)
 {
-	struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = count };
+	struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
 	ssize_t result;
 
 	do {
@@ -244,7 +244,7 @@ int selector_timeout(struct ul_driver *driver, void *owner, uint64_t duration_ns
 		return -ENOMEM;
 	result = deadlines_add(&selector->deadlines, operation,
 	                       duration_ns < UINT64_MAX - now ? now + duration_ns
-	                                                         : UINT64_MAX);
+	                                                      : UINT64_MAX);
 	if (result != 0) {
 		operation_drop(selector, operation);
 		return result;
