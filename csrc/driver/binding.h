@@ -4,7 +4,7 @@
  * declarations here, no preprocessor but "#define NAME number".
  *
  * Results: >= 0, -EINPROGRESS or another -errno, as driver.h says.  Operations
- * started here have no owner: `_core.Loop._expect(token, ...)` waits for them.
+ * started here have no owner: `_core.Loop._operate()` starts and awaits them.
  */
 
 /* Which driver ul_open() makes. */

@@ -75,14 +75,12 @@ static bool gather_from(Loop *self, int from, ul_token token, PyObject **bytes, 
 	int kept = from, i;
 
 	for (i = from; i < self->batch.count; i++) {
-		if (is_followed_by(token, &items[i])) {
-			/* Without memory the rest is told in pieces. */
-			if (*bytes != NULL && gather_one(bytes, size, &items[i])) {
-				self->table->recycle(self->driver, items[i].data);
-				continue;
-			}
-		}
-		items[kept++] = items[i];
+		/* Without memory the rest stays: the connection's end lets go of its buffers. */
+		if (is_followed_by(token, &items[i]) && *bytes != NULL &&
+		    gather_one(bytes, size, &items[i]))
+			self->table->recycle(self->driver, items[i].data);
+		else
+			items[kept++] = items[i];
 	}
 	self->batch.count = kept;
 	return *bytes != NULL;
