@@ -54,6 +54,15 @@ def run(loop, coroutine):
         assert not overslept, "nothing has woken the loop"
 
 
+@pytest.fixture
+def soon_another_threads_turn():
+    """A busy loop lets others have the GIL after 5 ms each time, which rounds of theirs add up."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(interval)
+
+
 class Elsewhere:
     """A call in another thread, made when the loop is about to sleep; it wakes nobody."""
 
@@ -828,7 +837,9 @@ def test_wait_for_a_socket_dropped_in_another_thread_lets_the_next_one_in(loop, 
 # All at once.
 
 
-def test_threads_that_meddle_with_everything_break_nothing(loop, loop_kind):
+def test_threads_that_meddle_with_everything_break_nothing(
+    loop, loop_kind, soon_another_threads_turn
+):
     oracle_lacks(loop_kind, True, "a connection that two threads end at once may stay for ever")
     rounds = 1500
     live = []
