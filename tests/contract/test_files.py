@@ -720,6 +720,37 @@ async def awaited_outcome_of(call, *arguments):
         return type(error), getattr(error, "errno", None)
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["own position", "shared position"])
+@pytest.mark.parametrize("name", ["read", "read1", "readinto", "readline", "readall"])
+@pytest.mark.parametrize("buffering", [0, -1, 20_000])
+def test_file_whose_beginning_alone_is_in_memory_gives_what_io_does(
+    loop, tmp_path, buffering, name, shared
+):
+    """The second truncate() drops the last page from memory: RWF_NOWAIT gives what is before."""
+    if name == "readall" and buffering != 0 or name == "read1" and buffering == 0:
+        pytest.skip("io has no such method of such a file")
+    size = 40_000
+    files = []
+    for path in (tmp_path / "ours", tmp_path / "theirs"):
+        path.write_bytes(b"beginning")
+        for _ in range(2):
+            os.truncate(path, size)
+        files.append(path)
+    arguments = [] if name in ("readline", "readall") else [size]
+
+    async def main():
+        async with uring_loop.open(files[0], "r+b", buffering) as file:
+            with open(files[1], "r+b", buffering) as other:
+                if shared:
+                    file.fileno()
+                found = await awaited_outcome_of(getattr(file, name), *arguments)
+                assert found == outcome_of(getattr(other, name), *arguments)
+                assert await file.tell() == other.tell()
+                assert await file.read(7) == other.read(7)
+
+    run(loop, main())
+
+
 @settings(
     max_examples=60,
     deadline=None,

@@ -321,11 +321,21 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             self._find_position()
 
     async def _get(self, size: int, offset: int) -> bytes:
-        """Bytes of the file from memory or by one call that may wait; b"" at the end."""
-        got = self._descriptor.read_now(size, self._place(offset))
-        if got is not None and (got[0] or not got[1]):
-            return got[0]
-        return await self._get_slowly(size, offset)
+        """What one read(2) gives: fewer bytes only before the end of the file, b"" there."""
+        part, error = self._descriptor.read_now(size, self._place(offset)) or (b"", errno.EAGAIN)
+        if not error:
+            return part
+        if not part:
+            return await self._get_slowly(size, offset)
+        # Only the beginning was in memory, after a truncate() that made it longer, say.
+        try:
+            return part + await self._get_slowly(size - len(part), offset + len(part))
+        except OSError:
+            return part
+        except BaseException:
+            if self._descriptor.own_position:
+                self._keep_late(part)
+            raise
 
     async def _get_slowly(self, size: int, offset: int) -> bytes:
         if not self._descriptor.own_position:
