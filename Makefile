@@ -101,7 +101,7 @@ arm64:
 # Where tables stand as their authors have set them, clang-format would have its own way.
 unformatted := $(addprefix csrc/core/,base/py.c base/py.h cached_files.c callbacks/schedule.c \
 	descriptors/sockets.c loop.h transports/datagram_receive.c transports/stream_read.c \
-	transports/transport.h transports/transport_read.h) \
+	tls/ciphertext.h tls/openssl.c tls/openssl.h tls/records.h transports/transport.h transports/transport_read.h) \
 	$(addprefix csrc/driver/,binding.c ring/kernels.c ring/setup.c ring/streams.c ring/trial.c \
 	ring/turn.c ring/verbs.c ring/watches.c selector/calls.c selector/doubts.c \
 	selector/requests.c selector/turn.c)

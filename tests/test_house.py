@@ -17,7 +17,7 @@ FLOORS = {
         ("callbacks",),
         ("operations",),
         ("transports",),
-        ("descriptors",),
+        ("descriptors", "tls"),
         ("",),
     ),
     "csrc/driver": (("",), ("ring", "selector"), ("open", "binding")),

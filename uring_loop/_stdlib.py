@@ -41,6 +41,7 @@ __all__ = [
     "SelectorSocketTransport",
     "SubprocessTransport",
     "SSLProtocolState",
+    "SSLProtocolTransport",
     "TRANSPORT_EXTRA",
     "ThreadSafeHandle",
     "TransportSocket",
@@ -93,6 +94,7 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
 FlowControl = transports._FlowControlMixin
 SSLProtocol: Any = sslproto.SSLProtocol
+SSLProtocolTransport: Any = sslproto._SSLProtocolTransport
 # Of its loop it needs _add_reader() and its like, and _transports.
 SelectorSocketTransport = _selector_events._SelectorSocketTransport
 # The slot in which asyncio's transports keep what get_extra_info() tells.

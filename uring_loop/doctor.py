@@ -84,6 +84,7 @@ def describe(facts: dict[str, Any]) -> str:
             f"  locked memory: {limits['locked_memory']}{_charge(facts)}",
             f"  seccomp: {facts['seccomp'] or _unknown(facts)}",
             f"  kernel.io_uring_disabled: {_switch(facts)}",
+            f"  TLS: {_tls(facts['tls'])}",
         ]
     if facts["features"]:
         lines.append("Kernel features of the ring:")
@@ -98,6 +99,15 @@ def _chooser(chosen_by: str) -> str:
     if chosen_by == "URING_LOOP_DRIVER":
         return f"URING_LOOP_DRIVER={os.environ.get('URING_LOOP_DRIVER')}"
     return "trying" if chosen_by == "auto" else chosen_by
+
+
+def _tls(tls: dict[str, str | None] | None) -> str:
+    """Who encrypts, and why not C."""
+    if tls is None:
+        return "none (there is no ssl module)"
+    if tls["reason"] is None:
+        return f"records in C, by {tls['openssl']}"
+    return f"records in Python, by {tls['openssl']}: {tls['reason']}"
 
 
 def _charge(facts: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ _SECCOMP_MODES = {"0": "none", "1": "strict", "2": "filter"}
 def system() -> dict[str, Any]:
     """The versions, limits and switches that this process runs on.
 
+    tls: who encrypts and decrypts (tls_records.report()); None without an ssl module.
     proc: whether there is a /proc; without one, what is read there is not known.
     """
     import resource
@@ -32,6 +33,7 @@ def system() -> dict[str, Any]:
         "uring_loop": __version__,
         "python": _python(),
         "kernel": _kernel(),
+        "tls": _tls(),
         "limits": {
             "open_files": _limit(resource.RLIMIT_NOFILE),
             "locked_memory": _limit(resource.RLIMIT_MEMLOCK),
@@ -104,6 +106,14 @@ def _kernel() -> str:
         return f"{platform.system()} {platform.release()} {platform.machine()}"
     system = os.uname()
     return f"{system.sysname} {system.release} {system.machine}"
+
+
+def _tls() -> dict[str, str | None] | None:
+    try:
+        from . import tls_records
+    except ImportError:
+        return None
+    return tls_records.report()
 
 
 def _limit(which: int) -> int | str:

@@ -3,14 +3,16 @@
     UNWRAPPED -> DO_HANDSHAKE -> WRAPPED -> FLUSHING -> SHUTDOWN -> UNWRAPPED
 
 The state machine is the standard library's.  Each method here takes the place of
-one that goes wrong in a corner, or costs more than it must, and says which.
+one that goes wrong in a corner, or costs more than it must, and says which.  What runs
+for each record is C's (`_core.Records`), unless tls_records.py says that it cannot be.
 """
 
 from __future__ import annotations
 
 import ssl
 
-from ._stdlib import SSLProtocol, SSLProtocolState
+from . import _core, tls_records
+from ._stdlib import SSLProtocol, SSLProtocolState, SSLProtocolTransport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +41,18 @@ def _receive_buffer(loop: EventLoop) -> memoryview:
     return loop._receive_buffer
 
 
-class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
+# Limits above this are reached only by what a single write() encrypts at once.
+_HELD_BYTES = 1 << 16
+
+
+class SSLTransport(SSLProtocolTransport):  # type: ignore[misc]  # private, and so Any
+    """asyncio's transport of a TLS connection; write() and writelines() are C's."""
+
+    # Where those find it.
+    __slots__ = ("_ssl_protocol",)
+
+
+class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private, and so Any
     """TLS between a stream transport and the user's protocol."""
 
     _upgraded = False
@@ -47,10 +60,34 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
     _roomy = True
     # asyncio's gives each connection a buffer of this size.
     max_size = 0
+    if TYPE_CHECKING:
+        # asyncio's, as far as they are set here.
+        _incoming: Any
+        _outgoing: Any
+        _app_transport: Any
+        _app_transport_created: bool
 
     def __init__(self, loop: EventLoop, *args: Any, **options: Any) -> None:
         super().__init__(loop, *args, **options)
         self._ssl_buffer_view = _receive_buffer(loop)
+        if tls_records.why_not_native() is None and _is_plain(self._sslcontext, self._sslobj):
+            buffers = self._open_records(self._sslobj._sslobj, self._incoming, self._outgoing)
+            if buffers is not None:
+                self._incoming, self._outgoing = buffers
+
+    def _get_app_transport(self) -> Any:
+        """As asyncio's, but of a class of ours."""
+        if self._app_transport is None:
+            if self._app_transport_created:
+                raise RuntimeError("Creating _SSLProtocolTransport twice")
+            self._app_transport = SSLTransport(self._loop, self)
+            self._app_transport_created = True
+        return self._app_transport
+
+    def connection_made(self, transport: Any) -> None:
+        """As asyncio's, but a stream of ours gives what it receives to C at once."""
+        self._attach(transport)
+        super().connection_made(transport)
 
     def take_over(self, transport: Any, received: bytes) -> None:
         """Before connection_made(): what an upgraded connection brings along.
@@ -72,6 +109,37 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
         """
         return self._ssl_buffer_view
 
+    def buffer_updated(self, nbytes: int) -> None:
+        """As asyncio's; called where no stream of ours gives to C what it receives."""
+        self._incoming.write(self._ssl_buffer_view[:nbytes])
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Something was received: asyncio's buffer_updated(), when that has kept it."""
+        if self._state is SSLProtocolState.DO_HANDSHAKE:
+            self._do_handshake()
+        elif self._state is SSLProtocolState.WRAPPED:
+            self._do_read()
+        elif self._state is SSLProtocolState.FLUSHING:
+            self._do_flush()
+        elif self._state is SSLProtocolState.SHUTDOWN:
+            self._do_shutdown()
+
+    def _set_write_buffer_limits(self, high: Any = None, low: Any = None) -> None:
+        super()._set_write_buffer_limits(high, low)
+        self._writes_freely = self._outgoing_high_water >= _HELD_BYTES
+
+    def _get_write_buffer_size(self) -> int:
+        """As asyncio's, which has sent what was written in this turn, as far as that goes."""
+        self._seal()
+        size: int = super()._get_write_buffer_size()
+        return size
+
+    def _get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As asyncio's: who uses the socket finds in the kernel what was written."""
+        self._seal()
+        return super()._get_extra_info(name, default)
+
     def _write_appdata(self, list_of_data: Any) -> None:
         """As asyncio's, but two threads never use one TLS object at a time."""
         if self._loop._runs_elsewhere():
@@ -79,6 +147,7 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
             pieces = [d if type(d) is bytes else bytes(memoryview(d)) for d in list_of_data]
             self._loop._hand_over(self._write_appdata, pieces)
             return
+        self._seal()
         if self._state not in _WRITES:
             super()._write_appdata(list_of_data)  # counts what is lost
             return
@@ -97,6 +166,7 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
         Who waits for the handshake must not take it for a success, and the protocol has been
         told of the connection's beginning.
         """
+        self._detach()
         if self._upgraded and self._state is SSLProtocolState.DO_HANDSHAKE:
             self._set_state(SSLProtocolState.UNWRAPPED)
             if exc is None:
@@ -106,6 +176,7 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
 
     def eof_received(self) -> bool | None:
         """As asyncio's, but the transport stays open while what came before waits for a reader."""
+        self._seal()
         keep_open = super().eof_received()
         return keep_open or self._state is SSLProtocolState.FLUSHING
 
@@ -115,21 +186,26 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
             return
         try:
             if not self._app_reading_paused:
-                if self._app_protocol_is_buffer:
-                    self._do_read__buffered()
-                else:
-                    self._do_read__copied()
-                if self._write_backlog:
-                    self._do_write()
-                elif (
-                    self._outgoing.pending
-                    or self._app_writing_paused
-                    or not self._outgoing_high_water
-                ):
-                    self._process_outgoing()
-            self._control_ssl_reading()
+                if not self._read_records():
+                    if self._app_protocol_is_buffer:
+                        self._do_read__buffered()
+                    else:
+                        self._do_read__copied()
+                self._after_read()
+            else:
+                self._control_ssl_reading()
         except Exception as ex:
             self._fatal_error(ex, "Fatal error on SSL protocol")
+
+    def _after_read(self) -> None:
+        """What asyncio does whenever it has read."""
+        if self._write_backlog:
+            self._do_write()
+        elif (
+            self._outgoing.pending or self._app_writing_paused or not self._outgoing_high_water
+        ):
+            self._process_outgoing()
+        self._control_ssl_reading()
 
     def _do_read__copied(self) -> None:
         """As asyncio's, but reads no more than there can be, and not once more to be refused."""
@@ -237,6 +313,7 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
                 raise
             self._loop._hand_over(self._start_shutdown)
             return
+        self._seal()
         if self._state is SSLProtocolState.FLUSHING and self._app_reading_paused:
             self._app_transport._closed = True
             self._do_flush()
@@ -245,6 +322,20 @@ class TLSProtocol(SSLProtocol):  # type: ignore[misc]  # private, and so Any
 
     def _abort(self, exc: BaseException | None = None) -> None:
         """As asyncio's since 3.13: before, TLS within TLS could not be aborted for a reason."""
+        self._seal()
         self._set_state(SSLProtocolState.UNWRAPPED)
         if self._transport is not None:
             self._transport._force_close(exc)
+
+
+def _is_plain(context: ssl.SSLContext, sslobj: Any) -> bool:
+    """Whether C may do what the methods of `sslobj` do.
+
+    What a message callback raises is kept in OpenSSL's object for these to raise.
+    """
+    return getattr(context, "_msg_callback", None) is None and all(
+        getattr(type(sslobj), name) is getattr(ssl.SSLObject, name) for name in ("read", "write")
+    )
+
+
+_core.tls_set_classes(SSLTransport, SSLProtocolState.WRAPPED, SSLProtocolState.FLUSHING)

@@ -70,6 +70,7 @@ struct Loop {
 	struct {
 		char *received;       /* owned, or NULL: what plain sockets and polls read into */
 		char *spill;          /* owned, or NULL: what a guess of a receive's size missed */
+		char *layered;        /* owned, or NULL: what a stream's layer is given of bulk */
 		bool receiving;       /* without the GIL, into `received` */
 	} scratch;
 	struct address_cache *addresses; /* owned or NULL; of datagrams */

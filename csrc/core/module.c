@@ -4,6 +4,7 @@
 #include "descriptors/polls.h"
 #include "descriptors/sockets.h"
 #include "operations/forks.h"
+#include "tls/records.h"
 #include "transports/datagram.h"
 #include "transports/listener.h"
 #include "transports/stream.h"
@@ -90,7 +91,8 @@ static int core_exec(PyObject *module)
 	    clients_init_types(module) < 0 ||
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||
 	    transport_init_types(module) < 0 || stream_init_types(module) < 0 ||
-	    datagram_init_types(module) < 0 ||
+	    datagram_init_types(module) < 0 || records_init_types(module) < 0 ||
+	    PyModule_AddFunctions(module, tls_functions) < 0 ||
 	    PyModule_AddFunctions(module, helper_functions) < 0 ||
 	    PyModule_AddFunctions(module, file_functions) < 0)
 		return -1;

@@ -95,7 +95,8 @@ static inline int helpers_check(void)
 	X(done) X(set_result) X(create_future) X(fileno) \
 	X(_call_connection_lost) X(_start_reading) X(_deliver_held_back) \
 	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
-	X(_set_running_loop) X(_roomy) X(join) X(_hold)
+	X(_set_running_loop) X(_roomy) X(join) X(_hold) \
+	X(_ssl_protocol) X(_write_appdata) X(_fatal_error) X(_do_read) X(_go_on) X(_after_read)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

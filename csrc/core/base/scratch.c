@@ -15,4 +15,5 @@ void scratch_release(Loop *loop)
 {
 	PyMem_Free(loop->scratch.received);
 	PyMem_Free(loop->scratch.spill);
+	PyMem_Free(loop->scratch.layered);
 }

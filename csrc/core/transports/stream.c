@@ -12,7 +12,7 @@
 #include <structmember.h>
 #include <sys/socket.h>
 
-static PyTypeObject *StreamType;
+PyTypeObject *StreamType;
 
 static PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 
@@ -26,6 +26,12 @@ static int stream_set_protocol(struct transport *base, PyObject *protocol)
 
 	if (buffered < 0)
 		return -1;
+	/* What was written through the one that goes is sent; the new one may bring its own. */
+	if (unlikely(self->layer != NULL) && protocol != base->protocol) {
+		if (stream_seal(self) < 0)
+			return -1;
+		self->layer = NULL;
+	}
 	self->buffered = buffered;
 	/* The buffers of a class of ours are known; those of others tell. */
 	self->roomy = buffered && PyObject_HasAttr((PyObject *)Py_TYPE(protocol), names._roomy);
@@ -298,6 +304,7 @@ static int stream_traverse(Stream *self, visitproc visit, void *arg)
 static int stream_clear(Stream *self)
 {
 	self->lent = false; /* who borrowed it is garbage too */
+	self->layer = NULL;
 	Py_CLEAR(self->empty_waiter);
 	return transport_clear(&self->base);
 }

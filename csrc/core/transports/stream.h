@@ -22,8 +22,21 @@ struct chunk {
 #define STREAM_IOV_MAX 256
 #define STREAM_INLINE_CHUNKS 4
 
+/*
+ * What stands between a stream and its protocol: the records of TLS.  It is a part of
+ * the protocol, and the stream's for as long as that is.
+ */
+struct stream_layer {
+	/* Data was received; in the stream's context.  -1 with any exception. */
+	int (*received)(struct stream_layer *self, const char *data, size_t size);
+	/* stream_write() what was written to it; -1: an exception must end the loop. */
+	int (*seal)(struct stream_layer *self);
+	bool unsealed;        /* there is something to seal */
+};
+
 typedef struct Stream {
 	struct transport base; /* write_context: in which resume_writing() runs */
+	struct stream_layer *layer; /* borrowed from base.protocol; or NULL */
 	PyObject *empty_waiter; /* owned or NULL: sendfile waits for an empty queue, or `lent` */
 	enum ul_stream stream_kind; /* of its socket */
 	bool buffered;        /* the protocol is an asyncio.BufferedProtocol */
@@ -58,6 +71,7 @@ typedef struct Stream {
 
 #define stream_of(transport) container_of(transport, Stream, base)
 
+extern PyTypeObject *StreamType;
 int stream_init_types(PyObject *module);
 /*
  * A transport for an accepted descriptor, of the listener that knows `accepted`; it
@@ -83,5 +97,7 @@ PyObject *stream_deliver_held_back_method(Stream *self, PyObject *ignored);
 PyObject *stream_write(Stream *self, PyObject *data);
 PyObject *stream_writelines(Stream *self, PyObject *list);
 PyObject *stream_write_eof(Stream *self, PyObject *ignored);
+/* Whether what is queued may not wait for the end of the turn. */
+bool stream_is_urgent(const Stream *self);
 
 #endif

@@ -139,6 +139,14 @@ static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 	return 0;
 }
 
+static int stream_deliver_to_layer(Stream *self, const char *data, size_t size)
+{
+	if (likely(self->layer->received(self->layer, data, size) == 0))
+		return 0;
+	return transport_fatal(&self->base,
+	                       "Fatal error: protocol.buffer_updated() call failed.");
+}
+
 /* The loop ends for now, by the exception that is set: the rest waits for its next run. */
 static void stream_hold_back_rest(Stream *self, const char *data, size_t size)
 {
@@ -161,6 +169,8 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 	size_t taken;
 	int status;
 
+	if (self->layer != NULL && !self->base.paused)
+		return stream_deliver_to_layer(self, data, size);
 	while (size > 0 && self->base.state == TRANSPORT_OPEN) {
 		if (self->base.paused)
 			return stream_hold_back(self, data, size);
@@ -187,7 +197,7 @@ static int stream_deliver_object(Stream *self, PyObject *bytes)
 {
 	int status;
 
-	if (!self->buffered)
+	if (!self->buffered && self->layer == NULL)
 		return stream_deliver_bytes(self, bytes);
 	status = stream_deliver(self, PyBytes_AS_STRING(bytes),
 	                        (size_t)PyBytes_GET_SIZE(bytes));
@@ -460,11 +470,43 @@ static int stream_take_to_buffer(Stream *self)
 	return status < 0 ? -1 : 0;
 }
 
+/*
+ * Receive for the layer, into memory of the loop's, of which only the copies that the
+ * layer makes are left.
+ */
+static int stream_take_to_layer(Stream *self)
+{
+	Loop *loop = self->base.loop;
+	char *memory = loop->scratch.layered != NULL ? loop->scratch.layered
+	                                             : PyMem_Malloc(SCRATCH_BYTES);
+	struct iovec iov = {memory, SCRATCH_BYTES};
+	int status, result;
+
+	if (unlikely(memory == NULL)) {
+		PyErr_NoMemory();
+		return transport_fatal(&self->base, "Fatal read error on socket transport");
+	}
+	/* While the protocol is told, it is nobody else's. */
+	loop->scratch.layered = NULL;
+	Py_INCREF(loop);
+	result = loop->table->take(loop->driver, self->base.receive.token, &iov, 1);
+	status = result > 0 ? stream_deliver_to_layer(self, memory, (size_t)result)
+	                    : stream_took_nothing(self, result);
+	if (unlikely(loop->scratch.layered != NULL))
+		PyMem_Free(memory);
+	else
+		loop->scratch.layered = memory;
+	Py_DECREF(loop);
+	return status;
+}
+
 /* Receive what the driver found.  The caller has entered the context. */
 static int stream_take(Stream *self)
 {
 	assert(self->base.receive.link != NULL);
 	self->base.readable = false;
+	if (self->layer != NULL)
+		return stream_take_to_layer(self);
 	return self->buffered ? stream_take_to_buffer(self) : stream_take_bytes(self);
 }
 

@@ -247,7 +247,7 @@ static int stream_after_send(Stream *self)
 		stream_mark_dirty(self);
 		return -1;
 	}
-	if (likely(self->chunk_count == 0))
+	if (likely(self->chunk_count == 0) && likely(self->layer == NULL || !self->layer->unsealed))
 		return stream_drained(self);
 	stream_mark_dirty(self);
 	return 0;
@@ -285,6 +285,8 @@ int stream_catch_up(struct transport *base)
 {
 	Stream *self = stream_of(base);
 
+	if (stream_seal(self) < 0)
+		return -1;
 	if (base->protocol_paused || base->state >= TRANSPORT_LOST)
 		return 0;
 	stream_note_sent(self);
@@ -356,8 +358,12 @@ int streams_flush(Loop *loop)
 		if (loop->streams.dirty == NULL)
 			loop->streams.dirty_tail = &loop->streams.dirty;
 		self->next_dirty = NULL;
+		status = stream_seal(self);
 		self->is_dirty = false;
-		status = stream_flush(self);
+		if (likely(status == 0))
+			status = stream_flush(self);
+		else
+			stream_mark_dirty(self); /* the next run goes on from here */
 		Py_DECREF(self);
 		if (unlikely(status < 0))
 			return -1;
@@ -372,7 +378,8 @@ int streams_flush_now(Loop *loop)
 
 	Py_XINCREF(self);
 	while (self != NULL && status == 0) {
-		if (self->in_flight == 0 && self->base.state < TRANSPORT_LOST)
+		status = stream_seal(self);
+		if (status == 0 && self->in_flight == 0 && self->base.state < TRANSPORT_LOST)
 			status = stream_flush_now(self); /* may close the loop, and drop its list */
 		next = self->next_dirty;
 		Py_XINCREF(next);

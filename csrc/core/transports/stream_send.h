@@ -23,6 +23,15 @@ static inline int stream_push(Stream *self, PyObject *owner, const char *data, s
 	return 0;
 }
 
+/* Queue what was written to the layer; -1: an exception must end the loop. */
+static inline int stream_seal(Stream *self)
+{
+	return unlikely(self->layer != NULL) && self->layer->unsealed &&
+	                       self->base.state < TRANSPORT_LOST
+		       ? self->layer->seal(self->layer)
+		       : 0;
+}
+
 int stream_sent(Loop *loop, struct operation *operation, const struct ul_completion *completion);
 /* Offer what is queued to the kernel now, with a plain system call. */
 int stream_flush_now(Stream *self);

@@ -83,7 +83,7 @@ static int stream_queue(Stream *self, PyObject *data)
  * Whether what is queued may not wait for the end of the turn, as others may use the
  * socket before: they know its number, or hold its object.  (Or it was large.)
  */
-static bool stream_is_urgent(const Stream *self)
+bool stream_is_urgent(const Stream *self)
 {
 	const struct transport *base = &self->base;
 

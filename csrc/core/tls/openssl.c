@@ -1,0 +1,88 @@
+/* OpenSSL as it is in the process: finding its functions, and the SSL of a Python object. */
+#include "openssl.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+struct openssl openssl;
+
+/* What has to be readable before OpenSSL is asked about it. */
+#define LOOKED_AT_BYTES 256
+
+const char *openssl_find(const char *path)
+{
+	static bool found;
+	struct openssl functions;
+	void *library;
+	bool all = true;
+
+	if (found)
+		return NULL;
+	library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+	if (library == NULL)
+		return "the ssl module is not a library of its own";
+	/* The handle's symbols are those of the module, and of what it is linked with. */
+#define FIND_FUNCTION(result, name, arguments) \
+	functions.name = (result (*) arguments)dlsym(library, #name); \
+	all = all && functions.name != NULL;
+	OPENSSL_FUNCTIONS(FIND_FUNCTION)
+#undef FIND_FUNCTION
+	/* The interpreter keeps it. */
+	dlclose(library);
+	if (!all)
+		return "the ssl module's OpenSSL is linked into it, and hidden";
+	openssl = functions;
+	found = true;
+	return NULL;
+}
+
+/* Whether the kernel can read there: it says so where we would be killed. */
+static bool is_readable(const void *address, size_t size)
+{
+	int ends[2];
+	ssize_t written;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return false;
+	do {
+		written = write(ends[1], address, size);
+	} while (written < 0 && errno == EINTR);
+	close(ends[0]);
+	close(ends[1]);
+	return written == (ssize_t)size;
+}
+
+/* Word `index` behind the head of an object that has it; NULL else. */
+static void *word_of(PyObject *object, size_t index)
+{
+	size_t offset = sizeof(PyObject) + index * sizeof(void *);
+	void *word;
+
+	if ((size_t)Py_TYPE(object)->tp_basicsize < offset + sizeof(word))
+		return NULL;
+	memcpy(&word, (const char *)object + offset, sizeof(word));
+	return word;
+}
+
+/*
+ * In CPython 3.11 to 3.15 the SSL is the second field of an _SSLSocket, and the BIO the
+ * first of a MemoryBIO.  That is a guess until OpenSSL has said which BIOs the SSL has.
+ */
+SSL *openssl_inside(PyObject *socket, PyObject *incoming, PyObject *outgoing)
+{
+	static bool trusted;
+	SSL *ssl = word_of(socket, 1);
+	BIO *expected[2] = {word_of(incoming, 0), word_of(outgoing, 0)};
+
+	if (ssl == NULL || expected[0] == NULL || expected[1] == NULL || openssl.SSL_read == NULL)
+		return NULL;
+	if (!trusted && !is_readable(ssl, LOOKED_AT_BYTES))
+		return NULL;
+	if (openssl.SSL_get_rbio(ssl) != expected[0] || openssl.SSL_get_wbio(ssl) != expected[1])
+		return NULL;
+	trusted = true;
+	return ssl;
+}

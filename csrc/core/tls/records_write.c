@@ -1,0 +1,230 @@
+/*
+ * What is written, encrypted straight into what the stream sends: once a turn, so that
+ * small pieces share a record; or at once when they fill one, or others use the socket.
+ */
+#include "records.h"
+#include "../base/checks.h"
+#include "../transports/stream_send.h"
+
+#include <string.h>
+
+/* A record's head, nonce, padding and tag, at most but for rare ciphers. */
+#define RECORD_OVERHEAD 64
+/* Encrypted and sent at a time, so that it stays in the cache between these two. */
+#define SEALED_BYTES_MAX ((size_t)256 * 1024)
+
+/* ---- encrypting ----------------------------------------------------------------------------- */
+
+/* The pieces to be encrypted, and how far that has come. */
+struct plaintext {
+	PyObject *const *pieces;
+	size_t count, index;
+	size_t offset;        /* in pieces[index] */
+};
+
+static const char *plaintext_head(const struct plaintext *text, size_t *size)
+{
+	*size = (size_t)PyBytes_GET_SIZE(text->pieces[text->index]) - text->offset;
+	return PyBytes_AS_STRING(text->pieces[text->index]) + text->offset;
+}
+
+static void plaintext_advance(struct plaintext *text, size_t size)
+{
+	while (size > 0) {
+		size_t left;
+
+		plaintext_head(text, &left);
+		if (size < left) {
+			text->offset += size;
+			return;
+		}
+		size -= left;
+		text->index++;
+		text->offset = 0;
+	}
+}
+
+/* The next record's plain text: one piece's own bytes, or copied together into `record`. */
+static const char *plaintext_next(const struct plaintext *text, char *record, size_t *size)
+{
+	struct plaintext ahead = *text;
+	const char *head = plaintext_head(text, size);
+	size_t filled = 0;
+
+	if (*size >= RECORD_BYTES || text->index + 1 == text->count)
+		return head;
+	while (filled < RECORD_BYTES && ahead.index < ahead.count) {
+		head = plaintext_head(&ahead, size);
+		if (*size > RECORD_BYTES - filled)
+			*size = RECORD_BYTES - filled;
+		memcpy(record + filled, head, *size);
+		filled += *size;
+		plaintext_advance(&ahead, *size);
+	}
+	*size = filled;
+	return record;
+}
+
+/* Encrypt about `limit` bytes of it; false when OpenSSL wants something else first. */
+static bool records_encrypt(Records *self, struct plaintext *text, size_t limit)
+{
+	char record[RECORD_BYTES];
+	size_t done = 0;
+
+	while (text->index < text->count && done < limit) {
+		size_t size;
+		const char *data = plaintext_next(text, record, &size);
+		int written = openssl.SSL_write(self->ssl, data,
+		                                size < RECORD_BYTES ? (int)size : RECORD_BYTES);
+
+		if (unlikely(written <= 0))
+			return false;
+		plaintext_advance(text, (size_t)written);
+		done += (size_t)written;
+	}
+	return true;
+}
+
+/* Give `bytes`, whose reference it takes, to the stream; 0 or -1. */
+static int records_send(Records *self, PyObject *bytes)
+{
+	Stream *stream = records_stream(self);
+	PyObject *result = NULL;
+
+	if (bytes != NULL)
+		result = stream == NULL ? Py_NewRef(Py_None) : stream_write(stream, bytes);
+	Py_XDECREF(bytes);
+	Py_XDECREF(result);
+	return result == NULL ? -1 : 0;
+}
+
+/*
+ * Encrypt a part of it into a bytes object, and send that.  1 when more may follow; 0
+ * when the rest is Python's to write; -1.
+ */
+static int records_seal_part(Records *self, struct plaintext *text, size_t size)
+{
+	struct ciphertext *outgoing = self->outgoing->memory;
+	size_t part = size < SEALED_BYTES_MAX ? size : SEALED_BYTES_MAX + RECORD_BYTES;
+	size_t room = part + (part / RECORD_BYTES + 1) * RECORD_OVERHEAD;
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
+	bool encrypted;
+
+	if (unlikely(bytes == NULL))
+		return -1;
+	outgoing->room = PyBytes_AS_STRING(bytes);
+	outgoing->room_size = room;
+	outgoing->room_used = 0;
+	encrypted = records_encrypt(self, text, SEALED_BYTES_MAX);
+	outgoing->room = NULL;
+	outgoing->room_size = 0;
+	room = outgoing->room_used;
+	outgoing->room_used = 0;
+	if (room == 0)
+		Py_CLEAR(bytes);
+	else if (unlikely(_PyBytes_Resize(&bytes, (Py_ssize_t)room) < 0))
+		return -1;
+	if (bytes != NULL && unlikely(records_send(self, bytes) < 0))
+		return -1;
+	/* What the room did not hold comes after it. */
+	if (unlikely(ciphertext_pending(outgoing) > 0) && !self->ssl_writing_paused &&
+	    records_send(self, ciphertext_take(outgoing)) < 0)
+		return -1;
+	return encrypted && !self->ssl_writing_paused && self->state == state_wrapped;
+}
+
+/* What was not encrypted is Python's: it waits, or fails with its own exception. */
+static int records_leave_rest(Records *self, const struct plaintext *text)
+{
+	PyObject *rest = PyList_New(0), *piece;
+	size_t i, size;
+	const char *head;
+	int status = rest == NULL ? -1 : 0;
+
+	for (i = text->index; i < text->count && status == 0; i++) {
+		if (i == text->index && text->offset > 0) {
+			head = plaintext_head(text, &size);
+			piece = PyBytes_FromStringAndSize(head, (Py_ssize_t)size);
+		} else {
+			piece = Py_NewRef(text->pieces[i]);
+		}
+		status = piece == NULL ? -1 : PyList_Append(rest, piece);
+		Py_XDECREF(piece);
+	}
+	if (status == 0)
+		status = call_method_and_drop((PyObject *)self, names._write_appdata, rest);
+	Py_XDECREF(rest);
+	return status;
+}
+
+/* ---- what is written in a turn -------------------------------------------------------------- */
+
+void records_drop_pieces(Records *self)
+{
+	self->layer.unsealed = false;
+	self->piece_bytes = 0;
+	while (self->piece_count > 0) {
+		PyObject *piece = self->pieces[--self->piece_count];
+
+		Py_DECREF(piece);
+	}
+}
+
+int records_seal(struct stream_layer *layer)
+{
+	Records *self = container_of(layer, Records, layer);
+	PyObject *pieces[RECORDS_PIECES];
+	struct plaintext text = {pieces, self->piece_count, 0, 0};
+	size_t size = self->piece_bytes, i;
+	int status = 1;
+
+	if (text.count == 0)
+		return 0;
+	/* Whatever is called out to below may write. */
+	Py_INCREF(self);
+	memcpy(pieces, self->pieces, text.count * sizeof(pieces[0]));
+	self->piece_count = self->piece_bytes = 0;
+	self->layer.unsealed = false;
+	while (status > 0 && text.index < text.count)
+		status = records_seal_part(self, &text, size);
+	if (status == 0 && text.index < text.count)
+		status = records_leave_rest(self, &text);
+	for (i = 0; i < text.count; i++)
+		Py_DECREF(pieces[i]);
+	if (unlikely(status < 0))
+		status = records_failed(self);
+	Py_DECREF(self);
+	return status < 0 ? -1 : 0;
+}
+
+PyObject *records_seal_method(Records *self, PyObject *Py_UNUSED(ignored))
+{
+	if (records_seal(&self->layer) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+bool records_write_freely(const Records *self)
+{
+	const Stream *stream = records_stream(self);
+
+	return self->ssl != NULL && self->state == state_wrapped && self->writes_freely &&
+	       self->write_buffer_size == 0 && !self->app_writing_paused &&
+	       !self->ssl_writing_paused && stream != NULL &&
+	       stream->base.state == TRANSPORT_OPEN && stream->layer == &self->layer &&
+	       !loop_is_elsewhere(stream->base.loop);
+}
+
+int records_write(Records *self, PyObject *piece)
+{
+	Stream *stream = self->stream;
+
+	self->pieces[self->piece_count++] = piece;
+	self->piece_bytes += (size_t)PyBytes_GET_SIZE(piece);
+	self->layer.unsealed = true;
+	if (self->piece_count == RECORDS_PIECES || self->piece_bytes >= RECORD_BYTES ||
+	    unlikely(!stream->base.loop->running || stream_is_urgent(stream)))
+		return records_seal(&self->layer);
+	stream_mark_dirty(stream);
+	return 0;
+}
