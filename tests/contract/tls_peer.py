@@ -158,6 +158,10 @@ class TlsPeer(Receiving):
             self.ssl.unwrap()
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLError as error:
+            # What the other has written meanwhile may be read all the same.
+            if error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+                raise
         await self._flush()
 
     def reset(self):
