@@ -4,10 +4,10 @@ The SSL* is looked for in the object and believed only when its two BIOs are the
 object was made with.
 """
 
+import _ssl
 import ctypes
 import ssl
 
-import _ssl
 import pytest
 
 _POINTERS = ("SSL_get_rbio", "SSL_get_wbio")

@@ -78,9 +78,7 @@ def test_tls_buffers_of_every_kind_get_every_byte(loop, loop_kind, certificates,
 LACK = "fills copies of slices, and counts items for bytes"
 
 
-def test_tls_bytearray_that_is_resized_in_buffer_updated_is_not_held(
-    loop, loop_kind, certificates
-):
+def test_tls_bytearray_that_is_resized_in_buffer_updated_is_not_held(loop, loop_kind, certificates):
     """Whoever keeps an export of it makes this raise."""
     oracle_lacks(loop_kind, True, LACK)
 
@@ -115,9 +113,7 @@ def raising():
     [lambda: None, lambda: b"read only", lambda: 17, lambda: memoryview(b"read only"), raising],
     ids=["None", "bytes", "number", "read-only view", "raises"],
 )
-def test_tls_buffer_that_is_none_ends_the_connection_as_on_stock_asyncio(
-    loop, certificates, make
-):
+def test_tls_buffer_that_is_none_ends_the_connection_as_on_stock_asyncio(loop, certificates, make):
     async def main():
         protocol = Varied(lambda: memoryview(bytearray(100)))
         async with tls_attached(certificates, protocol) as (_, _, peer):

@@ -1,4 +1,4 @@
-"""get_extra_info("ssl_object"): the ssl module's own object, which works at any time, and after it."""
+"""get_extra_info("ssl_object"): the ssl module's own object, at any time and afterwards."""
 
 import contextlib
 import gc
@@ -108,7 +108,8 @@ def test_tls_object_is_not_there_before_the_handshake_is_over(loop, certificates
             seen.append(transport.get_extra_info("ssl_object"))
 
     async def main():
-        async with tls_attached(certificates, Looking(), server_side=server_side) as (transport, *_):
+        options = {"server_side": server_side}
+        async with tls_attached(certificates, Looking(), **options) as (transport, _, _):
             assert seen == [transport.get_extra_info("ssl_object")]
             assert seen[0].version()
 
@@ -205,6 +206,7 @@ def test_tls_object_kept_beyond_its_connection_and_its_loop_still_answers(
 
 def test_tls_object_refers_to_nothing_that_keeps_the_transport(loop, certificates):
     """And the transport goes although the object stays."""
+
     async def main():
         async with tls_attached(certificates) as (transport, protocol, peer):
             tls = transport.get_extra_info("ssl_object")
@@ -245,7 +247,8 @@ def test_tls_object_written_by_user_code_leaves_when_something_is_received(
     loop, certificates, server_side
 ):
     async def main():
-        async with tls_attached(certificates, server_side=server_side) as (transport, protocol, peer):
+        options = {"server_side": server_side}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
             tls = transport.get_extra_info("ssl_object")
             tls.write(b"own")
             await peer.send_all(b"x")
@@ -386,7 +389,8 @@ def test_tls_object_unwrapped_by_user_code_lets_nothing_more_be_written(
     loop, certificates, server_side
 ):
     async def main():
-        async with tls_attached(certificates, server_side=server_side) as (transport, protocol, peer):
+        options = {"server_side": server_side}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
             tls = transport.get_extra_info("ssl_object")
             with pytest.raises(ssl.SSLWantReadError):
                 tls.unwrap()

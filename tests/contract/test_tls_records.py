@@ -1,4 +1,4 @@
-"""TLS records of every shape: cut anywhere, empty, padded, alerts, keys that change, ends cut off."""
+"""TLS records of every shape: cut anywhere, empty, padded, alerts, new keys, ends cut off."""
 
 import asyncio
 import contextlib
@@ -511,7 +511,7 @@ async def sent_records(peer, action, size):
     peer.received.clear()
     action()
     await peer.recv_exactly(size)
-    return [record for record in records(peer.received)]
+    return records(peer.received)
 
 
 @pytest.mark.parametrize("size", [1, RECORD_BYTES, RECORD_BYTES + 1, 3 * RECORD_BYTES + 5])

@@ -1,4 +1,4 @@
-"""TLS sessions: resumed ones, TLS 1.2's renegotiated ones, TLS 1.3's with keys that OpenSSL changes."""
+"""TLS sessions: resumed ones, renegotiated ones of TLS 1.2, and the key updates of TLS 1.3."""
 
 import gc
 import socket
@@ -246,6 +246,7 @@ def test_tls_key_update_asked_for_while_reading_is_paused_is_answered_when_it_re
 
 def test_tls_sessions_of_ended_connections_keep_no_connection(loop, certificates, version):
     """A session outlives its transport, and holds nothing of it."""
+
     async def main():
         async with serving(Echo, ssl=certificates.server(version)) as (_, address):
             transport, protocol = await loop.create_connection(
