@@ -35,6 +35,29 @@ class Recipe:
     environment: Mapping[str, str] = field(default_factory=dict)
     # What loop.driver must answer, so that a fallback is never measured as a ring.
     driver: str | None = None
+    # The recipe of the loop below, which `factory` is called with: some peers change another's.
+    over: str | None = None
+
+    @property
+    def layers(self) -> "tuple[Recipe, ...]":
+        """This one and those below, the lowest first."""
+        return (*RECIPES[self.over].layers, self) if self.over else (self,)
+
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """What is set before all of it is imported."""
+        return {name: text for each in self.layers for name, text in each.environment.items()}
+
+    @property
+    def imports(self) -> str:
+        """The statement that imports all of it."""
+        return "import " + ", ".join(recipe.module for recipe in self.layers)
+
+    @property
+    def expression(self) -> str:
+        """What makes the loop, after the imports."""
+        inner = RECIPES[self.over].expression if self.over else ""
+        return f"{self.module}.{self.factory}({inner})"
 
 
 RECIPES: dict[str, Recipe] = {
@@ -60,11 +83,17 @@ RECIPES: dict[str, Recipe] = {
     "blazio": Recipe("blazio", "blazio"),
     "rloop": Recipe("rloop", "rloop"),
     "talyn": Recipe("talyn", "talyn", factory="Loop"),
+    "aiofastnet": Recipe(
+        "aiofastnet", "aiofastnet over uvloop", factory="patch_loop", over="uvloop"
+    ),
+    "aiofastnet_uring": Recipe(
+        "aiofastnet", "aiofastnet over uring_loop", factory="patch_loop", over="uring"
+    ),
 }
 
 OURS = ("selector", "uring")
 STANDARD = ("asyncio", "uvloop", "selector", "uring")
-PEERS = ("zloop", "blazio", "rloop", "talyn")
+PEERS = ("zloop", "blazio", "rloop", "talyn", "aiofastnet", "aiofastnet_uring")
 
 
 def create(name: str) -> asyncio.AbstractEventLoop:
@@ -72,10 +101,11 @@ def create(name: str) -> asyncio.AbstractEventLoop:
     recipe = RECIPES.get(name)
     if recipe is None:
         raise Unavailable(f"no loop is called {name!r}; known: {', '.join(RECIPES)}")
+    below = () if recipe.over is None else (create(recipe.over),)
     os.environ.update(recipe.environment)
     try:
         module = importlib.import_module(recipe.module)
-        loop: asyncio.AbstractEventLoop = getattr(module, recipe.factory)()
+        loop: asyncio.AbstractEventLoop = getattr(module, recipe.factory)(*below)
     except (ImportError, OSError, RuntimeError, AttributeError, NotImplementedError) as error:
         raise Unavailable(f"{name}: {error or type(error).__name__}") from error
     driver = getattr(loop, "driver", None)
@@ -87,7 +117,8 @@ def create(name: str) -> asyncio.AbstractEventLoop:
 
 def installed(name: str) -> bool:
     """Whether the loop's module can be found, without importing it."""
-    return importlib.util.find_spec(RECIPES[name].module) is not None
+    layers = RECIPES[name].layers
+    return all(importlib.util.find_spec(recipe.module) is not None for recipe in layers)
 
 
 def defaults() -> list[str]:

@@ -49,6 +49,7 @@ class Row:
     unix: bool = False
     udp: bool = False
     tls: bool = False
+    resume: bool = False  # of TLS: each connection with the session of the one before
     lines: bool = False
     note: str = ""
 
@@ -215,6 +216,8 @@ class Server:
             command += [f"--{name}", str(value)]
         if row.tls:
             command.append("--tls")
+        if row.resume:
+            command.append("--resume")
         if row.lines:
             command.append("--lines")
         if row.idle:

@@ -251,10 +251,11 @@ KINDS = (*PROTOCOLS, "streams", "chunks", "sockets", "datagrams", *_frameworks.S
 
 
 def tls_context() -> ssl.SSLContext:
-    """A server's, with a certificate that lasts as long as the process."""
+    """A server's, with a certificate (ECDSA P-256) that lasts as long as the process."""
     trustme = _frameworks.find("trustme")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
+    key = trustme.KeyType.ECDSA
+    trustme.CA(key_type=key).issue_cert("localhost", key_type=key).configure_cert(context)
     return context
 
 

@@ -13,7 +13,7 @@ def main() -> None:
     runner = _options.runner(processes=5)
     name = _options.parse(runner)
     recipe = _loops.RECIPES[name]
-    os.environ.update(recipe.environment)
+    os.environ.update(recipe.whole_environment)
     loop = _loops.create(name)
     asyncio.set_event_loop(loop)
 
@@ -23,7 +23,7 @@ def main() -> None:
     runner.bench_time_func("loop_life", take)
     # Run in the checkout's root, where a package built in place is found.
     os.chdir(_loops.ROOT)
-    runner.bench_command("import", [sys.executable, "-c", f"import asyncio, {recipe.module}"])
+    runner.bench_command("import", [sys.executable, "-c", f"import asyncio; {recipe.imports}"])
     loop.close()
 
 

@@ -29,6 +29,7 @@ GROUPS = {
     "load": LOAD,
     "connections": CONNECTIONS,
     "startup": STARTUP,
+    "tls": [name for name, row in _rows.ROWS.items() if row.tls],
     "must": [
         "echo_1k",
         "echo_100k",
@@ -63,12 +64,12 @@ def without_floor(loops: Sequence[str]) -> list[str]:
 def import_seconds(loop: str) -> float:
     """CPU time of an interpreter that imports asyncio and makes its first loop."""
     recipe = _loops.RECIPES[loop]
-    code = f"import asyncio, {recipe.module} as module; module.{recipe.factory}().close()"
+    code = f"import asyncio; {recipe.imports}; {recipe.expression}.close()"
     command = [sys.executable, "-c", code]
     process = os.posix_spawn(
         sys.executable,
         command,
-        {**os.environ, **recipe.environment, "PYTHONPATH": str(_loops.ROOT)},
+        {**os.environ, **recipe.whole_environment, "PYTHONPATH": str(_loops.ROOT)},
     )
     _, status, usage = os.wait4(process, 0)
     if status:

@@ -106,9 +106,13 @@ static uint32_t waiting(const struct load *load)
 {
 	uint32_t i, count = 0;
 
-	for (i = 0; i < load->options.connections; i++)
-		count += load->connections[i].fd >= 0 &&
-			 load->connections[i].sent != load->connections[i].received;
+	for (i = 0; i < load->options.connections; i++) {
+		const struct connection *connection = &load->connections[i];
+
+		if (connection->fd >= 0)
+			count += load->options.mode == CONNECT ? !connection->received :
+				 connection->sent != connection->received;
+	}
 	return count;
 }
 

@@ -35,10 +35,12 @@
 enum mode { ECHO, HTTP, CONNECT, IDLE };
 
 struct ssl_st;                          /* OpenSSL's SSL */
+struct ssl_session_st;                  /* and its SSL_SESSION */
 
 struct connection {
 	int fd;
 	struct ssl_st *tls;             /* owned; NULL without TLS */
+	struct ssl_session_st *session; /* owned; of the connection before, to be resumed */
 	bool waits_for_room;            /* EPOLLOUT is asked for */
 	uint32_t sent;                  /* messages sent in full */
 	uint32_t received;              /* messages received in full */
@@ -55,6 +57,7 @@ struct options {
 	const char *unix_path;
 	bool datagrams;                 /* UDP and not TCP */
 	bool tls;                       /* over TCP */
+	bool resume;                    /* TLS: with the session of the connection before */
 	uint16_t port;
 	uint32_t connections;
 	uint32_t idle;

@@ -36,6 +36,7 @@ void parse_options(struct options *options, int count, char **arguments)
 		{"seconds", required_argument, NULL, 'd'},
 		{"warm-up", required_argument, NULL, 'w'},
 		{"tls", no_argument, NULL, 'x'},
+		{"resume", no_argument, NULL, 'e'},
 		{"lines", no_argument, NULL, 'l'},
 		{"speak", no_argument, NULL, 'k'},
 		{"core", required_argument, NULL, 'p'},
@@ -67,6 +68,7 @@ void parse_options(struct options *options, int count, char **arguments)
 		case 'd': options->seconds = atof(optarg); break;
 		case 'w': options->warm_up = atof(optarg); break;
 		case 'x': options->tls = true; break;
+		case 'e': options->resume = true; break;
 		case 'l': options->lines = true; break;
 		case 'k': options->speak = true; break;
 		case 'p': options->core = atoi(optarg); break;

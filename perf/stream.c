@@ -50,16 +50,21 @@ static ssize_t tls_result(SSL *tls, int result)
 	return -1;
 }
 
-static void tls_open(struct connection *connection)
+static void tls_open(const struct options *options, struct connection *connection)
 {
 	int flags = fcntl(connection->fd, F_GETFL);
 
 	connection->tls = SSL_new(tls_context());
 	if (!connection->tls || SSL_set_fd(connection->tls, connection->fd) != 1 ||
-	    SSL_connect(connection->tls) != 1) {
+	    (options->resume && connection->session &&
+	     SSL_set_session(connection->tls, connection->session) != 1) ||
+	    (options->mode != CONNECT && SSL_connect(connection->tls) != 1)) {
 		ERR_print_errors_fp(stderr);
 		fail("TLS handshake");
 	}
+	/* Not one handshake after the other: the server shall have many at a time. */
+	if (options->mode == CONNECT)
+		SSL_set_connect_state(connection->tls);
 	/* OpenSSL reads and writes without MSG_DONTWAIT. */
 	if (flags < 0 || fcntl(connection->fd, F_SETFL, flags | O_NONBLOCK))
 		fail("fcntl");
@@ -93,7 +98,7 @@ void stream_open(const struct options *options, struct connection *connection)
 	if (!options->tls)
 		return;
 #ifdef WITH_TLS
-	tls_open(connection);
+	tls_open(options, connection);
 #else
 	(void)connection;
 	fprintf(stderr, "load: compiled without TLS\n");
@@ -127,6 +132,19 @@ ssize_t stream_receive(struct connection *connection, void *buffer, size_t size)
 	return recv(connection->fd, buffer, size, MSG_DONTWAIT);
 }
 
+bool stream_as_asked(const struct options *options, const struct connection *connection)
+{
+#ifdef WITH_TLS
+	/* The first connection has nothing to resume. */
+	if (connection->tls && options->mode == CONNECT)
+		return SSL_session_reused(connection->tls) ==
+		       (options->resume && connection->session != NULL);
+#endif
+	(void)options;
+	(void)connection;
+	return true;
+}
+
 bool stream_short_means_empty(const struct connection *connection)
 {
 	/* A record is at most 16 KiB, however much has come. */
@@ -136,8 +154,14 @@ bool stream_short_means_empty(const struct connection *connection)
 void stream_close(struct connection *connection)
 {
 #ifdef WITH_TLS
-	SSL_free(connection->tls);
-	connection->tls = NULL;
+	if (connection->tls) {
+		SSL_SESSION_free(connection->session);
+		connection->session = SSL_get1_session(connection->tls);
+		/* Or OpenSSL lets nobody resume the session of what was broken off. */
+		SSL_set_shutdown(connection->tls, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+		SSL_free(connection->tls);
+		connection->tls = NULL;
+	}
 #endif
 	close(connection->fd);
 }

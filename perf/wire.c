@@ -140,9 +140,9 @@ void send_due(struct load *load, struct connection *connection, uint64_t now)
 	bool wants_room = false;
 	ssize_t result, left;
 
-	/* At the end only what has begun is finished. */
+	/* At the end only what has begun is finished; to connect is a beginning. */
 	if (load->draining)
-		due = connection->sent_bytes ? 1 : 0;
+		due = options->mode == CONNECT ? !connection->sent : connection->sent_bytes > 0;
 	if (due) {
 		for (i = 0; i < due; i++) {
 			const char *message = message_of(load, connection, connection->sent + i);
@@ -171,7 +171,7 @@ void send_due(struct load *load, struct connection *connection, uint64_t now)
 			connection->sent_bytes = 0;
 			connection->sent_at[connection->sent & load->slot_mask] = now;
 		}
-		wants_room = load->draining ? connection->sent_bytes :
+		wants_room = load->draining ? connection->sent_bytes || !connection->sent :
 			connection->sent - connection->received < options->in_flight;
 	}
 	if (wants_room != connection->waits_for_room) {
@@ -313,6 +313,8 @@ static bool take_arrived(struct load *load, struct connection *connection, uint6
 			return false;
 		}
 		if (load->options.mode == CONNECT && connection->received) {
+			if (!stream_as_asked(&load->options, connection))
+				note_error(load, "the server did not resume as it was asked to");
 			if (load->draining)
 				return true;
 			reconnect(load, connection, *now);

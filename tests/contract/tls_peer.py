@@ -16,6 +16,9 @@ trustme = pytest.importorskip("trustme", reason="trustme, which makes certificat
 
 NAME = "server.test"
 
+# More than a handshake; what comes after it nobody looks at.
+KEPT_BYTES = 1 << 16
+
 
 class Certificates:
     """One authority, a server and a client certified by it; contexts are made per call."""
@@ -28,8 +31,8 @@ class Certificates:
         self._client = self.authority.issue_cert(
             "client@server.test", key_type=trustme.KeyType.ECDSA
         )
-        self._strangers = trustme.CA(key_type=trustme.KeyType.ECDSA)
-        self._stranger = self._strangers.issue_cert(NAME, key_type=trustme.KeyType.ECDSA)
+        self.strangers = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._stranger = self.strangers.issue_cert(NAME, key_type=trustme.KeyType.ECDSA)
 
     def server(self, version=None, clients=None):
         """A server's context.  clients: ssl.CERT_* for the certificates of its clients."""
@@ -38,6 +41,12 @@ class Certificates:
         if clients is not None:
             self.authority.configure_trust(context)
             context.verify_mode = clients
+        return _of_version(context, version)
+
+    def stranger(self, version=None):
+        """A server's context, with a certificate of the authority unknown here."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._stranger.configure_cert(context)
         return _of_version(context, version)
 
     def client(self, version=None, certificate=None):
@@ -52,6 +61,10 @@ class Certificates:
     def write_authority(self, path):
         """Write the authority's certificate to a file, for SSL_CERT_FILE."""
         self.authority.cert_pem.write_to_path(str(path))
+
+    def write_server(self, path):
+        """Write the server's key and certificates to a file, for load_cert_chain()."""
+        self._server.private_key_and_cert_chain_pem.write_to_path(str(path))
 
 
 def _of_version(context, version):
@@ -73,6 +86,10 @@ class TlsPeer(Receiving):
         self.peer = Peer(sock)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self.received = bytearray()
+        """The records that came, up to KEPT_BYTES of them."""
+        self.sent = bytearray()
+        """The records that left, likewise."""
         self.ssl = context.wrap_bio(
             self._incoming,
             self._outgoing,
@@ -89,6 +106,8 @@ class TlsPeer(Receiving):
                 data = await self.peer.recv()
                 if data:
                     self._incoming.write(data)
+                    if len(self.received) < KEPT_BYTES:
+                        self.received += data
                 else:
                     self._incoming.write_eof()
             else:
@@ -96,8 +115,20 @@ class TlsPeer(Receiving):
                 return result
 
     async def _flush(self):
-        if data := self._outgoing.read():
+        if data := self.take():
             await self.peer.send_all(data)
+
+    def take(self):
+        """The records that are to be sent now; the caller sends them instead."""
+        data = self._outgoing.read()
+        if len(self.sent) < KEPT_BYTES:
+            self.sent += data
+        return data
+
+    def seal(self, data):
+        """The records of `data`, not yet sent."""
+        self.ssl.write(data)
+        return self.take()
 
     async def handshake(self):
         await self._drive(self.ssl.do_handshake)
@@ -127,6 +158,10 @@ class TlsPeer(Receiving):
             self.ssl.unwrap()
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLError as error:
+            # What the other has written meanwhile may be read all the same.
+            if error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+                raise
         await self._flush()
 
     def reset(self):
@@ -145,29 +180,36 @@ async def tls_attached(
     version=None,
     pair=tcp_pair,
     small=False,
+    context=None,
+    peer_context=None,
+    peer_type=TlsPeer,
     **options,
 ):
-    """(transport, protocol, peer): a TLS transport of the running loop and its TLS peer."""
+    """(transport, protocol, peer): a TLS transport of the running loop and its TLS peer.
+
+    context, peer_context: instead of those that the certificates make.
+    peer_type: of the peer, a kind of TlsPeer.
+    """
     loop = asyncio.get_running_loop()
     sock, other = pair()
     if small:
         small_buffers(sock, other)
     protocol = Recorder() if protocol is None else protocol
     if server_side:
-        peer = TlsPeer(other, certificates.client(version))
-        opening = loop.connect_accepted_socket(
-            lambda: protocol, sock, ssl=certificates.server(version), **options
-        )
+        peer = peer_type(other, peer_context or certificates.client(version))
+        context = context or certificates.server(version)
+        opening = loop.connect_accepted_socket(lambda: protocol, sock, ssl=context, **options)
     else:
-        peer = TlsPeer(other, certificates.server(version), server_side=True)
+        peer = peer_type(other, peer_context or certificates.server(version), server_side=True)
+        context = context or certificates.client(version)
         opening = loop.create_connection(
-            lambda: protocol,
-            sock=sock,
-            ssl=certificates.client(version),
-            server_hostname=NAME,
-            **options,
+            lambda: protocol, sock=sock, ssl=context, server_hostname=NAME, **options
         )
-    (transport, made), _ = await asyncio.gather(opening, peer.handshake())
+    try:
+        (transport, made), _ = await asyncio.gather(opening, peer.handshake())
+    except BaseException:
+        peer.close()
+        raise
     assert made is protocol
     try:
         yield transport, protocol, peer

@@ -1,0 +1,228 @@
+"""TLS flow control: what a paused reader and a stalled writer may hold, and what they are told."""
+
+import asyncio
+import io
+
+import pytest
+from harness import Recorder, iterations, run
+from tls_peer import tls_attached
+
+# asyncio's limits (256 KiB to be read, 512 KiB to be written), a receive of each layer beyond them,
+# and what the kernel takes between small sockets.
+HELD_BYTES = 4 << 20
+
+
+def pattern(size):
+    return bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+
+async def stalled(progress):
+    """Until what `progress` gives stays the same: nobody takes anything any more."""
+    last = None
+    while last != progress():
+        last = progress()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("chunk", [1000, 1 << 14, 1 << 18])
+def test_tls_paused_reader_takes_no_more_than_its_buffers_hold(
+    loop, certificates, version, server_side, chunk
+):
+    size = 16 << 20
+
+    async def main():
+        options = {"server_side": server_side, "version": version, "small": True}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
+            transport.pause_reading()
+            sent = 0
+
+            async def send():
+                nonlocal sent
+                while sent < size:
+                    await peer.send_all(bytes(chunk))
+                    sent += chunk
+
+            sending = loop.create_task(send())
+            await stalled(lambda: sent)
+            assert sent < HELD_BYTES
+            assert protocol.data == b""
+            assert transport.get_read_buffer_size() < HELD_BYTES
+            transport.resume_reading()
+            await sending
+            await protocol.until_size(sent)
+            assert len(protocol.data) == sent
+
+    run(loop, main())
+
+
+def test_tls_reader_that_pauses_and_resumes_all_the_time_gets_every_byte(
+    loop, certificates, version, server_side
+):
+    class Pausing(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.pause_reading()
+            loop.call_soon(self.transport.resume_reading)
+
+    async def main():
+        options = {"server_side": server_side, "version": version}
+        async with tls_attached(certificates, Pausing(), **options) as (_, protocol, peer):
+            data = pattern(2 << 20)
+            await peer.send_all(data)
+            await protocol.until_size(len(data))
+            assert protocol.data == data
+
+    run(loop, main())
+
+
+def test_tls_resumed_twice_and_paused_twice_changes_nothing(loop, certificates):
+    async def main():
+        async with tls_attached(certificates) as (transport, protocol, peer):
+            transport.resume_reading()
+            transport.pause_reading()
+            transport.pause_reading()
+            assert transport.is_reading() is False
+            await peer.send_all(b"x")
+            await iterations(10)
+            assert protocol.data == b""
+            transport.resume_reading()
+            transport.resume_reading()
+            assert transport.is_reading() is True
+            await protocol.until_size(1)
+
+    run(loop, main())
+
+
+def test_tls_paused_again_before_the_resume_took_effect_delivers_nothing_more_for_ever(
+    loop, certificates
+):
+    async def main():
+        async with tls_attached(certificates) as (transport, protocol, peer):
+            transport.pause_reading()
+            await peer.send_all(b"kept")
+            await iterations(10)
+            transport.resume_reading()
+            transport.pause_reading()
+            await iterations(10)
+            assert protocol.data == b""
+            transport.resume_reading()
+            await protocol.until_size(4)
+
+    run(loop, main())
+
+
+def test_tls_writer_that_is_paused_holds_what_it_says_and_is_resumed_once(
+    loop, certificates, version, server_side
+):
+    async def main():
+        options = {"server_side": server_side, "version": version, "small": True}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
+            written = 0
+            while not protocol.pauses:
+                transport.write(pattern(1 << 14))
+                written += 1 << 14
+                assert written < 64 << 20
+            size = transport.get_write_buffer_size()
+            assert 0 < size <= HELD_BYTES
+            await iterations(10)
+            assert transport.get_write_buffer_size() <= size
+            expected = pattern(1 << 14) * (written >> 14)
+            assert await peer.recv_exactly(written) == expected
+            await protocol.until_called("resume_writing")
+            await protocol.until(lambda: transport.get_write_buffer_size() == 0)
+            assert (protocol.pauses, protocol.resumes) == (1, 1)
+
+    run(loop, main())
+
+
+def test_tls_limit_of_one_byte_pauses_with_the_first_that_is_kept(loop, certificates):
+    async def main():
+        async with tls_attached(certificates, small=True) as (transport, protocol, peer):
+            transport.set_write_buffer_limits(high=1)
+            assert transport.get_write_buffer_limits() == (0, 1)
+            for turn in range(1, 4):
+                # The first is all with the transport below, whose limit is its own.
+                transport.write(bytes(4 << 20))
+                transport.write(b"x")
+                assert protocol.pauses == turn
+                await peer.recv_exactly((4 << 20) + 1)
+                await protocol.until(lambda: protocol.resumes == protocol.pauses)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
+def test_tls_protocol_raising_when_it_is_paused_or_resumed_is_reported_and_the_stream_goes_on(
+    loop, certificates, errors, method
+):
+    def failing():
+        raise LookupError(method)
+
+    async def main():
+        async with tls_attached(certificates, small=True) as (transport, protocol, peer):
+            setattr(protocol, method, failing)
+            for _ in range(64):
+                transport.write(bytes(1 << 16))
+            assert await peer.recv_exactly(4 << 20) == bytes(4 << 20)
+            while not errors:
+                await iterations(1)
+            await peer.send_all(b"x")
+            await protocol.until_size(1)
+
+    run(loop, main())
+    for told in errors:
+        assert told["message"] == f"protocol.{method}() failed"
+        assert isinstance(told["exception"], LookupError)
+    errors.clear()
+
+
+def test_tls_both_ends_stalled_at_once_go_on_when_one_reads(loop, certificates, version):
+    """Each has more to send than fits, and reads nothing: no deadlock is left behind."""
+    size = 4 << 20
+
+    async def main():
+        options = {"version": version, "small": True}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
+            transport.pause_reading()
+            data = pattern(size)
+            transport.write(data)
+            sending = loop.create_task(peer.send_all(data))
+            await iterations(100)
+            transport.resume_reading()
+            await sending
+            await protocol.until_size(size)
+            assert protocol.data == data
+            assert await peer.recv_exactly(size) == data
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("offset, count", [(0, None), (1000, 300_000), (5_000_000, 10)])
+def test_tls_sendfile_falls_back_to_reading_between_what_is_written(
+    loop, certificates, version, server_side, tmp_path, offset, count
+):
+    path = tmp_path / "file"
+    path.write_bytes(pattern(1 << 20))
+    expected = pattern(1 << 20)[offset : None if count is None else offset + count]
+
+    async def main():
+        options = {"server_side": server_side, "version": version, "small": True}
+        async with tls_attached(certificates, **options) as (transport, _, peer):
+            with open(path, "rb") as file:
+                transport.write(b"before")
+                sending = loop.create_task(loop.sendfile(transport, file, offset, count))
+                assert await peer.recv_exactly(6 + len(expected)) == b"before" + expected
+                assert await sending == len(expected)
+                transport.write(b"behind")
+                assert await peer.recv_exactly(6) == b"behind"
+
+    run(loop, main())
+
+
+def test_tls_sendfile_without_fallback_is_refused(loop, certificates):
+    async def main():
+        async with tls_attached(certificates) as (transport, _, _):
+            with pytest.raises(RuntimeError):
+                await loop.sendfile(transport, io.BytesIO(b"x"), fallback=False)
+
+    run(loop, main())

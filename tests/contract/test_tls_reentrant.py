@@ -1,0 +1,226 @@
+"""TLS protocols that act on their transport from inside of a callback, and what comes of it.
+
+Each callback with each action, on the loop under test and on stock asyncio in the same test: calls,
+exceptions, what the handler was told and what the peer got must be the same.
+"""
+
+import asyncio
+import contextlib
+import ssl
+
+import pytest
+from harness import BufferedRecorder, Recorder, iterations, run
+from tls_peer import tls_attached
+
+ONE, TWO = b"one" * 10, b"two" * 10
+
+
+class Acting:
+    """Acts once, at the end of the callback called `at`."""
+
+    def __init__(self, at, action):
+        super().__init__()
+        self.at = at
+        self.action = action
+        self.acted = False
+
+    def _act(self, name):
+        if name == self.at and not self.acted:
+            self.acted = True
+            self._condition.changed()
+            self.action(self)
+
+    def _note(self, name):
+        super()._note(name)
+        self._act(name)
+
+
+class ActingRecorder(Acting, Recorder):
+    pass
+
+
+class ActingBuffered(Acting, BufferedRecorder):
+    def __init__(self, at, action):
+        super().__init__(at, action)
+        self.buffer = memoryview(bytearray(1 << 16))
+
+    def get_buffer(self, sizehint):
+        buffer = super().get_buffer(sizehint)
+        self._act("get_buffer")
+        return buffer
+
+
+class Wrong(Exception):
+    """What a callback raises."""
+
+
+def raising(error):
+    def action(protocol):
+        raise error("on purpose")
+
+    return action
+
+
+def pausing(protocol):
+    transport = protocol.transport
+    transport.pause_reading()
+    asyncio.get_running_loop().call_later(0.001, transport.resume_reading)
+
+
+def pausing_for_no_time(protocol):
+    protocol.transport.pause_reading()
+    protocol.transport.resume_reading()
+
+
+def writing(protocol):
+    protocol.transport.write(b"answer")
+
+
+def writing_and_closing(protocol):
+    protocol.transport.write(b"answer")
+    protocol.transport.close()
+
+
+def closing_twice(protocol):
+    protocol.transport.close()
+    protocol.transport.abort()
+
+
+def writing_lines(protocol):
+    protocol.transport.writelines([b"a", b"nsw", b"er"])
+
+
+def switching(kind):
+    """To a new protocol of another kind, which notes for the first."""
+
+    def action(protocol):
+        transport = protocol.transport
+        second = kind("never", None)
+        second.transport = transport
+        second.calls = protocol.calls
+        second.data = protocol.data
+        second._condition = protocol._condition
+        protocol.second = second
+        transport.set_protocol(second)
+
+    return action
+
+
+def closing(protocol):
+    protocol.transport.close()
+
+
+def aborting(protocol):
+    protocol.transport.abort()
+
+
+def asking(protocol):
+    transport = protocol.transport
+    assert transport.get_extra_info("ssl_object").version() == "TLSv1.3"
+    assert not transport.is_closing() or protocol.at in ("eof_received", "connection_lost")
+    transport.get_write_buffer_size()
+    transport.get_write_buffer_limits()
+
+
+def limiting(protocol):
+    protocol.transport.set_write_buffer_limits(high=0)
+    protocol.transport.write(b"answer")
+
+
+ACTIONS = {
+    "nothing": lambda protocol: None,
+    "ask": asking,
+    "write": writing,
+    "writelines": writing_lines,
+    "limit": limiting,
+    "close": closing,
+    "abort": aborting,
+    "close and abort": closing_twice,
+    "write and close": writing_and_closing,
+    "pause": pausing,
+    "pause for no time": pausing_for_no_time,
+    "become plain": switching(ActingRecorder),
+    "become buffered": switching(ActingBuffered),
+    "raise": raising(Wrong),
+    "raise an OSError": raising(OSError),
+}
+PLACES = {
+    ActingRecorder: ["connection_made", "data_received", "eof_received", "connection_lost"],
+    ActingBuffered: ["get_buffer", "buffer_updated", "eof_received"],
+}
+# Once the connection is lost there is nothing to act on.
+LATE = ["nothing", "ask", "write", "close", "abort", "raise", "raise an OSError"]
+
+
+async def played(loop, certificates, protocol, server_side):
+    """What happened, as far as it is the same each time."""
+    peers = b""
+    made = True
+    told = []
+    before = loop._exception_handler
+    loop.set_exception_handler(
+        lambda _, context: told.append((context["message"], type(context.get("exception"))))
+    )
+    try:
+        options = {"server_side": server_side, "version": ssl.TLSVersion.TLSv1_3}
+        async with tls_attached(certificates, protocol, **options) as (transport, _, peer):
+            with contextlib.suppress(OSError):
+                if protocol.at == "eof_received":
+                    transport.write(b"early")
+                    peers += await peer.recv_exactly(5)
+                await peer.send_all(ONE)
+                await protocol.until(
+                    lambda: len(protocol.data) == len(ONE) or transport.is_closing()
+                )
+                if not transport.is_closing():
+                    # In a turn of its own, and then as the last thing before the end.
+                    await peer.send_all(TWO)
+                    await protocol.until(
+                        lambda: len(protocol.data) == len(ONE + TWO) or transport.is_closing()
+                    )
+                await iterations(3)
+                await peer.notify()
+            await protocol.until_called("connection_lost")
+            with contextlib.suppress(OSError):
+                peers += await peer.recv_all()
+    except (Wrong, OSError) as error:
+        made = type(error)
+    await iterations(5)
+    loop.set_exception_handler(before)
+    owner = getattr(protocol, "second", protocol)
+    calls = [name for n, name in enumerate(protocol.calls) if protocol.calls[n - 1 : n] != [name]]
+    return {
+        "made": made,
+        "acted": protocol.acted,
+        "calls": calls,
+        "data": bytes(protocol.data),
+        "lost": type(owner.lost),
+        "told": told,
+        "peer": peers,
+    }
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+@pytest.mark.parametrize(
+    "kind, at, action",
+    [
+        (kind, at, action)
+        for kind, places in PLACES.items()
+        for at in places
+        for action in (LATE if at == "connection_lost" else ACTIONS)
+    ],
+)
+def test_tls_protocol_that_acts_in_a_callback_gets_what_stock_asyncio_gives(
+    loop, certificates, kind, at, action, server_side
+):
+    def play(on):
+        protocol = kind(at, ACTIONS[action])
+        return run(on, played(on, certificates, protocol, server_side))
+
+    stock = asyncio.SelectorEventLoop()
+    try:
+        expected = play(stock)
+    finally:
+        stock.close()
+    assert expected["acted"]
+    assert play(loop) == expected
