@@ -91,6 +91,11 @@ static int records_get_buffer(Records *self, Py_buffer *view)
 	int status = buffer == NULL ? -1 : PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE);
 
 	Py_XDECREF(hint);
+	/* As the read() of an SSLObject refuses it. */
+	if (unlikely(status < 0 && buffer != NULL && PyErr_ExceptionMatches(PyExc_BufferError)))
+		PyErr_Format(PyExc_TypeError,
+		             "get_buffer() must return a read-write bytes-like object, not %.200s",
+		             Py_TYPE(buffer)->tp_name);
 	Py_XDECREF(buffer);
 	if (likely(status == 0) && unlikely(view->len == 0)) {
 		PyBuffer_Release(view);
