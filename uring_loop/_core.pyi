@@ -298,6 +298,7 @@ class Records:
 
     _state: Any
     _transport: Any
+    _sslobj: Any
     _app_protocol: Any
     _app_protocol_get_buffer: Any
     _app_protocol_buffer_updated: Any

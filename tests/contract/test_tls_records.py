@@ -23,6 +23,8 @@ from tls_records import (
     records,
 )
 
+from uring_loop.tls_records import why_not_native
+
 
 def pattern(size):
     return bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -512,6 +514,48 @@ async def sent_records(peer, action, size):
     action()
     await peer.recv_exactly(size)
     return records(peer.received)
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["write", "writelines"])
+@pytest.mark.parametrize(
+    ("sizes", "count"),
+    [
+        ([1] * 200, 1),
+        ([200, 40_000], 3),
+        ([RECORD_BYTES - 1, 2], 2),
+        ([RECORD_BYTES] * 2, 2),
+        ([9_000] * 4, 4),
+        ([3] * 6000, 3),
+    ],
+    ids=["small", "head and body", "one over", "full", "half", "tiny"],
+)
+def test_tls_pieces_of_one_turn_share_records_and_arrive_in_order(
+    loop, loop_kind, certificates, version, sizes, count, joined
+):
+    """What fills a record leaves at once, with what is beyond it."""
+    pieces = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    whole = b"".join(pieces)
+
+    async def main():
+        options = {"server_side": True, "version": version}
+        async with tls_attached(certificates, **options) as (transport, _, peer):
+            transport.write(b"x")
+            await peer.recv_exactly(1)
+
+            def write():
+                if joined:
+                    transport.writelines(pieces)
+                else:
+                    for piece in pieces:
+                        transport.write(piece)
+
+            peer.received.clear()
+            write()
+            assert await peer.recv_exactly(len(whole)) == whole
+            if loop_kind != "asyncio" and why_not_native() is None:
+                assert len(records(peer.received)) == count
+
+    run(loop, main())
 
 
 @pytest.mark.parametrize("size", [1, RECORD_BYTES, RECORD_BYTES + 1, 3 * RECORD_BYTES + 5])

@@ -205,12 +205,15 @@ async def tls_attached(
         opening = loop.create_connection(
             lambda: protocol, sock=sock, ssl=context, server_hostname=NAME, **options
         )
+    # Whoever holds the socket has each write sent at once.
+    del sock
     try:
         (transport, made), _ = await asyncio.gather(opening, peer.handshake())
     except BaseException:
         peer.close()
         raise
     assert made is protocol
+    del opening
     try:
         yield transport, protocol, peer
     finally:

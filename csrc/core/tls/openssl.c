@@ -21,7 +21,8 @@ const char *openssl_find(const char *path)
 
 	if (found)
 		return NULL;
-	library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+	/* Without a path it would be the program, whose OpenSSL may be another. */
+	library = path[0] == '\0' ? NULL : dlopen(path, RTLD_NOW | RTLD_NOLOAD);
 	if (library == NULL)
 		return "the ssl module is not a library of its own";
 	/* The handle's symbols are those of the module, and of what it is linked with. */

@@ -16,7 +16,7 @@
 
 /* A record's plain text, at most.  RFC 8446, section 5.1. */
 #define RECORD_BYTES (16 * 1024)
-/* What a turn writes in few pieces is one record's; more is encrypted at once. */
+/* Of a record that is not full yet; more are joined. */
 #define RECORDS_PIECES 8
 
 typedef struct Records {
@@ -26,6 +26,7 @@ typedef struct Records {
 	/* Attributes of asyncio's SSLProtocol, under its names; each owned or NULL. */
 	PyObject *state;
 	PyObject *transport;
+	PyObject *sslobj;     /* the ssl.SSLObject */
 	PyObject *app_protocol;
 	PyObject *app_get_buffer;
 	PyObject *app_buffer_updated;

@@ -104,6 +104,7 @@ static int records_traverse(Records *self, visitproc visit, void *arg)
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(self->state);
 	Py_VISIT(self->transport);
+	Py_VISIT(self->sslobj);
 	Py_VISIT(self->app_protocol);
 	Py_VISIT(self->app_get_buffer);
 	Py_VISIT(self->app_buffer_updated);
@@ -120,6 +121,7 @@ static int records_clear(Records *self)
 	Py_CLEAR(self->outgoing);
 	Py_CLEAR(self->state);
 	Py_CLEAR(self->transport);
+	Py_CLEAR(self->sslobj);
 	Py_CLEAR(self->app_protocol);
 	Py_CLEAR(self->app_get_buffer);
 	Py_CLEAR(self->app_buffer_updated);
@@ -155,6 +157,7 @@ static PyMethodDef records_methods[] = {
 static PyMemberDef records_members[] = {
 	MEMBER("_state", T_OBJECT_EX, state),
 	MEMBER("_transport", T_OBJECT_EX, transport),
+	MEMBER("_sslobj", T_OBJECT_EX, sslobj),
 	MEMBER("_app_protocol", T_OBJECT_EX, app_protocol),
 	MEMBER("_app_protocol_get_buffer", T_OBJECT_EX, app_get_buffer),
 	MEMBER("_app_protocol_buffer_updated", T_OBJECT_EX, app_buffer_updated),

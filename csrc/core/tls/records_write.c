@@ -215,15 +215,50 @@ bool records_write_freely(const Records *self)
 	       !loop_is_elsewhere(stream->base.loop);
 }
 
+/* Make one piece of all, which are less than a record; 0 or -1. */
+static int records_join_pieces(Records *self)
+{
+	PyObject *joined = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->piece_bytes);
+	char *end;
+	size_t i;
+
+	if (joined == NULL)
+		return -1;
+	end = PyBytes_AS_STRING(joined);
+	for (i = 0; i < self->piece_count; i++) {
+		size_t size = (size_t)PyBytes_GET_SIZE(self->pieces[i]);
+
+		memcpy(end, PyBytes_AS_STRING(self->pieces[i]), size);
+		end += size;
+		Py_DECREF(self->pieces[i]); /* exact bytes: nothing is called */
+	}
+	self->pieces[0] = joined;
+	self->piece_count = 1;
+	return 0;
+}
+
+/*
+ * Whether others may write too before the turn ends: to the socket, or by the SSLObject's
+ * own write().  Of that the protocol has two references, one in what get_extra_info() tells.
+ */
+static bool records_are_urgent(const Records *self, const Stream *stream)
+{
+	return !stream->base.loop->running || stream_is_urgent(stream) ||
+	       (self->sslobj != NULL && Py_REFCNT(self->sslobj) > 2);
+}
+
 int records_write(Records *self, PyObject *piece)
 {
 	Stream *stream = self->stream;
 
+	if (unlikely(self->piece_count == RECORDS_PIECES) && records_join_pieces(self) < 0) {
+		Py_DECREF(piece);
+		return -1;
+	}
 	self->pieces[self->piece_count++] = piece;
 	self->piece_bytes += (size_t)PyBytes_GET_SIZE(piece);
 	self->layer.unsealed = true;
-	if (self->piece_count == RECORDS_PIECES || self->piece_bytes >= RECORD_BYTES ||
-	    unlikely(!stream->base.loop->running || stream_is_urgent(stream)))
+	if (self->piece_bytes >= RECORD_BYTES || unlikely(records_are_urgent(self, stream)))
 		return records_seal(&self->layer);
 	stream_mark_dirty(stream);
 	return 0;
