@@ -26,7 +26,7 @@ def lock_no_more_than(limit):
 
 
 def run_doctor(*arguments, prelude="", **environment):
-    call = f"from uring_loop.doctor import main\nsys.exit(main({list(arguments)!r}))"
+    call = f"from uring_loop.__main__ import main\nsys.exit(main({list(arguments)!r}))"
     return run_python(f"import sys\n{prelude}\n{call}", **environment)
 
 
@@ -166,7 +166,7 @@ def test_doctor_with_a_check_that_fails_exits_with_3_and_says_which(monkeypatch,
         raise selftest.CheckFailed("no timer came")
 
     monkeypatch.setitem(selftest.CHECKS, "timers", fails)
-    assert doctor.main(["doctor"]) == 3
+    assert doctor.main([]) == 3
     assert "FAILED: CheckFailed: no timer came" in capsys.readouterr().out
 
 
@@ -178,7 +178,7 @@ def test_doctor_with_a_check_that_hangs_says_so_in_time(monkeypatch, capsys):
 
     monkeypatch.setattr(selftest, "SECONDS_PER_CHECK", 0.01)
     monkeypatch.setattr(selftest, "CHECKS", {"timers": hangs})
-    assert doctor.main(["doctor"]) == 3
+    assert doctor.main([]) == 3
     assert "not done within 0.01 seconds" in capsys.readouterr().out
 
 

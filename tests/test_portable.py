@@ -201,8 +201,8 @@ def test_loop_that_is_refused_says_nothing_more_when_it_is_forgotten(platform, t
 def test_doctor_passes_what_the_platform_has_and_exits_with_1(platform, tmp_path):
     text = """
         from uring_loop.doctor import main
-        print("status", main(["doctor"]))
-        print("status", main(["doctor", "--json"]))
+        print("status", main([]))
+        print("status", main(["--json"]))
     """
     out, _ = elsewhere(platform, text, tmp_path)
     assert out.count("status 1") == 2

@@ -62,12 +62,14 @@ __all__ = [
     "numeric_address",
     "policy_base",
     "run_until_complete_done",
+    "run_module_as_main",
     "running_loop_module",
     "set_running_loop",
     "set_sent_position",
     "sendfile_read_size",
     "set_result_unless_cancelled",
     "set_event_loop_policy",
+    "set_loop_maker",
     "set_reuse_port",
     "set_task_name",
     "staggered_race",
@@ -281,3 +283,22 @@ def set_event_loop_policy(policy: Any) -> None:
         events._set_event_loop_policy(policy)
     else:
         events.set_event_loop_policy(policy)
+
+
+def set_loop_maker(make: Any) -> None:
+    """Make asyncio's own new_event_loop(), which Runner asks too, another function.
+
+    What a policy is for where there are policies.
+    """
+    import asyncio
+
+    events.new_event_loop = make
+    asyncio.new_event_loop = make
+
+
+def run_module_as_main(name: str, *, alters_argv: bool) -> None:
+    """What `python -m name` does, in the module that is __main__."""
+    import runpy
+
+    run: Any = runpy
+    run._run_module_as_main(name, alter_argv=alters_argv)
