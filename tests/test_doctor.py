@@ -131,12 +131,6 @@ def test_doctor_names_features_that_are_switched_off_with_their_cure():
     assert "it needs buffer_ring, which is not in use" in done.stdout
 
 
-def test_doctor_without_a_command_exits_with_2():
-    done = run_doctor()
-    assert done.returncode == 2
-    assert "doctor" in done.stderr
-
-
 def test_doctor_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "uring_loop", "doctor", "--json"], capture_output=True, timeout=60

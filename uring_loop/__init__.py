@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .files import open as open
     from .loop import EventLoop
+    from .loop import EventLoop as Loop
     from .policy import EventLoopPolicy, install
 
     T = TypeVar("T")
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Not `open`: a star import must not hide the builtin.
-__all__ = ["EventLoop", "new_event_loop", "run"]
+__all__ = ["EventLoop", "Loop", "new_event_loop", "run"]
 if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
 
@@ -38,6 +39,20 @@ def new_event_loop() -> EventLoop:
     """Make an event loop; `loop.driver` says what drives it."""
     make: type[EventLoop] = globals().get("EventLoop") or __getattr__("EventLoop")
     return make()
+
+
+if not TYPE_CHECKING:
+
+    class _Factory(staticmethod):
+        """A function that does not become a method where it is a class's attribute.
+
+        unittest's `loop_factory = uring_loop.new_event_loop` is one.
+        """
+
+        def __reduce__(self):
+            return self.__name__
+
+    new_event_loop = _Factory(new_event_loop)
 
 
 def run(
@@ -76,8 +91,8 @@ def _find_event_loop() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "EventLoop":
-        value: Any = _find_event_loop()
+    if name in ("EventLoop", "Loop"):
+        value: Any = globals().get("EventLoop") or _find_event_loop()
     elif name == "open":
         from .files import open as value
     elif name in ("files", "paths"):

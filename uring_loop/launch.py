@@ -13,6 +13,7 @@ import pkgutil
 import sys
 import types
 from collections.abc import Callable
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 
 from . import _stdlib, everywhere
 
@@ -81,9 +82,10 @@ def _tell_children() -> None:
 def _run(way: str, target: str, rest: list[str]) -> None:
     # The program's own __main__, with nothing of ours in it.
     main = types.ModuleType("__main__")
-    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
+    main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
+    main.__loader__ = BuiltinImporter
     global _kept
     _kept, sys.modules["__main__"] = sys.modules["__main__"], main
     run: Callable[[], None]
@@ -116,8 +118,6 @@ _kept: types.ModuleType | None = None
 
 def _script(path: str, main: types.ModuleType) -> Callable[[], None]:
     """What runs the script, or the folder or the archive with a __main__ in it."""
-    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
-
     path = os.path.abspath(path)
     if _has_main(path):
         sys.path[:0] = [path] if sys.flags.safe_path else []
