@@ -79,7 +79,7 @@ def take_over(extent: str = ASYNCIO) -> None:
 def _by_name(ours: type, theirs: type) -> type:
     """A class of ours that is called as asyncio.SelectorEventLoop is."""
 
-    class EventLoop(ours):  # type: ignore[misc, valid-type]
+    class EventLoop(ours):  # type: ignore[misc]
         def __new__(cls, selector: Any = None) -> Any:
             # Who brings a selector means the loop that asks it.
             return super().__new__(cls) if selector is None else theirs(selector)

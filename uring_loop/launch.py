@@ -133,7 +133,9 @@ def _script(path: str, main: types.ModuleType) -> Callable[[], None]:
     # Of a compiled file, or None.
     compiled: Any = pkgutil.read_code(io.BytesIO(text))
     loader = SourceFileLoader if compiled is None else SourcelessFileLoader
-    main.__dict__.update(__file__=path, __cached__=None, __loader__=loader("__main__", path))
+    main.__dict__.update(__file__=path, __loader__=loader("__main__", path))
+    if sys.version_info < (3, 15):
+        main.__dict__.update(__cached__=None)
 
     def run() -> None:
         exec(compiled or compile(text, path, "exec", dont_inherit=True), main.__dict__)

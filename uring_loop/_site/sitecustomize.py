@@ -1,4 +1,4 @@
-"""What a child of `python -m uring_loop run` does before anything else, and what it would have done.
+"""What a child of `python -m uring_loop run` does first, and what it would have done anyway.
 
 This folder is in front of the child's PYTHONPATH.  The next sitecustomize on sys.path runs
 as it would have without it.
@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def _honour_the_environment():
+def _honour_the_environment() -> None:
     try:
         from uring_loop import everywhere
     except ModuleNotFoundError:
@@ -17,7 +17,7 @@ def _honour_the_environment():
     everywhere.start()
 
 
-def _run_the_next():
+def _run_the_next() -> None:
     from importlib.machinery import PathFinder
 
     here = os.path.dirname(os.path.abspath(__file__))
