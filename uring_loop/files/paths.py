@@ -14,18 +14,17 @@ import functools
 import os
 import struct
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from ..operations import os_error
 from . import calls, numbers
+from . import ospath as path
 from .calls import borrow, encode_path
+from .threaded import in_thread, threaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ParamSpec, TypeVar
-
-    Q = ParamSpec("Q")
-    T = TypeVar("T")
+    from typing import Any
 
 __all__ = [
     "access",
@@ -225,7 +224,7 @@ async def replace(
     if os.name == "posix":
         await rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
     else:
-        await _in_thread(os.replace, src, dst)
+        await in_thread(os.replace, src, dst)
 
 
 async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
@@ -379,55 +378,19 @@ _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
 # Calls that the ring has no operation for.
 
 
-async def _in_thread(
-    function: Callable[Q, T], *arguments: Q.args, **options: Q.kwargs
-) -> T:
-    return await calls.of_loop().make(None, None, lambda: function(*arguments, **options))
-
-
-def _threaded(function: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T]]:
-    async def call(*arguments: Q.args, **options: Q.kwargs) -> T:
-        return await _in_thread(function, *arguments, **options)
-
-    call.__name__ = call.__qualname__ = function.__name__
-    call.__doc__ = f"{function.__module__}.{function.__name__}(), in a thread."
-    return call
-
-
 def _no_statvfs(path: Any) -> Any:
     """Windows has none."""
     raise NotImplementedError("statvfs() is not available on this platform")
 
 
-access = _threaded(os.access)
-getcwd = _threaded(os.getcwd)
-listdir = _threaded(os.listdir)
-makedirs = _threaded(os.makedirs)
-readlink = _threaded(os.readlink)
-removedirs = _threaded(os.removedirs)
-renames = _threaded(os.renames)
-scandir = _threaded(os.scandir)
-statvfs = _threaded(getattr(os, "statvfs", _no_statvfs))
-truncate = _threaded(os.truncate)
-utime = _threaded(os.utime)
-
-
-# Of its overloads a type checker would take the first.
-_realpath: Callable[..., Any] = os.path.realpath
-
-
-class path:
-    """The functions of `os.path` that ask the file system."""
-
-    exists = staticmethod(_threaded(os.path.exists))
-    lexists = staticmethod(_threaded(os.path.lexists))
-    isfile = staticmethod(_threaded(os.path.isfile))
-    isdir = staticmethod(_threaded(os.path.isdir))
-    islink = staticmethod(_threaded(os.path.islink))
-    ismount = staticmethod(_threaded(os.path.ismount))
-    getsize = staticmethod(_threaded(os.path.getsize))
-    getatime = staticmethod(_threaded(os.path.getatime))
-    getmtime = staticmethod(_threaded(os.path.getmtime))
-    getctime = staticmethod(_threaded(os.path.getctime))
-    samefile = staticmethod(_threaded(os.path.samefile))
-    realpath = staticmethod(_threaded(_realpath))
+access = threaded(os.access)
+getcwd = threaded(os.getcwd)
+listdir = threaded(os.listdir)
+makedirs = threaded(os.makedirs)
+readlink = threaded(os.readlink)
+removedirs = threaded(os.removedirs)
+renames = threaded(os.renames)
+scandir = threaded(os.scandir)
+statvfs = threaded(getattr(os, "statvfs", _no_statvfs))
+truncate = threaded(os.truncate)
+utime = threaded(os.utime)
