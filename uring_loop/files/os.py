@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "access",
+    "fallocate",
+    "fdatasync",
+    "fstat",
+    "fsync",
+    "ftruncate",
     "getcwd",
     "link",
     "listdir",
@@ -28,6 +33,7 @@ __all__ = [
     "makedirs",
     "mkdir",
     "path",
+    "posix_fallocate",
     "readlink",
     "remove",
     "removedirs",
@@ -55,12 +61,18 @@ def _no_sendfile(*arguments: Any) -> Any:
 _sendfile: Callable[..., int] = getattr(os, "sendfile", _no_sendfile)
 
 access = takes_loop(paths.access)
+fallocate = takes_loop(paths.fallocate)
+fdatasync = takes_loop(paths.fdatasync)
+fstat = takes_loop(paths.fstat)
+fsync = takes_loop(paths.fsync)
+ftruncate = takes_loop(paths.ftruncate)
 getcwd = takes_loop(paths.getcwd)
 link = takes_loop(paths.link)
 listdir = takes_loop(paths.listdir)
 lstat = takes_loop(paths.lstat)
 makedirs = takes_loop(paths.makedirs)
 mkdir = takes_loop(paths.mkdir)
+posix_fallocate = takes_loop(paths.posix_fallocate)
 readlink = takes_loop(paths.readlink)
 remove = takes_loop(paths.remove)
 removedirs = takes_loop(paths.removedirs)
