@@ -8,7 +8,7 @@ import sys
 from test_choice import REFUSE_RING, needs_ring, run_python
 
 import uring_loop
-from uring_loop import doctor, features, selftest
+from uring_loop._internal import doctor, features, selftest
 
 # Without the privilege to lock memory beyond the limit, and with a limit of so many bytes.
 UNPRIVILEGED = """

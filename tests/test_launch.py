@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 import uring_loop
-from uring_loop import everywhere, hook
+from uring_loop._internal import everywhere, hook
 
 PACKAGE = pathlib.Path(uring_loop.__file__).parent
 # What the package needs, for interpreters of other environments.
@@ -252,7 +252,7 @@ def test_hook_imports_nothing_while_the_variable_is_not_set(environment):
 def test_hook_imports_no_asyncio_before_the_program_does(environment):
     code = textwrap.dedent("""
         import sys
-        print("asyncio" in sys.modules, "uring_loop.loop" in sys.modules)
+        print("asyncio" in sys.modules, "uring_loop._internal.loop" in sys.modules)
         import asyncio
         print(asyncio.__spec__.loader is asyncio.__loader__, type(asyncio.__loader__).__name__)
         print([finder for finder in sys.meta_path if "uring" in type(finder).__module__])
@@ -286,7 +286,7 @@ def test_loop_maker_takes_the_place_of_asyncios_own():
     """What takes over where there are no policies, which is from Python 3.16 on."""
     code = LOOP + textwrap.dedent("""
         import uring_loop
-        from uring_loop import _stdlib
+        from uring_loop._internal import _stdlib
         _stdlib.set_loop_maker(uring_loop.new_event_loop)
         print(asyncio.run(main()))
         with asyncio.Runner() as runner:

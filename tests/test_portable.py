@@ -200,7 +200,7 @@ def test_loop_that_is_refused_says_nothing_more_when_it_is_forgotten(platform, t
 @pytest.mark.parametrize("platform", OTHERS)
 def test_doctor_passes_what_the_platform_has_and_exits_with_1(platform, tmp_path):
     text = """
-        from uring_loop.doctor import main
+        from uring_loop._internal.doctor import main
         print("status", main([]))
         print("status", main(["--json"]))
     """
@@ -290,7 +290,7 @@ def test_source_distribution_builds_a_pure_wheel_where_nothing_can_be_compiled(t
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith("METADATA"))
         requirements = archive.read(metadata).decode()
-    expected = ("loop.py", "files/text.py", "py.typed", "_site/sitecustomize.py")
+    expected = ("_internal/loop.py", "files/os.py", "py.typed", "_site/sitecustomize.py")
     assert {f"uring_loop/{name}" for name in expected} <= set(names)
     assert not any(name.endswith((".so", ".c")) for name in names)
     # cffi only where there is something compiled.

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, TypeVar
 
+    from . import files as files
+    from . import paths as paths
+    from ._internal.loop import EventLoop
+    from ._internal.loop import EventLoop as Loop
+    from ._internal.policy import EventLoopPolicy, install
     from .files import open as open
-    from .loop import EventLoop
-    from .loop import EventLoop as Loop
-    from .policy import EventLoopPolicy, install
 
     T = TypeVar("T")
 
@@ -64,7 +66,7 @@ def run(
     """Run a coroutine to its end in a new event loop, as asyncio.run() does."""
     import asyncio
 
-    from . import _stdlib
+    from ._internal import _stdlib
 
     if _stdlib.get_running_loop_or_none() is not None:
         raise RuntimeError("uring_loop.run() cannot be called from a running event loop")
@@ -82,10 +84,10 @@ def _find_event_loop() -> Any:
             if exc.name != __name__:
                 raise
         else:
-            from .loop import EventLoop
+            from ._internal.loop import EventLoop
 
             return EventLoop
-    from . import portable
+    from ._internal import portable
 
     return portable.EventLoop
 
@@ -100,7 +102,7 @@ def __getattr__(name: str) -> Any:
 
         value = importlib.import_module(f".{name}", __name__)
     elif name in ("EventLoopPolicy", "install") and sys.version_info < (3, 16):
-        from . import policy
+        from ._internal import policy
 
         value = getattr(policy, name)
     else:
@@ -110,4 +112,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "open", "files", "paths"})
+    own = (name for name in globals() if name.startswith("__"))
+    return sorted({*__all__, "open", "files", "paths", *own})

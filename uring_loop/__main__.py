@@ -19,7 +19,7 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Do what the command line says; the exit status."""
     if arguments and arguments[0] in COMMANDS:
-        module = importlib.import_module(f".{COMMANDS[arguments[0]][0]}", __package__)
+        module = importlib.import_module(f"{__package__}._internal.{COMMANDS[arguments[0]][0]}")
         status: int = module.main(arguments[1:])
         return status
     parser = argparse.ArgumentParser(

@@ -1,5 +1,5 @@
 /*
- * Loop: the base type of uring_loop.loop.EventLoop, its attributes and its memory.
+ * Loop: the base type of uring_loop._internal.loop.EventLoop, its attributes and its memory.
  * One type, to which each file brings its methods.
  */
 #include "base/checks.h"

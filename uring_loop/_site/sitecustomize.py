@@ -10,7 +10,7 @@ import sys
 
 def _honour_the_environment() -> None:
     try:
-        from uring_loop import everywhere
+        from uring_loop._internal import everywhere
     except ModuleNotFoundError:
         # The child is another environment's Python, which has nothing to do with us.
         return

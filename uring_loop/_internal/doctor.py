@@ -13,7 +13,8 @@ import logging
 import os
 import sys
 
-from . import new_event_loop, selftest
+from .. import new_event_loop
+from . import selftest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

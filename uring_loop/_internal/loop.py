@@ -20,8 +20,8 @@ import weakref
 from asyncio import tasks
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 
+from .. import _core
 from . import (
-    _core,
     _helpers,
     _stdlib,
     connect,
@@ -84,6 +84,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     last words before os._exit() or exec, before a long computation, or with a debugger.
     """
 
+    # Where users know it from.
+    __module__ = "uring_loop"
     # Whoever sets an attribute of their own gets a __dict__ for it; without one Python's
     # method calls need not look there first.
     __slots__ = (

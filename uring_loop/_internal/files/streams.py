@@ -107,7 +107,3 @@ stderr = StandardStream[str]("stderr", lambda: sys.stderr)
 stdin_bytes = StandardStream[bytes]("stdin.buffer", lambda: sys.stdin.buffer)
 stdout_bytes = StandardStream[bytes]("stdout.buffer", lambda: sys.stdout.buffer)
 stderr_bytes = StandardStream[bytes]("stderr.buffer", lambda: sys.stderr.buffer)
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

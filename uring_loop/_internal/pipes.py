@@ -18,8 +18,8 @@ import stat
 import warnings
 from collections.abc import Callable
 
+from .._core import Poll
 from . import _helpers, _stdlib
-from ._core import Poll
 from ._stdlib import logger
 from .operations import os_error
 from .transports import until_made

@@ -59,7 +59,8 @@ def take_over(extent: str = ASYNCIO) -> None:
     """Make our loops wherever asyncio makes some, from now on."""
     import asyncio
 
-    from . import _stdlib, new_event_loop
+    from .. import new_event_loop
+    from . import _stdlib
 
     if sys.version_info < (3, 16):
         from .policy import EventLoopPolicy
@@ -68,7 +69,7 @@ def take_over(extent: str = ASYNCIO) -> None:
     else:
         _stdlib.set_loop_maker(new_event_loop)
     if extent == ALL:
-        from . import EventLoop
+        from .. import EventLoop
 
         stand_in = _by_name(EventLoop, asyncio.SelectorEventLoop)
         for name in ("SelectorEventLoop", "EventLoop"):

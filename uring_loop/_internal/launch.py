@@ -73,7 +73,7 @@ def _parse(arguments: list[str]) -> tuple[str, str, str, list[str]]:
 
 def _tell_children() -> None:
     """Python's own children read a sitecustomize of ours first."""
-    ours = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
+    ours = os.path.join(_package(), "_site")
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if ours not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([ours, *filter(None, paths)])
@@ -160,6 +160,10 @@ def _refuse(reason: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def _package() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def _without_us(hook: Callable[..., Any]) -> Callable[..., Any]:
     """An excepthook that shows the program's part of a traceback."""
 
@@ -177,10 +181,10 @@ def _without_us(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _below_us(traceback: types.TracebackType | None) -> types.TracebackType | None:
-    package = os.path.dirname(__file__)
+    package = _package()
     while traceback is not None:
         name = traceback.tb_frame.f_code.co_filename
-        if name != "<frozen runpy>" and os.path.dirname(name) != package:
+        if name != "<frozen runpy>" and not name.startswith(package + os.sep):
             break
         traceback = traceback.tb_next
     return traceback

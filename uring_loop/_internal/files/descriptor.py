@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 try:
-    from .._core import (
+    from ..._core import (
         file_close_now,
         file_is_local,
         file_open,
@@ -42,7 +42,7 @@ try:
         file_truncate,
         file_write_now,
     )
-    from .._core import file_read_now as _read_now
+    from ..._core import file_read_now as _read_now
 except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
     file_open = file_open_now = file_close_now = file_is_local = None  # type: ignore[assignment]

@@ -73,6 +73,8 @@ class _Teller:
 class TextFile(LineFile[str]):
     """An asynchronous file opened in text mode; made by uring_loop.open()."""
 
+    __module__ = "uring_loop.files"
+
     def __init__(
         self,
         buffer: BinaryFile,

@@ -10,11 +10,14 @@ import asyncio
 import sys
 import warnings
 
-from . import _stdlib, new_event_loop
+from .. import new_event_loop
+from . import _stdlib
 
 
 class EventLoopPolicy(_stdlib.policy_base()):  # type: ignore[misc]
     """asyncio's default policy, making our event loops."""
+
+    __module__ = "uring_loop"
 
     def _loop_factory(self) -> asyncio.AbstractEventLoop:
         return new_event_loop()

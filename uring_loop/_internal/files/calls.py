@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 try:
-    from .._core import file_address
+    from ..._core import file_address
 except ModuleNotFoundError:
     # No compiled modules on this platform: threads only.
     file_address = None  # type: ignore[assignment]
