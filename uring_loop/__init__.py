@@ -6,6 +6,13 @@ or, with everything else that takes a loop factory,
 
     asyncio.Runner(loop_factory=uring_loop.new_event_loop)
 
+    new_event_loop(), EventLoop     a loop; `driver`, `features`, report(), statistics() are ours
+    run()                           as asyncio.run()
+    install(), EventLoopPolicy      for programs that take a policy, before Python 3.16
+    open(), files, paths            asynchronous files, and `os` with paths
+    workers                         for gunicorn -k
+    python -m uring_loop            doctor, run, hook: for the command line
+
 Everything but these few names is imported when it is first used.
 """
 

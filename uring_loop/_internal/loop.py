@@ -486,52 +486,52 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """An asyncio.TimerHandle that somebody made for this loop says so."""
 
-    # Each of these is written, signature and all, where it belongs.
-
-    get_exception_handler = errors.get_exception_handler
-    set_exception_handler = errors.set_exception_handler
-    default_exception_handler = errors.default_exception_handler
-    call_exception_handler = errors.call_exception_handler
-
-    getaddrinfo = resolve.getaddrinfo
-    getnameinfo = resolve.getnameinfo
-
-    create_connection = connect.create_connection
-    create_unix_connection = connect.create_unix_connection
-    connect_accepted_socket = connect.connect_accepted_socket
-    start_tls = tls.start_tls
-
-    # AbstractEventLoop has a parameter more, reuse_address, that asyncio's own loop refuses.
-    create_datagram_endpoint = datagrams.create_datagram_endpoint  # type: ignore[assignment]
-
-    create_server = server.create_server
-    create_unix_server = server.create_unix_server
-
-    connect_read_pipe = pipes.connect_read_pipe
-    connect_write_pipe = pipes.connect_write_pipe
-
-    subprocess_exec = subprocesses.subprocess_exec
-    subprocess_shell = subprocesses.subprocess_shell
-
-    add_reader = readers.add_reader
-    remove_reader = readers.remove_reader
-    add_writer = readers.add_writer
-    remove_writer = readers.remove_writer
-
-    # Here asyncio's own loop has another name for a parameter than AbstractEventLoop.
-    sock_recv = sockets.sock_recv  # type: ignore[assignment]
-    sock_recv_into = sockets.sock_recv_into
-    sock_recvfrom = sockets.sock_recvfrom
-    sock_recvfrom_into = sockets.sock_recvfrom_into
-    sock_sendall = sockets.sock_sendall
-    sock_sendto = sockets.sock_sendto
-    sock_connect = sockets.sock_connect
-    sock_accept = sockets.sock_accept
-
-    sock_sendfile = sendfile.sock_sendfile
     # CPython's own tests put another in its place, to make the kernel's way fail.
     _sendfile_native = sendfile.sendfile_native
-    sendfile = sendfile.sendfile
+
+    # Each of these is written, signature and all, where it belongs.  Type checkers take the
+    # types of AbstractEventLoop, for one function cannot be said to override another.
+    if not TYPE_CHECKING:
+        get_exception_handler = errors.get_exception_handler
+        set_exception_handler = errors.set_exception_handler
+        default_exception_handler = errors.default_exception_handler
+        call_exception_handler = errors.call_exception_handler
+
+        getaddrinfo = resolve.getaddrinfo
+        getnameinfo = resolve.getnameinfo
+
+        create_connection = connect.create_connection
+        create_unix_connection = connect.create_unix_connection
+        connect_accepted_socket = connect.connect_accepted_socket
+        start_tls = tls.start_tls
+
+        create_datagram_endpoint = datagrams.create_datagram_endpoint
+
+        create_server = server.create_server
+        create_unix_server = server.create_unix_server
+
+        connect_read_pipe = pipes.connect_read_pipe
+        connect_write_pipe = pipes.connect_write_pipe
+
+        subprocess_exec = subprocesses.subprocess_exec
+        subprocess_shell = subprocesses.subprocess_shell
+
+        add_reader = readers.add_reader
+        remove_reader = readers.remove_reader
+        add_writer = readers.add_writer
+        remove_writer = readers.remove_writer
+
+        sock_recv = sockets.sock_recv
+        sock_recv_into = sockets.sock_recv_into
+        sock_recvfrom = sockets.sock_recvfrom
+        sock_recvfrom_into = sockets.sock_recvfrom_into
+        sock_sendall = sockets.sock_sendall
+        sock_sendto = sockets.sock_sendto
+        sock_connect = sockets.sock_connect
+        sock_accept = sockets.sock_accept
+
+        sock_sendfile = sendfile.sock_sendfile
+        sendfile = sendfile.sendfile
 
 
 def _set_asyncgen_hooks(firstiter: Any, finalizer: Any) -> None:

@@ -13,8 +13,14 @@ import warnings
 from .. import new_event_loop
 from . import _stdlib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    _Base = asyncio.DefaultEventLoopPolicy
+else:
+    _Base = _stdlib.policy_base()
 
-class EventLoopPolicy(_stdlib.policy_base()):  # type: ignore[misc]
+
+class EventLoopPolicy(_Base):
     """asyncio's default policy, making our event loops."""
 
     __module__ = "uring_loop"

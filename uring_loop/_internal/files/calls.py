@@ -97,8 +97,8 @@ class Use:
     __slots__ = ("_quiet", "_settled", "abandoned", "pending", "threads")
 
     def __init__(self) -> None:
-        self.pending = 0
-        self.abandoned = 0
+        self.pending: int = 0
+        self.abandoned: int = 0
         # Those of the calls that are a thread's; most files never have any.
         self.threads: tuple[_Call, ...] = ()
         # Few files ever have any.

@@ -115,23 +115,23 @@ class Descriptor:
     def __init__(
         self, number: int, mode: int, size: int, block_size: int, writable: bool, closes: bool
     ) -> None:
-        self.number = number
-        self.size_at_open = size
-        self.block_size = block_size if block_size > 1 else 8192
-        self.closes = closes
-        self.regular = stat.S_ISREG(mode)
+        self.number: int = number
+        self.size_at_open: int = size
+        self.block_size: int = block_size if block_size > 1 else 8192
+        self.closes: bool = closes
+        self.regular: bool = stat.S_ISREG(mode)
         # Others that can seek (a device, an eventfd) need not know what an offset is.
-        self.positioned = self.regular or stat.S_ISBLK(mode)
-        self.seekable = self.regular or _can_seek(number)
+        self.positioned: bool = self.regular or stat.S_ISBLK(mode)
+        self.seekable: bool = self.regular or _can_seek(number)
         # Whether calls are made where the descriptor is, rather than at an offset.
-        self.own_position = not self.positioned
+        self.own_position: bool = not self.positioned
         # Whether it was opened with O_APPEND: then the kernel finds the end under a lock.
-        self.appends = False
-        self.at_once = _read_now is not None
-        self.written = writable
+        self.appends: bool = False
+        self.at_once: bool = _read_now is not None
+        self.written: bool = writable
         # Whether its device answers from this machine's memory.
-        self.local = False
-        self.use = Use()
+        self.local: bool = False
+        self.use: Use = Use()
 
     def read_now(self, size: int, offset: int | None) -> tuple[bytes, int] | None:
         """(bytes, errno): what is in memory; fewer bytes and no errno: the end.  None: ask."""

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .threaded import Call
+
 __all__ = [
     "abspath",
     "exists",
@@ -32,17 +34,17 @@ __all__ = [
 _abspath: Callable[..., Any] = os.path.abspath
 _realpath: Callable[..., Any] = os.path.realpath
 
-abspath = takes_loop(threaded(_abspath))
-exists = takes_loop(threaded(os.path.exists))
-getatime = takes_loop(threaded(os.path.getatime))
-getctime = takes_loop(threaded(os.path.getctime))
-getmtime = takes_loop(threaded(os.path.getmtime))
-getsize = takes_loop(threaded(os.path.getsize))
-isdir = takes_loop(threaded(os.path.isdir))
-isfile = takes_loop(threaded(os.path.isfile))
-islink = takes_loop(threaded(os.path.islink))
-ismount = takes_loop(threaded(os.path.ismount))
-lexists = takes_loop(threaded(os.path.lexists))
-realpath = takes_loop(threaded(_realpath))
-samefile = takes_loop(threaded(os.path.samefile))
-sameopenfile = takes_loop(threaded(os.path.sameopenfile))
+abspath: Call[Any] = takes_loop(threaded(_abspath))
+exists: Call[bool] = takes_loop(threaded(os.path.exists))
+getatime: Call[float] = takes_loop(threaded(os.path.getatime))
+getctime: Call[float] = takes_loop(threaded(os.path.getctime))
+getmtime: Call[float] = takes_loop(threaded(os.path.getmtime))
+getsize: Call[int] = takes_loop(threaded(os.path.getsize))
+isdir: Call[bool] = takes_loop(threaded(os.path.isdir))
+isfile: Call[bool] = takes_loop(threaded(os.path.isfile))
+islink: Call[bool] = takes_loop(threaded(os.path.islink))
+ismount: Call[bool] = takes_loop(threaded(os.path.ismount))
+lexists: Call[bool] = takes_loop(threaded(os.path.lexists))
+realpath: Call[Any] = takes_loop(threaded(_realpath))
+samefile: Call[bool] = takes_loop(threaded(os.path.samefile))
+sameopenfile: Call[bool] = takes_loop(threaded(os.path.sameopenfile))

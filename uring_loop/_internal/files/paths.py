@@ -15,16 +15,19 @@ import os
 import struct
 import sys
 from collections.abc import Callable
+from typing import overload
 
 from ..operations import os_error
 from . import calls, numbers
 from . import ospath as path
 from .calls import borrow, encode_path
-from .threaded import in_thread, threaded
+from .threaded import in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, AnyStr
+
+    from _typeshed import BytesPath, FileDescriptorOrPath, GenericPath, StrOrBytesPath, StrPath
 
 __all__ = [
     "access",
@@ -378,19 +381,96 @@ _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
 # Calls that the ring has no operation for.
 
 
+async def access(
+    path: FileDescriptorOrPath,
+    mode: int,
+    *,
+    dir_fd: int | None = None,
+    effective_ids: bool = False,
+    follow_symlinks: bool = True,
+) -> bool:
+    """os.access(), in a thread."""
+    return await in_thread(
+        os.access,
+        path,
+        mode,
+        dir_fd=dir_fd,
+        effective_ids=effective_ids,
+        follow_symlinks=follow_symlinks,
+    )
+
+
+async def getcwd() -> str:
+    """os.getcwd(), in a thread."""
+    return await in_thread(os.getcwd)
+
+
+@overload
+async def listdir(path: StrPath | int | None = None) -> list[str]: ...
+
+
+@overload
+async def listdir(path: BytesPath) -> list[bytes]: ...
+
+
+async def listdir(path: Any = None) -> list[Any]:
+    """os.listdir(), in a thread."""
+    return await in_thread(os.listdir, path)
+
+
+async def makedirs(name: StrOrBytesPath, mode: int = 0o777, exist_ok: bool = False) -> None:
+    """os.makedirs(), in a thread."""
+    await in_thread(os.makedirs, name, mode, exist_ok)
+
+
+async def readlink(path: GenericPath[AnyStr], *, dir_fd: int | None = None) -> AnyStr:
+    """os.readlink(), in a thread."""
+    return await in_thread(os.readlink, path, dir_fd=dir_fd)
+
+
+async def removedirs(name: StrOrBytesPath) -> None:
+    """os.removedirs(), in a thread."""
+    await in_thread(os.removedirs, name)
+
+
+async def renames(old: StrOrBytesPath, new: StrOrBytesPath) -> None:
+    """os.renames(), in a thread."""
+    await in_thread(os.renames, old, new)
+
+
+async def scandir(path: Any = None) -> Any:
+    """os.scandir(), in a thread; what it gives is iterated over, and closed, as its is."""
+    return await in_thread(os.scandir, path)
+
+
+async def statvfs(path: FileDescriptorOrPath) -> os.statvfs_result:
+    """os.statvfs(), in a thread."""
+    return await in_thread(_statvfs, path)
+
+
 def _no_statvfs(path: Any) -> Any:
     """Windows has none."""
     raise NotImplementedError("statvfs() is not available on this platform")
 
 
-access = threaded(os.access)
-getcwd = threaded(os.getcwd)
-listdir = threaded(os.listdir)
-makedirs = threaded(os.makedirs)
-readlink = threaded(os.readlink)
-removedirs = threaded(os.removedirs)
-renames = threaded(os.renames)
-scandir = threaded(os.scandir)
-statvfs = threaded(getattr(os, "statvfs", _no_statvfs))
-truncate = threaded(os.truncate)
-utime = threaded(os.utime)
+_statvfs: Callable[..., Any] = getattr(os, "statvfs", _no_statvfs)
+
+
+async def truncate(path: FileDescriptorOrPath, length: int) -> None:
+    """os.truncate(), in a thread."""
+    await in_thread(os.truncate, path, length)
+
+
+async def utime(
+    path: FileDescriptorOrPath,
+    times: tuple[int, int] | tuple[float, float] | None = None,
+    *,
+    ns: tuple[int, int] | None = None,
+    dir_fd: int | None = None,
+    follow_symlinks: bool = True,
+) -> None:
+    """os.utime(), in a thread."""
+    options: dict[str, Any] = {} if ns is None else {"ns": ns}
+    await in_thread(
+        os.utime, path, times, dir_fd=dir_fd, follow_symlinks=follow_symlinks, **options
+    )

@@ -101,9 +101,9 @@ class StandardStream(Generic[AnyStr]):
         return await in_thread(functools.partial(getattr(self._find(), name), *arguments))
 
 
-stdin = StandardStream[str]("stdin", lambda: sys.stdin)
-stdout = StandardStream[str]("stdout", lambda: sys.stdout)
-stderr = StandardStream[str]("stderr", lambda: sys.stderr)
-stdin_bytes = StandardStream[bytes]("stdin.buffer", lambda: sys.stdin.buffer)
-stdout_bytes = StandardStream[bytes]("stdout.buffer", lambda: sys.stdout.buffer)
-stderr_bytes = StandardStream[bytes]("stderr.buffer", lambda: sys.stderr.buffer)
+stdin: StandardStream[str] = StandardStream("stdin", lambda: sys.stdin)
+stdout: StandardStream[str] = StandardStream("stdout", lambda: sys.stdout)
+stderr: StandardStream[str] = StandardStream("stderr", lambda: sys.stderr)
+stdin_bytes: StandardStream[bytes] = StandardStream("stdin.buffer", lambda: sys.stdin.buffer)
+stdout_bytes: StandardStream[bytes] = StandardStream("stdout.buffer", lambda: sys.stdout.buffer)
+stderr_bytes: StandardStream[bytes] = StandardStream("stderr.buffer", lambda: sys.stderr.buffer)
