@@ -81,6 +81,7 @@ __all__ = [
 # Their private names, of which type checkers know few.
 _base_events: Any = base_events
 _coroutines: Any = coroutines
+_events: Any = events
 _futures: Any = futures
 _selector_events: Any = selector_events
 _transports: Any = transports
@@ -122,7 +123,7 @@ subprocess_shell = _base_events.BaseEventLoop.subprocess_shell
 iscoroutine = coroutines.iscoroutine
 # The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.
 if hasattr(coroutines, "_iscoroutinefunction"):
-    iscoroutinefunction = coroutines._iscoroutinefunction
+    iscoroutinefunction = _coroutines._iscoroutinefunction
 else:
     iscoroutinefunction = coroutines.iscoroutinefunction
 
@@ -280,7 +281,7 @@ def policy_base() -> type:
 def set_event_loop_policy(policy: Any) -> None:
     """Without the public name's warning, which is for our caller to give."""
     if hasattr(events, "_set_event_loop_policy"):
-        events._set_event_loop_policy(policy)
+        _events._set_event_loop_policy(policy)
     else:
         events.set_event_loop_policy(policy)
 

@@ -223,23 +223,25 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._check_closed()
         self._check_running()
         is_new_task = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        awaited: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        # Nobody shall find a coroutine kept that has ended.
+        del future
         if is_new_task:
             # If it is left pending, the exception raised below says so already.
-            future._log_destroy_pending = False  # type: ignore[attr-defined]
-        future.add_done_callback(_stdlib.run_until_complete_done)
+            awaited._log_destroy_pending = False  # type: ignore[attr-defined]
+        awaited.add_done_callback(_stdlib.run_until_complete_done)
         try:
             self.run_forever()
         except BaseException:
-            if is_new_task and future.done() and not future.cancelled():
+            if is_new_task and awaited.done() and not awaited.cancelled():
                 # The exception that ended the loop is the task's, which nobody else can ask.
-                future.exception()
+                awaited.exception()
             raise
         finally:
-            future.remove_done_callback(_stdlib.run_until_complete_done)
-        if not future.done():
+            awaited.remove_done_callback(_stdlib.run_until_complete_done)
+        if not awaited.done():
             raise RuntimeError("Event loop stopped before Future completed.")
-        return future.result()
+        return awaited.result()
 
     def close(self) -> None:
         """Drop what is scheduled, end what is in flight, and free everything."""

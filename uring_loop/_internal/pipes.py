@@ -78,7 +78,7 @@ class _PipeTransport:
             raise ValueError(self._refusal)
         os.set_blocking(self._fileno, False)
         self._pipe = pipe
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self._closing = False
         self._lost = False
         # The last of them that was cancelled, for as long as the driver may look at it.

@@ -45,9 +45,11 @@ try:
     from ..._core import file_read_now as _read_now
 except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
-    file_open = file_open_now = file_close_now = file_is_local = None  # type: ignore[assignment]
-    file_read_into_now = file_status_now = None  # type: ignore[assignment]
-    file_write_now = _read_now = None  # type: ignore[assignment]
+    if TYPE_CHECKING:
+        raise
+    file_open = file_open_now = file_close_now = file_is_local = None
+    file_read_into_now = file_status_now = None
+    file_write_now = _read_now = None
     file_truncate = os.ftruncate
 
 try:
@@ -69,7 +71,7 @@ _devices: dict[int, bool] = {}
 _local_devices: set[int] = set()
 
 
-if hasattr(os, "pread"):
+if TYPE_CHECKING or hasattr(os, "pread"):
     pread, pwrite = os.pread, os.pwrite
 else:
     # Windows: the position is moved and moved back, and nobody else may move it meanwhile.
@@ -204,8 +206,7 @@ class Descriptor:
                 return await calls.of_loop().make(
                     None if offset is None and self.positioned else request,
                     held,
-                    *((os.read, self.number, size) if offset is None
-                      else (pread, self.number, size, offset)),
+                    *_call(os.read, pread, self.number, size, offset),
                     use=self.use,
                     value=lambda count: bytes(memoryview(buffer)[:count]),
                     late=late,
@@ -237,8 +238,7 @@ class Descriptor:
                 return await calls.of_loop().make(
                     None if locked else request,
                     (held, data),
-                    *((os.write, self.number, data) if offset is None
-                      else (pwrite, self.number, data, offset)),
+                    *_call(os.write, pwrite, self.number, data, offset),
                     use=self.use,
                     late=late,
                     ready=None if self.positioned or offset is not None
@@ -317,6 +317,19 @@ class Descriptor:
         if number >= 0 and self.closes:
             # A call that was abandoned may not have begun, in a queue of the executor's.
             self.use.when_settled_anywhere(functools.partial(os.close, number))
+
+
+def _call(
+    plain: Callable[..., T],
+    positioned: Callable[..., T],
+    number: int,
+    what: Any,
+    offset: int | None,
+) -> tuple[Any, ...]:
+    """The function for a thread with its arguments: at the offset, or where the file is."""
+    if offset is None:
+        return plain, number, what
+    return positioned, number, what, offset
 
 
 def _answers_at_once(number: int, way: str) -> bool:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     # Mode, buffering, a text layer like the file's (of bytes: None), newline.
     Arguments = tuple[str, int, io.TextIOWrapper | None, str | None]
 
+# Of their overloads, each for a type of name, none takes all of them.
+_mkstemp: Callable[..., tuple[int, Any]] = tempfile.mkstemp
+_TemporaryDirectory: Callable[..., tempfile.TemporaryDirectory[Any]] = tempfile.TemporaryDirectory
+
 __all__ = ["NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile"]
 
 
@@ -162,7 +166,7 @@ def NamedTemporaryFile(
     arguments = _checked(mode, buffering, encoding, errors, newline)
 
     async def make() -> Any:
-        create = functools.partial(tempfile.mkstemp, suffix, prefix, dir)
+        create = functools.partial(_mkstemp, suffix, prefix, dir)
         number, path = await calls.of_loop().make(None, None, create, late=_undo)
         # Removed even when it cannot be opened.
         try:
@@ -473,7 +477,7 @@ class TemporaryDirectory:
         ignore_cleanup_errors: bool = False,
     ) -> None:
         self._create = functools.partial(
-            tempfile.TemporaryDirectory,
+            _TemporaryDirectory,
             suffix,
             prefix,
             dir,
