@@ -11,7 +11,7 @@
 #   make masks      the contract tests without each kernel feature, and on a tiny ring   MASKS=tiny
 #   make wheels     the source distribution and a wheel for each of PYTHONS
 #   make arm64      the driver's C tests, compiled for arm64, in emulation
-#   make lint       clang-format, ruff and mypy
+#   make lint       clang-format, ruff, mypy, stubtest and pyright
 #   make build      only the build
 #   make help       this text
 #   make clean      removes what was built; `make distclean` the environment too
@@ -43,6 +43,9 @@ export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
 .PHONY: build help demo test bench asan refleak kernels neighbours masks wheels arm64 lint clean distclean
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
 .DELETE_ON_ERROR:
 
 build: $(built)
@@ -106,12 +109,19 @@ unformatted := $(addprefix csrc/core/,base/py.c base/py.h cached_files.c callbac
 	ring/turn.c ring/verbs.c ring/watches.c selector/calls.c selector/doubts.c \
 	selector/requests.c selector/turn.c)
 
-lint: $(VENV)/.group-lint
+# pyright asks the first python of the PATH where packages are.
+checked := PATH=$(abspath $(VENV)/bin):$$PATH PYTHONPATH=$(CURDIR)
+
+lint: $(built) $(VENV)/.group-lint
 	@$(VENV)/bin/clang-format --dry-run -Werror \
 		$(filter-out $(unformatted),$(shell find csrc -name '*.[ch]'))
 	@$(run) -m ruff check .
 	@$(run) -m mypy --python-version 3.11
 	@$(run) -m mypy
+	@$(run) -m mypy.stubtest uring_loop --concise --mypy-config-file pyproject.toml \
+		--allowlist tests/stubtest.txt
+	@$(checked) $(run) -m pyright
+	@$(checked) $(run) -m pyright --verifytypes uring_loop --ignoreexternal | tail -n 4
 
 clean:
 	rm -rf build dist *.egg-info uring_loop/*.so $(VENV)/.built-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uring_loop import addresses
+from uring_loop._internal import addresses
 
 ports = st.integers(0, 65535)
 

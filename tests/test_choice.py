@@ -117,7 +117,7 @@ def child(text, **environment):
 
 
 def has_ring():
-    from uring_loop.driver import ring_report
+    from uring_loop._internal.driver import ring_report
 
     return ring_report().reason is None
 
@@ -300,7 +300,7 @@ def test_feature_of_an_unknown_name_as_argument_raises_value_error():
 @needs_ring
 def test_ring_without_any_one_feature_or_all_of_them_still_works():
     """Each kernel feature has a form for kernels that lack it."""
-    from uring_loop.driver import ring_report
+    from uring_loop._internal.driver import ring_report
 
     names = list(ring_report().features)
     assert names

@@ -8,7 +8,7 @@ import sys
 from test_choice import REFUSE_RING, needs_ring, run_python
 
 import uring_loop
-from uring_loop import doctor, features, selftest
+from uring_loop._internal import doctor, features, selftest
 
 # Without the privilege to lock memory beyond the limit, and with a limit of so many bytes.
 UNPRIVILEGED = """
@@ -26,7 +26,7 @@ def lock_no_more_than(limit):
 
 
 def run_doctor(*arguments, prelude="", **environment):
-    call = f"from uring_loop.doctor import main\nsys.exit(main({list(arguments)!r}))"
+    call = f"from uring_loop.__main__ import main\nsys.exit(main({list(arguments)!r}))"
     return run_python(f"import sys\n{prelude}\n{call}", **environment)
 
 
@@ -131,12 +131,6 @@ def test_doctor_names_features_that_are_switched_off_with_their_cure():
     assert "it needs buffer_ring, which is not in use" in done.stdout
 
 
-def test_doctor_without_a_command_exits_with_2():
-    done = run_doctor()
-    assert done.returncode == 2
-    assert "doctor" in done.stderr
-
-
 def test_doctor_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "uring_loop", "doctor", "--json"], capture_output=True, timeout=60
@@ -166,7 +160,7 @@ def test_doctor_with_a_check_that_fails_exits_with_3_and_says_which(monkeypatch,
         raise selftest.CheckFailed("no timer came")
 
     monkeypatch.setitem(selftest.CHECKS, "timers", fails)
-    assert doctor.main(["doctor"]) == 3
+    assert doctor.main([]) == 3
     assert "FAILED: CheckFailed: no timer came" in capsys.readouterr().out
 
 
@@ -178,7 +172,7 @@ def test_doctor_with_a_check_that_hangs_says_so_in_time(monkeypatch, capsys):
 
     monkeypatch.setattr(selftest, "SECONDS_PER_CHECK", 0.01)
     monkeypatch.setattr(selftest, "CHECKS", {"timers": hangs})
-    assert doctor.main(["doctor"]) == 3
+    assert doctor.main([]) == 3
     assert "not done within 0.01 seconds" in capsys.readouterr().out
 
 

@@ -58,7 +58,7 @@ def uname(tmp_path_factory):
 
 def needs_feature(name):
     """What this kernel does not have cannot be broken in another that it pretends to be."""
-    from uring_loop.driver import ring_report
+    from uring_loop._internal.driver import ring_report
 
     if not ring_report().features[name].used:
         pytest.skip(f"this kernel has no {name}")

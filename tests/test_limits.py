@@ -11,8 +11,8 @@ import pytest
 from test_choice import EXERCISE, REFUSE_RING, child, needs_ring
 from test_doctor import run_doctor
 
-from uring_loop.driver import ring_is_charged
-from uring_loop.features import room
+from uring_loop._internal.driver import ring_is_charged
+from uring_loop._internal.features import room
 
 pytestmark = needs_ring
 

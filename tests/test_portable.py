@@ -200,9 +200,9 @@ def test_loop_that_is_refused_says_nothing_more_when_it_is_forgotten(platform, t
 @pytest.mark.parametrize("platform", OTHERS)
 def test_doctor_passes_what_the_platform_has_and_exits_with_1(platform, tmp_path):
     text = """
-        from uring_loop.doctor import main
-        print("status", main(["doctor"]))
-        print("status", main(["doctor", "--json"]))
+        from uring_loop._internal.doctor import main
+        print("status", main([]))
+        print("status", main(["--json"]))
     """
     out, _ = elsewhere(platform, text, tmp_path)
     assert out.count("status 1") == 2
@@ -280,8 +280,8 @@ def test_source_distribution_builds_a_pure_wheel_where_nothing_can_be_compiled(t
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     package = ROOT / "uring_loop"
-    (source / "uring_loop" / "files").mkdir(parents=True)
     for path in [*package.rglob("*.py"), package / "py.typed"]:
+        (source / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         (source / path.relative_to(ROOT)).write_bytes(path.read_bytes())
     run_setup(source, "bdist_wheel", "-d", str(tmp_path))
     (wheel,) = tmp_path.glob("*.whl")
@@ -290,7 +290,8 @@ def test_source_distribution_builds_a_pure_wheel_where_nothing_can_be_compiled(t
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith("METADATA"))
         requirements = archive.read(metadata).decode()
-    assert {"uring_loop/loop.py", "uring_loop/files/text.py", "uring_loop/py.typed"} <= set(names)
+    expected = ("_internal/loop.py", "files/os.py", "py.typed", "_site/sitecustomize.py")
+    assert {f"uring_loop/{name}" for name in expected} <= set(names)
     assert not any(name.endswith((".so", ".c")) for name in names)
     # cffi only where there is something compiled.
     for line in requirements.splitlines():

@@ -12,14 +12,15 @@ import sys
 import pytest
 from test_choice import run_python
 
-from uring_loop import _core, tls_records
+from uring_loop import _core
+from uring_loop._internal import tls_records
 
 native = pytest.mark.skipif(
     tls_records.why_not_native() is not None,
     reason="this process's OpenSSL is not called from C",
 )
 
-TELL = "import json; from uring_loop import tls_records; print(json.dumps(tls_records.report()))"
+TELL = "import json; from uring_loop._internal import tls_records; print(json.dumps(tls_records.report()))"
 
 
 def told(program=TELL, **environment):
@@ -52,7 +53,7 @@ def test_tls_choice_that_is_unknown_is_a_value_error_that_names_the_choices():
 
 HIDDEN = """
 import _ssl, json
-from uring_loop import tls_records
+from uring_loop._internal import tls_records
 _ssl.__file__ = {path!r}
 """
 

@@ -6,11 +6,13 @@ api = pytest.importorskip("mypy.api", reason="mypy is missing; make lint install
 
 PROGRAM = """
 import asyncio
+import os
+import unittest
 from typing import Any, assert_type
 
 import uring_loop
 import uring_loop.paths
-from uring_loop.files import BinaryFile, TextFile, open_file
+from uring_loop.files import BinaryFile, TextFile, open_file, stdin, stdout_bytes, tempfile
 
 class Mine(asyncio.Protocol):
     pass
@@ -23,7 +25,21 @@ async def files(mode: str) -> int:
     assert_type([line async for line in await open_file("x", "r+b")], list[bytes])
     assert_type(await uring_loop.open("x", mode), Any)
     assert_type(await uring_loop.paths.listdir("x"), list[str])
+    assert_type(await uring_loop.paths.readlink(b"x"), bytes)
+    assert_type(await uring_loop.files.os.stat("x", executor=None), os.stat_result)
+    assert_type(await uring_loop.files.os.path.exists("x"), bool)
+    assert_type(await stdin.readline(), str)
+    assert_type(await stdout_bytes.write(b"x"), int)
+    async with tempfile.TemporaryFile() as binary:
+        assert_type(binary, BinaryFile)
+    async with tempfile.NamedTemporaryFile("w+") as named:
+        assert_type(await named.read(), str)
+    async with tempfile.SpooledTemporaryFile(mode="w+") as spooled:
+        assert_type(await spooled.readline(), str)
     return 1
+
+class Case(unittest.IsolatedAsyncioTestCase):
+    loop_factory = uring_loop.new_event_loop
 
 async def connections(loop: uring_loop.EventLoop) -> None:
     assert_type(await loop.create_connection(Mine, "x", 1), tuple[asyncio.Transport, Mine])
@@ -32,6 +48,7 @@ async def connections(loop: uring_loop.EventLoop) -> None:
 loop = uring_loop.new_event_loop()
 print(loop.driver, loop.features, loop.report(), loop.statistics())
 assert_type(loop, uring_loop.EventLoop)
+same: uring_loop.Loop = loop
 assert_type(loop.run_until_complete(files("r")), int)
 assert_type(loop.create_task(files("r")), asyncio.Task[int])
 assert_type(uring_loop.run(connections(loop)), None)

@@ -6,6 +6,13 @@ or, with everything else that takes a loop factory,
 
     asyncio.Runner(loop_factory=uring_loop.new_event_loop)
 
+    new_event_loop(), EventLoop     a loop; `driver`, `features`, report(), statistics() are ours
+    run()                           as asyncio.run()
+    install(), EventLoopPolicy      for programs that take a policy, before Python 3.16
+    open(), files, paths            asynchronous files, and `os` with paths
+    workers                         for gunicorn -k
+    python -m uring_loop            doctor, run, hook: for the command line
+
 Everything but these few names is imported when it is first used.
 """
 
@@ -20,16 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, TypeVar
 
+    from . import files as files
+    from . import paths as paths
+    from ._internal.loop import EventLoop
+    from ._internal.loop import EventLoop as Loop
+    from ._internal.policy import EventLoopPolicy, install
     from .files import open as open
-    from .loop import EventLoop
-    from .policy import EventLoopPolicy, install
 
     T = TypeVar("T")
 
 __version__ = "0.1.0"
 
 # Not `open`: a star import must not hide the builtin.
-__all__ = ["EventLoop", "new_event_loop", "run"]
+__all__ = ["EventLoop", "Loop", "new_event_loop", "run"]
 if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
 
@@ -38,6 +48,20 @@ def new_event_loop() -> EventLoop:
     """Make an event loop; `loop.driver` says what drives it."""
     make: type[EventLoop] = globals().get("EventLoop") or __getattr__("EventLoop")
     return make()
+
+
+if not TYPE_CHECKING:
+
+    class _Factory(staticmethod):
+        """A function that does not become a method where it is a class's attribute.
+
+        unittest's `loop_factory = uring_loop.new_event_loop` is one.
+        """
+
+        def __reduce__(self):
+            return self.__name__
+
+    new_event_loop = _Factory(new_event_loop)
 
 
 def run(
@@ -49,7 +73,7 @@ def run(
     """Run a coroutine to its end in a new event loop, as asyncio.run() does."""
     import asyncio
 
-    from . import _stdlib
+    from ._internal import _stdlib
 
     if _stdlib.get_running_loop_or_none() is not None:
         raise RuntimeError("uring_loop.run() cannot be called from a running event loop")
@@ -67,17 +91,17 @@ def _find_event_loop() -> Any:
             if exc.name != __name__:
                 raise
         else:
-            from .loop import EventLoop
+            from ._internal.loop import EventLoop
 
             return EventLoop
-    from . import portable
+    from ._internal import portable
 
     return portable.EventLoop
 
 
 def __getattr__(name: str) -> Any:
-    if name == "EventLoop":
-        value: Any = _find_event_loop()
+    if name in ("EventLoop", "Loop"):
+        value: Any = globals().get("EventLoop") or _find_event_loop()
     elif name == "open":
         from .files import open as value
     elif name in ("files", "paths"):
@@ -85,7 +109,7 @@ def __getattr__(name: str) -> Any:
 
         value = importlib.import_module(f".{name}", __name__)
     elif name in ("EventLoopPolicy", "install") and sys.version_info < (3, 16):
-        from . import policy
+        from ._internal import policy
 
         value = getattr(policy, name)
     else:
@@ -95,4 +119,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "open", "files", "paths"})
+    own = (name for name in globals() if name.startswith("__"))
+    return sorted({*__all__, "open", "files", "paths", *own})

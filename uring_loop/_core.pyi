@@ -10,13 +10,15 @@ from contextvars import Context
 from traceback import StackSummary
 from typing import Any, Final, Literal, TypeVarTuple, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 _Ts = TypeVarTuple("_Ts")
 _Request = tuple[int, int, int, int, int, int]
 
 class _Scheduled(asyncio.Handle):
     """A callback that is scheduled, by asyncio's private names; not a name of the module."""
+
+    def get_context(self) -> Context: ...
 
     _callback: Callable[..., object]
     _context: Context
@@ -27,8 +29,14 @@ class _Scheduled(asyncio.Handle):
 class Handle(_Scheduled): ...
 
 @final
-class TimerHandle(_Scheduled, asyncio.TimerHandle): ...
+class TimerHandle(_Scheduled, asyncio.TimerHandle):
+    def __eq__(self, other: object, /) -> bool: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __ge__(self, other: object, /) -> bool: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __gt__(self, other: object, /) -> bool: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __le__(self, other: object, /) -> bool: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __lt__(self, other: object, /) -> bool: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
+@disjoint_base
 class Loop:
     """What of an event loop runs per callback or per event."""
 
@@ -167,6 +175,7 @@ class Poll:
     def cancel(self) -> None: ...
     def read(self) -> bytes | None: ...
 
+@disjoint_base
 class ClientList:
     """A server's open transports."""
 
@@ -232,13 +241,14 @@ class _Transport(asyncio.Transport):
     def close(self) -> None: ...
     def abort(self) -> None: ...
     def is_closing(self) -> bool: ...
-    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...
+    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
     def get_protocol(self) -> asyncio.BaseProtocol: ...
     def _fatal_error(self, exception: BaseException, message: str = ..., /) -> None: ...
     def _force_close(self, exception: BaseException | None, /) -> None: ...
     def _set_limits(self, high: int, low: int, /) -> None: ...
     def _start_reading(self) -> None: ...
 
+@disjoint_base
 class Stream(_Transport):
     """A connected stream socket, but for what streams.py adds."""
 
@@ -256,8 +266,8 @@ class Stream(_Transport):
     def _eof(self) -> bool: ...
     @property
     def _empty_waiter(self) -> asyncio.Future[None] | None: ...
-    def write(self, data: Buffer, /) -> None: ...
-    def writelines(self, list_of_data: Iterable[Buffer], /) -> None: ...
+    def write(self, data: Buffer, /) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    def writelines(self, list_of_data: Iterable[Buffer], /) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
     def write_eof(self) -> None: ...
     def can_write_eof(self) -> bool: ...
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
@@ -267,7 +277,10 @@ class Stream(_Transport):
     def _lend_descriptor(self) -> int: ...
     def _return_descriptor(self) -> None: ...
 
-class Datagram(_Transport, asyncio.DatagramTransport):
+@disjoint_base
+class Datagram(  # pyright: ignore[reportIncompatibleMethodOverride]
+    _Transport, asyncio.DatagramTransport
+):
     """A datagram socket, but for what datagrams.py adds."""
 
     def __init__(

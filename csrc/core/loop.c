@@ -244,7 +244,7 @@ static void loop_unset_running(Loop *self)
 }
 
 PyDoc_STRVAR(loop_run_doc,
-"_run()\n--\n\n"
+"_run($self, /)\n--\n\n"
 "Turn until stop().  Whatever must end the loop (KeyboardInterrupt, SystemExit,\n"
 "a broken driver) is raised; the loop can run again afterwards.");
 
@@ -287,7 +287,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(loop_stop_doc,
-"stop()\n--\n\n"
+"stop($self, /)\n--\n\n"
 "End run_forever() after the current turn; before a run, after its first turn.\n\n"
 "Source: asyncio, Running and stopping the loop.");
 
@@ -301,7 +301,7 @@ static PyObject *loop_stop(Loop *self, PyObject *Py_UNUSED(ignored))
 /* ---- beside a run -------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(loop_submit_doc,
-"_submit()\n--\n\n"
+"_submit($self, /)\n--\n\n"
 "Hand to the kernel what is queued, without waiting.\n\n"
 "For the moment before a descriptor is closed that a cancelled operation names.");
 
@@ -332,7 +332,7 @@ static PyObject *loop_submit(Loop *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(loop_send_queued_doc,
-"_send_queued()\n--\n\n"
+"_send_queued($self, /)\n--\n\n"
 "Offer to the kernel, at once, what was written in this turn.\n\n"
 "For the moment before a fork: asyncio has sent it, so no child may send it again.");
 
@@ -383,7 +383,7 @@ void loop_end_forgotten(Loop *self)
 }
 
 PyDoc_STRVAR(loop_close_doc,
-"_close()\n--\n\n"
+"_close($self, /)\n--\n\n"
 "Close the core: drop what is scheduled, end every operation, let the driver go.\n\n"
 "RuntimeError while running.  A second call does nothing.");
 

@@ -1,5 +1,5 @@
 /*
- * Loop: the base type of uring_loop.loop.EventLoop, its attributes and its memory.
+ * Loop: the base type of uring_loop._internal.loop.EventLoop, its attributes and its memory.
  * One type, to which each file brings its methods.
  */
 #include "base/checks.h"
@@ -54,7 +54,7 @@ static PyObject *loop_set_core_debug(Loop *self, PyObject *enabled)
 }
 
 PyDoc_STRVAR(loop_create_future_doc,
-"create_future()\n--\n\n"
+"create_future($self, /)\n--\n\n"
 "A new asyncio.Future of this loop.\n\n"
 "Source: asyncio, Creating futures and tasks.");
 
@@ -71,11 +71,11 @@ static PyObject *loop_create_future(Loop *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef attribute_methods[] = {
 	{"create_future", (PyCFunction)loop_create_future, METH_NOARGS, loop_create_future_doc},
 	{"is_running", (PyCFunction)loop_is_running, METH_NOARGS,
-	 "is_running()\n--\n\nWhether the loop runs now."},
+	 "is_running($self, /)\n--\n\nWhether the loop runs now."},
 	{"is_closed", (PyCFunction)loop_is_closed, METH_NOARGS,
-	 "is_closed()\n--\n\nWhether close() was called."},
+	 "is_closed($self, /)\n--\n\nWhether close() was called."},
 	{"get_debug", (PyCFunction)loop_get_debug, METH_NOARGS,
-	 "get_debug()\n--\n\nWhether debug mode is on."},
+	 "get_debug($self, /)\n--\n\nWhether debug mode is on."},
 	{"_set_core_debug", (PyCFunction)loop_set_core_debug, METH_O, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -240,7 +240,7 @@ def test_nest_asyncio_refuses_our_loop_and_leaves_it_working(loop_kind, start_py
         pytest.skip("stock asyncio's loop is what nest_asyncio patches")
     program = start_python("-W", "ignore::DeprecationWarning", "-c", NEST_ASYNCIO)
     assert program.wait() == 0, program.output
-    program.until("refused: Can't patch loop of type <class 'uring_loop.loop.EventLoop'>")
+    program.until("refused: Can't patch loop of type <class 'uring_loop.EventLoop'>")
     program.until("nested: This event loop is already running")
     program.until("thread")
 

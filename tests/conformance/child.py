@@ -37,7 +37,7 @@ class Delegate:
 def substitute(module_name):
     """Put our loop wherever the tests would get the standard library's."""
     import uring_loop
-    from uring_loop import _helpers, connect, datagrams, errors, resolve, server, signals
+    from uring_loop._internal import _helpers, connect, datagrams, errors, resolve, server, signals
 
     # TestLoop, the tests' own loop with a clock of its own, stays what it is.
     importlib.import_module(f"{PACKAGE}.utils")

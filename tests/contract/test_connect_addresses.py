@@ -21,7 +21,7 @@ from harness import (
     serving,
 )
 
-from uring_loop._stdlib import closes_given_socket
+from uring_loop._internal._stdlib import closes_given_socket
 
 
 async def ended(transport, protocol):

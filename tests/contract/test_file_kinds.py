@@ -22,7 +22,7 @@ import pytest
 from harness import run
 
 import uring_loop
-from uring_loop.files import calls, descriptor
+from uring_loop._internal.files import calls, descriptor
 
 # What the kernel refuses or ends at once must not be waited for; the rest is given this long.
 SOON_S = 10
@@ -365,7 +365,7 @@ def test_os_may_have_another_link(tmp_path):
         "import os\n"
         "real = os.link\n"
         "os.link = lambda *args, **options: real(*args, **options)\n"
-        "from uring_loop.files import paths\n"
+        "from uring_loop._internal.files import paths\n"
         "print(paths._LINK_FOLLOWS == ('os.name' in (real.__text_signature__ or '')))\n"
     )
     command = [sys.executable, "-c", program]

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uring_loop
-from uring_loop.files import descriptor
+from uring_loop._internal.files import descriptor
 
 LINES = b"".join(b"line %d\n" % number for number in range(5000))
 

@@ -8,7 +8,7 @@ import pytest
 from harness import file_closings_end, iterations, run
 
 import uring_loop
-from uring_loop.files import descriptor
+from uring_loop._internal.files import descriptor
 
 
 async def closings_end():

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import uring_loop
 from uring_loop import files
-from uring_loop.files import calls, descriptor
+from uring_loop._internal.files import calls, descriptor
 
 DATA = bytes(range(256)) * 1000
 

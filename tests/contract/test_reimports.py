@@ -69,7 +69,7 @@ HOWS = {
     "the driver": "forget('_driver')",
     "the loop": "forget('loop')",
     "the files": "[sys.modules.pop(name) for name in names() if 'file' in name]",
-    "reload": "[importlib.reload(sys.modules[name]) for name in (PACKAGE, PACKAGE + '.streams')]",
+    "reload": "[importlib.reload(sys.modules[name]) for name in (PACKAGE, *names('.streams'))]",
 }
 
 

@@ -267,7 +267,7 @@ def test_listening_socket_closed_under_its_server_takes_no_connection_of_others(
 def test_server_that_tries_again_finds_its_socket_closed_and_says_so(
     loop, loop_kind, errors, monkeypatch
 ):
-    monkeypatch.setattr("uring_loop.server.ACCEPT_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("uring_loop._internal.server.ACCEPT_RETRY_DELAY", 0.01)
     monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
 
     async def main():

@@ -16,7 +16,7 @@ from harness import Recorder, attached, iterations, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from uring_loop import operations, splice
+from uring_loop._internal import operations, splice
 
 SIZE = (2 << 20) + 4097
 CONTENT = random.Random(2).randbytes(SIZE)

@@ -23,7 +23,7 @@ from tls_records import (
     records,
 )
 
-from uring_loop.tls_records import why_not_native
+from uring_loop._internal.tls_records import why_not_native
 
 
 def pattern(size):

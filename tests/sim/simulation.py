@@ -15,8 +15,9 @@ from typing import Any
 
 from fake_driver import FakeDriver
 
-from uring_loop import _core, _helpers
-from uring_loop.streams import StreamTransport
+from uring_loop import _core
+from uring_loop._internal import _helpers
+from uring_loop._internal.streams import StreamTransport
 
 _helpers.install_helpers()
 

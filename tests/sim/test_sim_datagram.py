@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from uring_loop.datagrams import DatagramTransport
+from uring_loop._internal.datagrams import DatagramTransport
 
 MODES = ["later", "race", "at_once"]
 SENDER = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 4000, b"\x7f\0\0\1")

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from uring_loop import _core
-from uring_loop.streams import StreamTransport
+from uring_loop._internal.streams import StreamTransport
 
 LISTENING = 10_000  # never used by a system call
 

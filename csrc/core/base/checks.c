@@ -37,7 +37,7 @@ static PyObject *loop_check_closed_method(Loop *self, PyObject *Py_UNUSED(ignore
 }
 
 PyDoc_STRVAR(loop_runs_elsewhere_doc,
-"_runs_elsewhere()\n--\n\nWhether another thread runs the loop, and so has its driver.");
+"_runs_elsewhere($self, /)\n--\n\nWhether another thread runs the loop, and so has its driver.");
 
 static PyObject *loop_runs_elsewhere(Loop *self, PyObject *Py_UNUSED(ignored))
 {
@@ -45,7 +45,7 @@ static PyObject *loop_runs_elsewhere(Loop *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(loop_check_debug_thread_doc,
-"_check_debug_thread()\n--\n\n"
+"_check_debug_thread($self, /)\n--\n\n"
 "RuntimeError, in debug mode, when another thread runs the loop: as call_soon() does.");
 
 static PyObject *loop_check_debug_thread_method(Loop *self, PyObject *Py_UNUSED(ignored))

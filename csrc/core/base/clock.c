@@ -32,7 +32,7 @@ int loop_report_slow(Loop *self, PyObject *what, double start)
 }
 
 PyDoc_STRVAR(loop_time_doc,
-"time()\n--\n\n"
+"time($self, /)\n--\n\n"
 "The loop's clock in seconds, a float from CLOCK_MONOTONIC.\n\n"
 "Source: asyncio, Scheduling delayed callbacks.");
 

@@ -141,7 +141,8 @@ int helpers_missing(void)
 PyDoc_STRVAR(set_helpers_doc,
 "set_helpers($module, /, **helpers)\n--\n\n"
 "Hand over the functions and classes that the core calls where it is not hot.\n\n"
-"Called by uring_loop/_helpers.py, whenever that is imported.  TypeError when one is missing.");
+"Called by uring_loop/_internal/_helpers.py, whenever that is imported.  TypeError when one\n"
+"is missing.");
 
 static PyObject *set_helpers(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {

@@ -46,7 +46,7 @@ int call_method_and_drop(PyObject *object, PyObject *name, PyObject *argument);
 /* ---- helpers ------------------------------------------------------------- */
 
 /*
- * Functions of uring_loop/_helpers.py, set by _core.set_helpers(): what is
+ * Functions of uring_loop/_internal/_helpers.py, set by _core.set_helpers(): what is
  * rare is written in Python.  All owned.
  */
 struct helpers {

@@ -14,7 +14,7 @@
 /* ---- what asyncio has ---------------------------------------------------------------------- */
 
 PyDoc_STRVAR(handle_cancel_doc,
-"cancel()\n--\n\n"
+"cancel($self, /)\n--\n\n"
 "Cancel the callback; nothing happens if it was called or cancelled already.\n\n"
 "Source: asyncio.Handle.cancel.");
 
@@ -213,9 +213,9 @@ static PyObject *handle_repr(Handle *self)
 static PyMethodDef handle_methods[] = {
 	{"cancel", (PyCFunction)handle_cancel_method, METH_NOARGS, handle_cancel_doc},
 	{"cancelled", (PyCFunction)handle_cancelled, METH_NOARGS,
-	 "cancelled()\n--\n\nWhether cancel() was called."},
+	 "cancelled($self, /)\n--\n\nWhether cancel() was called."},
 	{"get_context", (PyCFunction)handle_get_context, METH_NOARGS,
-	 "get_context()\n--\n\nThe contextvars.Context in which the callback runs."},
+	 "get_context($self, /)\n--\n\nThe contextvars.Context in which the callback runs."},
 	{"_run", (PyCFunction)handle_run_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
@@ -223,11 +223,11 @@ static PyMethodDef handle_methods[] = {
 static PyMethodDef timer_handle_methods[] = {
 	{"cancel", (PyCFunction)handle_cancel_method, METH_NOARGS, handle_cancel_doc},
 	{"cancelled", (PyCFunction)handle_cancelled, METH_NOARGS,
-	 "cancelled()\n--\n\nWhether cancel() was called."},
+	 "cancelled($self, /)\n--\n\nWhether cancel() was called."},
 	{"get_context", (PyCFunction)handle_get_context, METH_NOARGS,
-	 "get_context()\n--\n\nThe contextvars.Context in which the callback runs."},
+	 "get_context($self, /)\n--\n\nThe contextvars.Context in which the callback runs."},
 	{"when", (PyCFunction)timer_handle_when, METH_NOARGS,
-	 "when()\n--\n\nThe deadline in seconds, in the time of loop.time()."},
+	 "when($self, /)\n--\n\nThe deadline in seconds, in the time of loop.time()."},
 	{"_run", (PyCFunction)handle_run_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -2,7 +2,7 @@
  * asyncio's _ready and _scheduled: what is scheduled, as lists.
  *
  * Programs count them, look for a handle in them and empty them.  A list is made
- * when somebody asks; uring_loop/queues.py makes live sequences of it.  What is
+ * when somebody asks; uring_loop/_internal/queues.py makes live sequences of it.  What is
  * put back replaces what was there.
  */
 #include "queues.h"

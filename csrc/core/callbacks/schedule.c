@@ -225,7 +225,7 @@ static PyObject *loop_call_soon_threadsafe(Loop *self, PyObject *const *args, Py
 }
 
 PyDoc_STRVAR(loop_write_to_self_doc,
-"_write_to_self()\n--\n\n"
+"_write_to_self($self, /)\n--\n\n"
 "Wake a sleeping loop, from any thread: asyncio's name, which programs call.");
 
 static PyObject *loop_write_to_self(Loop *self, PyObject *Py_UNUSED(ignored))

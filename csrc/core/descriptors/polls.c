@@ -107,7 +107,7 @@ static PyObject *poll_start_method(Poll *self, PyObject *Py_UNUSED(ignored))
 	Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(poll_cancel_doc, "cancel()\n--\n\nNever call back again.");
+PyDoc_STRVAR(poll_cancel_doc, "cancel($self, /)\n--\n\nNever call back again.");
 
 static PyObject *poll_cancel(Poll *self, PyObject *Py_UNUSED(ignored))
 {
@@ -151,7 +151,7 @@ static PyObject *poll_read_now(Poll *self)
 }
 
 PyDoc_STRVAR(poll_read_doc,
-"read()\n--\n\n"
+"read($self, /)\n--\n\n"
 "Read what there is, up to 256 KiB: b'' at the end, None when there is nothing yet.\n\n"
 "Source: read(2), whose errors are raised as OSError.");
 

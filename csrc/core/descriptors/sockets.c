@@ -376,7 +376,7 @@ static SocketWait *wait_new(Loop *loop, PyObject *sock, int fd, bool write)
 }
 
 PyDoc_STRVAR(wait_recv_doc,
-"recv(nbytes, /)\n--\n\n"
+"recv($self, nbytes, /)\n--\n\n"
 "After the wait: up to `nbytes` bytes, and leave; None when there is to wait again.");
 
 static PyObject *wait_recv(SocketWait *self, PyObject *nbytes)
@@ -402,7 +402,7 @@ static PyObject *wait_recv(SocketWait *self, PyObject *nbytes)
 	return data;
 }
 
-PyDoc_STRVAR(wait_again_doc, "again()\n--\n\nThe call blocked again: wait, before all others.");
+PyDoc_STRVAR(wait_again_doc, "again($self, /)\n--\n\nThe call blocked again: wait, before all others.");
 
 static PyObject *wait_again_method(SocketWait *self, PyObject *Py_UNUSED(ignored))
 {
@@ -412,7 +412,7 @@ static PyObject *wait_again_method(SocketWait *self, PyObject *Py_UNUSED(ignored
 }
 
 PyDoc_STRVAR(wait_leave_doc,
-"leave()\n--\n\nWait no more; the next in the queue may try.  A second call does nothing.");
+"leave($self, /)\n--\n\nWait no more; the next in the queue may try.  A second call does nothing.");
 
 static PyObject *wait_leave_method(SocketWait *self, PyObject *Py_UNUSED(ignored))
 {

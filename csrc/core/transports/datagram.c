@@ -1,7 +1,7 @@
 /*
  * The datagram transport: its life, from connection_made() to the closed descriptor,
  * and its Python type.  What Python may write more slowly (get_extra_info, repr, the
- * limits) is in uring_loop/transports.py.
+ * limits) is in uring_loop/_internal/transports.py.
  */
 #include "datagram.h"
 #include "addresses.h"

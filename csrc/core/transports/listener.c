@@ -244,7 +244,7 @@ out:
 }
 
 PyDoc_STRVAR(listener_start_doc,
-"start()\n--\n\n"
+"start($self, /)\n--\n\n"
 "Accept connections until stop() or an error.  OSError when the kernel refuses.\n\n"
 "Source: accept(2); IORING_ACCEPT_MULTISHOT, Linux 5.19.");
 
@@ -289,7 +289,7 @@ static PyObject *listener_begin(Listener *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(listener_stop_doc,
-"stop()\n--\n\n"
+"stop($self, /)\n--\n\n"
 "Stop accepting.  The listening socket stays open; nothing more is called back.");
 
 static PyObject *listener_stop(Listener *self, PyObject *Py_UNUSED(ignored))
@@ -303,7 +303,7 @@ static PyObject *listener_stop(Listener *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(listener_share_doc,
-"share()\n--\n\n"
+"share($self, /)\n--\n\n"
 "From now on others may accept from the socket: each connection is accepted only when\n"
 "it can be dispatched.");
 

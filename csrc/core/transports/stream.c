@@ -1,7 +1,7 @@
 /*
  * The stream transport: its life, from connection_made() to the closed descriptor, and
  * its Python type.  What Python may write more slowly (get_extra_info, repr, the limits)
- * is in uring_loop/transports.py.
+ * is in uring_loop/_internal/transports.py.
  */
 #include "stream.h"
 #include "listener.h"
@@ -342,9 +342,9 @@ static PyMethodDef stream_methods[] = {
 	{"write", (PyCFunction)stream_write, METH_O, stream_write_doc},
 	{"writelines", (PyCFunction)stream_writelines, METH_O, stream_writelines_doc},
 	{"write_eof", (PyCFunction)stream_write_eof, METH_NOARGS,
-	 "write_eof()\n--\n\nShut down the writing side when what is queued has left."},
+	 "write_eof($self, /)\n--\n\nShut down the writing side when what is queued has left."},
 	{"can_write_eof", (PyCFunction)stream_can_write_eof, METH_NOARGS,
-	 "can_write_eof()\n--\n\nTrue."},
+	 "can_write_eof($self, /)\n--\n\nTrue."},
 	{"_deliver_held_back", (PyCFunction)stream_deliver_held_back_method, METH_NOARGS, NULL},
 	{"_hold", (PyCFunction)stream_hold_method, METH_NOARGS, NULL},
 	{"_make_empty_waiter", (PyCFunction)stream_make_empty_waiter, METH_NOARGS, NULL},

@@ -63,12 +63,14 @@ __all__ = [
     "numeric_address",
     "policy_base",
     "run_until_complete_done",
+    "run_module_as_main",
     "running_loop_module",
     "set_running_loop",
     "set_sent_position",
     "sendfile_read_size",
     "set_result_unless_cancelled",
     "set_event_loop_policy",
+    "set_loop_maker",
     "set_reuse_port",
     "set_task_name",
     "staggered_race",
@@ -80,6 +82,7 @@ __all__ = [
 # Their private names, of which type checkers know few.
 _base_events: Any = base_events
 _coroutines: Any = coroutines
+_events: Any = events
 _futures: Any = futures
 _selector_events: Any = selector_events
 _transports: Any = transports
@@ -122,7 +125,7 @@ subprocess_shell = _base_events.BaseEventLoop.subprocess_shell
 iscoroutine = coroutines.iscoroutine
 # The public name warns in Python 3.14 and is gone in 3.16; the private one is newer.
 if hasattr(coroutines, "_iscoroutinefunction"):
-    iscoroutinefunction = coroutines._iscoroutinefunction
+    iscoroutinefunction = _coroutines._iscoroutinefunction
 else:
     iscoroutinefunction = coroutines.iscoroutinefunction
 
@@ -280,6 +283,25 @@ def policy_base() -> type:
 def set_event_loop_policy(policy: Any) -> None:
     """Without the public name's warning, which is for our caller to give."""
     if hasattr(events, "_set_event_loop_policy"):
-        events._set_event_loop_policy(policy)
+        _events._set_event_loop_policy(policy)
     else:
         events.set_event_loop_policy(policy)
+
+
+def set_loop_maker(make: Any) -> None:
+    """Make asyncio's own new_event_loop(), which Runner asks too, another function.
+
+    What a policy is for where there are policies.
+    """
+    import asyncio
+
+    events.new_event_loop = make
+    asyncio.new_event_loop = make
+
+
+def run_module_as_main(name: str, *, alters_argv: bool) -> None:
+    """What `python -m name` does, in the module that is __main__."""
+    import runpy
+
+    run: Any = runpy
+    run._run_module_as_main(name, alter_argv=alters_argv)

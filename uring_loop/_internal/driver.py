@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 
+from .._driver import ffi, lib
 from . import features, procfs
-from ._driver import ffi, lib
 from .splice import DirectSender, SplicingSender
 
 TYPE_CHECKING = False

@@ -42,6 +42,8 @@ _WHENCES |= {getattr(os, name) for name in ("SEEK_DATA", "SEEK_HOLE") if hasattr
 class BinaryFile(PositionedFile, LineFile[bytes]):
     """An asynchronous file opened in binary mode; made by uring_loop.open()."""
 
+    __module__ = "uring_loop.files"
+
     def __init__(
         self,
         descriptor: Descriptor,

@@ -13,7 +13,8 @@ import logging
 import os
 import sys
 
-from . import new_event_loop, selftest
+from .. import new_event_loop
+from . import selftest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,18 +138,14 @@ def _feature(name: str, feature: dict[str, Any]) -> str:
     return f"{line}; cure: {feature['cure']}" if feature["cure"] else line
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Print the facts; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m uring_loop",
+        prog="python -m uring_loop doctor",
         description="What a loop runs on here, and why.",
         epilog="Exit status: 0 io_uring, 1 the selector, 3 no loop, or a failed self-test.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser(
-        "doctor", help="make a loop, try it, and say what it uses and why not more"
-    )
-    doctor.add_argument("--json", action="store_true", help="the same facts, for machines")
+    parser.add_argument("--json", action="store_true", help="the same facts, for machines")
     options = parser.parse_args(arguments)
     # The log line about the fallback says less than what is printed here.
     logging.getLogger("uring_loop").setLevel(logging.CRITICAL)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ssl
 
-from . import _core, tls_records
+from .. import _core
+from . import tls_records
 from ._stdlib import SSLProtocol, SSLProtocolState, SSLProtocolTransport
 
 TYPE_CHECKING = False

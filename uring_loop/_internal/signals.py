@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 
-from ._core import Loop, Poll
+from .._core import Loop, Poll
 from ._stdlib import iscoroutine, iscoroutinefunction, logger
 from .operations import os_error
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._core import _Transport as _Mixin
+    from .._core import _Transport as _Mixin
 else:
     _Mixin = object
 

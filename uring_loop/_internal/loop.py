@@ -20,8 +20,8 @@ import weakref
 from asyncio import tasks
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 
+from .. import _core
 from . import (
-    _core,
     _helpers,
     _stdlib,
     connect,
@@ -84,6 +84,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     last words before os._exit() or exec, before a long computation, or with a debugger.
     """
 
+    # Where users know it from.
+    __module__ = "uring_loop"
     # Whoever sets an attribute of their own gets a __dict__ for it; without one Python's
     # method calls need not look there first.
     __slots__ = (
@@ -221,23 +223,25 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._check_closed()
         self._check_running()
         is_new_task = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        awaited: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        # Nobody shall find a coroutine kept that has ended.
+        del future
         if is_new_task:
             # If it is left pending, the exception raised below says so already.
-            future._log_destroy_pending = False  # type: ignore[attr-defined]
-        future.add_done_callback(_stdlib.run_until_complete_done)
+            awaited._log_destroy_pending = False  # type: ignore[attr-defined]
+        awaited.add_done_callback(_stdlib.run_until_complete_done)
         try:
             self.run_forever()
         except BaseException:
-            if is_new_task and future.done() and not future.cancelled():
+            if is_new_task and awaited.done() and not awaited.cancelled():
                 # The exception that ended the loop is the task's, which nobody else can ask.
-                future.exception()
+                awaited.exception()
             raise
         finally:
-            future.remove_done_callback(_stdlib.run_until_complete_done)
-        if not future.done():
+            awaited.remove_done_callback(_stdlib.run_until_complete_done)
+        if not awaited.done():
             raise RuntimeError("Event loop stopped before Future completed.")
-        return future.result()
+        return awaited.result()
 
     def close(self) -> None:
         """Drop what is scheduled, end what is in flight, and free everything."""
@@ -484,52 +488,52 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """An asyncio.TimerHandle that somebody made for this loop says so."""
 
-    # Each of these is written, signature and all, where it belongs.
-
-    get_exception_handler = errors.get_exception_handler
-    set_exception_handler = errors.set_exception_handler
-    default_exception_handler = errors.default_exception_handler
-    call_exception_handler = errors.call_exception_handler
-
-    getaddrinfo = resolve.getaddrinfo
-    getnameinfo = resolve.getnameinfo
-
-    create_connection = connect.create_connection
-    create_unix_connection = connect.create_unix_connection
-    connect_accepted_socket = connect.connect_accepted_socket
-    start_tls = tls.start_tls
-
-    # AbstractEventLoop has a parameter more, reuse_address, that asyncio's own loop refuses.
-    create_datagram_endpoint = datagrams.create_datagram_endpoint  # type: ignore[assignment]
-
-    create_server = server.create_server
-    create_unix_server = server.create_unix_server
-
-    connect_read_pipe = pipes.connect_read_pipe
-    connect_write_pipe = pipes.connect_write_pipe
-
-    subprocess_exec = subprocesses.subprocess_exec
-    subprocess_shell = subprocesses.subprocess_shell
-
-    add_reader = readers.add_reader
-    remove_reader = readers.remove_reader
-    add_writer = readers.add_writer
-    remove_writer = readers.remove_writer
-
-    # Here asyncio's own loop has another name for a parameter than AbstractEventLoop.
-    sock_recv = sockets.sock_recv  # type: ignore[assignment]
-    sock_recv_into = sockets.sock_recv_into
-    sock_recvfrom = sockets.sock_recvfrom
-    sock_recvfrom_into = sockets.sock_recvfrom_into
-    sock_sendall = sockets.sock_sendall
-    sock_sendto = sockets.sock_sendto
-    sock_connect = sockets.sock_connect
-    sock_accept = sockets.sock_accept
-
-    sock_sendfile = sendfile.sock_sendfile
     # CPython's own tests put another in its place, to make the kernel's way fail.
     _sendfile_native = sendfile.sendfile_native
-    sendfile = sendfile.sendfile
+
+    # Each of these is written, signature and all, where it belongs.  Type checkers take the
+    # types of AbstractEventLoop, for one function cannot be said to override another.
+    if not TYPE_CHECKING:
+        get_exception_handler = errors.get_exception_handler
+        set_exception_handler = errors.set_exception_handler
+        default_exception_handler = errors.default_exception_handler
+        call_exception_handler = errors.call_exception_handler
+
+        getaddrinfo = resolve.getaddrinfo
+        getnameinfo = resolve.getnameinfo
+
+        create_connection = connect.create_connection
+        create_unix_connection = connect.create_unix_connection
+        connect_accepted_socket = connect.connect_accepted_socket
+        start_tls = tls.start_tls
+
+        create_datagram_endpoint = datagrams.create_datagram_endpoint
+
+        create_server = server.create_server
+        create_unix_server = server.create_unix_server
+
+        connect_read_pipe = pipes.connect_read_pipe
+        connect_write_pipe = pipes.connect_write_pipe
+
+        subprocess_exec = subprocesses.subprocess_exec
+        subprocess_shell = subprocesses.subprocess_shell
+
+        add_reader = readers.add_reader
+        remove_reader = readers.remove_reader
+        add_writer = readers.add_writer
+        remove_writer = readers.remove_writer
+
+        sock_recv = sockets.sock_recv
+        sock_recv_into = sockets.sock_recv_into
+        sock_recvfrom = sockets.sock_recvfrom
+        sock_recvfrom_into = sockets.sock_recvfrom_into
+        sock_sendall = sockets.sock_sendall
+        sock_sendto = sockets.sock_sendto
+        sock_connect = sockets.sock_connect
+        sock_accept = sockets.sock_accept
+
+        sock_sendfile = sendfile.sock_sendfile
+        sendfile = sendfile.sendfile
 
 
 def _set_asyncgen_hooks(firstiter: Any, finalizer: Any) -> None:

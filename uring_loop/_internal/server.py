@@ -20,8 +20,8 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 
+from .._core import ClientList, Listener
 from . import originals, resolve, tls, unix_files
-from ._core import ClientList, Listener
 from ._stdlib import (
     ACCEPT_RETRY_DELAY,
     TransportSocket,

@@ -13,7 +13,8 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import _core, _stdlib, originals, readers, resolve, unix_files
+from .. import _core
+from . import _stdlib, originals, readers, resolve, unix_files
 from ._stdlib import logger
 from .transports import SocketTransport, until_made
 

@@ -10,7 +10,8 @@ import asyncio
 import socket
 import sys
 
-from . import _core, _stdlib, readers
+from .. import _core
+from . import _stdlib, readers
 from .streams import StreamTransport
 
 TYPE_CHECKING = False

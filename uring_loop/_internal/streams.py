@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from . import _core, _stdlib, originals
+from .. import _core
+from . import _stdlib, originals
 from .socket_views import StreamSocket
 from .transports import SocketTransport
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 try:
-    from .._core import file_address
+    from ..._core import file_address
 except ModuleNotFoundError:
     # No compiled modules on this platform: threads only.
     file_address = None  # type: ignore[assignment]
@@ -97,8 +97,8 @@ class Use:
     __slots__ = ("_quiet", "_settled", "abandoned", "pending", "threads")
 
     def __init__(self) -> None:
-        self.pending = 0
-        self.abandoned = 0
+        self.pending: int = 0
+        self.abandoned: int = 0
         # Those of the calls that are a thread's; most files never have any.
         self.threads: tuple[_Call, ...] = ()
         # Few files ever have any.

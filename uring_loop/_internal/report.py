@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from . import __version__, procfs
+from .. import __version__
+from . import procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import functools
 import os
 import ssl
 
-from . import _core
+from .. import _core
 
 _CHOICES = ("auto", "native", "python")
 

@@ -14,18 +14,20 @@ import functools
 import os
 import struct
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from typing import overload
 
 from ..operations import os_error
 from . import calls, numbers
+from . import ospath as path
 from .calls import borrow, encode_path
+from .threaded import in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, AnyStr
 
-    Q = ParamSpec("Q")
-    T = TypeVar("T")
+    from _typeshed import BytesPath, FileDescriptorOrPath, GenericPath, StrOrBytesPath, StrPath
 
 __all__ = [
     "access",
@@ -225,7 +227,7 @@ async def replace(
     if os.name == "posix":
         await rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
     else:
-        await _in_thread(os.replace, src, dst)
+        await in_thread(os.replace, src, dst)
 
 
 async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
@@ -379,19 +381,71 @@ _posix_fallocate = getattr(os, "posix_fallocate", _no_fallocate)
 # Calls that the ring has no operation for.
 
 
-async def _in_thread(
-    function: Callable[Q, T], *arguments: Q.args, **options: Q.kwargs
-) -> T:
-    return await calls.of_loop().make(None, None, lambda: function(*arguments, **options))
+async def access(
+    path: FileDescriptorOrPath,
+    mode: int,
+    *,
+    dir_fd: int | None = None,
+    effective_ids: bool = False,
+    follow_symlinks: bool = True,
+) -> bool:
+    """os.access(), in a thread."""
+    return await in_thread(
+        os.access,
+        path,
+        mode,
+        dir_fd=dir_fd,
+        effective_ids=effective_ids,
+        follow_symlinks=follow_symlinks,
+    )
 
 
-def _threaded(function: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T]]:
-    async def call(*arguments: Q.args, **options: Q.kwargs) -> T:
-        return await _in_thread(function, *arguments, **options)
+async def getcwd() -> str:
+    """os.getcwd(), in a thread."""
+    return await in_thread(os.getcwd)
 
-    call.__name__ = call.__qualname__ = function.__name__
-    call.__doc__ = f"{function.__module__}.{function.__name__}(), in a thread."
-    return call
+
+@overload
+async def listdir(path: StrPath | int | None = None) -> list[str]: ...
+
+
+@overload
+async def listdir(path: BytesPath) -> list[bytes]: ...
+
+
+async def listdir(path: Any = None) -> list[Any]:
+    """os.listdir(), in a thread."""
+    return await in_thread(os.listdir, path)
+
+
+async def makedirs(name: StrOrBytesPath, mode: int = 0o777, exist_ok: bool = False) -> None:
+    """os.makedirs(), in a thread."""
+    await in_thread(os.makedirs, name, mode, exist_ok)
+
+
+async def readlink(path: GenericPath[AnyStr], *, dir_fd: int | None = None) -> AnyStr:
+    """os.readlink(), in a thread."""
+    return await in_thread(os.readlink, path, dir_fd=dir_fd)
+
+
+async def removedirs(name: StrOrBytesPath) -> None:
+    """os.removedirs(), in a thread."""
+    await in_thread(os.removedirs, name)
+
+
+async def renames(old: StrOrBytesPath, new: StrOrBytesPath) -> None:
+    """os.renames(), in a thread."""
+    await in_thread(os.renames, old, new)
+
+
+async def scandir(path: Any = None) -> Any:
+    """os.scandir(), in a thread; what it gives is iterated over, and closed, as its is."""
+    return await in_thread(os.scandir, path)
+
+
+async def statvfs(path: FileDescriptorOrPath) -> os.statvfs_result:
+    """os.statvfs(), in a thread."""
+    return await in_thread(_statvfs, path)
 
 
 def _no_statvfs(path: Any) -> Any:
@@ -399,35 +453,24 @@ def _no_statvfs(path: Any) -> Any:
     raise NotImplementedError("statvfs() is not available on this platform")
 
 
-access = _threaded(os.access)
-getcwd = _threaded(os.getcwd)
-listdir = _threaded(os.listdir)
-makedirs = _threaded(os.makedirs)
-readlink = _threaded(os.readlink)
-removedirs = _threaded(os.removedirs)
-renames = _threaded(os.renames)
-scandir = _threaded(os.scandir)
-statvfs = _threaded(getattr(os, "statvfs", _no_statvfs))
-truncate = _threaded(os.truncate)
-utime = _threaded(os.utime)
+_statvfs: Callable[..., Any] = getattr(os, "statvfs", _no_statvfs)
 
 
-# Of its overloads a type checker would take the first.
-_realpath: Callable[..., Any] = os.path.realpath
+async def truncate(path: FileDescriptorOrPath, length: int) -> None:
+    """os.truncate(), in a thread."""
+    await in_thread(os.truncate, path, length)
 
 
-class path:
-    """The functions of `os.path` that ask the file system."""
-
-    exists = staticmethod(_threaded(os.path.exists))
-    lexists = staticmethod(_threaded(os.path.lexists))
-    isfile = staticmethod(_threaded(os.path.isfile))
-    isdir = staticmethod(_threaded(os.path.isdir))
-    islink = staticmethod(_threaded(os.path.islink))
-    ismount = staticmethod(_threaded(os.path.ismount))
-    getsize = staticmethod(_threaded(os.path.getsize))
-    getatime = staticmethod(_threaded(os.path.getatime))
-    getmtime = staticmethod(_threaded(os.path.getmtime))
-    getctime = staticmethod(_threaded(os.path.getctime))
-    samefile = staticmethod(_threaded(os.path.samefile))
-    realpath = staticmethod(_threaded(_realpath))
+async def utime(
+    path: FileDescriptorOrPath,
+    times: tuple[int, int] | tuple[float, float] | None = None,
+    *,
+    ns: tuple[int, int] | None = None,
+    dir_fd: int | None = None,
+    follow_symlinks: bool = True,
+) -> None:
+    """os.utime(), in a thread."""
+    options: dict[str, Any] = {} if ns is None else {"ns": ns}
+    await in_thread(
+        os.utime, path, times, dir_fd=dir_fd, follow_symlinks=follow_symlinks, **options
+    )

@@ -51,6 +51,8 @@ class EventLoop(_Base):  # type: ignore[misc]
     not in use anyway, and every write is sent at once.
     """
 
+    # Where users know it from.
+    __module__ = "uring_loop"
     # Of a loop that is refused there is nothing to close, which asyncio's finalizer asks for.
     _closed = True
 

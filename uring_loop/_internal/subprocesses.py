@@ -31,8 +31,8 @@ import signal
 import subprocess
 import threading
 
+from .._core import Poll
 from . import _stdlib
-from ._core import Poll
 from ._stdlib import logger
 
 TYPE_CHECKING = False

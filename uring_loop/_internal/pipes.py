@@ -18,8 +18,8 @@ import stat
 import warnings
 from collections.abc import Callable
 
+from .._core import Poll
 from . import _helpers, _stdlib
-from ._core import Poll
 from ._stdlib import logger
 from .operations import os_error
 from .transports import until_made
@@ -78,7 +78,7 @@ class _PipeTransport:
             raise ValueError(self._refusal)
         os.set_blocking(self._fileno, False)
         self._pipe = pipe
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self._closing = False
         self._lost = False
         # The last of them that was cancelled, for as long as the driver may look at it.

@@ -73,6 +73,8 @@ class _Teller:
 class TextFile(LineFile[str]):
     """An asynchronous file opened in text mode; made by uring_loop.open()."""
 
+    __module__ = "uring_loop.files"
+
     def __init__(
         self,
         buffer: BinaryFile,
@@ -219,6 +221,7 @@ class TextFile(LineFile[str]):
         """Decode some more, at once so many characters if it can; False at the end."""
         decoder = self._get_decoder()
         seekable = self.buffer.seekable()
+        position, flags, kept = 0, 0, b""
         if seekable:
             if self.buffer._unsent:
                 await self.buffer.flush()

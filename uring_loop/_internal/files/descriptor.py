@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 try:
-    from .._core import (
+    from ..._core import (
         file_close_now,
         file_is_local,
         file_open,
@@ -42,12 +42,14 @@ try:
         file_truncate,
         file_write_now,
     )
-    from .._core import file_read_now as _read_now
+    from ..._core import file_read_now as _read_now
 except ModuleNotFoundError:
     # No compiled modules on this platform: nothing is known to be in memory.
-    file_open = file_open_now = file_close_now = file_is_local = None  # type: ignore[assignment]
-    file_read_into_now = file_status_now = None  # type: ignore[assignment]
-    file_write_now = _read_now = None  # type: ignore[assignment]
+    if TYPE_CHECKING:
+        raise
+    file_open = file_open_now = file_close_now = file_is_local = None
+    file_read_into_now = file_status_now = None
+    file_write_now = _read_now = None
     file_truncate = os.ftruncate
 
 try:
@@ -69,7 +71,7 @@ _devices: dict[int, bool] = {}
 _local_devices: set[int] = set()
 
 
-if hasattr(os, "pread"):
+if TYPE_CHECKING or hasattr(os, "pread"):
     pread, pwrite = os.pread, os.pwrite
 else:
     # Windows: the position is moved and moved back, and nobody else may move it meanwhile.
@@ -115,23 +117,23 @@ class Descriptor:
     def __init__(
         self, number: int, mode: int, size: int, block_size: int, writable: bool, closes: bool
     ) -> None:
-        self.number = number
-        self.size_at_open = size
-        self.block_size = block_size if block_size > 1 else 8192
-        self.closes = closes
-        self.regular = stat.S_ISREG(mode)
+        self.number: int = number
+        self.size_at_open: int = size
+        self.block_size: int = block_size if block_size > 1 else 8192
+        self.closes: bool = closes
+        self.regular: bool = stat.S_ISREG(mode)
         # Others that can seek (a device, an eventfd) need not know what an offset is.
-        self.positioned = self.regular or stat.S_ISBLK(mode)
-        self.seekable = self.regular or _can_seek(number)
+        self.positioned: bool = self.regular or stat.S_ISBLK(mode)
+        self.seekable: bool = self.regular or _can_seek(number)
         # Whether calls are made where the descriptor is, rather than at an offset.
-        self.own_position = not self.positioned
+        self.own_position: bool = not self.positioned
         # Whether it was opened with O_APPEND: then the kernel finds the end under a lock.
-        self.appends = False
-        self.at_once = _read_now is not None
-        self.written = writable
+        self.appends: bool = False
+        self.at_once: bool = _read_now is not None
+        self.written: bool = writable
         # Whether its device answers from this machine's memory.
-        self.local = False
-        self.use = Use()
+        self.local: bool = False
+        self.use: Use = Use()
 
     def read_now(self, size: int, offset: int | None) -> tuple[bytes, int] | None:
         """(bytes, errno): what is in memory; fewer bytes and no errno: the end.  None: ask."""
@@ -204,8 +206,7 @@ class Descriptor:
                 return await calls.of_loop().make(
                     None if offset is None and self.positioned else request,
                     held,
-                    *((os.read, self.number, size) if offset is None
-                      else (pread, self.number, size, offset)),
+                    *_call(os.read, pread, self.number, size, offset),
                     use=self.use,
                     value=lambda count: bytes(memoryview(buffer)[:count]),
                     late=late,
@@ -237,8 +238,7 @@ class Descriptor:
                 return await calls.of_loop().make(
                     None if locked else request,
                     (held, data),
-                    *((os.write, self.number, data) if offset is None
-                      else (pwrite, self.number, data, offset)),
+                    *_call(os.write, pwrite, self.number, data, offset),
                     use=self.use,
                     late=late,
                     ready=None if self.positioned or offset is not None
@@ -317,6 +317,19 @@ class Descriptor:
         if number >= 0 and self.closes:
             # A call that was abandoned may not have begun, in a queue of the executor's.
             self.use.when_settled_anywhere(functools.partial(os.close, number))
+
+
+def _call(
+    plain: Callable[..., T],
+    positioned: Callable[..., T],
+    number: int,
+    what: Any,
+    offset: int | None,
+) -> tuple[Any, ...]:
+    """The function for a thread with its arguments: at the offset, or where the file is."""
+    if offset is None:
+        return plain, number, what
+    return positioned, number, what, offset
 
 
 def _answers_at_once(number: int, way: str) -> bool:

@@ -10,11 +10,20 @@ import asyncio
 import sys
 import warnings
 
-from . import _stdlib, new_event_loop
+from .. import new_event_loop
+from . import _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    _Base = asyncio.DefaultEventLoopPolicy
+else:
+    _Base = _stdlib.policy_base()
 
 
-class EventLoopPolicy(_stdlib.policy_base()):  # type: ignore[misc]
+class EventLoopPolicy(_Base):
     """asyncio's default policy, making our event loops."""
+
+    __module__ = "uring_loop"
 
     def _loop_factory(self) -> asyncio.AbstractEventLoop:
         return new_event_loop()

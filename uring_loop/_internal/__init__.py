@@ -1,0 +1,4 @@
+"""How it is done.  Nothing in here is promised: names and modules change from release to release.
+
+What is promised is in uring_loop, uring_loop.files, uring_loop.paths and uring_loop.workers.
+"""
