@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from . import report
 
@@ -89,9 +89,12 @@ class EventLoop(_Base):  # type: ignore[misc]
         """The kernel features that a ring would use; none here."""
         return ()
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self, since: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The driver's counters; asyncio counts nothing."""
         return {}
+
+    def time_callbacks(self, enabled: bool = True) -> None:
+        """Nothing is timed: statistics() is empty."""
 
     def report(self) -> dict[str, Any]:
         """The facts about the loop: as on Linux, without those that only Linux has."""
