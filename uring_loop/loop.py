@@ -186,8 +186,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
                 On the ring the call that sleeps also sends and receives: how much of it is
                 work is measured in one wait of 61.
             turns: count, mean_ns, p50_ns, p90_ns, p99_ns, p99.9_ns, max_ns of the times
-                between two looks at what is ready. Turns of less than 8 microseconds are
-                timed in groups, those of more than 16 each; percentiles are good to 12 %.
+                between two looks at what is ready. Turns of less than 16 microseconds are
+                timed in groups, those of more than 32 each; percentiles are good to 12 %.
             delay: the same of how long waits what gets ready at any moment, until the loop
                 looks: nothing while it sleeps, in a turn the rest of it.
             histogram: [least ns, turns, their ns] for each quarter of a power of two.

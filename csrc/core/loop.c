@@ -126,7 +126,17 @@ static void loop_observe_after_long_turn(Loop *self)
 	}
 }
 
+/* The turn is one of those after which the clock is read. */
+__attribute__((noinline))
+static void loop_read_clock(Loop *self)
+{
+	self->clock_due = self->turn + turn_times_read(&self->times, self->turn);
+	if (unlikely(self->times.long_at != 0))
+		loop_observe_after_long_turn(self);
+}
+
 /* The driver's turn without the GIL. */
+__attribute__((noinline))
 static int loop_sleep(Loop *self, int64_t timeout_ns, bool may_sleep)
 {
 	int status;
@@ -140,6 +150,9 @@ static int loop_sleep(Loop *self, int64_t timeout_ns, bool may_sleep)
 			turn_times_wake(&self->times);
 	Py_END_ALLOW_THREADS
 	self->asleep = false;
+	/* After the next turn, should it not sleep: this one is not counted yet. */
+	if (may_sleep)
+		self->clock_due = self->turn + 2;
 	return status;
 }
 
@@ -156,11 +169,8 @@ static int loop_wait(Loop *self, int64_t timeout_ns)
 		status = loop_sleep(self, timeout_ns, !immediate);
 	self->sends = 0;
 	self->turn++;
-	if (unlikely(self->turn >= self->times.due)) {
-		turn_times_read(&self->times, self->turn);
-		if (unlikely(self->times.long_at != 0))
-			loop_observe_after_long_turn(self);
-	}
+	if (unlikely(self->turn >= self->clock_due))
+		loop_read_clock(self);
 	self->batch.unharvested = true;
 	if (unlikely(status < 0)) {
 		driver_failed(status);
@@ -315,6 +325,7 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	self->next_running = process.running;
 	process.running = self;
 	turn_times_begin(&self->times, self->turn);
+	self->clock_due = self->turn + 1;
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));

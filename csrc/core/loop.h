@@ -50,6 +50,7 @@ struct Loop {
 		struct Stream *pausing; /* paused in this turn; owned references */
 	} streams;
 	uint64_t turn;
+	uint64_t clock_due;           /* the turn after which `times` reads the clock next */
 	uint32_t sends;               /* started since the last wait */
 	uint32_t eager_send_bytes;    /* the driver's; 0: every write is sent at once */
 	struct {
@@ -65,7 +66,6 @@ struct Loop {
 	bool debug;
 	bool asleep;                  /* in the driver, without the GIL: who runs is another */
 	uint8_t observed;             /* enum loop_observed: each callback is timed, and why */
-	struct turn_times times;
 
 	/* Requests of other threads. */
 	struct {
@@ -103,6 +103,7 @@ struct Loop {
 	double clock_resolution;      /* how much too early a timer may fire: asyncio's */
 	unsigned long thread_shown;   /* _thread_id, which others may set */
 
+	struct turn_times times;
 	struct {
 		bool unharvested;     /* the last turn's completions are not all dispatched */
 		bool cut;             /* it was full: the turn may have brought more */

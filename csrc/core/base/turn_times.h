@@ -27,7 +27,6 @@
 #define TURN_BUCKET_MIN_BITS 6
 
 struct turn_times {
-	uint64_t due;        /* the number of turns after which the clock is read next */
 	uint64_t turns;      /* of the loop when it was read last */
 	int64_t read_at;     /* when that was; 0: the loop does not run */
 	int64_t usual;       /* the mean of the last group */
@@ -55,8 +54,9 @@ static inline int64_t clock_ns(void)
 
 /* The run begins; `turns` is the loop's count here and below. */
 void turn_times_begin(struct turn_times *times, uint64_t turns);
-/* What `turns` less those at the last call took; also at the end of a run. */
-void turn_times_read(struct turn_times *times, uint64_t turns);
+/* What the turns since the last call took; gives how many the next group may have. */
+uint64_t turn_times_read(struct turn_times *times, uint64_t turns);
+/* At the end of a run. */
 void turn_times_end(struct turn_times *times, uint64_t turns);
 /* Around a wait that may sleep.  The second before the GIL is waited for: that is the turn's. */
 void turn_times_sleep(struct turn_times *times, uint64_t turns);
