@@ -30,6 +30,9 @@ def test_loop_that_never_sleeps_delays_by_half_a_turn():
     found = statistics.of_turns(1000 * MS, 0, 10 * MS, [[1, 100, 1000 * MS]])
     assert found["delay"]["p50_ns"] == pytest.approx(5 * MS)
     assert found["delay"]["mean_ns"] == pytest.approx(5 * MS)
+    # Of what is spread evenly over 10 ms.
+    assert found["delay"]["stddev_ns"] == pytest.approx(10 * MS / 12**0.5)
+    assert found["turns"]["stddev_ns"] == 0
 
 
 def test_difference_of_histograms_has_only_the_new_turns():

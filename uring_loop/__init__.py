@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, TypeVar
 
+    from .blocking import watch_blocking
     from .files import open as open
     from .loop import EventLoop
     from .policy import EventLoopPolicy, install
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Not `open`: a star import must not hide the builtin.
-__all__ = ["EventLoop", "new_event_loop", "run"]
+__all__ = ["EventLoop", "new_event_loop", "run", "watch_blocking"]
 if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
 
@@ -80,7 +81,12 @@ def __getattr__(name: str) -> Any:
         value: Any = _find_event_loop()
     elif name == "open":
         from .files import open as value
-    elif name in ("files", "paths"):
+    elif name == "watch_blocking":
+        if _find_event_loop().__module__.endswith(".portable"):
+            from .portable import watch_blocking as value
+        else:
+            from .blocking import watch_blocking as value
+    elif name in ("files", "metrics", "paths"):
         import importlib
 
         value = importlib.import_module(f".{name}", __name__)
@@ -95,4 +101,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "open", "files", "paths"})
+    return sorted({*globals(), *__all__, "open", "files", "metrics", "paths"})

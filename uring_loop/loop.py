@@ -185,7 +185,7 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
             busy_ns, idle_ns: not asleep and asleep; utilization is the share of the first.
                 On the ring the call that sleeps also sends and receives: how much of it is
                 work is measured in one wait of 61.
-            turns: count, mean_ns, p50_ns, p90_ns, p99_ns, p99.9_ns, max_ns of the times
+            turns: count, mean_ns, stddev_ns, p50_ns, p90_ns, p99_ns, p99.9_ns, max_ns of the times
                 between two looks at what is ready. Turns of less than 16 microseconds are
                 timed in groups, those of more than 32 each; percentiles are good to 12 %.
             delay: the same of how long waits what gets ready at any moment, until the loop

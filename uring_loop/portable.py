@@ -43,6 +43,11 @@ def _reason() -> tuple[str, str | None]:
     )
 
 
+def watch_blocking(*args: Any, **kwargs: Any) -> Any:
+    """RuntimeError: it watches loops of ours, which there are none of here."""
+    raise RuntimeError("watch_blocking() needs uring_loop's compiled modules")
+
+
 class EventLoop(_Base):  # type: ignore[misc]
     """asyncio's own loop on this platform.
 

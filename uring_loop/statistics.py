@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +42,19 @@ def _summary(histogram: Sequence[Bucket], longest: int) -> dict[str, Any]:
     """Turns by their length: each counts as much as any other."""
     count = sum(turns for _, turns, _ in histogram)
     total = sum(ns for _, _, ns in histogram)
-    found: dict[str, Any] = {"count": count, "mean_ns": total / count if count else 0.0}
+    squares = sum(ns * ns / turns for _, turns, ns in histogram)
+    found: dict[str, Any] = {"count": count, **_moments(count, total, squares)}
     for name, share in PERCENTILES:
         found[name] = min(_at_rank(histogram, share * count), longest)
     found["max_ns"] = longest
     return found
+
+
+def _moments(weight: float, total: float, squares: float) -> dict[str, float]:
+    if not weight:
+        return {"mean_ns": 0.0, "stddev_ns": 0.0}
+    mean = total / weight
+    return {"mean_ns": mean, "stddev_ns": math.sqrt(max(0.0, squares / weight - mean * mean))}
 
 
 def _at_rank(histogram: Sequence[Bucket], rank: float) -> float:
@@ -66,8 +75,9 @@ def _delay(histogram: Sequence[Bucket], longest: int, running: int) -> dict[str,
     than x is waited is the sum of what is longer than x in each turn, of all the time.
     """
     lengths = [(ns / turns, turns) for _, turns, ns in histogram]
-    weighed = sum(turns * length * length / 2 for length, turns in lengths)
-    found: dict[str, Any] = {"mean_ns": weighed / running if running else 0.0}
+    total = sum(turns * length**2 / 2 for length, turns in lengths)
+    squares = sum(turns * length**3 / 3 for length, turns in lengths)
+    found: dict[str, Any] = dict(_moments(running, total, squares))
     for name, share in PERCENTILES:
         found[name] = _exceeded_in(lengths, (1 - share) * running)
     found["max_ns"] = longest

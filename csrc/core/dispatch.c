@@ -24,8 +24,7 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 }
 
 /* The same, timed for whoever wants to know. */
-__attribute__((noinline))
-static int loop_dispatch_observed(Loop *self, const struct ul_completion *completion)
+__attribute__((noinline)) static int loop_dispatch_observed(Loop *self, const struct ul_completion *completion)
 {
 	const struct operation *operation = completion->owner;
 	/* What is watched, and Python's requests, are called by handles and in a moment. */

@@ -115,8 +115,7 @@ static void driver_failed(int status)
 }
 
 /* A turn was long, a moment or a while ago. */
-__attribute__((cold, noinline))
-static void loop_observe_after_long_turn(Loop *self)
+__attribute__((cold, noinline)) static void loop_observe_after_long_turn(Loop *self)
 {
 	if (self->times.read_at - self->times.long_at < OBSERVED_LONG_NS) {
 		self->observed |= OBSERVED_LONG;
@@ -127,8 +126,7 @@ static void loop_observe_after_long_turn(Loop *self)
 }
 
 /* The turn is one of those after which the clock is read. */
-__attribute__((noinline))
-static void loop_read_clock(Loop *self)
+__attribute__((noinline)) static void loop_read_clock(Loop *self)
 {
 	self->clock_due = self->turn + turn_times_read(&self->times, self->turn);
 	if (unlikely(self->times.long_at != 0))
@@ -136,8 +134,7 @@ static void loop_read_clock(Loop *self)
 }
 
 /* The driver's turn without the GIL. */
-__attribute__((noinline))
-static int loop_sleep(Loop *self, int64_t timeout_ns, bool may_sleep)
+__attribute__((noinline)) static int loop_sleep(Loop *self, int64_t timeout_ns, bool may_sleep)
 {
 	int status;
 
@@ -146,13 +143,16 @@ static int loop_sleep(Loop *self, int64_t timeout_ns, bool may_sleep)
 	self->asleep = true;
 	Py_BEGIN_ALLOW_THREADS
 		status = self->table->turn(self->driver, timeout_ns);
-		if (may_sleep)
-			turn_times_wake(&self->times);
-	Py_END_ALLOW_THREADS
-	self->asleep = false;
-	/* After the next turn, should it not sleep: this one is not counted yet. */
 	if (may_sleep)
+		turn_times_wake(&self->times);
+	Py_END_ALLOW_THREADS
+		self->asleep = false;
+	if (may_sleep) {
+		/* After the next turn, should it not sleep: this one is not counted yet. */
 		self->clock_due = self->turn + 2;
+		if (unlikely(self->times.long_at != 0))
+			loop_observe_after_long_turn(self);
+	}
 	return status;
 }
 

@@ -137,6 +137,18 @@ def test_callback_that_blocks_again_after_a_long_turn_is_named(ours):
     assert longest["count"] == 1
 
 
+def test_callback_that_blocks_between_sleeps_is_named_the_second_time(ours):
+    async def main():
+        for _ in range(2):
+            ours.call_soon(block)
+            # Longer than the block: the loop sleeps between the two.
+            await asyncio.sleep(3 * BLOCK_SECONDS)
+
+    run(ours, main())
+    longest = ours.statistics()["longest"][0]
+    assert (longest["callback"], longest["count"]) == (f"{__name__}.block", 1)
+
+
 def test_first_long_callback_is_named_when_callbacks_are_timed(ours):
     async def slow_child():
         block()

@@ -371,8 +371,7 @@ void handle_retire(Handle *handle)
 }
 
 /* As handle_call(), timed for whoever wants to know. */
-__attribute__((noinline))
-static int handle_call_observed(Loop *loop, Handle *handle)
+__attribute__((noinline)) static int handle_call_observed(Loop *loop, Handle *handle)
 {
 	int64_t start = clock_ns();
 	PyObject *callback = Py_NewRef(handle->callback); /* it may cancel itself */
