@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from .files import open as open
     from .loop import EventLoop
     from .policy import EventLoopPolicy, install
+    from .statistics_server import serve_statistics
 
     T = TypeVar("T")
 
 __version__ = "0.1.0"
 
 # Not `open`: a star import must not hide the builtin.
-__all__ = ["EventLoop", "new_event_loop", "run", "watch_blocking"]
+__all__ = ["EventLoop", "new_event_loop", "run", "serve_statistics", "watch_blocking"]
 if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
 
@@ -86,6 +87,8 @@ def __getattr__(name: str) -> Any:
             from .portable import watch_blocking as value
         else:
             from .blocking import watch_blocking as value
+    elif name == "serve_statistics":
+        from .statistics_server import serve_statistics as value
     elif name in ("files", "metrics", "paths"):
         import importlib
 

@@ -147,6 +147,10 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._origin_depth: int | None = None
         self._other_transports: weakref.WeakValueDictionary[int, Any] | None = None
         self.set_debug(_stdlib.is_debug_mode())
+        if asked := os.environ.get("URING_LOOP_STATISTICS"):
+            from .statistics_server import serve_by_environment
+
+            serve_by_environment(asked)
 
     def __repr__(self) -> str:
         return (

@@ -186,7 +186,7 @@ _numbered: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def _number(loop: EventLoop) -> int:
+def number_of(loop: EventLoop) -> int:
     """A small number for a loop, its own as long as it lives."""
     with _lock:
         if loop not in _numbered:
@@ -223,7 +223,7 @@ class _Looks:
                 self._last[loop] = total
                 labels = {
                     "asyncio.eventloop.driver": loop.driver,
-                    "asyncio.eventloop.number": str(_number(loop)),
+                    "asyncio.eventloop.number": str(number_of(loop)),
                 }
                 found.append((labels, total, since))
         return found

@@ -290,9 +290,10 @@ static void loop_leave_running(Loop *self)
 {
 	Loop **link = &process.running;
 
-	while (*link != self)
+	while (*link != NULL && *link != self)
 		link = &(*link)->next_running;
-	*link = self->next_running;
+	if (*link == self)
+		*link = self->next_running;
 	self->next_running = NULL;
 }
 
