@@ -24,7 +24,8 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 }
 
 /* The same, timed for whoever wants to know. */
-__attribute__((noinline)) static int loop_dispatch_observed(Loop *self, const struct ul_completion *completion)
+__attribute__((noinline)) static int loop_dispatch_timed(Loop *self,
+                                                         const struct ul_completion *completion)
 {
 	const struct operation *operation = completion->owner;
 	/* What is watched, and Python's requests, are called by handles and in a moment. */
@@ -68,7 +69,7 @@ __attribute__((noinline)) static int loop_dispatch_batches(Loop *self)
 			}
 			completion = &self->batch.items[self->batch.next++];
 			status = likely(!self->observed) ? loop_dispatch(self, completion)
-			                                 : loop_dispatch_observed(self, completion);
+			                                 : loop_dispatch_timed(self, completion);
 			if (unlikely(status < 0))
 				return -1;
 		}
