@@ -10,7 +10,7 @@ from .doctor import main as doctor
 # Name: the module, whose main() takes what follows, and what the command does.
 COMMANDS = {
     "top": ("top", "show another process's loops, live"),
-    "bench": ("bench", "compare the loops on this machine"),
+    "bench": ("bench.command", "compare event loops on this machine"),
 }
 
 
