@@ -198,7 +198,8 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         longest: callbacks of a millisecond or more by name, the longest first, with their ns
             and how many were seen. They are timed for a second after a turn of 10 ms, and
             always in debug mode or after time_callbacks().
-        transports: bytes_in, bytes_out of all transports for sockets; connections_in
+        transports: bytes_in, bytes_out of all transports for sockets, of TLS as they are on
+            the wire, without what sendfile() sent and what pipes carried; connections_in
             (accepted), connections_out (made); transports (open now); reading_pauses
             (pause_reading()), writing_pauses (protocols that were told to pause).
         executor: threads of the default executor, and the calls queued for one.

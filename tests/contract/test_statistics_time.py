@@ -264,6 +264,26 @@ def test_bytes_into_a_protocols_buffer_are_counted(ours):
     assert ours.statistics()["transports"]["bytes_in"] == 50_000
 
 
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_bytes_of_tls_are_counted_as_they_are_on_the_wire(ours, certificates, size):
+    async def main():
+        async with serving(Echo, ssl=certificates.server()) as (server, address):
+            reader, writer = await asyncio.open_connection(
+                *address, ssl=certificates.client(), server_hostname="localhost"
+            )
+            for _ in range(3):
+                writer.write(bytes(size))
+                await reader.readexactly(size)
+            # Before the end, of which nobody reads the last record.
+            found = ours.statistics()["transports"]
+            writer.close()
+            await writer.wait_closed()
+        return found
+
+    found = run(ours, main())
+    assert found["bytes_in"] == found["bytes_out"] > 2 * 3 * size
+
+
 def test_datagrams_are_counted_by_their_bytes(ours):
     class Once(asyncio.DatagramProtocol):
         def __init__(self):

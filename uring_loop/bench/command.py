@@ -97,7 +97,8 @@ def _parse(arguments: Sequence[str], short: bool) -> argparse.Namespace:
         parser.error(f"no row is called {', '.join(unknown)}")
     options.rows = list(dict.fromkeys(rows))
     options.chosen = options.loops is not None
-    options.loops = options.loops.split(",") if options.chosen else _loops.defaults()
+    default_loops = list(_loops.STANDARD) if short else _loops.defaults()
+    options.loops = options.loops.split(",") if options.chosen else default_loops
     for name in options.loops:
         if name not in _loops.RECIPES and name != _measure.FLOOR:
             parser.error(f"no loop is called {name}")

@@ -495,6 +495,7 @@ static int stream_take_to_layer(Stream *self)
 	loop->scratch.layered = NULL;
 	Py_INCREF(loop);
 	result = loop->table->take(loop->driver, self->base.receive.token, &iov, 1);
+	loop->counts.bytes_in += result > 0 ? (uint64_t)result : 0;
 	status = result > 0 ? stream_deliver_to_layer(self, memory, (size_t)result)
 	                    : stream_took_nothing(self, result);
 	if (unlikely(loop->scratch.layered != NULL))
