@@ -112,7 +112,7 @@ unformatted := $(addprefix csrc/core/,base/py.c base/py.h cached_files.c callbac
 # pyright asks the first python of the PATH where packages are.
 checked := PATH=$(abspath $(VENV)/bin):$$PATH PYTHONPATH=$(CURDIR)
 
-lint: $(built) $(VENV)/.group-lint
+lint: $(built) $(VENV)/.group-lint $(VENV)/.apps
 	@$(VENV)/bin/clang-format --dry-run -Werror \
 		$(filter-out $(unformatted),$(shell find csrc -name '*.[ch]'))
 	@$(run) -m ruff check .

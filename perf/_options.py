@@ -2,8 +2,10 @@
 
 import argparse
 
-import _loops
+import _checkout  # noqa: F401
 import pyperf
+
+from uring_loop._internal.bench import loops as _loops
 
 
 def runner(**settings: object) -> pyperf.Runner:

@@ -3,9 +3,11 @@
 import asyncio
 import functools
 
-import _loops
-import _micro
+import _checkout  # noqa: F401
 import _options
+
+from uring_loop._internal.bench import loops as _loops
+from uring_loop._internal.bench import micro as _micro
 
 
 def main() -> None:

@@ -4,9 +4,11 @@ A connection that fails, or that does not stay open and silent, fails the run:
 there is no partial success.
 """
 
-import _measure
+import _checkout  # noqa: F401
 import _options
-import _rows
+
+from uring_loop._internal.bench import measure as _measure
+from uring_loop._internal.bench import rows as _rows
 
 
 def main() -> None:

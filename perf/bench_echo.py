@@ -6,9 +6,11 @@ still on a machine where the load and the server share what there is.
 
 import functools
 
-import _measure
+import _checkout  # noqa: F401
 import _options
-import _rows
+
+from uring_loop._internal.bench import measure as _measure
+from uring_loop._internal.bench import rows as _rows
 
 # Long enough for any row's messages of one sample; the count ends it.
 MAX_SECONDS = 30.0

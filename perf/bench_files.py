@@ -31,8 +31,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import _loops
-import _report
+import _checkout  # noqa: F401
+
+from uring_loop._internal.bench import loops as _loops
+from uring_loop._internal.bench import report as _report
 
 CHUNK = 256 * 1024
 CONTENT = bytes(range(256)) * 16

@@ -9,7 +9,9 @@ import json
 import statistics
 from pathlib import Path
 
-import _loops
+import _checkout  # noqa: F401
+
+from uring_loop._internal.bench import loops as _loops
 
 COLOURS = {
     "asyncio": "#9aa5b1",

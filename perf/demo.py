@@ -12,12 +12,26 @@ import statistics
 import sys
 import time
 
-import _build
-import _loops
-import _measure
-import _micro
-import _report
-import _rows
+import _checkout  # noqa: F401
+
+from uring_loop._internal.bench import (
+    build as _build,
+)
+from uring_loop._internal.bench import (
+    loops as _loops,
+)
+from uring_loop._internal.bench import (
+    measure as _measure,
+)
+from uring_loop._internal.bench import (
+    micro as _micro,
+)
+from uring_loop._internal.bench import (
+    report as _report,
+)
+from uring_loop._internal.bench import (
+    rows as _rows,
+)
 
 ROUNDS = 2
 SECONDS = 0.7

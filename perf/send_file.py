@@ -19,8 +19,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import _loops
-import _measure
+import _checkout  # noqa: F401
+
+from uring_loop._internal.bench import loops as _loops
+from uring_loop._internal.bench import measure as _measure
 
 ROW = _measure.Row("send_file", "file")
 MIB = 1 << 20

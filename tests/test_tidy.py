@@ -18,8 +18,9 @@ FILE_LENGTH = 800
 # owns an operation.
 DRIVER_IMPORTERS = {"driver.py"}
 DRIVER_CALLERS = {"driver.py", "operations.py"}
-# Who may ask for a driver by name: the choice on Linux, and its refusal elsewhere.
-DRIVER_CHOOSERS = {"driver.py", "portable.py", "doctor.py"}
+# Who may ask for a driver by name: the choice on Linux, and its refusal elsewhere; and
+# bench/loops.py, which forces one, so that no fallback is measured as a ring.
+DRIVER_CHOOSERS = {"driver.py", "portable.py", "doctor.py", "loops.py"}
 # Who may import asyncio's private names.
 STDLIB_IMPORTERS = {"_stdlib.py"}
 
@@ -49,7 +50,7 @@ def python_files():
 
 def sources():
     for folder, patterns in (
-        (PACKAGE, ("*.py",)),
+        (PACKAGE, ("*.py", "*.c", "*.h")),
         (CSRC, ("*.c", "*.h", "*.py")),
         (ROOT / "tests", ("*.py", "*.c", "*.h")),
         (ROOT / "examples", ("*.py",)),

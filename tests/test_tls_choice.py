@@ -20,7 +20,11 @@ native = pytest.mark.skipif(
     reason="this process's OpenSSL is not called from C",
 )
 
-TELL = "import json; from uring_loop._internal import tls_records; print(json.dumps(tls_records.report()))"
+TELL = """
+import json
+from uring_loop._internal import tls_records
+print(json.dumps(tls_records.report()))
+"""
 
 
 def told(program=TELL, **environment):

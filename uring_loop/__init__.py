@@ -11,7 +11,9 @@ or, with everything else that takes a loop factory,
     install(), EventLoopPolicy      for programs that take a policy, before Python 3.16
     open(), files, paths            asynchronous files, and `os` with paths
     workers                         for gunicorn -k
-    python -m uring_loop            doctor, run, hook: for the command line
+    watch_blocking()                who blocks a loop, told from another thread
+    serve_statistics(), metrics     for `python -m uring_loop top`, Prometheus, OpenTelemetry
+    python -m uring_loop            doctor, run, hook, top, bench: for the command line
 
 Everything but these few names is imported when it is first used.
 """
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
     from . import files as files
     from . import paths as paths
+    from ._internal.blocking import watch_blocking
     from ._internal.loop import EventLoop
     from ._internal.loop import EventLoop as Loop
     from ._internal.policy import EventLoopPolicy, install
+    from ._internal.statistics_server import serve_statistics
     from .files import open as open
 
     T = TypeVar("T")
@@ -39,7 +43,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Not `open`: a star import must not hide the builtin.
-__all__ = ["EventLoop", "Loop", "new_event_loop", "run"]
+__all__ = [
+    "EventLoop",
+    "Loop",
+    "new_event_loop",
+    "run",
+    "serve_statistics",
+    "watch_blocking",
+]
 if sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy", "install"]
 
@@ -81,8 +92,8 @@ def run(
         return runner.run(main)
 
 
-def _find_event_loop() -> Any:
-    """Ours, or where its compiled modules are not there, asyncio's."""
+def _is_compiled() -> bool:
+    """Whether the compiled modules are there; without them the loop is asyncio's."""
     if sys.platform == "linux":
         try:
             from . import _core  # noqa: F401
@@ -91,9 +102,15 @@ def _find_event_loop() -> Any:
             if exc.name != __name__:
                 raise
         else:
-            from ._internal.loop import EventLoop
+            return True
+    return False
 
-            return EventLoop
+
+def _find_event_loop() -> Any:
+    if _is_compiled():
+        from ._internal.loop import EventLoop
+
+        return EventLoop
     from ._internal import portable
 
     return portable.EventLoop
@@ -104,7 +121,14 @@ def __getattr__(name: str) -> Any:
         value: Any = globals().get("EventLoop") or _find_event_loop()
     elif name == "open":
         from .files import open as value
-    elif name in ("files", "paths"):
+    elif name == "watch_blocking":
+        if _is_compiled():
+            from ._internal.blocking import watch_blocking as value
+        else:
+            from ._internal.portable import watch_blocking as value
+    elif name == "serve_statistics":
+        from ._internal.statistics_server import serve_statistics as value
+    elif name in ("files", "metrics", "paths"):
         import importlib
 
         value = importlib.import_module(f".{name}", __name__)
@@ -120,4 +144,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     own = (name for name in globals() if name.startswith("__"))
-    return sorted({*__all__, "open", "files", "paths", *own})
+    return sorted({*__all__, "open", "files", "metrics", "paths", *own})

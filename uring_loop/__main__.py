@@ -13,6 +13,8 @@ COMMANDS = {
     "doctor": ("doctor", "make a loop, try it, and say what it uses and why not more"),
     "run": ("launch", "run a program on uring_loop's event loops, and its children"),
     "hook": ("hook", "let every Python of this environment honour URING_LOOP_AUTO"),
+    "top": ("top", "show another process's loops, live"),
+    "bench": ("bench.command", "compare event loops on this machine"),
 }
 
 

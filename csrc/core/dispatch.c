@@ -3,6 +3,7 @@
  * after the other, until the last turn's are all told.
  */
 #include "dispatch.h"
+#include "base/clock.h"
 #include "base/process.h"
 #include "descriptors/readers.h"
 #include "loop.h"
@@ -22,6 +23,24 @@ static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 	return request_completed(self, completion);
 }
 
+/* The same, timed for whoever wants to know. */
+__attribute__((noinline)) static int loop_dispatch_timed(Loop *self,
+                                                         const struct ul_completion *completion)
+{
+	const struct operation *operation = completion->owner;
+	/* What is watched, and Python's requests, are called by handles and in a moment. */
+	PyObject *holder = operation == NULL || completion->flags & UL_WATCH
+	                           ? NULL
+	                           : Py_NewRef(operation->holder);
+	int64_t start = clock_ns();
+	int status = loop_dispatch(self, completion);
+
+	if (status == 0 && holder != NULL)
+		loop_note_long(self, holder, start);
+	Py_XDECREF(holder);
+	return status;
+}
+
 /* The next batch; whether there is one. */
 static inline bool loop_harvest(Loop *self)
 {
@@ -39,14 +58,19 @@ static inline bool loop_harvest(Loop *self)
 /* Out of line: a turn that brings nothing is the cheaper for it. */
 __attribute__((noinline)) static int loop_dispatch_batches(Loop *self)
 {
+	const struct ul_completion *completion;
+	int status;
+
 	do {
 		while (self->batch.next < self->batch.count) {
 			if (unlikely(self->batch.forks != process.forks)) {
 				loop_leave_to_parent(self);
 				continue;
 			}
-			if (unlikely(loop_dispatch(self,
-			                           &self->batch.items[self->batch.next++]) < 0))
+			completion = &self->batch.items[self->batch.next++];
+			status = likely(!self->observed) ? loop_dispatch(self, completion)
+			                                 : loop_dispatch_timed(self, completion);
+			if (unlikely(status < 0))
 				return -1;
 		}
 	} while (loop_harvest(self));

@@ -8,6 +8,7 @@
 #include "base/checks.h"
 #include "base/clock.h"
 #include "base/overrides.h"
+#include "base/process.h"
 #include "descriptors/readers.h"
 #include "dispatch.h"
 #include "operations/threads.h"
@@ -20,6 +21,8 @@
  * a look for signals: what callbacks run in Python looks by itself.
  */
 #define TURNS_WITH_GIL 128
+/* Nanoseconds for which callbacks are timed after a long turn. */
+#define OBSERVED_LONG_NS 1000000000
 /* Sends in one call from which on it is worth to let other threads run meanwhile. */
 #define SENDS_WITH_GIL 8
 
@@ -111,24 +114,63 @@ static void driver_failed(int status)
 		PyErr_SetRaisedException(exception);
 }
 
+/* A turn was long, a moment or a while ago. */
+__attribute__((cold, noinline)) static void loop_observe_after_long_turn(Loop *self)
+{
+	if (self->times.read_at - self->times.long_at < OBSERVED_LONG_NS) {
+		self->observed |= OBSERVED_LONG;
+	} else {
+		self->observed &= ~OBSERVED_LONG;
+		self->times.long_at = 0;
+	}
+}
+
+/* The turn is one of those after which the clock is read. */
+__attribute__((noinline)) static void loop_read_clock(Loop *self)
+{
+	self->clock_due = self->turn + turn_times_read(&self->times, self->turn);
+	if (unlikely(self->times.long_at != 0))
+		loop_observe_after_long_turn(self);
+}
+
+/* The driver's turn without the GIL. */
+__attribute__((noinline)) static int loop_sleep(Loop *self, int64_t timeout_ns, bool may_sleep)
+{
+	int status;
+
+	if (may_sleep)
+		turn_times_sleep(&self->times, self->turn);
+	self->asleep = true;
+	Py_BEGIN_ALLOW_THREADS
+		status = self->table->turn(self->driver, timeout_ns);
+	if (may_sleep)
+		turn_times_wake(&self->times);
+	Py_END_ALLOW_THREADS
+		self->asleep = false;
+	if (may_sleep) {
+		/* After the next turn, should it not sleep: this one is not counted yet. */
+		self->clock_due = self->turn + 2;
+		if (unlikely(self->times.long_at != 0))
+			loop_observe_after_long_turn(self);
+	}
+	return status;
+}
+
 static int loop_wait(Loop *self, int64_t timeout_ns)
 {
-	bool keep = timeout_ns != 0 ? self->table->immediate(self->driver)
-	                            : self->turn % TURNS_WITH_GIL != 0;
+	bool immediate = timeout_ns == 0 || self->table->immediate(self->driver);
+	bool keep = timeout_ns != 0 ? immediate : self->turn % TURNS_WITH_GIL != 0;
 	int status;
 
 	/* Each send that leaves with the call is some microseconds of the kernel's. */
-	if (keep && self->sends < SENDS_WITH_GIL) {
+	if (keep && self->sends < SENDS_WITH_GIL)
 		status = self->table->turn(self->driver, timeout_ns);
-	} else {
-		self->asleep = true;
-		Py_BEGIN_ALLOW_THREADS
-			status = self->table->turn(self->driver, timeout_ns);
-		Py_END_ALLOW_THREADS
-			self->asleep = false;
-	}
+	else
+		status = loop_sleep(self, timeout_ns, !immediate);
 	self->sends = 0;
 	self->turn++;
+	if (unlikely(self->turn >= self->clock_due))
+		loop_read_clock(self);
 	self->batch.unharvested = true;
 	if (unlikely(status < 0)) {
 		driver_failed(status);
@@ -243,6 +285,18 @@ static void loop_unset_running(Loop *self)
 	PyErr_SetRaisedException(exception);
 }
 
+/* Other loops may have begun to run since, in other threads. */
+static void loop_leave_running(Loop *self)
+{
+	Loop **link = &process.running;
+
+	while (*link != NULL && *link != self)
+		link = &(*link)->next_running;
+	if (*link == self)
+		*link = self->next_running;
+	self->next_running = NULL;
+}
+
 PyDoc_STRVAR(loop_run_doc,
 "_run($self, /)\n--\n\n"
 "Turn until stop().  Whatever must end the loop (KeyboardInterrupt, SystemExit,\n"
@@ -269,12 +323,18 @@ static PyObject *loop_run(Loop *self, PyObject *Py_UNUSED(ignored))
 	self->running = true;
 	self->thread = self->thread_shown = PyThread_get_thread_ident();
 	self->state = PyThreadState_Get();
+	self->next_running = process.running;
+	process.running = self;
+	turn_times_begin(&self->times, self->turn);
+	self->clock_due = self->turn + 1;
 	do {
 		status = loop_run_once(self);
 	} while (likely(status == 0 && !self->stopping));
 	if (unlikely(self->streams.dirty != NULL || self->threads.asked))
 		status = loop_wind_up(self, status);
 	streams_hold(self);
+	turn_times_end(&self->times, self->turn);
+	loop_leave_running(self);
 	self->stopping = false;
 	self->running = false;
 	self->thread = self->thread_shown = 0;

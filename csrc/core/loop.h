@@ -9,11 +9,28 @@
 #define UL_LOOP_H
 
 #include "base/fd_array.h"
+#include "base/turn_times.h"
 #include "callbacks/ready.h"
 #include "callbacks/timers.h"
 #include "../driver/driver.h"
 
 struct operation;
+
+/* Why each callback is timed: there is a branch for all of them together. */
+enum loop_observed {
+	OBSERVED_DEBUG = 1 << 0,  /* debug mode logs what is slow */
+	OBSERVED_ASKED = 1 << 1,  /* somebody wants to know the longest */
+	OBSERVED_LONG = 1 << 2,   /* a turn was long: whose fault was it, if it happens again? */
+};
+
+/* What transports have done since the loop was made, nothing but uint64_t. */
+struct transport_counts {
+	uint64_t bytes_in, bytes_out;
+	uint64_t connections_in, connections_out;
+	uint64_t transports;      /* open now */
+	uint64_t reading_pauses;  /* pause_reading() */
+	uint64_t writing_pauses;  /* of protocols: pause_writing() */
+};
 
 /* Few enough that a batch stays in the first cache level. */
 #define LOOP_BATCH 64
@@ -33,6 +50,7 @@ struct Loop {
 		struct Stream *pausing; /* paused in this turn; owned references */
 	} streams;
 	uint64_t turn;
+	uint64_t clock_due;           /* the turn after which `times` reads the clock next */
 	uint32_t sends;               /* started since the last wait */
 	uint32_t eager_send_bytes;    /* the driver's; 0: every write is sent at once */
 	struct {
@@ -47,6 +65,7 @@ struct Loop {
 	bool stopping;
 	bool debug;
 	bool asleep;                  /* in the driver, without the GIL: who runs is another */
+	uint8_t observed;             /* enum loop_observed: each callback is timed, and why */
 
 	/* Requests of other threads. */
 	struct {
@@ -56,6 +75,9 @@ struct Loop {
 		int *orphans;              /* owned; descriptors that they gave up */
 		int orphan_count;
 	} threads;
+	struct transport_counts counts;
+	unsigned long long long_callback_ns; /* what takes less is not among the longest */
+	struct Loop *next_running;    /* borrowed; in the process's list of those that run */
 	struct handle_waiter *waiters; /* threads that wait for a callback; on their stacks */
 
 	/* By descriptor. */
@@ -81,6 +103,7 @@ struct Loop {
 	double clock_resolution;      /* how much too early a timer may fire: asyncio's */
 	unsigned long thread_shown;   /* _thread_id, which others may set */
 
+	struct turn_times times;
 	struct {
 		bool unharvested;     /* the last turn's completions are not all dispatched */
 		bool cut;             /* it was full: the turn may have brought more */

@@ -1,6 +1,7 @@
 /* The module: the list of its types, and what it needs of the interpreter. */
 #include "cached_files.h"
 #include "callbacks/context.h"
+#include "counts.h"
 #include "descriptors/polls.h"
 #include "descriptors/sockets.h"
 #include "operations/forks.h"
@@ -94,7 +95,8 @@ static int core_exec(PyObject *module)
 	    datagram_init_types(module) < 0 || records_init_types(module) < 0 ||
 	    PyModule_AddFunctions(module, tls_functions) < 0 ||
 	    PyModule_AddFunctions(module, helper_functions) < 0 ||
-	    PyModule_AddFunctions(module, file_functions) < 0)
+	    PyModule_AddFunctions(module, file_functions) < 0 ||
+	    PyModule_AddFunctions(module, count_functions) < 0)
 		return -1;
 	return core_keep(module);
 }

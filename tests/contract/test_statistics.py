@@ -23,7 +23,7 @@ COUNTERS = {
     "rebuilt",
     "in_flight",
 }
-GROUPS = {"batches", "submissions"}
+GROUPS = {"batches", "submissions", "time", "longest", "transports", "executor"}
 
 
 @pytest.fixture

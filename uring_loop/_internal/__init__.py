@@ -1,4 +1,5 @@
 """How it is done.  Nothing in here is promised: names and modules change from release to release.
 
-What is promised is in uring_loop, uring_loop.files, uring_loop.paths and uring_loop.workers.
+What is promised is in uring_loop, uring_loop.files, uring_loop.metrics, uring_loop.paths and
+uring_loop.workers.
 """

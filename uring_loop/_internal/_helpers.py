@@ -80,6 +80,11 @@ def callback_slow(loop: Any, what: Any, seconds: float) -> None:
     logger.warning("Executing %s took %.3f seconds", text, seconds)
 
 
+def callback_long(loop: Any, callback: Any, ns: int) -> None:
+    """A callback that was timed is among the longest."""
+    loop._note_long(callback, ns)
+
+
 def transport_failed(
     loop: Any, transport: Any, protocol: Any, exception: BaseException, message: str
 ) -> None:
@@ -140,6 +145,7 @@ def install_helpers() -> None:
         check_callback=check_callback,
         callback_failed=callback_failed,
         callback_slow=callback_slow,
+        callback_long=callback_long,
         transport_failed=transport_failed,
         protocol_failed=protocol_failed,
         transport_event=transport_event,

@@ -199,6 +199,13 @@ def format_callback_source(function: Any, arguments: Any, *, debug: bool = False
     return format_helpers._format_callback_source(function, arguments)
 
 
+def executor_load(executor: Any) -> dict[str, int]:
+    """The threads of a ThreadPoolExecutor, and the calls that wait for one."""
+    threads = getattr(executor, "_threads", ())
+    queue = getattr(executor, "_work_queue", None)
+    return {"threads": len(threads), "queued": queue.qsize() if queue is not None else 0}
+
+
 def take_buffered(protocol: Any) -> bytes:
     """The bytes that a stream reader has received and nobody has read; it has them no more."""
     if not isinstance(protocol, streams.StreamReaderProtocol):

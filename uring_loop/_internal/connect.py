@@ -255,6 +255,10 @@ async def _open_transport(
             sock.close()
         raise
     await until_made(transport, waiter)
+    if server_side:
+        loop._connections_in += 1
+    else:
+        loop._connections_out += 1
     return transport, protocol
 
 

@@ -6,6 +6,7 @@ line per process that names the cause and the cure.  Everything above speaks
 verbs, to whichever it is.
 
 URING_LOOP_DRIVER   uring, selector or auto (the default)
+URING_LOOP_ANNOUNCE 1: an INFO line names the driver of each loop
 URING_LOOP_DISABLE  kernel features to do without, by name, separated by commas
 URING_LOOP_SIZES    sizes of the ring, as sq_entries=64,buffer_count=32: the fields of
                     struct ul_options in csrc/driver/binding.h
@@ -182,6 +183,27 @@ class Driver:
 
 
 def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Driver:
+    """As _open_driver(); says which it is, if URING_LOOP_ANNOUNCE asks for it."""
+    driver = _open_driver(choice, disable)
+    if os.environ.get("URING_LOOP_ANNOUNCE", "0") not in ("", "0"):
+        _announce(driver)
+    return driver
+
+
+def _announce(driver: Driver) -> None:
+    size = driver.size
+    ring = f", a ring of {size['sq_entries']} and {size['cq_entries']} entries" if size else ""
+    text = f"event loop on the {driver.name} driver (chosen by {driver.chosen_by}){ring}"
+    if _logger.isEnabledFor(logging.INFO) and _logger.hasHandlers():
+        _logger.info("%s", text)
+        return
+    # Somebody has asked, and whoever set up logging did not think of us.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.emit(_logger.makeRecord(_logger.name, logging.INFO, __file__, 0, text, (), None))
+
+
+def _open_driver(choice: str | None, disable: Iterable[str]) -> Driver:
     """Open the driver for one loop.
 
     choice: "uring", "selector" or "auto"; by default what URING_LOOP_DRIVER says.

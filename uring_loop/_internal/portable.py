@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from . import report
 
@@ -41,6 +41,11 @@ def _reason() -> tuple[str, str | None]:
         "the compiled modules are missing",
         "install a wheel, or the source where there are a C compiler and liburing",
     )
+
+
+def watch_blocking(*args: Any, **kwargs: Any) -> Any:
+    """RuntimeError: it watches loops of ours, which there are none of here."""
+    raise RuntimeError("watch_blocking() needs uring_loop's compiled modules")
 
 
 class EventLoop(_Base):  # type: ignore[misc]
@@ -91,9 +96,12 @@ class EventLoop(_Base):  # type: ignore[misc]
         """The kernel features that a ring would use; none here."""
         return ()
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self, since: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The driver's counters; asyncio counts nothing."""
         return {}
+
+    def time_callbacks(self, enabled: bool = True) -> None:
+        """Nothing is timed: statistics() is empty."""
 
     def report(self) -> dict[str, Any]:
         """The facts about the loop: as on Linux, without those that only Linux has."""

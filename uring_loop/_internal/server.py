@@ -441,6 +441,7 @@ class _SocketAcceptor(_Acceptor):
                 self._held = server
                 self._accept_failed(exc)
                 return
+            self._loop._connections_in += 1
             self._context.copy().run(self._open, server, connection)
 
 

@@ -31,6 +31,19 @@ int loop_report_slow(Loop *self, PyObject *what, double start)
 	return status;
 }
 
+void loop_note_long(Loop *self, PyObject *callback, int64_t start)
+{
+	unsigned long long ns = (unsigned long long)(clock_ns() - start);
+	PyObject *args[3] = {(PyObject *)self, callback, NULL};
+
+	if (likely(ns < self->long_callback_ns))
+		return;
+	args[2] = PyLong_FromUnsignedLongLong(ns);
+	if (args[2] == NULL || call_and_drop(helpers.callback_long, args, 3) < 0)
+		PyErr_WriteUnraisable(callback);
+	Py_XDECREF(args[2]);
+}
+
 PyDoc_STRVAR(loop_time_doc,
 "time($self, /)\n--\n\n"
 "The loop's clock in seconds, a float from CLOCK_MONOTONIC.\n\n"

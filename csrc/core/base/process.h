@@ -17,6 +17,7 @@
 
 struct context;
 struct Handle;
+struct Loop;
 
 /* Memory of one type's objects, waiting for its next use; linked by `callback`. */
 struct free_list {
@@ -34,6 +35,8 @@ struct process {
 	int spare_count;
 	/* sockets.c: the version of socket.socket in which its methods are its base's */
 	uint64_t plain_socket_version;
+	/* loop.c: the loops that run; borrowed, linked by `next_running` */
+	struct Loop *running;
 	/* forks.c: forks that this process is the child of */
 	unsigned forks;
 	/* py.c: what the C library says of an errno, decoded */

@@ -115,6 +115,7 @@ static const struct {
 	HELPER(buffered_protocol), HELPER(run_foreign),
 	HELPER(extract_stack),    HELPER(handle_repr),
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
+	HELPER(callback_long),
 	HELPER(transport_failed), HELPER(protocol_failed),   HELPER(transport_event),
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
 	HELPER(running_loop_module),

@@ -61,6 +61,7 @@ struct helpers {
 	PyObject *check_callback;      /* (callback, method) -> None, or TypeError */
 	PyObject *callback_failed;     /* (loop, handle, exception) */
 	PyObject *callback_slow;       /* (loop, what, seconds) */
+	PyObject *callback_long;       /* (loop, callback or holder of an operation, ns) */
 	PyObject *transport_failed;    /* (loop, transport, protocol, exception, message) */
 	PyObject *protocol_failed;     /* (loop, transport, protocol, exception, message) */
 	PyObject *transport_event;     /* (transport, message): a debug log line */

@@ -370,10 +370,24 @@ void handle_retire(Handle *handle)
 		context_recycle(context);
 }
 
+/* As handle_call(), timed for whoever wants to know. */
+__attribute__((noinline)) static int handle_call_observed(Loop *loop, Handle *handle)
+{
+	int64_t start = clock_ns();
+	PyObject *callback = Py_NewRef(handle->callback); /* it may cancel itself */
+	int status = loop->debug ? handle_call_timed(loop, handle)
+	                         : handle_call(loop, handle, loop->state);
+
+	if (status == 0)
+		loop_note_long(loop, callback, start);
+	Py_DECREF(callback);
+	return status;
+}
+
 static int handle_run_in_turn(Loop *loop, Handle *handle)
 {
-	if (unlikely(loop->debug))
-		return handle_call_timed(loop, handle);
+	if (unlikely(loop->observed))
+		return handle_call_observed(loop, handle);
 	return handle_call(loop, handle, loop->state);
 }
 

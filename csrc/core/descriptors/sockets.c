@@ -402,7 +402,8 @@ static PyObject *wait_recv(SocketWait *self, PyObject *nbytes)
 	return data;
 }
 
-PyDoc_STRVAR(wait_again_doc, "again($self, /)\n--\n\nThe call blocked again: wait, before all others.");
+PyDoc_STRVAR(wait_again_doc, "again($self, /)\n--\n\n"
+"The call blocked again: wait, before all others.");
 
 static PyObject *wait_again_method(SocketWait *self, PyObject *Py_UNUSED(ignored))
 {

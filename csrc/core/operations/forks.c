@@ -15,9 +15,21 @@
 #include <pthread.h>
 #include <unistd.h>
 
+/* In the child, in which only the thread that forked goes on. */
 static void count_fork(void)
 {
+	unsigned long thread = PyThread_get_thread_ident();
+	Loop **link = &process.running;
+
 	process.forks++;
+	while (*link != NULL) {
+		Loop *loop = *link;
+
+		if (loop->thread == thread)
+			link = &loop->next_running;
+		else
+			*link = loop->next_running;
+	}
 }
 
 int forks_init(void)

@@ -144,12 +144,13 @@ static PyMethodDef records_methods[] = {
 	{"_open_records", FASTCALL(records_open), METH_FASTCALL, records_open_doc},
 	{"_attach", (PyCFunction)records_attach, METH_O, records_attach_doc},
 	{"_detach", (PyCFunction)records_detach, METH_NOARGS,
-	 "_detach()\n--\n\nconnection_lost(): what was not sent is dropped."},
+	 "_detach($self, /)\n--\n\nconnection_lost(): what was not sent is dropped."},
 	{"_read_records", (PyCFunction)records_read_method, METH_NOARGS,
-	 "_read_records()\n--\n\nGive the protocol what can be decrypted.\n\n"
+	 "_read_records($self, /)\n--\n\nGive the protocol what can be decrypted.\n\n"
 	 "False: the rest is for Python's own calls."},
 	{"_seal", (PyCFunction)records_seal_method, METH_NOARGS,
-	 "_seal()\n--\n\nEncrypt what was written in this turn, and give it to the stream."},
+	 "_seal($self, /)\n--\n\n"
+	 "Encrypt what was written in this turn, and give it to the stream."},
 	{NULL, NULL, 0, NULL},
 };
 

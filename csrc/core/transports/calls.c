@@ -102,6 +102,7 @@ int transport_maybe_pause_protocol(struct transport *self)
 	if (self->queued_bytes <= self->high_water || self->state >= TRANSPORT_LOST)
 		return 0;
 	self->protocol_paused = true;
+	self->loop->counts.writing_pauses++;
 	if (self->write_context == NULL) {
 		self->write_context = PyContext_CopyCurrent();
 		if (self->write_context == NULL)

@@ -110,6 +110,7 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 {
 	PyObject *data, *address = NULL;
 
+	self->base.loop->counts.bytes_in += (uint64_t)completion->result;
 	data = PyBytes_FromStringAndSize((const char *)completion->data, completion->result);
 	if (likely(data != NULL))
 		address = address_new(self->base.loop, completion->address,

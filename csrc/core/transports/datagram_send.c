@@ -159,8 +159,10 @@ static enum attempt datagram_call_send(Datagram *self, const void *data, size_t 
 		sent = sendto(self->base.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT,
 		              to == NULL ? NULL : &to->any, to == NULL ? 0 : to->size);
 	} while (sent < 0 && errno == EINTR);
-	if (likely(sent >= 0))
+	if (likely(sent >= 0)) {
+		self->base.loop->counts.bytes_out += (uint64_t)sent;
 		return SENT;
+	}
 	if (errno == EAGAIN)
 		return BLOCKED;
 	exception_set_errno(errno);

@@ -170,6 +170,7 @@ static int listener_accept(Listener *self, int fd)
 	PyObject *outer = self->accepted.context, *context = NULL;
 	int status;
 
+	self->loop->counts.connections_in++;
 	/* As each task of asyncio's, each connection has a context of its own. */
 	if (self->context != NULL) {
 		context = PyContext_Copy(self->context);

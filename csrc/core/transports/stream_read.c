@@ -338,6 +338,8 @@ static int stream_deliver_gathered(Stream *self, const struct ul_completion *com
 
 	if (unlikely(bytes == NULL))
 		return transport_fatal(&self->base, "Fatal read error on socket transport");
+	self->base.loop->counts.bytes_in +=
+		(uint64_t)(PyBytes_GET_SIZE(bytes) - completion->result);
 	return stream_deliver_object(self, bytes);
 }
 
@@ -346,6 +348,7 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 	const char *data = (const char *)completion->data;
 	size_t size = (size_t)completion->result;
 
+	self->base.loop->counts.bytes_in += size;
 	if (unlikely(!transport_wants_data(&self->base) || stream_has_held_back(&self->base)))
 		return self->base.state == TRANSPORT_OPEN ? stream_hold_back(self, data, size) : 0;
 	/* Behind the last of a full batch there may be more. */
@@ -432,6 +435,7 @@ static int stream_take_bytes(Stream *self)
 		return stream_took_nothing(self, result);
 	}
 	taken = (size_t)result;
+	self->base.loop->counts.bytes_in += taken;
 	stream_note_taken(self, taken);
 	if (taken != size && unlikely(_PyBytes_Resize(&bytes, result) < 0))
 		return transport_fatal(&self->base, message);
@@ -459,6 +463,7 @@ static int stream_take_to_buffer(Stream *self)
 			iov.iov_len = INT_MAX;
 		result = loop->table->take(loop->driver, self->base.receive.token, &iov, 1);
 		PyBuffer_Release(&view);
+		loop->counts.bytes_in += result > 0 ? (uint64_t)result : 0;
 		status = result > 0 ? stream_buffer_updated(self, (size_t)result)
 		                    : stream_took_nothing(self, result);
 	} else if (status < 0 && self->base.state == TRANSPORT_OPEN) {
@@ -490,6 +495,7 @@ static int stream_take_to_layer(Stream *self)
 	loop->scratch.layered = NULL;
 	Py_INCREF(loop);
 	result = loop->table->take(loop->driver, self->base.receive.token, &iov, 1);
+	loop->counts.bytes_in += result > 0 ? (uint64_t)result : 0;
 	status = result > 0 ? stream_deliver_to_layer(self, memory, (size_t)result)
 	                    : stream_took_nothing(self, result);
 	if (unlikely(loop->scratch.layered != NULL))

@@ -56,6 +56,7 @@ static void stream_consume(Stream *self, size_t sent)
 {
 	assert(sent <= self->base.queued_bytes);
 	self->base.queued_bytes -= sent;
+	self->base.loop->counts.bytes_out += sent;
 	while (sent > 0) {
 		struct chunk *chunk = stream_chunk(self, 0);
 

@@ -155,6 +155,7 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
 		return -1;
 	}
 	transport_set_state(self, TRANSPORT_OPEN);
+	loop->counts.transports++;
 	return 0;
 }
 
@@ -184,6 +185,8 @@ void transport_give_up(struct transport *self)
 
 	client_leave(self);
 	owner_leave(self);
+	if (self->state == TRANSPORT_OPEN)
+		self->loop->counts.transports--;
 	transport_set_state(self, TRANSPORT_CLOSED);
 	/* The descriptor stays the caller's, and an object of ours would close it. */
 	if (self->sock_made)
@@ -378,6 +381,7 @@ void transport_close_fd(struct transport *self)
 	if (self->fd_closed)
 		return;
 	self->fd_closed = true;
+	loop->counts.transports--;
 	owner_leave(self);
 	self->sock = NULL;
 	Py_INCREF(loop);

@@ -114,6 +114,7 @@ PyObject *transport_pause_reading(struct transport *self, PyObject *Py_UNUSED(ig
 {
 	if (transport_wants_data(self)) {
 		self->paused = true;
+		self->loop->counts.reading_pauses++;
 		self->kind->pause(self);
 		transport_log(self, "pauses reading");
 	}

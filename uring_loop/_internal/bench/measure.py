@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import _build
+from . import build as _build
 
-HERE = Path(__file__).resolve().parent
+SERVERS = f"{__package__}.servers"
 # What stands in a loop's place for floor.c, the least that an echo server can be.
 FLOOR = "floor"
 FLOOR_BUFFER_SIZES = (4 << 10, 32 << 10, 256 << 10)
@@ -116,7 +116,7 @@ def has_floor(row: Row) -> bool:
 def server_command(loop: str, row: Row) -> list[str]:
     """The command line of the row's server, but for where it listens and runs."""
     if loop != FLOOR:
-        return [sys.executable, str(HERE / "_servers.py"), "--loop", loop, "--kind", row.kind]
+        return [sys.executable, "-m", SERVERS, "--loop", loop, "--kind", row.kind]
     size = next(size for size in FLOOR_BUFFER_SIZES if row.size * row.in_flight <= size)
     return [str(_build.program(FLOOR)), "--buffer-size", str(size)]
 

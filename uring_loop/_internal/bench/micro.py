@@ -16,10 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
-import _loops
+from . import loops as _loops
 
 Loop = asyncio.AbstractEventLoop
 BATCH = 1000
@@ -312,7 +311,7 @@ class Worker:
     """A process with one loop that takes samples on request."""
 
     def __init__(self, loop: str, core: int | None) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), "--loop", loop]
+        command = [sys.executable, "-m", f"{__package__}.micro", "--loop", loop]
         if core is not None:
             command += ["--core", str(core)]
         self._process = subprocess.Popen(

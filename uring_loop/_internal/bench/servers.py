@@ -1,4 +1,4 @@
-"""The servers under load, one process each: python perf/_servers.py --loop NAME --kind KIND.
+"""The servers under load, one process each: python -m uring_loop._internal.bench.servers.
 
 Owns the server side of every row. Prints one line of JSON when it listens
 ({"port": ...} or {"error": ...}), answers "statistics" on standard input with
@@ -14,8 +14,8 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 
-import _frameworks
-import _loops
+from . import frameworks as _frameworks
+from . import loops as _loops
 
 BACKLOG = 4096
 # Lines of up to 1 MiB: the default limit of asyncio's streams is 64 KiB.

@@ -2,7 +2,7 @@
  * Counting another process's system calls, at a cost it hardly notices.
  *
  * The kernel's raw_syscalls:sys_enter tracepoint, counted by a perf event per
- * thread, needs privileges; where that is refused, perf/trace_calls.c runs the
+ * thread, needs privileges; where that is refused, trace_calls.c runs the
  * server under ptrace(2) and keeps the count in a mapped file instead.
  */
 #ifndef PERF_CALLS_H
@@ -82,7 +82,7 @@ static inline void call_counter_open(struct call_counter *counter, pid_t process
 		counter->how = "tracepoint";
 }
 
-/* Read the count that perf/trace_calls.c keeps in `path`. */
+/* Read the count that trace_calls.c keeps in `path`. */
 static inline void call_counter_map(struct call_counter *counter, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -7,16 +7,12 @@ import asyncio
 import importlib
 import importlib.util
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
-if importlib.util.find_spec("uring_loop") is None:
-    # A checkout that was built in place and not installed.
-    sys.path.insert(0, str(ROOT))
+# Where the package is: of a checkout, or of what is installed.
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Unavailable(RuntimeError):

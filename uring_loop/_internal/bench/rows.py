@@ -1,6 +1,6 @@
 """Every row that is measured under load, by name. Owns the list, nothing else."""
 
-from _measure import Row
+from .measure import Row
 
 KIB = 1024
 

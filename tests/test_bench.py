@@ -1,0 +1,162 @@
+"""`python -m uring_loop bench`: what it measures, writes and leaves out. No time is asserted."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import pytest
+
+from uring_loop._internal.bench import command, comparison, pyperf_file, report, svg
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None and shutil.which("gcc") is None,
+    reason="the load generator is C, and there is no compiler",
+)
+
+
+def bench(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "uring_loop", "bench", *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def results():
+    """Two rows on two loops, made up: the second loop takes half the time, then a fourth."""
+    return [
+        report.Result(
+            "one",
+            "ns",
+            "first <row>",
+            {"asyncio": report.Cell([100.0, 120.0]), "uring": report.Cell([50.0, 60.0])},
+        ),
+        report.Result(
+            "two",
+            "us",
+            "second row",
+            {"asyncio": report.Cell([8.0, 8.0]), "uring": report.Cell([2.0, 2.0])},
+        ),
+        report.Result(
+            "three",
+            "us",
+            "failed row",
+            {"asyncio": report.Cell([1.0]), "uring": report.Cell(error="it broke")},
+        ),
+    ]
+
+
+def test_bench_prints_a_table_and_writes_what_was_asked_for(tmp_path):
+    done = bench(
+        "--rows",
+        "call_soon,sleep_0",
+        "--loops",
+        "asyncio,selector",
+        "--rounds",
+        1,
+        "--json",
+        tmp_path / "all.json",
+        "--pyperf",
+        tmp_path / "pyperf",
+        "--svg",
+        tmp_path / "chart.svg",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("call_soon ") and "x" in line for line in lines)
+    assert any(line.startswith("sleep_0 ") for line in lines)
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert [row["name"] for row in written["rows"]] == ["call_soon", "sleep_0"]
+    assert sorted(os.listdir(tmp_path / "pyperf")) == ["asyncio.json", "selector.json"]
+    xml.etree.ElementTree.parse(tmp_path / "chart.svg")
+
+
+@needs_compiler
+def test_bench_puts_a_server_under_load_and_every_byte_is_right():
+    done = bench(
+        "--rows", "echo_1k", "--loops", "selector", "--rounds", 1, "--seconds", 0.1, "--no-calls"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "failed" not in done.stdout
+    # With what the load saw: per second, p50, p99.
+    assert sum(line.startswith("echo_1k") for line in done.stdout.splitlines()) == 2
+
+
+def test_bench_without_a_compiler_leaves_the_rows_under_load_out_and_says_why(tmp_path):
+    done = bench(
+        "--rows",
+        "call_soon,echo_1k",
+        "--loops",
+        "selector",
+        "--rounds",
+        1,
+        # Neither a compiler nor what was compiled before: as where the package is installed.
+        PATH=str(tmp_path),
+        CC=str(tmp_path / "none"),
+        XDG_CACHE_HOME=str(tmp_path),
+        URING_LOOP_BENCH_BUILD=str(tmp_path / "build"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "left out: echo_1k: " in done.stdout
+    assert any(line.startswith("call_soon ") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--rows", "no_such_row"], ["--loops", "no_such_loop"], ["--rounds", "0"]],
+)
+def test_bench_refuses_what_there_is_not(arguments):
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_steps_are_as_many_as_compare_tells():
+    told = []
+    names, loops = ["call_soon", "import"], ["asyncio", "selector"]
+    comparison.compare(names, loops, 1, 0.1, False, told.append)
+    assert len(told) == comparison.steps(names, loops, 1, False)
+
+
+def test_progress_is_a_bar_on_a_terminal_and_nothing_elsewhere(capsys, monkeypatch):
+    progress = command.Progress(2)
+    progress.tell("first")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress.tell("second")
+    assert "[############............]  50%  second" in capsys.readouterr().err
+
+
+def test_pyperf_file_is_one_that_pyperf_loads(tmp_path):
+    pyperf = pytest.importorskip("pyperf", reason="pyperf is not installed")
+    path = tmp_path / "uring.json"
+    path.write_text(json.dumps(pyperf_file.of(results(), "uring")))
+    suite = pyperf.BenchmarkSuite.load(str(path))
+    found = {each.get_name(): each for each in suite.get_benchmarks()}
+    # What failed is not in it.
+    assert set(found) == {"one", "two"}
+    assert found["one"].get_values() == pytest.approx((50e-9, 60e-9))
+    assert found["two"].median() == pytest.approx(2e-6)
+
+
+def test_chart_has_a_bar_for_each_value_as_long_as_the_work():
+    text = svg.chart(results(), ["asyncio", "uring"], "asyncio")
+    space = "{http://www.w3.org/2000/svg}"
+    root = xml.etree.ElementTree.fromstring(text)
+    bars = [
+        (bar.find(f"{space}title").text, float(bar.get("width")))
+        for bar in root.iter(f"{space}rect")
+        if bar.find(f"{space}title") is not None
+    ]
+    assert [loop for loop, _ in bars] == ["asyncio", "uring", "asyncio", "uring", "asyncio"]
+    (_, one), (_, twice), (_, same), (_, four), _ = bars
+    assert one == same
+    assert twice == pytest.approx(2 * one)
+    assert four == pytest.approx(4 * one)
+    words = [each.text for each in root.iter(f"{space}text")]
+    assert "first <row>" in words
+    assert "2.00" in words and "4.00" in words

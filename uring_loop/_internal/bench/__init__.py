@@ -1,0 +1,1 @@
+"""The comparison of event loops: `python -m uring_loop bench`, and what perf/ measures with."""
