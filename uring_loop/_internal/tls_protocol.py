@@ -69,7 +69,7 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         _app_transport_created: bool
 
     def __init__(self, loop: EventLoop, *args: Any, **options: Any) -> None:
-        super().__init__(loop, *args, **options)
+        super().__init__(loop, *args, **options)  # pyright: ignore[reportCallIssue]
         self._ssl_buffer_view = _receive_buffer(loop)
         if tls_records.why_not_native() is None and _is_plain(self._sslcontext, self._sslobj):
             buffers = self._open_records(self._sslobj._sslobj, self._incoming, self._outgoing)
