@@ -33,6 +33,8 @@ from tls_records import (
 
 MUTATIONS = int(os.environ.get("URING_LOOP_TLS_FUZZ", "40"))
 SEED = os.environ.get("URING_LOOP_TLS_SEED", "1")
+# With many more than by default a test takes its minutes.
+fuzzed = pytest.mark.timeout(60 + MUTATIONS // 10)
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
@@ -279,6 +281,7 @@ def seeds(*names):
         yield text, random.Random(text)
 
 
+@fuzzed
 def test_tls_recorded_handshake_mutated_ends_as_on_stock_asyncio(
     loop, stock, certificates, version
 ):
@@ -332,6 +335,7 @@ async def answered(loop, other, opening, context, chosen):
     return data
 
 
+@fuzzed
 def test_tls_server_that_answers_a_client_with_mutations_never_gets_a_wrong_byte_in(
     loop, certificates, version, errors
 ):
@@ -346,6 +350,7 @@ def test_tls_server_that_answers_a_client_with_mutations_never_gets_a_wrong_byte
         raise AssertionError(told)
 
 
+@fuzzed
 def test_tls_records_of_a_stream_mutated_deliver_what_came_before_and_then_an_error(
     loop, certificates, version, server_side
 ):
@@ -371,6 +376,7 @@ def test_tls_records_of_a_stream_mutated_deliver_what_came_before_and_then_an_er
         run(loop, mutation(text, chosen))
 
 
+@fuzzed
 def test_tls_messages_forged_at_random_under_the_right_keys_end_only_their_connection(
     loop, certificates, version, server_side, tmp_path
 ):
@@ -386,6 +392,7 @@ def test_tls_messages_forged_at_random_under_the_right_keys_end_only_their_conne
         options = {"server_side": server_side, "version": version, "peer_context": context}
         async with tls_attached(certificates, **options) as (transport, protocol, peer):
             forger = Forger(peer, keylog)
+            keylog.unlink()
             sent = b""
             with contextlib.suppress(OSError):
                 for _ in range(6):
