@@ -34,7 +34,7 @@ MODULES = [
 ]
 
 # Those that take more than a few seconds: not in the default run of pytest.
-SLOW = ["test_ssl", "test_sslproto", "test_subprocess", "test_taskgroups", "test_tasks"]
+SLOW = ["test_ssl", "test_subprocess", "test_taskgroups", "test_tasks"]
 
 OTHER_SELECTOR = (
     "the same tests as EPollEventLoopTests, on another selector of the standard library;"

@@ -216,9 +216,12 @@ def test_tls_buffered_protocol_that_pauses_after_each_buffer_gets_every_byte(
 ):
     class Pausing(BufferedRecorder):
         def buffer_updated(self, nbytes):
+            wrong.append(not self.transport.is_reading())
             super().buffer_updated(nbytes)
             self.transport.pause_reading()
             asyncio.get_running_loop().call_soon(self.transport.resume_reading)
+
+    wrong = []
 
     async def main():
         protocol = Pausing()
@@ -228,6 +231,7 @@ def test_tls_buffered_protocol_that_pauses_after_each_buffer_gets_every_byte(
             await peer.send_all(pattern(count))
             await protocol.until_size(count)
             assert protocol.data == pattern(count)
+            assert not any(wrong)
             await iterations(3)
 
     run(loop, main())

@@ -60,9 +60,12 @@ def test_tls_reader_that_pauses_and_resumes_all_the_time_gets_every_byte(
 ):
     class Pausing(Recorder):
         def data_received(self, data):
+            wrong.append(not self.transport.is_reading())
             super().data_received(data)
             self.transport.pause_reading()
             loop.call_soon(self.transport.resume_reading)
+
+    wrong = []
 
     async def main():
         options = {"server_side": server_side, "version": version}
@@ -71,6 +74,7 @@ def test_tls_reader_that_pauses_and_resumes_all_the_time_gets_every_byte(
             await peer.send_all(data)
             await protocol.until_size(len(data))
             assert protocol.data == data
+            assert not any(wrong)
 
     run(loop, main())
 
@@ -131,6 +135,29 @@ def test_tls_writer_that_is_paused_holds_what_it_says_and_is_resumed_once(
             await protocol.until_called("resume_writing")
             await protocol.until(lambda: transport.get_write_buffer_size() == 0)
             assert (protocol.pauses, protocol.resumes) == (1, 1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_tls_write_buffer_is_empty_once_the_peer_has_all_whatever_the_pieces_were(
+    loop, certificates, version, small
+):
+    """Of a piece of many records each is taken from its size as it leaves."""
+
+    async def main():
+        async with tls_attached(certificates, version=version, small=small) as (
+            transport,
+            protocol,
+            peer,
+        ):
+            for size in (1, 16 * 1024, 16 * 1024 + 1, 100_000, 3 << 20):
+                transport.write(pattern(size))
+                transport.writelines([pattern(size), b"x", bytearray(pattern(size))])
+                assert transport.get_write_buffer_size() <= 3 * size + 1
+                await peer.recv_exactly(3 * size + 1)
+                await protocol.until(lambda: protocol.pauses == protocol.resumes)
+                assert transport.get_write_buffer_size() == 0
 
     run(loop, main())
 
