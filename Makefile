@@ -39,6 +39,7 @@ ready := $(VENV)/.ready-$(subst /,_,$(PYTHON))
 built := $(VENV)/.built-$(mode)
 
 export URING_LOOP_WERROR := 1
+export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 

@@ -8,6 +8,7 @@ Environment:
                         auto (default): static where liburing.a is there and can be linked
   URING_LOOP_WERROR     1: a compiler warning is an error (our own builds; never a user's)
   URING_LOOP_DEBUG      1: assertions on, -O1 -g
+  URING_LOOP_SYMBOLS    1: the modules keep their symbols, for profilers and debuggers
   URING_LOOP_SANITIZE   for example address,undefined
 """
 
@@ -70,6 +71,13 @@ def compile_flags() -> list[str]:
     return flags + sanitizer_flags()
 
 
+def link_flags() -> list[str]:
+    """What profilers and debuggers want is for those who build it for themselves."""
+    keeps = is_set("URING_LOOP_SYMBOLS") or is_set("URING_LOOP_DEBUG")
+    keeps = keeps or bool(os.environ.get("URING_LOOP_SANITIZE"))
+    return sanitizer_flags() + ([] if keeps else ["-Wl,--strip-all"])
+
+
 def sanitizer_flags() -> list[str]:
     sanitizers = os.environ.get("URING_LOOP_SANITIZE", "")
     if not sanitizers:
@@ -90,15 +98,32 @@ class BuildExtensions(build_ext):
             refuse("no working C compiler; install gcc (and libc6-dev on Debian and Ubuntu)")
         if not self.compiles("#include <Python.h>"):
             refuse("Python.h is missing; install python3-dev (python3-devel on Fedora)")
+        self.forget_where_python_was_built()
         liburing = self.find_liburing()
         for extension in self.extensions:
             extension.extra_compile_args += compile_flags()
-            extension.extra_link_args += sanitizer_flags()
+            extension.extra_link_args += link_flags()
             extension.depends += [*sorted(glob("csrc/**/*.h", recursive=True)), "setup.py"]
             if "uring" in extension.libraries:
                 extension.libraries.remove("uring")
                 extension.extra_link_args += liburing
         super().build_extensions()
+
+    def forget_where_python_was_built(self) -> None:
+        """Python's own link command may name its builder's folders; what LDFLAGS say stays."""
+        kept = os.environ.get("LDFLAGS", "").split()
+        for command in ("linker_so", "linker_so_cxx"):
+            arguments = getattr(self.compiler, command, None)
+            if arguments is not None:
+                setattr(
+                    self.compiler,
+                    command,
+                    [
+                        argument
+                        for argument in arguments
+                        if not argument.startswith("-Wl,-rpath") or argument in kept
+                    ],
+                )
 
     def find_liburing(self) -> list[str]:
         """Linker arguments for liburing 2.3 or later."""
