@@ -96,6 +96,8 @@ neighbours: $(built) $(VENV)/.apps
 masks: $(built)
 	@$(run) scripts/masks.py $(MASKS) -- $(PYTEST_ARGS)
 
+# What is given to others keeps no symbols.
+wheels: export URING_LOOP_SYMBOLS :=
 wheels:
 	@scripts/wheels.sh $(PYTHONS)
 

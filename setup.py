@@ -15,6 +15,7 @@ Environment:
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -186,11 +187,34 @@ def core_extension() -> Extension:
     )
 
 
+def index_page() -> str:
+    """The README as an index of packages shows it: its links lead to the repository."""
+    import tomllib
+
+    root = Path(__file__).parent
+    with open(root / "pyproject.toml", "rb") as file:
+        repository = tomllib.load(file)["project"]["urls"]["Repository"]
+    raw = repository.replace("https://github.com/", "https://raw.githubusercontent.com/")
+
+    def absolute(match: re.Match[str]) -> str:
+        mark, text, target = match.groups()
+        if mark:
+            return f"![{text}]({raw}/main/{target})"
+        kind = "tree" if (root / target).is_dir() else "blob"
+        return f"[{text}]({repository}/{kind}/main/{target})"
+
+    page = (root / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)", absolute, page)
+
+
+README = {"long_description": index_page(), "long_description_content_type": "text/markdown"}
+
 if sys.platform == "linux" and sys.implementation.name == "cpython":
     setup(
         cffi_modules=["csrc/driver/build_driver.py:ffibuilder"],
         ext_modules=[core_extension()],
         cmdclass={"build_ext": BuildExtensions},
+        **README,
     )
 else:
-    setup()
+    setup(**README)
