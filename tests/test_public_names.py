@@ -30,11 +30,12 @@ def test_both_names_are_one_class_whichever_is_asked_for_first(first):
 
 
 PUBLIC = {
-    "uring_loop": {*uring_loop.__all__, "open", "files", "paths"},
+    "uring_loop": {*uring_loop.__all__, "open", "files", "metrics", "paths"},
     "uring_loop.files": set(uring_loop.files.__all__),
     "uring_loop.files.os": set(uring_loop.files.os.__all__),
     "uring_loop.files.ospath": set(uring_loop.files.ospath.__all__),
     "uring_loop.files.tempfile": set(uring_loop.files.tempfile.__all__),
+    "uring_loop.metrics": {"METRICS", "Metric", "PrometheusCollector", "observe"},
     "uring_loop.paths": set(uring_loop.paths.__all__),
     "uring_loop.workers": {"ASGIWorker", "AiohttpWorker", "UvicornWorker"},
 }
