@@ -39,6 +39,7 @@ ready := $(VENV)/.ready-$(subst /,_,$(PYTHON))
 built := $(VENV)/.built-$(mode)
 
 export URING_LOOP_WERROR := 1
+export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
@@ -95,6 +96,8 @@ neighbours: $(built) $(VENV)/.apps
 masks: $(built)
 	@$(run) scripts/masks.py $(MASKS) -- $(PYTEST_ARGS)
 
+# What is given to others keeps no symbols.
+wheels: export URING_LOOP_SYMBOLS :=
 wheels:
 	@scripts/wheels.sh $(PYTHONS)
 

@@ -8,12 +8,14 @@ Environment:
                         auto (default): static where liburing.a is there and can be linked
   URING_LOOP_WERROR     1: a compiler warning is an error (our own builds; never a user's)
   URING_LOOP_DEBUG      1: assertions on, -O1 -g
+  URING_LOOP_SYMBOLS    1: the modules keep their symbols, for profilers and debuggers
   URING_LOOP_SANITIZE   for example address,undefined
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -70,6 +72,13 @@ def compile_flags() -> list[str]:
     return flags + sanitizer_flags()
 
 
+def link_flags() -> list[str]:
+    """What profilers and debuggers want is for those who build it for themselves."""
+    keeps = is_set("URING_LOOP_SYMBOLS") or is_set("URING_LOOP_DEBUG")
+    keeps = keeps or bool(os.environ.get("URING_LOOP_SANITIZE"))
+    return sanitizer_flags() + ([] if keeps else ["-Wl,--strip-all"])
+
+
 def sanitizer_flags() -> list[str]:
     sanitizers = os.environ.get("URING_LOOP_SANITIZE", "")
     if not sanitizers:
@@ -90,15 +99,32 @@ class BuildExtensions(build_ext):
             refuse("no working C compiler; install gcc (and libc6-dev on Debian and Ubuntu)")
         if not self.compiles("#include <Python.h>"):
             refuse("Python.h is missing; install python3-dev (python3-devel on Fedora)")
+        self.forget_where_python_was_built()
         liburing = self.find_liburing()
         for extension in self.extensions:
             extension.extra_compile_args += compile_flags()
-            extension.extra_link_args += sanitizer_flags()
+            extension.extra_link_args += link_flags()
             extension.depends += [*sorted(glob("csrc/**/*.h", recursive=True)), "setup.py"]
             if "uring" in extension.libraries:
                 extension.libraries.remove("uring")
                 extension.extra_link_args += liburing
         super().build_extensions()
+
+    def forget_where_python_was_built(self) -> None:
+        """Python's own link command may name its builder's folders; what LDFLAGS say stays."""
+        kept = os.environ.get("LDFLAGS", "").split()
+        for command in ("linker_so", "linker_so_cxx"):
+            arguments = getattr(self.compiler, command, None)
+            if arguments is not None:
+                setattr(
+                    self.compiler,
+                    command,
+                    [
+                        argument
+                        for argument in arguments
+                        if not argument.startswith("-Wl,-rpath") or argument in kept
+                    ],
+                )
 
     def find_liburing(self) -> list[str]:
         """Linker arguments for liburing 2.3 or later."""
@@ -161,11 +187,34 @@ def core_extension() -> Extension:
     )
 
 
+def index_page() -> str:
+    """The README as an index of packages shows it: its links lead to the repository."""
+    import tomllib
+
+    root = Path(__file__).parent
+    with open(root / "pyproject.toml", "rb") as file:
+        repository = tomllib.load(file)["project"]["urls"]["Repository"]
+    raw = repository.replace("https://github.com/", "https://raw.githubusercontent.com/")
+
+    def absolute(match: re.Match[str]) -> str:
+        mark, text, target = match.groups()
+        if mark:
+            return f"![{text}]({raw}/main/{target})"
+        kind = "tree" if (root / target).is_dir() else "blob"
+        return f"[{text}]({repository}/{kind}/main/{target})"
+
+    page = (root / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)", absolute, page)
+
+
+README = {"long_description": index_page(), "long_description_content_type": "text/markdown"}
+
 if sys.platform == "linux" and sys.implementation.name == "cpython":
     setup(
         cffi_modules=["csrc/driver/build_driver.py:ffibuilder"],
         ext_modules=[core_extension()],
         cmdclass={"build_ext": BuildExtensions},
+        **README,
     )
 else:
-    setup()
+    setup(**README)

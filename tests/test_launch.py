@@ -10,7 +10,8 @@ import zipfile
 import pytest
 
 import uring_loop
-from uring_loop._internal import everywhere, hook
+from uring_loop import _everywhere as everywhere
+from uring_loop._internal import hook
 
 PACKAGE = pathlib.Path(uring_loop.__file__).parent
 # What the package needs, for interpreters of other environments.
@@ -252,7 +253,7 @@ def test_hook_imports_nothing_while_the_variable_is_not_set(environment):
 def test_hook_imports_no_asyncio_before_the_program_does(environment):
     code = textwrap.dedent("""
         import sys
-        print("asyncio" in sys.modules, "uring_loop._internal.loop" in sys.modules)
+        print("asyncio" in sys.modules, "uring_loop._internal" in sys.modules)
         import asyncio
         print(asyncio.__spec__.loader is asyncio.__loader__, type(asyncio.__loader__).__name__)
         print([finder for finder in sys.meta_path if "uring" in type(finder).__module__])
@@ -265,6 +266,30 @@ def test_hook_imports_no_asyncio_before_the_program_does(environment):
         "[]",
         "asyncio asyncio.runners",
     ], done.stderr
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import uring_loop.workers",
+        "import uring_loop; uring_loop.open",
+        "import uring_loop; uring_loop.EventLoop",
+        "import uring_loop; uring_loop.install",
+        "import uring_loop._internal._stdlib",
+        "import asyncio",
+    ],
+)
+def test_whoever_imports_asyncio_first_gets_our_loops(environment, first):
+    code = f"{first}\n{LOOP}\nprint(asyncio.run(main()))"
+    done = run_python("-c", code, python=environment, URING_LOOP_AUTO="1")
+    assert done.stdout == "uring_loop\n", done.stderr
+
+
+def test_run_goes_further_than_the_hook_has(environment):
+    code = "import asyncio; loop = asyncio.SelectorEventLoop(); print(loop.driver); loop.close()"
+    command = ["-m", "uring_loop", "run", "--all", "-c", code]
+    done = run_python(*command, python=environment, URING_LOOP_AUTO="1")
+    assert done.stdout.strip() in ("uring", "selector"), done.stderr
 
 
 def test_wrong_value_is_named_and_the_program_runs(environment):

@@ -5,6 +5,7 @@ sys.platform is another one, and what that one lacks is missing.
 """
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -298,6 +299,11 @@ def test_source_distribution_builds_a_pure_wheel_where_nothing_can_be_compiled(t
         if line.startswith("Requires-Dist: cffi"):
             assert 'sys_platform == "linux"' in line
             assert 'implementation_name == "cpython"' in line
+    # An index shows the README, where a link has to say to whom it leads.
+    page = requirements.partition("\n\n")[2]
+    links = re.findall(r"\]\(([^)\s]+)\)", page)
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
     # And what it installs works, on the same grounds.
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")

@@ -1,7 +1,9 @@
 """The package's names: what uvloop's users look for, and what a class may take as it is."""
 
 import asyncio
+import pathlib
 import pickle
+import pkgutil
 import subprocess
 import sys
 import unittest
@@ -25,6 +27,40 @@ def test_both_names_are_one_class_whichever_is_asked_for_first(first):
     code = f"import uring_loop as u; u.{first}; print(u.Loop is u.EventLoop)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
+
+
+PUBLIC = {
+    "uring_loop": {*uring_loop.__all__, "open", "files", "metrics", "paths"},
+    "uring_loop.files": set(uring_loop.files.__all__),
+    "uring_loop.files.os": set(uring_loop.files.os.__all__),
+    "uring_loop.files.ospath": set(uring_loop.files.ospath.__all__),
+    "uring_loop.files.tempfile": set(uring_loop.files.tempfile.__all__),
+    "uring_loop.metrics": {"METRICS", "Metric", "PrometheusCollector", "observe"},
+    "uring_loop.paths": set(uring_loop.paths.__all__),
+    "uring_loop.workers": {"ASGIWorker", "AiohttpWorker", "UvicornWorker"},
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_dir_shows_what_is_public_and_nothing_else(name):
+    """Also after everything else has been imported: nothing of ours slips in."""
+    import importlib
+
+    module = importlib.import_module(name)
+    assert {each for each in dir(module) if not each.startswith("__")} == PUBLIC[name]
+
+
+def test_every_module_beside_the_public_ones_says_by_its_name_that_it_is_not():
+    folder = pathlib.Path(uring_loop.__file__).parent
+    found = {name for _, name, _ in pkgutil.iter_modules([str(folder)]) if name[0] != "_"}
+    assert found == {name.split(".")[1] for name in PUBLIC if "." in name}
+    found = {name for _, name, _ in pkgutil.iter_modules([str(folder / "files")])}
+    assert found == {name.split(".")[2] for name in PUBLIC if name.count(".") == 2}
+
+
+def test_package_docstring_names_what_is_public():
+    for name in PUBLIC["uring_loop"] - {"Loop"}:
+        assert name in uring_loop.__doc__
 
 
 def test_new_event_loop_stays_a_function_as_a_classs_attribute():

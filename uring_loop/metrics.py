@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from ._internal.loop import EventLoop
 
+__all__ = ["METRICS", "Metric", "PrometheusCollector", "observe"]
+
 _NS = 1e-9
 _SHOWN = ("mean", "stddev", "p50", "p90", "p99", "max")
 
@@ -318,3 +320,7 @@ class _Round:
                 self._found = self._looks.look()
             self._asked.add(metric.name)
             return self._found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

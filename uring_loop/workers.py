@@ -77,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MAKERS})
+    return sorted({*_MAKERS, *(name for name in globals() if name.startswith("__"))})

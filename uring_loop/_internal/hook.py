@@ -12,13 +12,13 @@ import site
 import sys
 import sysconfig
 
-from . import everywhere
+from .. import _everywhere as everywhere
 
 FILE = "uring_loop_auto.pth"
 # Python runs the lines of a .pth file that begin with `import`; site has imported os.
 LINE = (
     f"import os; os.environ.get({everywhere.VARIABLE!r}, '0') in ('', '0')"
-    " or __import__('uring_loop._internal.everywhere')._internal.everywhere.start()\n"
+    " or __import__('uring_loop._everywhere')._everywhere.start()\n"
 )
 
 _DESCRIPTION = f"""\

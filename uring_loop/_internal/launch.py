@@ -15,7 +15,8 @@ import types
 from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 
-from . import _stdlib, everywhere
+from .. import _everywhere as everywhere
+from . import _stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def _run(way: str, target: str, rest: list[str]) -> None:
         main.__annotations__ = {}
     main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     main.__loader__ = BuiltinImporter
-    global _kept
-    _kept, sys.modules["__main__"] = sys.modules["__main__"], main
+    global _our_main
+    _our_main, sys.modules["__main__"] = sys.modules["__main__"], main
     run: Callable[[], None]
     if way == "-m":
         sys.argv = ["-m", *rest]
@@ -113,7 +114,7 @@ def _run(way: str, target: str, rest: list[str]) -> None:
 
 
 # The __main__ that was, whose names go with it.
-_kept: types.ModuleType | None = None
+_our_main: types.ModuleType | None = None
 
 
 def _script(path: str, main: types.ModuleType) -> Callable[[], None]:

@@ -10,11 +10,11 @@ import sys
 
 def _honour_the_environment() -> None:
     try:
-        from uring_loop._internal import everywhere
+        from uring_loop import _everywhere
     except ModuleNotFoundError:
         # The child is another environment's Python, which has nothing to do with us.
         return
-    everywhere.start()
+    _everywhere.start()
 
 
 def _run_the_next() -> None:

@@ -4,9 +4,9 @@
     all   and so is what the program asks for by name: asyncio.SelectorEventLoop,
           asyncio.EventLoop, and all of uvloop, installed or not
 
-`python -m uring_loop run` sets it for a program and its children; the hook (hook.py) lets
+`python -m uring_loop run` sets it for a program and its children; the hook (_internal/hook.py) lets
 every Python of an environment honour it.  Nothing of asyncio is imported before the program
-imports it.
+imports it, which is why this module is not in _internal, where everything needs asyncio.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ OFF, ASYNCIO, ALL = "0", "1", "all"
 # What uvloop has, which is what others ask it for.
 _UVLOOP_NAMES = ("EventLoopPolicy", "Loop", "install", "new_event_loop", "run")
 
-_started = False
+# How far it has gone in this process.
+_reached = OFF
 
 
 def wanted() -> str:
@@ -42,11 +43,11 @@ def wanted() -> str:
 
 def start() -> None:
     """Do what the environment says, now or as soon as the program imports asyncio."""
-    global _started
+    global _reached
     extent = wanted()
-    if extent == OFF or _started:
+    if extent == OFF or _reached in (extent, ALL):
         return
-    _started = True
+    _reached = extent
     if extent == ALL:
         sys.modules.setdefault("uvloop", _StandIn("uvloop"))
     if "asyncio" in sys.modules:
@@ -59,17 +60,17 @@ def take_over(extent: str = ASYNCIO) -> None:
     """Make our loops wherever asyncio makes some, from now on."""
     import asyncio
 
-    from .. import new_event_loop
-    from . import _stdlib
+    from . import new_event_loop
+    from ._internal import _stdlib
 
     if sys.version_info < (3, 16):
-        from .policy import EventLoopPolicy
+        from ._internal.policy import EventLoopPolicy
 
         _stdlib.set_event_loop_policy(EventLoopPolicy())
     else:
         _stdlib.set_loop_maker(new_event_loop)
     if extent == ALL:
-        from .. import EventLoop
+        from . import EventLoop
 
         stand_in = _by_name(EventLoop, asyncio.SelectorEventLoop)
         for name in ("SelectorEventLoop", "EventLoop"):
