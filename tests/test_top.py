@@ -138,6 +138,19 @@ def test_top_says_so_when_nobody_listens(tmp_path):
     assert "none.sock" in done.stderr
 
 
+def test_top_shows_nothing_that_a_terminal_would_obey():
+    found = {
+        "pid": 1,
+        "command": ["evil\033[2J\n"],
+        "python": "3",
+        "uring_loop": "0",
+        "loops": [],
+    }
+    assert top.describe(found).splitlines()[0] == (
+        "process 1: evil?[2J?  (Python 3, uring_loop 0)"
+    )
+
+
 # ---- the socket ----------------------------------------------------------------------------
 
 
