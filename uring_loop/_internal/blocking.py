@@ -63,7 +63,7 @@ class BlockingWatch:
         report: Callable[[BlockedCallback], object],
         loop: EventLoop | None,
     ) -> None:
-        self.reports = 0
+        self.reports: int = 0
         self._threshold = threshold
         self._report = report
         self._loop = loop

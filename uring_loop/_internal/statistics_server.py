@@ -97,6 +97,7 @@ class StatisticsServer:
     """
 
     def __init__(self, address: str | None) -> None:
+        self.address: str
         self._pid = os.getpid()
         self._path: str | None = None
         self._file: tuple[int, int] | None = None
