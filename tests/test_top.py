@@ -18,7 +18,7 @@ import pytest
 from test_choice import child, run_python
 
 import uring_loop
-from uring_loop._internal import statistics_server, top
+from uring_loop._internal import driver, statistics_server, top
 
 # Says its number when its loop runs, and runs until its standard input ends.
 SERVED = """
@@ -136,6 +136,19 @@ def test_top_says_so_when_nobody_listens(tmp_path):
     done = run_top(tmp_path / "none.sock", "--once")
     assert done.returncode == 1
     assert "none.sock" in done.stderr
+
+
+def test_top_shows_nothing_that_a_terminal_would_obey():
+    found = {
+        "pid": 1,
+        "command": ["evil\033[2J\n"],
+        "python": "3",
+        "uring_loop": "0",
+        "loops": [],
+    }
+    assert top.describe(found).splitlines()[0] == (
+        "process 1: evil?[2J?  (Python 3, uring_loop 0)"
+    )
 
 
 # ---- the socket ----------------------------------------------------------------------------
@@ -337,7 +350,7 @@ def test_no_line_names_the_driver_unless_it_is_asked_for(caplog):
 
 
 def test_line_names_the_driver_at_level_info(caplog, monkeypatch):
-    monkeypatch.setenv("URING_LOOP_ANNOUNCE", "1")
+    monkeypatch.setattr(driver, "asked_by_environment", lambda: (True, ""))
     with caplog.at_level(logging.INFO, "uring_loop"):
         uring_loop.EventLoop("selector").close()
     (record,) = caplog.records

@@ -185,9 +185,20 @@ class Driver:
 def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Driver:
     """As _open_driver(); says which it is, if URING_LOOP_ANNOUNCE asks for it."""
     driver = _open_driver(choice, disable)
-    if os.environ.get("URING_LOOP_ANNOUNCE", "0") not in ("", "0"):
+    if asked_by_environment()[0]:
         _announce(driver)
     return driver
+
+
+@cache
+def asked_by_environment() -> tuple[bool, str]:
+    """URING_LOOP_ANNOUNCE and URING_LOOP_STATISTICS, as the first loop of the process finds them.
+
+    Each look at what is not in the environment costs a microsecond, and there are many loops.
+    """
+    announce = os.environ.get("URING_LOOP_ANNOUNCE", "0")
+    statistics = os.environ.get("URING_LOOP_STATISTICS", "0")
+    return announce not in ("", "0"), "" if statistics == "0" else statistics
 
 
 def _announce(driver: Driver) -> None:

@@ -48,7 +48,7 @@ from . import (
     subprocesses,
     tls,
 )
-from .driver import open_driver
+from .driver import asked_by_environment, open_driver
 from .signals import Signals
 from .splice import DirectSender
 
@@ -143,13 +143,13 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._executor_shutdown_called = False
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
-        self._longest = statistics.Longest()
+        self._longest: statistics.Longest | None = None
         self._exception_handler: errors.ExceptionHandler | None = None
         self._task_factory: Any = None
         self._origin_depth: int | None = None
         self._other_transports: weakref.WeakValueDictionary[int, Any] | None = None
         self.set_debug(_stdlib.is_debug_mode())
-        if asked := os.environ.get("URING_LOOP_STATISTICS"):
+        if asked := asked_by_environment()[1]:
             from .statistics_server import serve_by_environment
 
             serve_by_environment(asked)
@@ -232,12 +232,14 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         found["time"] = statistics.of_turns(
             outside + worked, waited - worked, counted.pop("longest"), counted.pop("turns")
         )
-        found["longest"] = self._longest.told()
+        found["longest"] = self._longest.told() if self._longest is not None else []
         found["transports"] = counted
         found["executor"] = _stdlib.executor_load(self._default_executor)
         return found if since is None else statistics.difference(found, since)
 
     def _note_long(self, callback: Any, ns: int) -> None:
+        if self._longest is None:
+            self._longest = statistics.Longest()
         floor = self._longest.note(callback, ns)
         if floor is not None:
             self._long_callback_ns = floor

@@ -97,6 +97,7 @@ class StatisticsServer:
     """
 
     def __init__(self, address: str | None) -> None:
+        self.address: str
         self._pid = os.getpid()
         self.address: str
         self._path: str | None = None
@@ -165,6 +166,9 @@ class StatisticsServer:
 
 
 def _may_ask(connection: socket.socket) -> bool:
+    # Elsewhere than on Linux the file's mode has to do.
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
     credentials = connection.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )
@@ -242,6 +246,9 @@ def serve_by_environment(value: str) -> None:
     with _lock:
         if _by_environment is not None and _by_environment._pid == os.getpid():
             return
+        # A parent's, of which a fork has given us copies of the descriptors.
+        if _by_environment is not None:
+            _by_environment.close()
         address = None if value == "1" else value.replace("%p", str(os.getpid()))
         try:
             _by_environment = StatisticsServer(address)

@@ -59,7 +59,7 @@ def reachable() -> list[str]:
             # Killed processes leave theirs behind.
             with contextlib.suppress(Unreachable):
                 answer = ask(path)
-                found.append(f"{answer['pid']:>8}  {' '.join(map(str, answer['command']))}")
+                found.append(f"{answer['pid']:>8}  {_command(answer)}")
     return found
 
 
@@ -129,9 +129,14 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
 
 
+def _plain(text: str) -> str:
+    """What another process says of itself, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def describe(found: dict[str, Any]) -> str:
     """For a person: a paragraph for each loop."""
-    command = " ".join(map(str, found["command"])) or "python"
+    command = _command(found) or "python"
     lines = [
         f"process {found['pid']}: {command}  (Python {found['python']}, uring_loop"
         f" {found['uring_loop']})"
@@ -140,7 +145,11 @@ def describe(found: dict[str, Any]) -> str:
         lines.append("no loop runs")
     for loop in found["loops"]:
         lines += ["", *_describe_loop(loop, found["seconds"] or 0.0)]
-    return "\n".join(lines)
+    return "\n".join(map(_plain, lines))
+
+
+def _command(answer: dict[str, Any]) -> str:
+    return _plain(" ".join(map(str, answer["command"])))
 
 
 def _describe_loop(loop: dict[str, Any], seconds: float) -> list[str]:
