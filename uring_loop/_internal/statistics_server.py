@@ -99,7 +99,6 @@ class StatisticsServer:
     def __init__(self, address: str | None) -> None:
         self.address: str
         self._pid = os.getpid()
-        self.address: str
         self._path: str | None = None
         self._file: tuple[int, int] | None = None
         where = None if address is None else tcp_address(address)
