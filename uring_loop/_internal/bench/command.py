@@ -64,7 +64,7 @@ def _parser(short: bool) -> argparse.ArgumentParser:
         " that start",
     )
     parser.add_argument(
-        "--against", help="the loop that ratios refer to; default uvloop, or asyncio without it"
+        "--against", help="the loop that ratios refer to; default uvloop, else asyncio, else the first"
     )
     parser.add_argument("--rounds", type=int, default=3 if short else 5)
     parser.add_argument(
@@ -96,14 +96,11 @@ def _parse(arguments: Sequence[str], short: bool) -> argparse.Namespace:
     if unknown:
         parser.error(f"no row is called {', '.join(unknown)}")
     options.rows = list(dict.fromkeys(rows))
-    options.chosen = options.loops is not None
     default_loops = list(_loops.STANDARD) if short else _loops.defaults()
-    options.loops = options.loops.split(",") if options.chosen else default_loops
+    options.loops = options.loops.split(",") if options.loops else default_loops
     for name in options.loops:
         if name not in _loops.RECIPES and name != _measure.FLOOR:
             parser.error(f"no loop is called {name}")
-    if options.against is None:
-        options.against = "uvloop" if _loops.installed("uvloop") else "asyncio"
     if options.rounds < 1:
         parser.error("at least one round")
     return options
@@ -129,8 +126,8 @@ def main(arguments: Sequence[str], short: bool = True) -> int:
     if not loops:
         print("\n".join(left_out), file=sys.stderr)
         return 1
-    if options.against not in loops and not options.chosen:
-        options.against = loops[0]
+    if options.against is None:
+        options.against = next((name for name in ("uvloop", "asyncio") if name in loops), loops[0])
     rows, lines = _without_load(options.rows) if short else (options.rows, [])
     left_out += lines
     begin = time.monotonic()
