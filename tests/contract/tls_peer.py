@@ -210,6 +210,8 @@ async def tls_attached(
     except BaseException:
         peer.close()
         raise
+    # Who holds the socket may use it: what is written would never wait for the turn's end.
+    del opening, sock
     assert made is protocol
     try:
         yield transport, protocol, peer
