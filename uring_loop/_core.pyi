@@ -301,6 +301,7 @@ class Records:
     _app_protocol: Any
     _app_protocol_get_buffer: Any
     _app_protocol_buffer_updated: Any
+    _sslobj: Any
     _write_buffer_size: int
     _app_protocol_is_buffer: bool
     _app_reading_paused: bool

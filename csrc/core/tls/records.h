@@ -29,6 +29,7 @@ typedef struct Records {
 	PyObject *app_protocol;
 	PyObject *app_get_buffer;
 	PyObject *app_buffer_updated;
+	PyObject *sslobj;
 	Py_ssize_t write_buffer_size;
 	bool app_is_buffer;
 	bool app_reading_paused;

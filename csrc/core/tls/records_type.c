@@ -107,6 +107,7 @@ static int records_traverse(Records *self, visitproc visit, void *arg)
 	Py_VISIT(self->app_protocol);
 	Py_VISIT(self->app_get_buffer);
 	Py_VISIT(self->app_buffer_updated);
+	Py_VISIT(self->sslobj);
 	Py_VISIT(self->socket);
 	return 0;
 }
@@ -123,6 +124,7 @@ static int records_clear(Records *self)
 	Py_CLEAR(self->app_protocol);
 	Py_CLEAR(self->app_get_buffer);
 	Py_CLEAR(self->app_buffer_updated);
+	Py_CLEAR(self->sslobj);
 	return 0;
 }
 
@@ -158,6 +160,7 @@ static PyMemberDef records_members[] = {
 	MEMBER("_app_protocol", T_OBJECT_EX, app_protocol),
 	MEMBER("_app_protocol_get_buffer", T_OBJECT_EX, app_get_buffer),
 	MEMBER("_app_protocol_buffer_updated", T_OBJECT_EX, app_buffer_updated),
+	MEMBER("_sslobj", T_OBJECT_EX, sslobj),
 	MEMBER("_write_buffer_size", T_PYSSIZET, write_buffer_size),
 	MEMBER("_app_protocol_is_buffer", T_BOOL, app_is_buffer),
 	MEMBER("_app_reading_paused", T_BOOL, app_reading_paused),

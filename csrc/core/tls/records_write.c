@@ -215,6 +215,15 @@ bool records_write_freely(const Records *self)
 	       !loop_is_elsewhere(stream->base.loop);
 }
 
+/* Beside the program's: the protocol's own, and its extra info's. */
+#define SSLOBJ_REFERENCES 2
+
+/* Whether others hold the SSLObject, and may write to it, or end it, before the turn's end. */
+static bool records_are_shown(const Records *self)
+{
+	return self->sslobj != NULL && Py_REFCNT(self->sslobj) > SSLOBJ_REFERENCES;
+}
+
 int records_write(Records *self, PyObject *piece)
 {
 	Stream *stream = self->stream;
@@ -223,7 +232,8 @@ int records_write(Records *self, PyObject *piece)
 	self->piece_bytes += (size_t)PyBytes_GET_SIZE(piece);
 	self->layer.unsealed = true;
 	if (self->piece_count == RECORDS_PIECES || self->piece_bytes >= RECORD_BYTES ||
-	    unlikely(!stream->base.loop->running || stream_is_urgent(stream)))
+	    unlikely(!stream->base.loop->running || stream_is_urgent(stream) ||
+	             records_are_shown(self)))
 		return records_seal(&self->layer);
 	stream_mark_dirty(stream);
 	return 0;
