@@ -65,12 +65,21 @@ static bool records_are_read(Records *self)
 	return true;
 }
 
+/* A new reference to an attribute, which the call that it is for may replace; or NULL. */
+static PyObject *records_attribute(PyObject *value, const char *name)
+{
+	if (unlikely(value == NULL))
+		PyErr_SetString(PyExc_AttributeError, name);
+	return Py_XNewRef(value);
+}
+
 static int records_call_data_received(Records *self, PyObject *bytes)
 {
-	PyObject *protocol = Py_NewRef(self->app_protocol);
-	int status = call_method_and_drop(protocol, names.data_received, bytes);
+	PyObject *protocol = records_attribute(self->app_protocol, "_app_protocol");
+	int status = protocol == NULL ? -1 : call_method_and_drop(protocol, names.data_received,
+	                                                          bytes);
 
-	Py_DECREF(protocol);
+	Py_XDECREF(protocol);
 	return status;
 }
 
@@ -116,10 +125,12 @@ static int records_read_bytes(Records *self)
 static int records_get_buffer(Records *self, Py_buffer *view)
 {
 	PyObject *hint = PyLong_FromSize_t(ciphertext_pending(self->incoming->memory));
-	PyObject *buffer = hint == NULL ? NULL : PyObject_CallOneArg(self->app_get_buffer, hint);
+	PyObject *get = records_attribute(self->app_get_buffer, "_app_protocol_get_buffer");
+	PyObject *buffer = hint == NULL || get == NULL ? NULL : PyObject_CallOneArg(get, hint);
 	int status = buffer == NULL ? -1 : PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE);
 
 	Py_XDECREF(hint);
+	Py_XDECREF(get);
 	/* As the read() of an SSLObject refuses it. */
 	if (unlikely(status < 0 && buffer != NULL && PyErr_ExceptionMatches(PyExc_BufferError)))
 		PyErr_Format(PyExc_TypeError,
@@ -136,10 +147,13 @@ static int records_get_buffer(Records *self, Py_buffer *view)
 
 static int records_call_buffer_updated(Records *self, size_t filled)
 {
-	PyObject *count = PyLong_FromSize_t(filled);
-	int status = count == NULL ? -1 : call_and_drop(self->app_buffer_updated, &count, 1);
+	PyObject *updated = records_attribute(self->app_buffer_updated,
+	                                      "_app_protocol_buffer_updated");
+	PyObject *count = updated == NULL ? NULL : PyLong_FromSize_t(filled);
+	int status = count == NULL ? -1 : call_and_drop(updated, &count, 1);
 
 	Py_XDECREF(count);
+	Py_XDECREF(updated);
 	return status;
 }
 
