@@ -176,9 +176,14 @@ int records_seal(struct stream_layer *layer)
 	PyObject *pieces[RECORDS_PIECES];
 	struct plaintext text = {pieces, self->piece_count, 0, 0};
 	size_t size = self->piece_bytes, i;
+	const Stream *stream = records_stream(self);
 	int status = 1;
 
 	if (text.count == 0)
+		return 0;
+	/* A thread that only asks something: the loop's own may be in OpenSSL, without the GIL. */
+	if (unlikely(stream != NULL && stream->base.loop != NULL &&
+	             loop_is_elsewhere(stream->base.loop)))
 		return 0;
 	/* Whatever is called out to below may write. */
 	Py_INCREF(self);
