@@ -181,3 +181,16 @@ def test_report_of_a_closed_loop_still_names_its_driver():
     driver = loop.driver
     loop.close()
     assert loop.report()["driver"] == driver
+
+
+def test_report_of_an_openssl_that_begins_no_handshake_says_so(tmp_path):
+    """Connections with contexts of their own go on all the same, in Python."""
+    config = tmp_path / "openssl.cnf"
+    config.write_text(
+        "openssl_conf = all\n[all]\nssl_conf = tls\n[tls]\nsystem_default = limits\n"
+        "[limits]\nMaxProtocol = TLSv1.1\n"
+    )
+    code = "from uring_loop import tls_records\nprint(tls_records.report()['reason'])"
+    done = run_python(code, OPENSSL_CONF=str(config))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "does not begin a handshake" in done.stdout

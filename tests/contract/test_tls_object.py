@@ -99,6 +99,34 @@ def test_tls_object_whose_class_overrides_reading_and_writing_is_asked(loop, cer
     run(loop, main())
 
 
+class Standing:
+    """For a TLS object, of which it is none."""
+
+    def __init__(self, tls):
+        self._tls = tls
+
+    def __getattr__(self, name):
+        return getattr(self._tls, name)
+
+
+def test_tls_object_of_a_context_that_only_behaves_like_one_is_used(loop, certificates):
+    class Context(ssl.SSLContext):
+        def wrap_bio(self, *args, **options):
+            return Standing(super().wrap_bio(*args, **options))
+
+    async def main():
+        context = Context(ssl.PROTOCOL_TLS_CLIENT)
+        certificates.authority.configure_trust(context)
+        async with tls_attached(certificates, context=context) as (transport, protocol, peer):
+            transport.write(b"ping")
+            assert await peer.recv_exactly(4) == b"ping"
+            await peer.send_all(b"pong")
+            await protocol.until_size(4)
+            assert protocol.data == b"pong"
+
+    run(loop, main())
+
+
 def test_tls_object_is_not_there_before_the_handshake_is_over(loop, certificates, server_side):
     seen = []
 

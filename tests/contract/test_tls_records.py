@@ -8,7 +8,7 @@ import struct
 
 import pytest
 from harness import BufferedRecorder, Recorder, iterations, oracle_lacks, run
-from tls_peer import TlsPeer, tls_attached
+from tls_peer import NAME, TlsPeer, tls_attached
 from tls_records import (
     ALERT,
     CHANGE_CIPHER_SPEC,
@@ -283,6 +283,82 @@ def test_tls_record_that_was_tampered_with_ends_the_connection_after_those_befor
             assert isinstance(protocol.lost, ssl.SSLError)
             assert protocol.data == b"before"
             assert "eof_received" not in protocol.calls
+
+    run(loop, main())
+
+
+class Meddling(Recorder):
+    """Answers, and reads from a TLS object of its own, whenever it gets data."""
+
+    def __init__(self, certificates):
+        super().__init__()
+        self.errors = []
+        ends = [(ssl.MemoryBIO(), ssl.MemoryBIO()) for _ in range(2)]
+        self.other = certificates.client().wrap_bio(*ends[0], server_hostname=NAME)
+        server = certificates.server().wrap_bio(*ends[1], server_side=True)
+        for end in (self.other, server, self.other, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            ends[0][0].write(ends[1][1].read())
+            ends[1][0].write(ends[0][1].read())
+
+    def data_received(self, data):
+        self.transport.write(b"answer")
+        try:
+            self.other.read(1)
+        except ssl.SSLError as error:
+            self.errors.append(error)
+        super().data_received(data)
+
+
+class MeddlingBuffered(Meddling, asyncio.BufferedProtocol):
+    def get_buffer(self, hint):
+        self.buffer = memoryview(bytearray(1 << 18))
+        return self.buffer
+
+    def buffer_updated(self, count):
+        self.data_received(bytes(self.buffer[:count]))
+
+
+@pytest.mark.parametrize("type_", [Meddling, MeddlingBuffered])
+def test_tls_error_behind_a_good_record_is_the_connections_own_and_nobody_elses(
+    loop, certificates, version, server_side, type_
+):
+    """OpenSSL's errors are queued per thread, and it says a fatal one only once."""
+
+    async def main():
+        protocol = type_(certificates)
+        options = {"server_side": server_side, "version": version}
+        async with tls_attached(certificates, protocol, **options) as (_, _, peer):
+            await peer.send_all(b"first")
+            await protocol.until_size(5)
+            good = peer.seal(b"good")
+            bad = bytearray(peer.seal(b"bad"))
+            bad[-1] ^= 1
+            await peer.peer.send_all(good + bad)
+            await protocol.until_lost()
+            assert isinstance(protocol.lost, ssl.SSLError)
+            assert protocol.lost.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+            assert {type(error) for error in protocol.errors} == {ssl.SSLWantReadError}
+
+    run(loop, main())
+
+
+def test_tls_write_in_the_turn_that_brings_a_bad_record_leaves_before_the_end(
+    loop, certificates, version, server_side
+):
+    async def main():
+        options = {"server_side": server_side, "version": version}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
+            bad = bytearray(peer.seal(b"bad"))
+            bad[-1] ^= 1
+            await peer.peer.send_all(bad)
+            # A turn later it is there, and is told after what is ready has run.
+            await asyncio.sleep(0)
+            transport.write(b"in time")
+            await protocol.until_lost()
+            assert protocol.lost.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+            assert await peer.recv_exactly(7) == b"in time"
 
     run(loop, main())
 

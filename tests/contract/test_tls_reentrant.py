@@ -224,3 +224,19 @@ def test_tls_protocol_that_acts_in_a_callback_gets_what_stock_asyncio_gives(
         stock.close()
     assert expected["acted"]
     assert play(loop) == expected
+
+
+@pytest.mark.parametrize("name", ["_app_protocol_get_buffer", "_app_protocol_buffer_updated"])
+def test_tls_private_attribute_that_is_gone_ends_the_connection_with_an_attribute_error(
+    loop, certificates, errors, name
+):
+    async def main():
+        async with tls_attached(certificates, BufferedRecorder()) as (transport, protocol, peer):
+            delattr(transport._ssl_protocol, name)
+            await peer.send_all(b"data")
+            await protocol.until_lost()
+            assert isinstance(protocol.lost, AttributeError)
+            assert [type(context["exception"]) for context in errors] == [AttributeError]
+            errors.clear()
+
+    run(loop, main())

@@ -334,8 +334,13 @@ def _is_plain(context: ssl.SSLContext, sslobj: Any) -> bool:
 
     What a message callback raises is kept in OpenSSL's object for these to raise.
     """
-    return getattr(context, "_msg_callback", None) is None and all(
-        getattr(type(sslobj), name) is getattr(ssl.SSLObject, name) for name in ("read", "write")
+    return (
+        isinstance(sslobj, ssl.SSLObject)
+        and getattr(context, "_msg_callback", None) is None
+        and all(
+            getattr(type(sslobj), name) is getattr(ssl.SSLObject, name)
+            for name in ("read", "write")
+        )
     )
 
 

@@ -58,6 +58,9 @@ def _try() -> str | None:
         # A ClientHello has gone through our memory, not through the MemoryBIO.
         if buffers[1].pending > 0 and outgoing.pending == 0:
             return None
+    except ssl.SSLError as error:
+        # A configuration that lets no default client begin says nothing of other contexts.
+        return f"OpenSSL does not begin a handshake: {error}"
     return "OpenSSL does not use the memory that it was given"
 
 

@@ -19,6 +19,7 @@ typedef struct bio_method_st BIO_METHOD;
 	X(int, SSL_pending, (const SSL *)) \
 	X(int, SSL_has_pending, (const SSL *)) \
 	X(int, SSL_get_error, (const SSL *, int)) \
+	X(int, SSL_want, (const SSL *)) \
 	X(BIO *, SSL_get_rbio, (const SSL *)) \
 	X(BIO *, SSL_get_wbio, (const SSL *)) \
 	X(void, SSL_set_bio, (SSL *, BIO *, BIO *)) \
@@ -44,7 +45,8 @@ struct openssl {
 extern struct openssl openssl;
 
 /* Of openssl/ssl.h and openssl/bio.h, the same in every version since 1.1.0. */
-#define OPENSSL_ERROR_WANT_READ 2
+#define OPENSSL_READING 3           /* of SSL_want() */
+#define OPENSSL_ERROR_ZERO_RETURN 6
 #define OPENSSL_BIO_RETRY_READ 0x09 /* BIO_FLAGS_SHOULD_RETRY, BIO_FLAGS_READ */
 #define OPENSSL_BIO_STATE 0x0f      /* these and BIO_FLAGS_WRITE, BIO_FLAGS_IO_SPECIAL */
 #define OPENSSL_BIO_CTRL_PENDING 10

@@ -12,23 +12,48 @@ PyObject *state_wrapped, *state_flushing;
 /* How a read ended, other than by an exception (-1). */
 enum {
 	READ_ALL,             /* what is left is not a record yet */
-	READ_REFUSED,         /* an error or an end: Python's call will say which */
+	READ_ENDED,           /* by close_notify, as Python's call will say */
+	/*
+	 * By an error, which waits in the thread's queue of OpenSSL for Python's call.  Nobody
+	 * else may run before that, for whoever uses OpenSSL would find it there, or clear
+	 * it: what was decrypted before is not delivered, as in asyncio.
+	 */
+	READ_FAILED,
 };
 
-/* As much as there is, of one record; READ_ALL or READ_REFUSED when there is nothing. */
+/* As much as there is, of one record; READ_ALL or what else it was when there is nothing. */
 static int records_decrypt(Records *self, char *data, size_t size, int *got)
 {
-	int error;
+	int result = openssl.SSL_read(self->ssl, data, size < INT_MAX ? (int)size : INT_MAX);
 
-	*got = openssl.SSL_read(self->ssl, data, size < INT_MAX ? (int)size : INT_MAX);
-	if (likely(*got > 0))
+	*got = result > 0 ? result : 0;
+	if (likely(result > 0))
 		return READ_ALL;
-	error = openssl.SSL_get_error(self->ssl, *got);
-	*got = 0;
-	if (unlikely(error != OPENSSL_ERROR_WANT_READ))
-		return READ_REFUSED;
-	self->begun = openssl.SSL_has_pending(self->ssl);
-	return READ_ALL;
+	/* SSL_get_error() would take what others have left in the queue for ours. */
+	if (likely(openssl.SSL_want(self->ssl) == OPENSSL_READING)) {
+		self->begun = openssl.SSL_has_pending(self->ssl);
+		return READ_ALL;
+	}
+	return openssl.SSL_get_error(self->ssl, result) == OPENSSL_ERROR_ZERO_RETURN
+		       ? READ_ENDED
+		       : READ_FAILED;
+}
+
+static bool records_wants_data(const Records *self)
+{
+	return (self->state == state_wrapped || self->state == state_flushing) &&
+	       !self->app_reading_paused;
+}
+
+/*
+ * What was written before something is read leaves even if that is the connection's end.
+ * 1; 0 when nothing is to be read any more; -1.
+ */
+static int records_seal_before(Records *self)
+{
+	if (likely(!self->layer.unsealed))
+		return 1;
+	return records_seal(&self->layer) < 0 ? -1 : records_wants_data(self);
 }
 
 /* Nothing can be decrypted any more, for it reads no further than to a record's end. */
@@ -40,12 +65,22 @@ static bool records_are_read(Records *self)
 	return true;
 }
 
+/* A new reference to an attribute, which the call that it is for may replace; or NULL. */
+static PyObject *records_attribute(PyObject *value, const char *name)
+{
+	if (unlikely(value == NULL))
+		PyErr_SetString(PyExc_AttributeError, name);
+	return Py_XNewRef(value);
+}
+
 static int records_call_data_received(Records *self, PyObject *bytes)
 {
-	PyObject *protocol = Py_NewRef(self->app_protocol);
-	int status = call_method_and_drop(protocol, names.data_received, bytes);
+	PyObject *protocol = records_attribute(self->app_protocol, "_app_protocol");
+	int status = -1;
 
-	Py_DECREF(protocol);
+	if (likely(protocol != NULL))
+		status = call_method_and_drop(protocol, names.data_received, bytes);
+	Py_XDECREF(protocol);
 	return status;
 }
 
@@ -55,10 +90,13 @@ static int records_read_bytes(Records *self)
 	              (size_t)openssl.SSL_pending(self->ssl) + (self->begun ? RECORD_BYTES : 0);
 	size_t filled = 0;
 	PyObject *bytes;
-	int how, got, status = 0;
+	int how, got, status;
 
 	if (size == 0)
 		return READ_ALL;
+	status = records_seal_before(self);
+	if (unlikely(status <= 0))
+		return status < 0 ? -1 : READ_ALL;
 	/* Plain text is shorter than what it came in. */
 	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
 	if (unlikely(bytes == NULL))
@@ -74,23 +112,26 @@ static int records_read_bytes(Records *self)
 				return -1;
 		}
 	}
-	if (filled > 0) {
+	if (filled > 0 && likely(how != READ_FAILED)) {
 		if (filled != size && unlikely(_PyBytes_Resize(&bytes, (Py_ssize_t)filled) < 0))
 			return -1;
-		status = records_call_data_received(self, bytes);
+		if (unlikely(records_call_data_received(self, bytes) < 0))
+			how = -1;
 	}
 	Py_DECREF(bytes);
-	return unlikely(status < 0) ? -1 : how;
+	return how;
 }
 
 /* The protocol's next buffer, which the caller releases; 0 or -1. */
 static int records_get_buffer(Records *self, Py_buffer *view)
 {
 	PyObject *hint = PyLong_FromSize_t(ciphertext_pending(self->incoming->memory));
-	PyObject *buffer = hint == NULL ? NULL : PyObject_CallOneArg(self->app_get_buffer, hint);
+	PyObject *get = records_attribute(self->app_get_buffer, "_app_protocol_get_buffer");
+	PyObject *buffer = hint == NULL || get == NULL ? NULL : PyObject_CallOneArg(get, hint);
 	int status = buffer == NULL ? -1 : PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE);
 
 	Py_XDECREF(hint);
+	Py_XDECREF(get);
 	/* As the read() of an SSLObject refuses it. */
 	if (unlikely(status < 0 && buffer != NULL && PyErr_ExceptionMatches(PyExc_BufferError)))
 		PyErr_Format(PyExc_TypeError,
@@ -107,17 +148,14 @@ static int records_get_buffer(Records *self, Py_buffer *view)
 
 static int records_call_buffer_updated(Records *self, size_t filled)
 {
-	PyObject *count = PyLong_FromSize_t(filled);
-	int status = count == NULL ? -1 : call_and_drop(self->app_buffer_updated, &count, 1);
+	PyObject *updated = records_attribute(self->app_buffer_updated,
+	                                      "_app_protocol_buffer_updated");
+	PyObject *count = updated == NULL ? NULL : PyLong_FromSize_t(filled);
+	int status = count == NULL ? -1 : call_and_drop(updated, &count, 1);
 
 	Py_XDECREF(count);
+	Py_XDECREF(updated);
 	return status;
-}
-
-static bool records_wants_data(const Records *self)
-{
-	return (self->state == state_wrapped || self->state == state_flushing) &&
-	       !self->app_reading_paused;
 }
 
 static int records_read_to_buffers(Records *self)
@@ -125,11 +163,16 @@ static int records_read_to_buffers(Records *self)
 	for (;;) {
 		size_t filled = 0;
 		bool more = true;
-		int how = READ_ALL, got;
+		int how = READ_ALL, got, status;
 		Py_buffer view;
 
 		if (unlikely(records_get_buffer(self, &view) < 0))
 			return -1;
+		status = records_seal_before(self);
+		if (unlikely(status <= 0)) {
+			PyBuffer_Release(&view);
+			return status < 0 ? -1 : READ_ALL;
+		}
 		while (more && filled < (size_t)view.len) {
 			how = records_decrypt(self, (char *)view.buf + filled,
 			                      (size_t)view.len - filled, &got);
@@ -137,6 +180,8 @@ static int records_read_to_buffers(Records *self)
 			more = got > 0 && !records_are_read(self);
 		}
 		PyBuffer_Release(&view);
+		if (unlikely(how == READ_FAILED))
+			return how;
 		if (filled > 0 && unlikely(records_call_buffer_updated(self, filled) < 0))
 			return -1;
 		if (!more || !records_wants_data(self))
@@ -210,7 +255,7 @@ int records_received(struct stream_layer *layer, const char *data, size_t size)
 		status = records_read(self);
 		if (likely(status == READ_ALL))
 			status = records_absorb(self, 0) < 0 ? -1 : records_after_read(self);
-		else if (status == READ_REFUSED) {
+		else if (status > 0) {
 			self->refused = true;
 			status = call_method_and_drop((PyObject *)self, names._do_read, NULL);
 		}

@@ -176,9 +176,14 @@ int records_seal(struct stream_layer *layer)
 	PyObject *pieces[RECORDS_PIECES];
 	struct plaintext text = {pieces, self->piece_count, 0, 0};
 	size_t size = self->piece_bytes, i;
+	const Stream *stream = records_stream(self);
 	int status = 1;
 
 	if (text.count == 0)
+		return 0;
+	/* A thread that only asks something: the loop's own may be in OpenSSL, without the GIL. */
+	if (unlikely(stream != NULL && stream->base.loop != NULL &&
+	             loop_is_elsewhere(stream->base.loop)))
 		return 0;
 	/* Whatever is called out to below may write. */
 	Py_INCREF(self);
@@ -237,14 +242,17 @@ static int records_join_pieces(Records *self)
 	return 0;
 }
 
+/* Beside the program's: the protocol's own, and its extra info's. */
+#define SSLOBJ_REFERENCES 2
+
 /*
- * Whether others may write too before the turn ends: to the socket, or by the SSLObject's
- * own write().  Of that the protocol has two references, one in what get_extra_info() tells.
+ * Whether others may write too before the turn ends, or end it all: they use the socket,
+ * or hold the SSLObject.
  */
 static bool records_are_urgent(const Records *self, const Stream *stream)
 {
 	return !stream->base.loop->running || stream_is_urgent(stream) ||
-	       (self->sslobj != NULL && Py_REFCNT(self->sslobj) > 2);
+	       (self->sslobj != NULL && Py_REFCNT(self->sslobj) > SSLOBJ_REFERENCES);
 }
 
 int records_write(Records *self, PyObject *piece)

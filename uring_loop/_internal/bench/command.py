@@ -64,7 +64,8 @@ def _parser(short: bool) -> argparse.ArgumentParser:
         " that start",
     )
     parser.add_argument(
-        "--against", help="the loop that ratios refer to; default uvloop, else asyncio, else the first"
+        "--against",
+        help="the loop that ratios refer to; default uvloop, else asyncio, else the first",
     )
     parser.add_argument("--rounds", type=int, default=3 if short else 5)
     parser.add_argument(
