@@ -76,8 +76,7 @@ static PyObject *records_attribute(PyObject *value, const char *name)
 static int records_call_data_received(Records *self, PyObject *bytes)
 {
 	PyObject *protocol = records_attribute(self->app_protocol, "_app_protocol");
-	int status = protocol == NULL ? -1 : call_method_and_drop(protocol, names.data_received,
-	                                                          bytes);
+	int status = protocol == NULL ? -1 : call_method_and_drop(protocol, names.data_received, bytes);
 
 	Py_XDECREF(protocol);
 	return status;
