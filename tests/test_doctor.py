@@ -190,7 +190,7 @@ def test_report_of_an_openssl_that_begins_no_handshake_says_so(tmp_path):
         "openssl_conf = all\n[all]\nssl_conf = tls\n[tls]\nsystem_default = limits\n"
         "[limits]\nMaxProtocol = TLSv1.1\n"
     )
-    code = "from uring_loop import tls_records\nprint(tls_records.report()['reason'])"
+    code = "from uring_loop._internal import tls_records\nprint(tls_records.report()['reason'])"
     done = run_python(code, OPENSSL_CONF=str(config))
     assert (done.returncode, done.stderr) == (0, "")
     assert "does not begin a handshake" in done.stdout

@@ -1,6 +1,7 @@
 """TLS flow control: what a paused reader and a stalled writer may hold, and what they are told."""
 
 import asyncio
+import asyncio.sslproto
 import io
 
 import pytest
@@ -251,5 +252,26 @@ def test_tls_sendfile_without_fallback_is_refused(loop, certificates):
         async with tls_attached(certificates) as (transport, _, _):
             with pytest.raises(RuntimeError):
                 await loop.sendfile(transport, io.BytesIO(b"x"), fallback=False)
+
+    run(loop, main())
+
+
+def test_tls_interrupt_while_a_large_write_is_paused_loses_nothing_of_it(
+    loop, certificates, monkeypatch
+):
+    size = 4_000_000
+    pause_writing = asyncio.sslproto.SSLProtocol.pause_writing
+
+    def interrupted(self):
+        pause_writing(self)
+        monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "pause_writing", pause_writing)
+        raise KeyboardInterrupt
+
+    async def main():
+        async with tls_attached(certificates) as (transport, _, peer):
+            monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "pause_writing", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                transport.write(bytes(size))
+            assert await peer.recv_exactly(size) == bytes(size)
 
     run(loop, main())

@@ -157,6 +157,19 @@ static int records_leave_rest(Records *self, const struct plaintext *text)
 	return status;
 }
 
+/* KeyboardInterrupt is no end of the connection, whose next run goes on; it stays set. */
+static void records_keep_rest(Records *self, const struct plaintext *text)
+{
+	PyObject *exception;
+
+	if (PyErr_ExceptionMatches(PyExc_Exception))
+		return;
+	exception = PyErr_GetRaisedException();
+	if (records_leave_rest(self, text) < 0)
+		PyErr_WriteUnraisable((PyObject *)self);
+	PyErr_SetRaisedException(exception);
+}
+
 /* ---- what is written in a turn -------------------------------------------------------------- */
 
 void records_drop_pieces(Records *self)
@@ -194,6 +207,8 @@ int records_seal(struct stream_layer *layer)
 		status = records_seal_part(self, &text, size);
 	if (status == 0 && text.index < text.count)
 		status = records_leave_rest(self, &text);
+	else if (unlikely(status < 0) && text.index < text.count)
+		records_keep_rest(self, &text);
 	for (i = 0; i < text.count; i++)
 		Py_DECREF(pieces[i]);
 	if (unlikely(status < 0))
