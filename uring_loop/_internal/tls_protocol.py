@@ -110,6 +110,12 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         """
         return self._ssl_buffer_view
 
+    def _on_handshake_complete(self, handshake_exc: Any) -> None:
+        """As asyncio's; an SNI callback may have changed the context, and what calls back."""
+        if handshake_exc is None and not _is_plain(self._sslobj.context, self._sslobj):
+            self._leave_records()
+        super()._on_handshake_complete(handshake_exc)
+
     def buffer_updated(self, nbytes: int) -> None:
         """As asyncio's; called where no stream of ours gives to C what it receives."""
         self._incoming.write(self._ssl_buffer_view[:nbytes])
@@ -187,11 +193,12 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
             return
         try:
             if not self._app_reading_paused:
-                if not self._read_records():
-                    if self._app_protocol_is_buffer:
-                        self._do_read__buffered()
-                    else:
-                        self._do_read__copied()
+                done = self._read_records()
+                if done is None or (not done and not self._app_protocol_is_buffer):
+                    # Of an end, or an error, no buffer is asked for: the error is the thread's.
+                    self._do_read__copied()
+                elif not done:
+                    self._do_read__buffered()
                 self._after_read()
             else:
                 self._control_ssl_reading()

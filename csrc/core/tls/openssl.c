@@ -11,6 +11,7 @@ struct openssl openssl;
 
 /* What has to be readable before OpenSSL is asked about it. */
 #define LOOKED_AT_BYTES 256
+#define BIO_LOOKED_AT_BYTES 64
 
 const char *openssl_find(const char *path)
 {
@@ -69,6 +70,24 @@ static void *word_of(PyObject *object, size_t index)
 }
 
 /*
+ * Whether a MemoryBIO's BIO is made by the OpenSSL that was found: another in the same
+ * process has its names elsewhere.
+ */
+static bool is_of_this_openssl(BIO *bio)
+{
+	BIO *own;
+	bool same;
+
+	if (!is_readable(bio, BIO_LOOKED_AT_BYTES))
+		return false;
+	own = openssl.BIO_new(openssl.BIO_s_mem());
+	same = own != NULL && openssl.BIO_method_name(own) == openssl.BIO_method_name(bio);
+	if (own != NULL)
+		openssl.BIO_free(own);
+	return same;
+}
+
+/*
  * In CPython 3.11 to 3.15 the SSL is the second field of an _SSLSocket, and the BIO the
  * first of a MemoryBIO.  That is a guess until OpenSSL has said which BIOs the SSL has.
  */
@@ -80,7 +99,7 @@ SSL *openssl_inside(PyObject *socket, PyObject *incoming, PyObject *outgoing)
 
 	if (ssl == NULL || expected[0] == NULL || expected[1] == NULL || openssl.SSL_read == NULL)
 		return NULL;
-	if (!trusted && !is_readable(ssl, LOOKED_AT_BYTES))
+	if (!trusted && !(is_readable(ssl, LOOKED_AT_BYTES) && is_of_this_openssl(expected[0])))
 		return NULL;
 	if (openssl.SSL_get_rbio(ssl) != expected[0] || openssl.SSL_get_wbio(ssl) != expected[1])
 		return NULL;

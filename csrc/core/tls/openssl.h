@@ -30,6 +30,8 @@ typedef struct bio_method_st BIO_METHOD;
 	X(int, BIO_meth_set_ctrl, (BIO_METHOD *, long (*)(BIO *, int, long, void *))) \
 	X(int, BIO_meth_set_destroy, (BIO_METHOD *, int (*)(BIO *))) \
 	X(BIO *, BIO_new, (const BIO_METHOD *)) \
+	X(const BIO_METHOD *, BIO_s_mem, (void)) \
+	X(const char *, BIO_method_name, (const BIO *)) \
 	X(int, BIO_free, (BIO *)) \
 	X(void, BIO_set_data, (BIO *, void *)) \
 	X(void *, BIO_get_data, (BIO *)) \

@@ -53,7 +53,7 @@ static int records_seal_before(Records *self)
 {
 	if (likely(!self->layer.unsealed))
 		return 1;
-	return records_seal(&self->layer) < 0 ? -1 : records_wants_data(self);
+	return self->layer.seal(&self->layer) < 0 ? -1 : records_wants_data(self);
 }
 
 /* Nothing can be decrypted any more, for it reads no further than to a record's end. */
@@ -251,7 +251,7 @@ int records_received(struct stream_layer *layer, const char *data, size_t size)
 	Py_INCREF(self);
 	incoming->window = data;
 	incoming->window_size = size;
-	if (likely(self->state == state_wrapped && !self->app_reading_paused)) {
+	if (likely(self->state == state_wrapped && !self->app_reading_paused && self->ssl != NULL)) {
 		status = records_read(self);
 		if (likely(status == READ_ALL))
 			status = records_absorb(self, 0) < 0 ? -1 : records_after_read(self);
@@ -273,12 +273,13 @@ PyObject *records_read_method(Records *self, PyObject *Py_UNUSED(ignored))
 {
 	int status;
 
-	if (self->ssl == NULL || self->refused) {
-		self->refused = false;
+	if (self->ssl == NULL)
 		Py_RETURN_FALSE;
-	}
-	status = records_read(self);
+	status = self->refused ? READ_ENDED : records_read(self);
+	self->refused = false;
 	if (status < 0)
 		return NULL;
-	return PyBool_FromLong(status == READ_ALL);
+	if (status == READ_ALL)
+		Py_RETURN_TRUE;
+	Py_RETURN_NONE;
 }

@@ -53,6 +53,16 @@ static PyObject *records_open(Records *self, PyObject *const *args, Py_ssize_t n
 	return PyTuple_Pack(2, self->incoming, self->outgoing);
 }
 
+PyDoc_STRVAR(records_leave_doc,
+"_leave_records($self, /)\n--\n\n"
+"From now on all is done by Python's own calls, through the same memory.");
+
+static PyObject *records_leave(Records *self, PyObject *Py_UNUSED(ignored))
+{
+	self->ssl = NULL;
+	Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(records_attach_doc,
 "_attach($self, transport, /)\n--\n\n"
 "connection_made(): what a stream of ours receives is decrypted on the way.");
@@ -142,12 +152,13 @@ static void records_dealloc(Records *self)
 
 static PyMethodDef records_methods[] = {
 	{"_open_records", FASTCALL(records_open), METH_FASTCALL, records_open_doc},
+	{"_leave_records", (PyCFunction)records_leave, METH_NOARGS, records_leave_doc},
 	{"_attach", (PyCFunction)records_attach, METH_O, records_attach_doc},
 	{"_detach", (PyCFunction)records_detach, METH_NOARGS,
 	 "_detach($self, /)\n--\n\nconnection_lost(): what was not sent is dropped."},
 	{"_read_records", (PyCFunction)records_read_method, METH_NOARGS,
 	 "_read_records($self, /)\n--\n\nGive the protocol what can be decrypted.\n\n"
-	 "False: the rest is for Python's own calls."},
+	 "False: that is for Python's own calls.  None: it has ended, or failed, as these will say."},
 	{"_seal", (PyCFunction)records_seal_method, METH_NOARGS,
 	 "_seal($self, /)\n--\n\n"
 	 "Encrypt what was written in this turn, and give it to the stream."},

@@ -74,9 +74,12 @@ static PyObject *tls_transport_write(PyObject *transport, PyObject *data)
 		piece = Py_NewRef(data);
 	} else {
 		if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
-			PyErr_Format(PyExc_TypeError,
-			             "data: expecting a bytes-like instance, got %s",
-			             _PyType_Name(Py_TYPE(data)));
+			PyObject *name = PyType_GetName(Py_TYPE(data));
+
+			if (name != NULL)
+				PyErr_Format(PyExc_TypeError,
+				             "data: expecting a bytes-like instance, got %U", name);
+			Py_XDECREF(name);
 			return NULL;
 		}
 		truth = PyObject_IsTrue(data);
@@ -100,9 +103,35 @@ static PyObject *tls_transport_write(PyObject *transport, PyObject *data)
 	Py_RETURN_NONE;
 }
 
+/* What follows item `i` of a tuple is asyncio's to write. */
+static PyObject *write_rest(PyObject *transport, PyObject *list, Py_ssize_t i)
+{
+	PyObject *rest = PyTuple_GetSlice(list, i, PyTuple_GET_SIZE(list));
+	PyObject *result = rest == NULL ? NULL : write_appdata(transport, rest);
+
+	Py_XDECREF(rest);
+	return result;
+}
+
+/* The same after an exception that only ends the run of the loop; it stays set. */
+static void write_rest_later(PyObject *transport, PyObject *list, Py_ssize_t i)
+{
+	PyObject *exception, *result;
+
+	if (PyErr_ExceptionMatches(PyExc_Exception))
+		return;
+	exception = PyErr_GetRaisedException();
+	result = write_rest(transport, list, i);
+	if (result == NULL)
+		PyErr_WriteUnraisable(transport);
+	Py_XDECREF(result);
+	PyErr_SetRaisedException(exception);
+}
+
 static PyObject *tls_transport_writelines(PyObject *transport, PyObject *list)
 {
 	Records *self = records_of(transport);
+	PyObject *result = Py_None;
 	Py_ssize_t i;
 
 	if (self == NULL || (!PyList_CheckExact(list) && !PyTuple_CheckExact(list)))
@@ -118,27 +147,22 @@ static PyObject *tls_transport_writelines(PyObject *transport, PyObject *list)
 	Py_INCREF(self);
 	for (i = 0; i < PyTuple_GET_SIZE(list); i++) {
 		PyObject *piece = PyTuple_GET_ITEM(list, i);
-		PyObject *rest, *result;
 
 		if (PyBytes_GET_SIZE(piece) == 0)
 			continue;
-		if (likely(records_write_freely(self))) {
-			if (unlikely(records_write(self, Py_NewRef(piece)) < 0))
-				break;
-			continue;
+		if (unlikely(!records_write_freely(self))) {
+			result = write_rest(transport, list, i);
+			break;
 		}
-		rest = PyTuple_GetSlice(list, i, PyTuple_GET_SIZE(list));
-		result = rest == NULL ? NULL : write_appdata(transport, rest);
-		Py_XDECREF(rest);
-		Py_DECREF(list);
-		Py_DECREF(self);
-		return result;
+		if (unlikely(records_write(self, Py_NewRef(piece)) < 0)) {
+			write_rest_later(transport, list, i + 1);
+			result = NULL;
+			break;
+		}
 	}
 	Py_DECREF(list);
 	Py_DECREF(self);
-	if (PyErr_Occurred())
-		return NULL;
-	Py_RETURN_NONE;
+	return result == Py_None ? Py_NewRef(Py_None) : result;
 }
 
 static PyMethodDef transport_methods[] = {
