@@ -379,6 +379,41 @@ def test_tls_message_callback_that_raises_in_mid_stream_ends_the_connection(
     assert type(told["exception"]) is Wrong
 
 
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_tls_message_callback_of_a_context_that_sni_chose_ends_the_connection_when_it_raises(
+    loop, certificates, errors, direction
+):
+    armed = []
+
+    def failing(tls, told_direction, *what):
+        if armed and told_direction == direction:
+            raise Wrong
+
+    chosen = certificates.server()
+    chosen._msg_callback = failing
+
+    def choose(tls, name, context):
+        tls.context = chosen
+
+    async def main():
+        context = certificates.server()
+        context.sni_callback = choose
+        options = {"server_side": True, "context": context}
+        async with tls_attached(certificates, **options) as (transport, protocol, peer):
+            armed.append(True)
+            if direction == "read":
+                await peer.send_all(b"x")
+            else:
+                transport.write(b"x")
+            await protocol.until_lost()
+            assert type(protocol.lost) is Wrong
+
+    run(loop, main())
+    told = errors.pop()
+    assert told["message"] == "Fatal error on SSL protocol"
+    assert type(told["exception"]) is Wrong
+
+
 # ---- keys that both ends share ----------------------------------------------------------------
 
 needs_psk = pytest.mark.skipif(

@@ -256,8 +256,9 @@ def test_tls_sendfile_without_fallback_is_refused(loop, certificates):
     run(loop, main())
 
 
+@pytest.mark.parametrize("pieces", [1, 40])
 def test_tls_interrupt_while_a_large_write_is_paused_loses_nothing_of_it(
-    loop, certificates, monkeypatch
+    loop, certificates, monkeypatch, pieces
 ):
     size = 4_000_000
     pause_writing = asyncio.sslproto.SSLProtocol.pause_writing
@@ -271,7 +272,10 @@ def test_tls_interrupt_while_a_large_write_is_paused_loses_nothing_of_it(
         async with tls_attached(certificates) as (transport, _, peer):
             monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "pause_writing", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                transport.write(bytes(size))
+                if pieces == 1:
+                    transport.write(bytes(size))
+                else:
+                    transport.writelines([bytes(size // pieces)] * pieces)
             assert await peer.recv_exactly(size) == bytes(size)
 
     run(loop, main())
