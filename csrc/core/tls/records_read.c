@@ -251,7 +251,8 @@ int records_received(struct stream_layer *layer, const char *data, size_t size)
 	Py_INCREF(self);
 	incoming->window = data;
 	incoming->window_size = size;
-	if (likely(self->state == state_wrapped && !self->app_reading_paused && self->ssl != NULL)) {
+	if (likely(self->ssl != NULL && self->state == state_wrapped &&
+	           !self->app_reading_paused)) {
 		status = records_read(self);
 		if (likely(status == READ_ALL))
 			status = records_absorb(self, 0) < 0 ? -1 : records_after_read(self);
