@@ -158,7 +158,8 @@ static PyMethodDef records_methods[] = {
 	 "_detach($self, /)\n--\n\nconnection_lost(): what was not sent is dropped."},
 	{"_read_records", (PyCFunction)records_read_method, METH_NOARGS,
 	 "_read_records($self, /)\n--\n\nGive the protocol what can be decrypted.\n\n"
-	 "False: that is for Python's own calls.  None: it has ended, or failed, as they will say."},
+	 "False: that is for Python's own calls.\n"
+	 "None: it has ended, or failed, as these will say."},
 	{"_seal", (PyCFunction)records_seal_method, METH_NOARGS,
 	 "_seal($self, /)\n--\n\n"
 	 "Encrypt what was written in this turn, and give it to the stream."},
