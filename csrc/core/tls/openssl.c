@@ -93,16 +93,19 @@ static bool is_of_this_openssl(BIO *bio)
  */
 SSL *openssl_inside(PyObject *socket, PyObject *incoming, PyObject *outgoing)
 {
-	static bool trusted;
+	/* Borrowed from the types themselves, which the interpreter keeps. */
+	static const PyTypeObject *trusted;
 	SSL *ssl = word_of(socket, 1);
 	BIO *expected[2] = {word_of(incoming, 0), word_of(outgoing, 0)};
 
 	if (ssl == NULL || expected[0] == NULL || expected[1] == NULL || openssl.SSL_read == NULL)
 		return NULL;
-	if (!trusted && !(is_readable(ssl, LOOKED_AT_BYTES) && is_of_this_openssl(expected[0])))
+	/* Objects of any other type are looked at each time, with care. */
+	if (Py_TYPE(socket) != trusted &&
+	    !(is_readable(ssl, LOOKED_AT_BYTES) && is_of_this_openssl(expected[0])))
 		return NULL;
 	if (openssl.SSL_get_rbio(ssl) != expected[0] || openssl.SSL_get_wbio(ssl) != expected[1])
 		return NULL;
-	trusted = true;
+	trusted = Py_TYPE(socket);
 	return ssl;
 }
