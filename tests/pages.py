@@ -96,21 +96,21 @@ def recipes():
     }
 
 
-def told(name, **replaced):
+def told(name, *replaced):
     """What the recipe of this name says: the words of its command, or its text.
 
-    replaced: words, or parts of the text, that are others here: app="asgi_app:app" for `app`.
+    replaced: (old, new), words or parts of the text that are others in the test.
     """
     block = recipes()[name]
-    if block.kind != "console":
-        text = block.text
-        for old, new in replaced.items():
-            assert old in text, f"the recipe {name} has no {old} any more"
-            text = text.replace(old, new)
-        return text
-    ((command, _),) = block.commands()
-    words = shlex.split(command, comments=True)
-    for old, new in replaced.items():
-        assert old in words, f"the recipe {name} has no {old} any more"
-        words = [new if word == old else word for word in words]
-    return words
+    if block.kind == "console":
+        ((command, _),) = block.commands()
+        words = shlex.split(command, comments=True)
+        for old, new in replaced:
+            assert old in words, f"the recipe {name} has no {old} any more"
+            words = [new if word == old else word for word in words]
+        return words
+    text = block.text
+    for old, new in replaced:
+        assert old in text, f"the recipe {name} has no {old} any more"
+        text = text.replace(old, new)
+    return text

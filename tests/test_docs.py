@@ -47,18 +47,17 @@ def test_code_of_the_page_runs(loop_kind, tmp_path, page):
         pytest.skip("the pages are about our loop")
     found = []
     for block in pages.blocks(PAGES[page]):
-        if runs_here(block):
-            block = dataclasses.asdict(block) | {
-                "commands": block.commands() if block.kind == "console" else None
-            }
-            found.append(block)
-    # Of a page with commands only, what the driver is makes no difference.
-    if loop_kind == "selector" and all(block["kind"] == "console" for block in found):
-        pytest.skip("its commands run once, on the other driver")
+        # Commands run once: each starts a process, and for most the driver makes no difference.
+        if runs_here(block) and (block.kind != "console" or loop_kind == "uring"):
+            commands = block.commands() if block.kind == "console" else None
+            found.append(dataclasses.asdict(block) | {"commands": commands})
+    if not found:
+        pytest.skip("what there is of it runs on the other driver, or on a newer Python")
     path = tmp_path / "blocks.json"
     path.write_text(json.dumps(found))
     folder = tmp_path / "cwd"
     folder.mkdir()
+    (folder / "examples").symlink_to(ROOT / "examples")
     variables = {
         **os.environ,
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
@@ -282,7 +281,7 @@ def test_every_public_name_is_in_the_reference():
 def test_every_program_of_the_examples_is_on_their_page():
     page = pages.read(ROOT / "docs" / "examples.md")
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert names == set(re.findall(r"^\| \[(\w+\.py)\]\(", page, re.M))
+    assert names == set(re.findall(r"\[(\w+\.py)\]\(", page))
 
 
 def test_readme_is_short():
