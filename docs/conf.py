@@ -9,6 +9,8 @@ import re
 import sys
 import tomllib
 
+from sphinx import addnodes
+
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -24,11 +26,9 @@ myst_heading_anchors = 3
 # What stands between single backquotes in a docstring is code.
 default_role = "literal"
 autodoc_typehints = "signature"
+# Code keeps its quotes.
+smartquotes = False
 autodoc_member_order = "bysource"
-# Signatures name types that only type checkers import.
-nitpick_ignore_regex = [("py:.*", ".*")]
-# Every session of a console begins with a prompt, and pages end in what they show.
-suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"
 html_title = f"uring_loop {release}"
@@ -106,6 +106,14 @@ def docstring(app, what, name, obj, options, lines):
     lines[:] = found
 
 
+def short_names(app, doctree):
+    """What is asked for by its public function only has a name without our modules."""
+    for node in list(doctree.findall(addnodes.desc_addname)):
+        if "_internal" in node.astext():
+            node.parent.remove(node)
+
+
 def setup(app):
+    app.connect("doctree-read", short_names)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)

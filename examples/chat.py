@@ -57,9 +57,7 @@ async def serve(certificate: str, key: str, port: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     room = Room()
-    server = await asyncio.start_server(
-        room.serve, "127.0.0.1", port, ssl=context, limit=LINE_MAX
-    )
+    server = await asyncio.start_server(room.serve, "127.0.0.1", port, ssl=context, limit=LINE_MAX)
     async with server:
         host, port = server.sockets[0].getsockname()
         print(f"listening on {host}:{port}, driver {loop.driver}", flush=True)

