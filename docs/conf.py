@@ -87,7 +87,9 @@ def docstring(app, what, name, obj, options, lines):
     found, depths = [], []
     for line in lines:
         item = ITEM.fullmatch(line)
-        if item is not None and not item[2][0].isupper():
+        # A colon in the middle of a sentence is none of an item's.
+        begins = not found or not found[-1].strip() or found[-1].rstrip()[-1] in ".:"
+        if item is not None and begins and not item[2][0].isupper():
             indent = len(item[1])
             while depths and depths[-1] >= indent:
                 depths.pop()

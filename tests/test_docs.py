@@ -147,6 +147,16 @@ def test_every_recipe_is_taken_by_a_test():
     assert names == set(re.findall(r'\btold\(\s*"([\w-]+)"', text))
 
 
+def test_readmes_table_says_what_other_pages_run():
+    table = pages.read(ROOT / "README.md").partition("| With | do |")[2].partition("\n\n")[0]
+    written = re.findall(r"`([^`]+)` \|$", table, re.M)
+    assert len(written) == 5
+    run = "".join(
+        block.text for path in PAGES.values() for block in pages.blocks(path) if block.page != "README.md"
+    )
+    assert [text for text in written if text not in run] == []
+
+
 # ---- links -----------------------------------------------------------------------------
 
 
