@@ -5,10 +5,12 @@ import importlib.util
 import inspect
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
 import tomllib
+from asyncio import selector_events
 
 import pages
 import pytest
@@ -21,7 +23,10 @@ PAGES = {path.name: path for path in pages.pages()}
 
 def is_there(name):
     """A package that can be imported."""
-    return importlib.util.find_spec(name) is not None
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # Not even the one that it would be in.
+        return False
 
 
 def runs_here(block):
@@ -151,10 +156,25 @@ def test_readmes_table_says_what_other_pages_run():
     table = pages.read(ROOT / "README.md").partition("| With | do |")[2].partition("\n\n")[0]
     written = re.findall(r"`([^`]+)` \|$", table, re.M)
     assert len(written) == 5
-    run = "".join(
-        block.text for path in PAGES.values() for block in pages.blocks(path) if block.page != "README.md"
-    )
+    others = [path for name, path in PAGES.items() if name != "README.md"]
+    run = "".join(block.text for path in others for block in pages.blocks(path))
     assert [text for text in written if text not in run] == []
+
+
+def test_messages_among_the_troubles_are_those_of_the_code():
+    """What somebody has seen is looked for by its words."""
+    texts = [path.read_text() for path in (ROOT / "uring_loop").rglob("*.py")]
+    texts += [path.read_text() for path in (ROOT / "csrc").rglob("*.c")]
+    texts += [pathlib.Path(selector_events.__file__).read_text()]
+    # As Python and C put pieces of a text together.
+    code = re.sub(r'"\s*f?"', "", "\n".join(texts))
+    page = pages.read(ROOT / "docs" / "troubleshooting.md")
+    quoted = re.findall(r'^### .*?"(.*?)"', page, re.M)
+    assert len(quoted) == 5
+    for message in quoted:
+        # Numbers, and what is left out, are put in by the code.
+        for piece in re.split(r"\.\.\.|\d+", message):
+            assert piece.strip() in code, piece
 
 
 # ---- links -----------------------------------------------------------------------------
