@@ -296,7 +296,7 @@ def test_every_key_of_the_statistics_is_on_its_page():
     loop = uring_loop.new_event_loop()
     found = loop.statistics()
     loop.close()
-    page = pages.read(ROOT / "docs" / "statistics.md")
+    page = pages.read(ROOT / "docs" / "statistics.md").partition("## Who blocks")[0]
 
     def keys(answer):
         for key, value in answer.items():
