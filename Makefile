@@ -12,6 +12,7 @@
 #   make wheels     the source distribution and a wheel for each of PYTHONS
 #   make arm64      the driver's C tests, compiled for arm64, in emulation
 #   make lint       clang-format, ruff, mypy, stubtest and pyright
+#   make docs       the site of docs/ in build/docs             BUILDER=linkcheck asks other sites, too
 #   make build      only the build
 #   make help       this text
 #   make clean      removes what was built; `make distclean` the environment too
@@ -28,6 +29,7 @@ KERNELS ?=
 MASKS ?=
 NEIGHBOURS ?=
 PYTHONS ?=
+BUILDER ?= html
 DEBUG ?=
 
 run := $(VENV)/bin/python
@@ -43,7 +45,7 @@ export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build help demo test bench asan refleak kernels neighbours masks wheels arm64 lint clean distclean
+.PHONY: build help demo test bench asan refleak kernels neighbours masks wheels arm64 lint docs clean distclean
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -64,9 +66,9 @@ $(VENV)/.group-%: $(ready)
 	@scripts/bootstrap.sh $(VENV) $*
 	@touch $@
 
-# Real programs to test with, as far as there are wheels of them.
+# Real programs to test with, and what builds the site, as far as there are wheels of them.
 $(VENV)/.apps: $(ready)
-	@scripts/bootstrap.sh $(VENV) 'apps?' && touch $@ || test $$? -eq 75
+	@scripts/bootstrap.sh $(VENV) 'apps?' 'docs?' && touch $@ || test $$? -eq 75
 
 $(built): $(ready) setup.py $(sources)
 	@scripts/build.sh $(VENV) $(mode)
@@ -125,6 +127,11 @@ lint: $(built) $(VENV)/.group-lint $(VENV)/.apps
 		--allowlist tests/stubtest.txt
 	@$(checked) $(run) -m pyright
 	@$(checked) $(run) -m pyright --verifytypes uring_loop --ignoreexternal | tail -n 4
+
+# Each warning is an error: a link that leads nowhere is one.
+docs: $(built) $(VENV)/.group-docs
+	@$(run) -m sphinx --fail-on-warning --keep-going --quiet -b $(BUILDER) docs build/docs
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf build dist *.egg-info uring_loop/*.so $(VENV)/.built-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,10 +15,10 @@ tree=build/asan
 
 echo "Building the compiled modules (sanitizers)" >&2
 mkdir -p "$tree"
-rm -rf "$tree"/{uring_loop,tests,examples,perf,csrc,scripts}
+rm -rf "$tree"/{uring_loop,tests,examples,perf,csrc,scripts,docs,deploy}
 URING_LOOP_SANITIZE=address,undefined "$python" setup.py --quiet \
 	build --build-base "$tree/objects" --build-lib "$tree" --force
-for part in tests examples perf csrc scripts pyproject.toml README.md; do
+for part in tests examples perf csrc scripts docs deploy pyproject.toml setup.py Makefile *.md; do
 	[ ! -e "$part" ] || cp -R "$part" "$tree"
 done
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import xml.etree.ElementTree
 
 import pytest
 
-from uring_loop._internal.bench import command, comparison, pyperf_file, report, svg
+import uring_loop
+from uring_loop._internal.bench import build, command, comparison, loops, pyperf_file, report, svg
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("cc") is None and shutil.which("gcc") is None,
@@ -160,3 +162,12 @@ def test_chart_has_a_bar_for_each_value_as_long_as_the_work():
     words = [each.text for each in root.iter(f"{space}text")]
     assert "first <row>" in words
     assert "2.00" in words and "4.00" in words
+
+
+def test_bench_knows_where_the_package_is_and_what_of_a_checkout_is_beside_it(monkeypatch):
+    package = pathlib.Path(uring_loop.__file__).resolve().parent
+    assert loops.ROOT == build.ROOT == package.parent
+    monkeypatch.delenv("URING_LOOP_BENCH_BUILD", raising=False)
+    if (package.parent / "csrc").is_dir():
+        assert build.FLOOR.is_file()
+        assert build._build_directory() == package.parent / "build" / "perf"

@@ -10,6 +10,7 @@ import signal
 import socket
 
 import pytest
+from pages import told
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 from aiohttp import web  # noqa: E402
@@ -310,10 +311,10 @@ async def hello(request):
 async def ended(application):
     print("cleaned up")
 
-application = web.Application()
-application.router.add_get("/", hello)
-application.on_cleanup.append(ended)
-web.run_app(application, host="127.0.0.1", port=int(sys.argv[2]), loop=loop)
+app = web.Application()
+app.router.add_get("/", hello)
+app.on_cleanup.append(ended)
+RECIPE
 assert loop.is_closed()
 """
 
@@ -324,7 +325,12 @@ def test_run_app_runs_the_loop_it_is_given_until_a_signal(
 ):
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    program = start_python("-c", RUN_APP, loop_kind, port)
+    recipe = told(
+        "aiohttp",
+        ("uring_loop.new_event_loop()", "loop"),
+        ("loop)", "loop, host='127.0.0.1', port=int(sys.argv[2]))"),
+    )
+    program = start_python("-c", RUN_APP.replace("RECIPE", recipe), loop_kind, port)
     line = program.until("Running on")
     url = re.search(r"http://\S+:\d+", line)[0]
 

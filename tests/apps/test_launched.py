@@ -1,24 +1,31 @@
 """Programs that make their own loop, told by `python -m uring_loop run` or by URING_LOOP_AUTO.
 
-Each is started by the command that README names.
+Each is started by the command that docs/recipes.md names.
 """
 
 import json
 import signal
 
 import pytest
+from pages import told
 from test_servers import check_asgi, end, fetch, needs, port, until_it_listens
 
 __all__ = ["port"]
 
+# In the recipes the application is app:app.
+OURS = ("app:app", "asgi_app:app")
+SERVED = ("app:app", "served:app")
+
+
 @pytest.fixture
 def launch(loop_kind, start_python):
-    """Starts a program by our command."""
+    """Starts a program by the words of its recipe, and what they need here in addition."""
     if loop_kind == "asyncio":
         pytest.skip("a program that nobody launches has nothing of ours in it")
 
-    def launch(*command, options=(), **more):
-        return start_python("-m", "uring_loop", "run", *options, *command, **more)
+    def launch(words, *more, **options):
+        assert words[:4] == ["python", "-m", "uring_loop", "run"]
+        return start_python(*words[1:], *more, **options)
 
     return launch
 
@@ -32,7 +39,7 @@ def served_by(port, program):
 
 def test_daphne_command(loop_kind, launch, port):
     needs("daphne")
-    program = launch("-m", "daphne", "-b", "127.0.0.1", "-p", port, "asgi_app:app")
+    program = launch(told("daphne", OURS), "-b", "127.0.0.1", "-p", port)
     assert served_by(port, program)["kind"] == loop_kind
     check_asgi(port, loop_kind)
     program.signal(signal.SIGINT)
@@ -41,10 +48,7 @@ def test_daphne_command(loop_kind, launch, port):
 
 def test_granian_command_with_two_workers(loop_kind, launch, port):
     needs("granian")
-    program = launch(
-        *("-m", "granian", "--interface", "asgi", "--loop", "asyncio", "--workers", "2"),
-        *("--host", "127.0.0.1", "--port", port, "asgi_app:app"),
-    )
+    program = launch(told("granian", OURS), "--host", "127.0.0.1", "--port", port)
     program.until("lifespan: started on " + loop_kind, times=2)
     program.until("Started worker-2")
     assert served_by(port, program)["kind"] == loop_kind
@@ -57,8 +61,8 @@ def test_hypercorn_command_with_workers_and_reload(loop_kind, launch, port, tmp_
     text = "from asgi_app import app\n"
     application.write_text(text)
     program = launch(
-        *("-m", "hypercorn", "-k", "asyncio", "--workers", "2", "--reload"),
-        *("--bind", f"127.0.0.1:{port}", "reloaded:app"),
+        told("hypercorn", ("app:app", "reloaded:app")),
+        *("--bind", f"127.0.0.1:{port}"),
         cwd=tmp_path,
     )
     program.until("Running on", times=2)
@@ -87,8 +91,7 @@ def test_quart_run(loop_kind, launch, port, tmp_path):
     needs("quart")
     (tmp_path / "served.py").write_text(QUART)
     program = launch(
-        *("-m", "quart", "--app", "served:app", "run", "--host", "127.0.0.1", "--port", port),
-        cwd=tmp_path,
+        told("quart", SERVED), "--host", "127.0.0.1", "--port", port, cwd=tmp_path
     )
     program.until("Running on")
     assert served_by(port, program)["kind"] == loop_kind
@@ -111,10 +114,7 @@ def test_litestar_run_which_asks_for_loops_by_name(loop_kind, launch, port, tmp_
     needs("litestar", "uvicorn", "rich_click")
     (tmp_path / "served.py").write_text(LITESTAR)
     program = launch(
-        *("-m", "litestar", "--app", "served:app", "run", "--host", "127.0.0.1"),
-        *("--port", port),
-        options=["--all"],
-        cwd=tmp_path,
+        told("litestar", SERVED), "--host", "127.0.0.1", "--port", port, cwd=tmp_path
     )
     program.until("Uvicorn running on")
     assert served_by(port, program)["kind"] == loop_kind
@@ -149,8 +149,8 @@ def test_sanic_serves_and_stops_cleanly(loop_kind, launch, port, tmp_path, worke
     (tmp_path / "served.py").write_text(SANIC)
     single = ["--single-process"] if workers == "1" else ["--workers", workers]
     program = launch(
-        *("-m", "sanic", "served:app", "--host", "127.0.0.1", "--port", port, *single),
-        *("--no-motd", "--no-access-logs"),
+        told("sanic", SERVED),
+        *("--host", "127.0.0.1", "--port", port, *single, "--no-motd", "--no-access-logs"),
         cwd=tmp_path,
     )
     assert served_by(port, program)["kind"] == loop_kind
@@ -191,40 +191,34 @@ def test_dask_cluster_of_two_process_workers(loop_kind, launch, tmp_path):
     script = tmp_path / "cluster.py"
     script.write_text(DASK)
     program = launch(
-        script, cwd=tmp_path, environment={"DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
+        told("dask"), cwd=tmp_path, environment={"DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
     )
     assert program.wait() == 0, program.output
-    told = [line for line in program.lines if line.split()[0] in ("scheduler", "client", "worker")]
-    assert told == [f"scheduler {loop_kind}", f"client {loop_kind}", *[f"worker {loop_kind}"] * 2]
+    said = [line for line in program.lines if line.split()[0] in ("scheduler", "client", "worker")]
+    assert said == [f"scheduler {loop_kind}", f"client {loop_kind}", *[f"worker {loop_kind}"] * 2]
     assert "sum 3" in program.lines
     assert "large True" in program.lines
 
 
-NOTEBOOK = """
-import asyncio, sys
-import nbformat
-from nbclient import NotebookClient
-
-cells = [
+CELLS = [
     "import asyncio; print(getattr(asyncio.get_running_loop(), 'driver', 'asyncio'))",
     "await asyncio.sleep(0.01); print('awaited')",
-    "child = await asyncio.create_subprocess_exec('echo', 'child', stdout=-1)\\n"
+    "child = await asyncio.create_subprocess_exec('echo', 'child', stdout=-1)\n"
     "print((await child.communicate())[0])",
 ]
-notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-NotebookClient(notebook, timeout=30, kernel_name="python3").execute()
-for cell in notebook.cells:
-    print(*[output.get("text", output) for output in cell.outputs])
-"""
 
 
 def test_notebook_kernel_started_by_a_launched_program(loop_kind, launch, tmp_path):
-    needs("ipykernel", "nbclient", "nbformat")
+    needs("ipykernel", "nbclient", "nbformat", "jupyter_core")
+    nbformat = pytest.importorskip("nbformat")
+    path = tmp_path / "notebook.ipynb"
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     program = launch(
-        "-c",
-        NOTEBOOK,
+        told("notebook"),
+        cwd=tmp_path,
         environment={"IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
     )
     assert program.wait() == 0, program.output
-    for line in (loop_kind, "awaited", "b'child\\n'"):
-        assert line in program.lines, program.output
+    said = [cell.outputs[0]["text"] for cell in nbformat.read(path, 4).cells]
+    assert said == [f"{loop_kind}\n", "awaited\n", "b'child\\n'\n"]

@@ -1,4 +1,4 @@
-"""How other servers and tools are told of our loop: the ways that README names.
+"""How other servers and tools are told of our loop: the ways that docs/recipes.md names.
 
 Each runs in a process of its own, as its user would start it.
 """
@@ -15,6 +15,7 @@ import sys
 
 import pytest
 from asgi_app import content
+from pages import told
 
 
 def needs(*packages):
@@ -80,9 +81,14 @@ def test_gunicorn_worker(loop_kind, start_python, port, tmp_path, worker):
     settings = tmp_path / "settings.py"
     settings.write_text(GUNICORN_SETTINGS)
     application = "aiohttp_app:make" if worker == "AiohttpWorker" else "asgi_app:app"
+    ours = f"uring_loop.workers.{worker}"
+    words = told(
+        "gunicorn",
+        ("app:app", application),
+        ("uring_loop.workers.UvicornWorker", stock if loop_kind == "asyncio" else ours),
+    )
     program = start_python(
-        *("-m", "gunicorn", application, "--bind", f"127.0.0.1:{port}", "--workers", "2"),
-        *("-k", stock if loop_kind == "asyncio" else f"uring_loop.workers.{worker}"),
+        *("-m", *words, "--bind", f"127.0.0.1:{port}", "--workers", "2"),
         *("--worker-tmp-dir", tmp_path, "--no-control-socket", "--config", settings),
     )
     program.until("has its signal handlers", times=2)
@@ -103,26 +109,27 @@ def test_worker_names_are_listed_and_others_refused():
 
 HYPERCORN = """
 import asyncio, signal, sys
-import asgi_app, hypercorn.asyncio, uring_loop
+import hypercorn.asyncio, uring_loop
+from asgi_app import app
 from hypercorn.config import Config
 
-async def main():
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    config = Config()
-    config.bind = ["127.0.0.1:" + sys.argv[2]]
-    config.errorlog = "-"
-    await hypercorn.asyncio.serve(asgi_app.app, config, shutdown_trigger=stop.wait)
+config = Config()
+config.bind = ["127.0.0.1:" + sys.argv[2]]
+config.errorlog = "-"
 
-factory = asyncio.SelectorEventLoop if sys.argv[1] == "asyncio" else uring_loop.new_event_loop
-with asyncio.Runner(loop_factory=factory) as runner:
-    runner.run(main())
+async def stop():
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+
+if sys.argv[1] == "asyncio":
+    uring_loop.new_event_loop = asyncio.SelectorEventLoop
 """
 
 
-def test_hypercorn_is_served_by_a_runner(loop_kind, start_python, port):
+def test_hypercorn_is_served_by_run(loop_kind, start_python, port):
     needs("hypercorn")
-    program = start_python("-c", HYPERCORN, loop_kind, port)
+    program = start_python("-c", HYPERCORN + told("hypercorn-serve"), loop_kind, port)
     program.until("Running on")
     check_asgi(port, loop_kind)
     end(program)
@@ -132,13 +139,7 @@ GRANIAN = """
 import asyncio, sys
 import granian, uring_loop
 
-if sys.argv[1] != "asyncio":
-    @granian.loops.register("asyncio")
-    def build_loop():
-        loop = uring_loop.new_event_loop()
-        asyncio.set_event_loop(loop)
-        return loop
-
+RECIPE
 if __name__ == "__main__":
     granian.Granian(
         "asgi_app:app",
@@ -154,7 +155,8 @@ if __name__ == "__main__":
 def test_granian_takes_a_loop_from_its_registry(loop_kind, start_python, port, tmp_path):
     needs("granian")
     path = tmp_path / "serve.py"
-    path.write_text(GRANIAN)
+    recipe = told("granian-register") if loop_kind != "asyncio" else ""
+    path.write_text(GRANIAN.replace("RECIPE", recipe))
     program = start_python(path, loop_kind, port)
     program.until("lifespan: started on " + loop_kind)
     program.until("Started worker-1")
@@ -162,13 +164,6 @@ def test_granian_takes_a_loop_from_its_registry(loop_kind, start_python, port, t
     check_asgi(port, loop_kind)
     end(program)
 
-
-PYTEST_CONFTEST = """
-import asyncio, uring_loop
-
-def pytest_asyncio_loop_factories(config, item):
-    return {"asyncio": asyncio.SelectorEventLoop, "ours": uring_loop.new_event_loop}
-"""
 
 PYTEST_TEST = """
 import asyncio, pytest, pytest_asyncio
@@ -182,7 +177,7 @@ async def served():
     async with server:
         yield server.sockets[0].getsockname()
 
-@pytest.mark.asyncio(loop_factories=["NAME"])
+@pytest.mark.asyncio(loop_factories=["uring_loop"])
 async def test_echo(served):
     assert getattr(asyncio.get_running_loop(), "driver", "asyncio") == "KIND"
     reader, writer = await asyncio.open_connection(*served)
@@ -195,17 +190,64 @@ async def test_echo(served):
 
 def test_pytest_asyncio_takes_a_loop_factory(loop_kind, start_python, tmp_path):
     needs("pytest_asyncio")
-    name = "asyncio" if loop_kind == "asyncio" else "ours"
-    (tmp_path / "conftest.py").write_text(PYTEST_CONFTEST)
-    (tmp_path / "test_it.py").write_text(
-        PYTEST_TEST.replace("NAME", name).replace("KIND", loop_kind)
-    )
+    recipe = told("pytest-asyncio")
+    if loop_kind == "asyncio":
+        recipe = "import asyncio\n" + recipe.replace(
+            "uring_loop.new_event_loop", "asyncio.SelectorEventLoop"
+        )
+    (tmp_path / "conftest.py").write_text(recipe)
+    (tmp_path / "test_it.py").write_text(PYTEST_TEST.replace("KIND", loop_kind))
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
     program = start_python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
     assert program.wait() == 0, program.output
     assert "1 passed" in program.output
+
+
+ANYIO_TEST = """
+import asyncio, anyio, pytest
+
+@pytest.mark.anyio
+async def test_loop():
+    await anyio.sleep(0)
+    assert asyncio.get_running_loop().driver == "KIND"
+"""
+
+
+def test_anyios_plugin_takes_a_loop_factory(loop_kind, start_python, tmp_path):
+    needs("anyio")
+    if loop_kind == "asyncio":
+        pytest.skip("this is how our own loop is asked for")
+    (tmp_path / "conftest.py").write_text(told("anyio-pytest"))
+    (tmp_path / "test_it.py").write_text(ANYIO_TEST.replace("KIND", loop_kind))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    program = start_python("-m", "pytest", *options, cwd=tmp_path)
+    assert program.wait() == 0, program.output
+    assert "1 passed" in program.output
+
+
+TWISTED = """
+from twisted.internet import reactor
+
+def ask():
+    print("driver", asyncio.get_running_loop().driver)
+    reactor.stop()
+
+reactor.callLater(0, ask)
+reactor.run()
+"""
+
+
+def test_twisteds_reactor_is_given_a_loop(loop_kind, start_python):
+    needs("twisted")
+    if loop_kind == "asyncio":
+        pytest.skip("this is how our own loop is asked for")
+    text = "import asyncio, uring_loop\n" + told("twisted") + TWISTED
+    program = start_python("-c", text)
+    assert program.wait() == 0, program.output
+    assert program.lines == [f"driver {loop_kind}"]
 
 
 NEST_ASYNCIO = """

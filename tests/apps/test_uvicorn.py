@@ -15,6 +15,7 @@ import socket
 
 import pytest
 from asgi_app import CHUNK, app, content
+from pages import told
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -23,19 +24,20 @@ LARGE = 10 << 20
 
 
 @pytest.fixture
-def options(loop_kind):
-    """The command line's choice of the loop under test."""
-    return ["--loop", "asyncio" if loop_kind == "asyncio" else "uring_loop:new_event_loop"]
+def command(loop_kind):
+    """The recipe's, with the loop under test."""
+    loop = "asyncio" if loop_kind == "asyncio" else "uring_loop:new_event_loop"
+    application = ("app:app", "asgi_app:app")
+    return told("uvicorn", application, ("uring_loop:new_event_loop", loop))
 
 
 @pytest.fixture
-def serve(start_python, options):
+def serve(start_python, command):
     """Starts uvicorn in a process of its own; gives it and its port."""
 
     def serve(*more):
         program = start_python(
-            *("-m", "uvicorn", "asgi_app:app", "--host", "127.0.0.1", "--port", "0"),
-            *options,
+            *("-m", *command, "--host", "127.0.0.1", "--port", "0"),
             *more,
         )
         line = program.until("Uvicorn running on")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tests under other kernels: user-mode Linux, or qemu.
 
-    python tests/kernels/run.py                        every kernel, as a table for the README
+    python tests/kernels/run.py                        every kernel, as a table for docs/kernels.md
     python tests/kernels/run.py 5.10-uml 6.12          these
     python tests/kernels/run.py 6.12 --part kernel     only what is closest to the kernel
     python tests/kernels/run.py 6.12 --command 'python -m uring_loop doctor'
@@ -240,7 +240,7 @@ def selection(part, driver):
 
 
 def row(kernel, title, sysctls, part):
-    """One line of the README's table, and whether all went well."""
+    """One line of the table, and whether all went well."""
     doctor = [sys.executable, "-m", "uring_loop", "doctor", "--json"]
     status, text = run(kernel, doctor, sysctls=sysctls, show=False)
     try:

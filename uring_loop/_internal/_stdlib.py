@@ -175,7 +175,12 @@ def set_sent_position(descriptor: int, position: int, total: int) -> None:
     from asyncio import unix_events
 
     loop: Any = unix_events._UnixSelectorEventLoop
-    loop._sock_sendfile_update_filepos(None, descriptor, position, total)
+    update = loop._sock_sendfile_update_filepos
+    # A later release of 3.14 moves the position whether or not something was sent.
+    if update.__code__.co_argcount == 3:
+        update(None, descriptor, position)
+    else:
+        update(None, descriptor, position, total)
 
 
 def set_running_loop(loop: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ... import __version__
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parents[2]
 # The least that a server can be is measured in a checkout only.
 FLOOR = ROOT / "perf" / "floor.c"
 
