@@ -15,6 +15,9 @@ SIZE_MAX = 400_000
 NEEDED = {
     "uring_loop/__init__.py",
     "uring_loop/_internal/loop.py",
+    "uring_loop/_internal/bench/load.c",
+    "uring_loop/_internal/bench/load.h",
+    "uring_loop/_internal/seccomp.json",
     "uring_loop/_site/sitecustomize.py",
     "uring_loop/_core.pyi",
     "uring_loop/_driver.pyi",

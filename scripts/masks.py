@@ -34,6 +34,7 @@ LINUX_5_19 = (
     "multishot_recv",
     "multishot_unix",
     "sync_cancel",
+    "restricted",
     "no_iowait",
 )
 

@@ -22,13 +22,11 @@ import sys
 import pytest
 from test_choice import needs_ring
 
+from uring_loop._internal import seccomp
+
 DEPLOY = pathlib.Path(__file__).parents[1] / "deploy"
+DOCTOR = [sys.executable, "-m", "uring_loop", "doctor"]
 IO_URING = {"io_uring_enter", "io_uring_register", "io_uring_setup"}
-
-sys.path.insert(0, str(DEPLOY))
-from allow_io_uring import allow  # noqa: E402
-
-sys.path.remove(str(DEPLOY))
 
 
 def text(name):
@@ -145,12 +143,12 @@ def test_loop_runs_on_epoll_under_the_profile_without_its_three_calls():
 
 
 @needs_ring
-def test_a_stricter_profile_is_mended_by_the_program_beside_it():
+def test_a_stricter_profile_is_mended_by_the_doctor():
     profile = without_io_uring(json.loads(text("seccomp.json")))
     refusal = {"names": sorted(IO_URING), "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
     profile["syscalls"].append(refusal)
     done = subprocess.run(
-        [sys.executable, DEPLOY / "allow_io_uring.py"],
+        [*DOCTOR, "--seccomp", "docker", "--base", "-"],
         input=json.dumps(profile),
         capture_output=True,
         text=True,
@@ -165,10 +163,105 @@ def test_mending_keeps_every_other_rule_and_takes_old_ones_by_name():
         {"name": "write", "action": "SCMP_ACT_ALLOW"},
         {"names": ["io_uring_setup"], "action": "SCMP_ACT_ERRNO"},
     ]
-    mended = allow({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules})
+    mended = seccomp.allow({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules})
     assert set(mended["syscalls"][0]["names"]) == IO_URING
     assert [rule["names"] for rule in mended["syscalls"][1:]] == [["read"], ["write"]]
     assert mended["syscalls"][1]["action"] == "SCMP_ACT_ERRNO"
+
+
+def printed(target, *arguments):
+    done = subprocess.run(
+        [*DOCTOR, "--seccomp", target, *arguments], capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("target", ["docker", "podman"])
+def test_profile_that_the_doctor_prints_is_the_one_of_this_folder(target):
+    assert printed(target) == text("seccomp.json")
+
+
+@needs_ring
+def test_loop_runs_on_io_uring_under_the_profile_for_kubernetes():
+    """It has no conditions, for a runtime that knows none: they would hold for everybody."""
+    profile = json.loads(printed("kubernetes"))
+    assert set(profile) == {"defaultAction", "defaultErrnoRet", "architectures", "syscalls"}
+    for rule in profile["syscalls"]:
+        assert set(rule) <= {"names", "action", "errnoRet", "args"}
+    assert doctor_under(profile)["driver"] == "uring"
+    assert doctor_under(without_io_uring(profile))["driver"] == "selector"
+
+
+def test_profile_for_kubernetes_allows_nothing_that_dockers_keeps_for_the_capable():
+    rules = json.loads(printed("kubernetes"))["syscalls"]
+    allowed = {
+        name
+        for rule in rules
+        if rule["action"] == "SCMP_ACT_ALLOW" and "args" not in rule
+        for name in rule["names"]
+    }
+    assert allowed >= IO_URING | {"read", "chroot"}
+    assert not allowed & {"mount", "bpf", "unshare", "setns", "ptrace_access", "kexec_load", "clone3"}
+    (clone3,) = (rule for rule in rules if "clone3" in rule["names"])
+    assert clone3["errnoRet"] == 38
+
+
+@pytest.mark.parametrize(("machine", "names"), [("aarch64", 2), ("s390x", 2), ("riscv64", 1)])
+def test_profile_without_conditions_is_of_one_machine(machine, names):
+    profile = seccomp.flat(seccomp.default(), machine)
+    assert len(profile["architectures"]) == names
+    listed = {name for rule in profile["syscalls"] for name in rule["names"]}
+    assert "arch_prctl" not in listed
+    assert ("s390_pci_mmio_read" in listed) == (machine == "s390x")
+
+
+def test_profile_for_an_unknown_machine_is_refused():
+    with pytest.raises(ValueError, match="no machine pdp11"):
+        seccomp.flat(seccomp.default(), "pdp11")
+
+
+def test_seccomp_options_that_make_no_sense_are_refused_in_one_line(tmp_path):
+    (tmp_path / "list").write_text("[1]")
+    for arguments in (
+        ["--base", "-"],
+        ["--seccomp", "docker", "--base", str(tmp_path / "list")],
+        ["--seccomp", "systemd", "--base", str(DEPLOY / "seccomp.json")],
+    ):
+        done = subprocess.run(
+            [*DOCTOR, *arguments], input="{", capture_output=True, text=True, timeout=50
+        )
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("python -m uring_loop doctor: error:")
+
+
+def test_drop_in_for_systemd_is_read_by_it_and_names_what_its_group_has(tmp_path):
+    """Parsed, beside a unit with a filter of its own; nothing here starts a unit."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is missing")
+    drop_in = printed("systemd")
+    (names,) = re.findall(r"^SystemCallFilter=(.*)$", drop_in, re.MULTILINE)
+    assert set(names.split()) == IO_URING
+    group = subprocess.run(
+        [analyze, "syscall-filter", "@aio"], capture_output=True, text=True, timeout=50
+    )
+    assert IO_URING <= set(group.stdout.split())
+    service = tmp_path / "probe.service"
+    service.write_text("[Service]\nExecStart=/bin/true\nSystemCallFilter=@basic-io\n")
+    (tmp_path / "probe.service.d").mkdir()
+    (tmp_path / "probe.service.d" / "io_uring.conf").write_text(drop_in)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(service)], capture_output=True, text=True, timeout=50
+    )
+    # Of other units of the machine it complains, too.
+    assert "probe.service" not in done.stderr + done.stdout
+    (tmp_path / "probe.service.d" / "io_uring.conf").write_text(drop_in.replace("setup", "sesame"))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(service)], capture_output=True, text=True, timeout=50
+    )
+    assert "io_uring_sesame" in done.stderr + done.stdout
 
 
 # ---- what the files say ------------------------------------------------------------------

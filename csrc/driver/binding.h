@@ -27,7 +27,8 @@
 #define UL_FEATURE_MULTISHOT_UNIX 0x800
 #define UL_FEATURE_BUFFER_RING 0x1000
 #define UL_FEATURE_SYNC_CANCEL 0x2000
-#define UL_FEATURE_COUNT 14
+#define UL_FEATURE_RESTRICTED 0x4000
+#define UL_FEATURE_COUNT 15
 
 /* How a driver is to be made; 0 in a field is the driver's own choice. */
 struct ul_options {

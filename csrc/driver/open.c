@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ring/restrictions.h"
 #include "ring/setup.h"
 #include "ring/trial.h"
 #include "selector/calls.h"
@@ -73,5 +74,6 @@ struct ul_driver *ul_open(int kind, const struct ul_options *options,
 
 int ul_has_request(struct ul_driver *driver, uint8_t opcode)
 {
-	return driver->table == &uring_table ? kernel_has_opcode(opcode) : calls_have(opcode);
+	return driver->table == &uring_table 
+		? kernel_has_opcode(opcode) && restrictions_have(opcode) : calls_have(opcode);
 }

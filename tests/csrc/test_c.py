@@ -2,7 +2,7 @@
 
 test_driver_*.c run on both drivers, and on the ring once per kernel feature that
 it can do without, so that one machine stands for many kernels; test_uring*.c
-likewise, on the ring alone. The other programs test one part each. Exit status 77
+likewise, on the ring alone; test_faults.c on a few of those. The other programs test one part each. Exit status 77
 means that the part cannot run here. Where a sanitized program cannot start (address
 spaces as small as user-mode Linux's) they run without the sanitizers.
 """
@@ -34,10 +34,14 @@ FLAGS = [
     "-Werror",
     "-fno-omit-frame-pointer",
 ]
+FAULTS = (HERE / "faults.h").read_text()
 # What a program replaces, to refuse what the kernel would have granted.
 WRAPPED = {
     "test_uring_shortage": ("io_uring_enter2", "io_uring_queue_init_params"),
     "test_selector_shortage": ("epoll_ctl",),
+    "test_faults": tuple(
+        re.findall(r"^WRAP(?:_ERRNO|_NUMBER)?\((?:[\w ]+\*?, )?(\w+), ", FAULTS, re.MULTILINE)
+    ),
 }
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -129,6 +133,9 @@ def run(programs: Path, name: str, *arguments: str) -> None:
 ALL = sorted(path.stem for path in HERE.glob("test_*.c"))
 OF_BOTH = [name for name in ALL if name.startswith("test_driver_")]
 OF_THE_RING = [name for name in ALL if name.startswith("test_uring")]
+# Each of these makes some 300 to 700 loops' lives.
+WITH_FAULTS = [f"uring, {name}" for name in ("all features", "as Linux 5.10", "without any feature")]
+WITH_FAULTS.append("selector")
 
 
 @pytest.mark.parametrize("name", OF_BOTH)
@@ -143,6 +150,17 @@ def test_uring(programs: Path, kind: str, mask: int, name: str) -> None:
     run(programs, name, kind, hex(mask))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in OF_BOTH + OF_THE_RING])
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [each for each in ON_BOTH if each.id in WITH_FAULTS],
+)
+def test_faults(programs: Path, kind: str, mask: int) -> None:
+    run(programs, "test_faults", kind, hex(mask))
+
+
+OTHERS = [name for name in ALL if name not in [*OF_BOTH, *OF_THE_RING, "test_faults"]]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_part(programs: Path, name: str) -> None:
     run(programs, name)

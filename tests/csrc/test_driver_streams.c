@@ -4,6 +4,7 @@
  *     test_driver_streams uring|selector [disabled features [one test]]
  */
 #include "driver_fixture.h"
+#include "poison.h"
 
 /* --- Streams -------------------------------------------------------------- */
 
@@ -453,6 +454,54 @@ static void send_to_a_closed_peer_fails_without_a_signal(struct bench *bench)
 	bench_close(bench);
 }
 
+/* The first buffer that `size` bytes of a stream are lent in; not given back. */
+static unsigned char *lent_for(struct bench *bench, int peer, const char *bytes, int size)
+{
+	struct ul_completion completion;
+	int64_t deadline = now_ns() + PATIENCE_NS;
+
+	CHECK_EQUAL(write(peer, bytes, (size_t)size), size);
+	for (;;) {
+		CHECK(now_ns() < deadline);
+		CHECK_EQUAL(bench->table->turn(bench->driver, TURN_NS), 0);
+		if (bench->table->harvest(bench->driver, &completion, 1) == 1)
+			break;
+	}
+	CHECK(completion.flags & UL_LENT);
+	CHECK_EQUAL(completion.result, size);
+	CHECK_EQUAL(memcmp(completion.data, bytes, (size_t)size), 0);
+	return completion.data;
+}
+
+/* In builds with assertions, as these tests are. */
+static void buffer_that_came_back_shows_nobody_what_it_held(struct bench *bench)
+{
+	struct record reader = { 0 };
+	unsigned char *first, *second;
+	int pair[2];
+
+	bench_open(bench);
+	make_tcp_pair(pair);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, pair[0], UL_STREAM_TCP,
+	                               &reader.token), -EINPROGRESS);
+	first = lent_for(bench, pair[1], "a password", 10);
+	bench->table->recycle(bench->driver, first);
+	for (int position = 0; position < 10; position++)
+		CHECK_EQUAL(first[position], POISON);
+	/* Whichever it is of those that were used: behind its bytes is no stranger's. */
+	for (int round = 0; round < 600; round++) {
+		second = lent_for(bench, pair[1], "hi", 2);
+		CHECK(memcmp(second + 2, "password", 8) != 0);
+		bench->table->recycle(bench->driver, second);
+		if (second == first)
+			break;
+	}
+	CHECK(second == first);
+	bench_cancel(bench, &reader);
+	close_pair(pair);
+	bench_close(bench);
+}
+
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
@@ -472,6 +521,7 @@ int main(int count, char **arguments)
 		TEST(outcome_of_a_send_is_told_once_before_or_by_its_completion),
 		TEST(send_cancelled_after_it_has_ended_is_released),
 		TEST(send_to_a_closed_peer_fails_without_a_signal),
+		TEST(buffer_that_came_back_shows_nobody_what_it_held),
 	};
 
 	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), arguments, count);

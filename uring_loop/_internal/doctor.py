@@ -2,7 +2,7 @@
 
 Exit status: 0 when a loop runs on io_uring, 1 when on the selector (or on
 asyncio's own loop, off Linux), 3 when no loop can be made or the self-test fails;
-argparse's 2 for wrong arguments.
+argparse's 2 for wrong arguments.  With --seccomp it makes no loop, and ends with 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 
 from .. import new_event_loop
-from . import selftest
+from . import seccomp, selftest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,13 +146,37 @@ def main(arguments: list[str]) -> int:
         epilog="Exit status: 0 io_uring, 1 the selector, 3 no loop, or a failed self-test.",
     )
     parser.add_argument("--json", action="store_true", help="the same facts, for machines")
+    parser.add_argument(
+        "--seccomp",
+        choices=seccomp.TARGETS,
+        help="print only a profile, for systemd a drop-in, that allows io_uring's three calls",
+    )
+    parser.add_argument(
+        "--base",
+        metavar="FILE",
+        type=argparse.FileType("r", encoding="utf-8"),
+        help="of --seccomp: add them to this profile (- is stdin) and not to Docker's default",
+    )
     options = parser.parse_args(arguments)
+    if options.base is not None and options.seccomp is None:
+        parser.error("--base is of --seccomp")
+    if options.seccomp is not None:
+        try:
+            base = None if options.base is None else json.load(options.base)
+            return _print(seccomp.text(options.seccomp, base))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            parser.error(f"no profile: {exc!r}")
     # The log line about the fallback says less than what is printed here.
     logging.getLogger("uring_loop").setLevel(logging.CRITICAL)
     facts = examine()
+    _print((json.dumps(facts, indent=2) if options.json else describe(facts)) + "\n")
+    return status(facts)
+
+
+def _print(text: str) -> int:
     try:
-        print(json.dumps(facts, indent=2) if options.json else describe(facts), flush=True)
+        print(text, end="", flush=True)
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; the interpreter flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return status(facts)
+    return RING

@@ -52,6 +52,7 @@ _ABOUT = {
     "multishot_unix": ("6.0", "the same for UNIX sockets"),
     "buffer_ring": ("5.19", "idle connections hold no receive buffer"),
     "sync_cancel": ("6.0", "a ring that closes cancels with one call"),
+    "restricted": ("5.10", "the kernel refuses all that the loop never asks of a ring"),
 }
 
 # The features that a feature is built on.

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "compat.h"
+#include "poison.h"
 
 enum buffer_place {
 	BUFFER_FREE,
@@ -117,6 +118,7 @@ static inline void pool_give(struct pool *pool, uint32_t index)
 	assert(index < pool->count);
 	if (__builtin_expect(pool->places[index] < BUFFER_TAKEN, 0))
 		return;
+	poison(pool_data(pool, index), pool->size);
 	pool->places[index] = BUFFER_FREE;
 	pool->free[pool->free_count++] = (uint16_t)index;
 }

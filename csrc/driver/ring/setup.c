@@ -9,11 +9,12 @@
 #include <unistd.h>
 
 #include "kernels.h"
+#include "restrictions.h"
 
 static const char *const feature_names[UL_FEATURE_COUNT] = {
 	"ext_arg", "single_issuer", "defer_taskrun", "coop_taskrun", "registered_fd",
 	"no_iowait", "poll_first", "cqe_skip", "multishot_poll", "multishot_accept",
-	"multishot_recv", "multishot_unix", "buffer_ring", "sync_cancel",
+	"multishot_recv", "multishot_unix", "buffer_ring", "sync_cancel", "restricted",
 };
 
 const char *ul_known_bug(uint64_t feature)
@@ -37,6 +38,8 @@ static struct {
 	int probe_error;         /* of IORING_REGISTER_PROBE */
 	int buffer_ring_error;
 	int registered_fd_error;
+	bool has_workers;        /* IORING_REGISTER_IOWQ_MAX_WORKERS */
+	int restrictions_error;  /* of the ring that was made last */
 } kernel_facts;
 
 /* A shortage says nothing about the kernel: what is missing may be there later. */
@@ -70,6 +73,7 @@ static int find_facts(void)
 	struct io_uring_params params = { 0 };
 	struct io_uring_probe *probe = calloc(1, size);
 	struct io_uring ring;
+	unsigned as_they_are[2] = { 0, 0 };
 	int opcode;
 	int result;
 
@@ -96,6 +100,7 @@ static int find_facts(void)
 	/* The answer is how many were registered, or -errno. */
 	result = io_uring_register_ring_fd(&ring);
 	kernel_facts.registered_fd_error = result == 1 ? 0 : result < 0 ? result : -EINVAL;
+	kernel_facts.has_workers = io_uring_register_iowq_max_workers(&ring, as_they_are) == 0;
 	room_close(&ring);
 out:
 	free(probe);
@@ -163,6 +168,21 @@ static uint64_t consistent(uint64_t features)
 	return features;
 }
 
+/* What the kernel offers, or else the ring does without. */
+static void restrict_ring(struct io_uring *ring, uint64_t disable,
+                          const struct io_uring_params *params, uint64_t *features)
+{
+	if (disable & UL_FEATURE_RESTRICTED)
+		return;
+	kernel_facts.restrictions_error = -EINVAL;
+	if (params->flags & IORING_SETUP_R_DISABLED)
+		kernel_facts.restrictions_error =
+			restrictions_apply(ring, kernel_facts.has_opcode, *features,
+			                   kernel_facts.has_workers);
+	if (kernel_facts.restrictions_error == 0)
+		*features |= UL_FEATURE_RESTRICTED;
+}
+
 int setup_ring(struct io_uring *ring, const struct ring_size *size, uint64_t disable,
                struct io_uring_params *params, uint64_t *features)
 {
@@ -181,9 +201,12 @@ int setup_ring(struct io_uring *ring, const struct ring_size *size, uint64_t dis
 		  basic | flag | IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
 		  IORING_SETUP_COOP_TASKRUN },
 		/* 5.19 */
-		{ UL_FEATURE_COOP_TASKRUN, basic | flag | IORING_SETUP_COOP_TASKRUN },
+		{ UL_FEATURE_COOP_TASKRUN,
+		  basic | flag | IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN },
 		/* 5.18 */
-		{ 0, basic | IORING_SETUP_SUBMIT_ALL },
+		{ 0, basic | IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL },
+		/* 5.10 */
+		{ 0, basic | IORING_SETUP_R_DISABLED },
 		/* 5.6 */
 		{ 0, basic },
 	};
@@ -216,6 +239,7 @@ int setup_ring(struct io_uring *ring, const struct ring_size *size, uint64_t dis
 		return result;
 	}
 	*features = consistent(find_features(params) & ~disable);
+	restrict_ring(ring, disable, params, features);
 	return 0;
 }
 
@@ -227,6 +251,8 @@ int32_t setup_feature_error(uint64_t feature, uint64_t disable)
 		return -kernel_facts.buffer_ring_error;
 	if (feature == UL_FEATURE_REGISTERED_FD && kernel_facts.registered_fd_error != 0)
 		return -kernel_facts.registered_fd_error;
+	if (feature == UL_FEATURE_RESTRICTED && kernel_facts.restrictions_error != 0)
+		return -kernel_facts.restrictions_error;
 	if (kernel_bug_of(kernel_running(), feature, UINT64_MAX) != NULL)
 		return EBADE;
 	return kernel_facts.probe_error != 0 ? -kernel_facts.probe_error : EINVAL;

@@ -6,6 +6,7 @@
  * turn() submits.
  */
 #include "queue.h"
+#include "restrictions.h"
 #include "setup.h"
 #include "socket_facts.h"
 
@@ -204,7 +205,7 @@ int uring_submit(struct ul_driver *driver, void *owner,
 	struct uring *uring = uring_of(driver);
 	struct uring_slot *slot;
 
-	if (!kernel_has_opcode(request->opcode)) {
+	if (!kernel_has_opcode(request->opcode) || !restrictions_have(request->opcode)) {
 		*token = 0;
 		return -EOPNOTSUPP;
 	}

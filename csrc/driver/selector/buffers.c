@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "poison.h"
+
 /* A page: receives then touch the fewest pages, and the trailer is aligned. */
 #define BUFFER_ALIGNMENT 4096
 
@@ -82,6 +84,7 @@ void buffers_give(struct buffers *buffers, unsigned char *data)
 {
 	struct trailer *trailer = trailer_of(buffers, data);
 
+	poison(data, buffers->size);
 	if (buffers->spare_count >= buffers->spare_max) {
 		buffer_free(buffers, data);
 		return;
