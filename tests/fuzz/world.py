@@ -170,14 +170,17 @@ class Hearing:
         self.calls = []
         self.lost_with = None
         self.reactions = {}
-        self.write_paused = self.read_paused = self.closing = False
+        self.write_paused = self.read_paused = self.resumed = False
 
     def heard(self, name):
         if "connection_lost" in self.calls:
             self.world.wrong(f"{name}() after connection_lost() of {self.number}")
         if not self.calls and name != "connection_made":
             self.world.wrong(f"{name}() before connection_made() of {self.number}")
-        if name in ("eof_received", "connection_made", "connection_lost") and name in self.calls:
+        if name == "eof_received" and name in self.calls and self.resumed:
+            # As asyncio: who pauses and resumes after the end hears of it again.
+            self.resumed = False
+        elif name in ("eof_received", "connection_made", "connection_lost") and name in self.calls:
             self.world.wrong(f"{name}() twice of {self.number}")
         if self.calls[-1:] != [name] or name != "data_received":
             self.calls.append(name)
@@ -285,6 +288,13 @@ class Line:
         return self.protocol.reader if isinstance(self.protocol, Streams) else None
 
 
+class Nothing:
+    """A callback that somebody watches the end of."""
+
+    def __call__(self):
+        pass
+
+
 class Datagrams(asyncio.DatagramProtocol):
     def __init__(self):
         self.got = []
@@ -317,6 +327,8 @@ class World:
         self.states = set()
         self.restore = None
         self.hostile_handler = None
+        self.kept = []
+        self.is_over = False  # the faults have stopped
 
     def wrong(self, what):
         if what not in self.violations:
@@ -436,6 +448,9 @@ class World:
         self.plain_receiver = self.plain_sender = None
         self.plain_is_clean = True
         self.watch_calls, self.is_watched = 0, False
+        # The first watch of a loop on the ring needs a descriptor: DIFFERENCES.md.
+        loop.add_reader(self.watched, self.watch_ready)
+        loop.remove_reader(self.watched)
         ours, self.datagram_peer = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in "12")
         for sock in (ours, self.datagram_peer):
             # Without a name a socket is not connected, to asyncio.
@@ -508,6 +523,8 @@ class World:
 
     def react(self, number, action):
         line = self.lines[number]
+        if self.is_over:
+            return
         if action == "interrupt":
             # TLS of the standard library does not survive it; of ours it must.
             raise KeyboardInterrupt
@@ -570,11 +587,13 @@ class World:
     def do_resume(self, number):
         line = self.lines[number]
         if self.usable(line) and line.reader() is None:
+            line.note.resumed = line.note.read_paused
             line.note.read_paused = False
             line.transport.resume_reading()
 
     def do_limits(self, number, high):
-        self.lines[number].transport.set_write_buffer_limits(high=high)
+        # asyncio's TLS pauses for good at 0, with nothing to send.
+        self.lines[number].transport.set_write_buffer_limits(high=high or int(self.program["tls"]))
 
     def do_look(self, number):
         transport = self.lines[number].transport
@@ -632,6 +651,9 @@ class World:
         self.lines[number].peer.read(size)
 
     def do_peer_eof(self, number):
+        if self.tls is not None:
+            # The end of one direction is the end of both.
+            self.lines[number].clean = False
         self.lines[number].peer.end()
         self.lines[number].peer.finish_end()
 
@@ -831,9 +853,9 @@ class World:
         elif where == "repr":
             repr(self.loop.call_soon(AtEnd(), AtEnd()))
         elif where == "weakref":
-            target = AtEnd()
-            reference = weakref.ref(target, lambda _: strike())
-            self.loop.call_soon(target, reference)
+            target = Nothing()
+            self.kept.append(weakref.ref(target, lambda _: strike()))
+            self.loop.call_soon(target)
         elif where == "handler":
             self.hostile_handler = (number, "resume" if action == "raise" else action)
             self.loop.call_soon(self.timer_raises)
@@ -876,6 +898,7 @@ class World:
 
     async def quiet(self):
         """Everything finishes: or it is a violation."""
+        self.is_over = True
         self.lift()
         for line in self.lines:
             line.note.reactions.clear()
