@@ -29,7 +29,7 @@ class SocketsMachine(Machine):
         self.sent, self.got = bytearray(), bytearray()  # to the socket under test
         self.given, self.taken = bytearray(), bytearray()  # from it
         self.receivers, self.senders = [], []
-        self.unfinished = False  # a sendall was cancelled: nobody knows how much of it went out
+        self.unfinished = False  # a sendall was cancelled or failed: nobody knows how much of it went out
         self.faults = 0
         self.ready = True
 
@@ -50,7 +50,7 @@ class SocketsMachine(Machine):
         self.given += data
         try:
             await sockets.sock_sendall(self.sim.loop, self.one, data)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, OSError):
             self.unfinished = True
             raise
 
