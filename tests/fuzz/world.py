@@ -906,6 +906,10 @@ class World:
                 self.do_resume(self.lines.index(line))
             if line.note.__dict__.get("reading") is not None:
                 line.note.reading.cancel()
+            if line.replaced:
+                # epoll has forgotten the file: only who aborts can hear of the end.
+                with contextlib.suppress(Exception):
+                    line.transport.abort()
         self.hostile_handler = None
         self.do_watch("remove")
 
