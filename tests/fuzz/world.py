@@ -186,6 +186,8 @@ class Hearing:
             self.calls.append(name)
         reaction = self.reactions.pop(name, None)
         if reaction is not None:
+            # As asyncio: of an end that was interrupted the next run tells once more.
+            self.resumed |= (name, reaction) == ("eof_received", "interrupt")
             self.world.react(self.number, reaction)
 
     def connection_made(self, transport):
@@ -325,7 +327,7 @@ class World:
         self.timers = [0, 0]
         self.steps = 0
         self.states = set()
-        self.restore = None
+        self.restore, self.short_for = None, 0
         self.hostile_handler = None
         self.kept = []
         self.is_over = False  # the faults have stopped
@@ -416,6 +418,9 @@ class World:
                 if line is None or line.clean:
                     self.raised.append((name, type(error).__name__))
             self.note_state(name)
+            self.short_for -= 1
+            if self.short_for < 0:
+                self.lift()
         await self.quiet()
 
     def note_state(self, name):
@@ -587,7 +592,7 @@ class World:
     def do_resume(self, number):
         line = self.lines[number]
         if self.usable(line) and line.reader() is None:
-            line.note.resumed = line.note.read_paused
+            line.note.resumed |= line.note.read_paused
             line.note.read_paused = False
             line.transport.resume_reading()
 
@@ -669,7 +674,7 @@ class World:
         """The transport's number names another file from here on: somebody closed it."""
         line = self.lines[number]
         sock = line.transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0 or line.replaced:
+        if sock is None or sock.fileno() < 0 or line.replaced or self.restore is not None:
             return
         line.clean, line.replaced = False, True
         other, end = socket.socketpair()
@@ -678,7 +683,7 @@ class World:
         # The old file has gone, so the peer hears the end; the new one's is heard by us.
 
     def do_shortage(self, count):
-        """No descriptor can be opened for a while."""
+        """No descriptor can be opened for so many steps."""
         if self.restore is None:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             self.restore = (soft, hard)
@@ -688,7 +693,7 @@ class World:
             except OSError as error:
                 if error.errno != errno.EMFILE:
                     raise
-            self.loop.call_later(0.001 * count, self.lift)
+            self.short_for = count
 
     def lift(self):
         if self.restore is not None:
@@ -924,7 +929,7 @@ class World:
         await self.finally_(lambda: self.settle() or all(t.done() for t in self.tasks), "tasks")
         for task in self.tasks:
             error = None if task.cancelled() or not task.done() else task.exception()
-            # When the shortage ends is a race.
+            # When a file is opened, in or after the shortage, is a race.
             if error is not None and getattr(error, "errno", None) != errno.EMFILE:
                 self.raised.append(("task", type(error).__name__))
         with contextlib.suppress(BlockingIOError):
