@@ -5,6 +5,9 @@
 #   make test       the tests                          PYTEST_ARGS="-k streams -x"
 #   make bench      the benchmarks, with pyperf        BENCH_ARGS=...
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
+#   make fuzz       new random programs on three loops, and on the fake driver      SECONDS=600
+#   make soak       everything at once on both drivers, every byte compared         SECONDS=600
+#   make mutants    breaks the code line by line: do the tests see it?              MUTANTS=name
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make neighbours  aiohttp's, anyio's and Tornado's own tests    NEIGHBOURS="--project anyio"
@@ -30,6 +33,8 @@ MASKS ?=
 NEIGHBOURS ?=
 PYTHONS ?=
 BUILDER ?= html
+SECONDS ?=
+MUTANTS ?=
 DEBUG ?=
 
 run := $(VENV)/bin/python
@@ -45,7 +50,8 @@ export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build help demo test bench asan refleak kernels neighbours masks wheels arm64 lint docs clean distclean
+.PHONY: build help demo test bench asan fuzz soak mutants refleak kernels neighbours masks wheels arm64 lint docs \
+	clean distclean
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -85,6 +91,16 @@ bench: $(built) $(VENV)/.group-bench
 
 asan: $(ready)
 	@scripts/asan.sh $(VENV) $(PYTEST_ARGS)
+
+fuzz: $(built)
+	@$(run) tests/fuzz/machines.py --seconds $(or $(SECONDS),60)
+	@$(run) tests/fuzz/run.py --seconds $(or $(SECONDS),60)
+
+soak: $(built)
+	@$(run) tests/soak/run.py --seconds $(or $(SECONDS),60)
+
+mutants: $(built)
+	@$(run) scripts/mutants.py $(MUTANTS)
 
 refleak: $(built)
 	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)

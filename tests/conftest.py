@@ -15,6 +15,7 @@ import sysconfig
 import threading
 
 import pytest
+import seeds
 
 KINDS = ("asyncio", "selector", "uring")
 
@@ -26,6 +27,32 @@ def pytest_addoption(parser):
         choices=KINDS,
         help="run the tests on this kind of loop only (may be repeated)",
     )
+    seeds.add_option(parser)
+
+
+def pytest_configure(config):
+    seeds.choose(config)
+
+
+def pytest_report_header(config):
+    return seeds.told(config)
+
+
+def pytest_runtest_setup(item):
+    seeds.sow(item)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.failed:
+        report.sections.append(("Replayed by", seeds.told(item.config)))
+
+
+@pytest.fixture
+def seed(request):
+    """What this test draws from, where it draws by itself; see seeds.py."""
+    return seeds.derived(request.config.run_seed, request.node.nodeid)
 
 
 def pytest_sessionstart(session):

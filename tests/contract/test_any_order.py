@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 
 quick = settings(
     max_examples=40,
-    deadline=None,
-    database=None,
-    derandomize=True,
     # The loop is shared by all examples on purpose: what one leaves, the next meets.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -146,6 +146,7 @@ class Operation:
     fd: int
     # What is borrowed until the end: (address, its bytes when the verb was called).
     borrowed: list[tuple[int, bytes]] = field(default_factory=list)
+    events: int = 0  # of a poll
     cancelling: bool = False
     ended: bool = False  # its terminal completion is made, though not harvested
     readable: bool = False  # it said READABLE, and waits for take()
@@ -365,18 +366,28 @@ class FakeDriver:
         fd: int,
         token: ctypes._Pointer[u64],
         borrowed: list[tuple[int, bytes]] | None = None,
+        events: int = 0,
     ) -> int:
         token[0] = 0
         if fd in self.closed:
             raise AssertionError(f"{verb}() names descriptor {fd}, which is closed")
         if verb in self.refusals:
             return self.refusals[verb]
-        if verb in ("send", "poll", *STREAMS) and self.find(verb, fd) is not None:
+        if verb in ("send", *STREAMS) and self.find(verb, fd) is not None:
             raise AssertionError(f"a second {verb}() on descriptor {fd} while one is in flight")
+        if verb == "poll" and any(
+            known.verb == "poll"
+            and known.events == events
+            and not known.cancelling
+            and not known.ended
+            for known in self.on_descriptor(fd)
+        ):
+            raise AssertionError(f"a second poll() for the same events of descriptor {fd}")
         self._generation += 1
         operation = Operation(
             self._generation << 32 | self._generation & 0xFF | 1, verb, owner, fd, borrowed or []
         )
+        operation.events = events
         if verb == "send":
             result = self.at_once(operation)
             if result != STARTED:
@@ -612,7 +623,7 @@ class FakeDriver:
         return self._start("recv_from", owner, fd, token)
 
     def _poll(self, owner: int, fd: int, events: int, token: ctypes._Pointer[u64]) -> int:
-        return self._start("poll", owner, fd, token)
+        return self._start("poll", owner, fd, token, events=events)
 
     def _timeout(self, owner: int, duration_ns: int, token: ctypes._Pointer[u64]) -> int:
         return self._start("timeout", owner, -1, token)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulation import Sim
 
 pytestmark = pytest.mark.skipif(load_shim() is None, reason="shim.c needs a C compiler")
-deterministic = settings(max_examples=100, deadline=None, derandomize=True)
+searched = settings(max_examples=100)
 
 
 # What a callback does besides noting its number.
@@ -69,7 +69,7 @@ class ReadyModel:
                 return
 
 
-@deterministic
+@searched
 @given(plan=st.lists(actions, min_size=1, max_size=20), first=st.integers(1, 5))
 def test_ready_queue_with_nested_effects_runs_as_the_model(plan, first):
     model = ReadyModel(plan)
@@ -117,7 +117,7 @@ timer_operations = st.lists(
 )
 
 
-@deterministic
+@searched
 @given(operations=timer_operations)
 def test_timers_fire_at_their_time_in_the_order_of_the_model(operations):
     sim = Sim()

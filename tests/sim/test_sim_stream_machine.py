@@ -9,21 +9,11 @@ and all of it once everything has come to rest.
 import errno
 import random
 
-import pytest
-from fake_driver import LENT, STARTED, load_shim
-from hypothesis import HealthCheck, settings
+from fake_driver import LENT, STARTED
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
-from simulation import BufferedRecorder, Recorder, Sim
-
-if load_shim() is None:
-    pytest.skip("the fake driver's shim.c needs a C compiler", allow_module_level=True)
+from hypothesis.stateful import initialize, precondition, rule
+from machine import Machine, searched
+from simulation import BufferedRecorder, Recorder
 
 which = st.integers(0, 1)
 pieces = st.binary(min_size=1, max_size=12)
@@ -97,6 +87,20 @@ class Connection:
         if self.wire.is_closed:
             assert protocol.is_lost
 
+    def state(self):
+        """What of it a fault could depend on."""
+        protocol, transport = self.protocol, self.transport
+        operations = self.sim.driver.on_descriptor(self.wire.fd)
+        return (
+            transport._state,
+            protocol.read_paused,
+            protocol.write_paused,
+            self.peer_ended,
+            self.eof_written,
+            bool(transport._queued_bytes),
+            tuple(sorted((o.verb, o.cancelling, o.ended, o.readable, o.held) for o in operations)),
+        )
+
     def check_at_rest(self):
         protocol, received = self.protocol, self.wire.received
         if protocol.is_lost:
@@ -114,7 +118,7 @@ class Connection:
         assert ("eof_received" in protocol.calls) == self.peer_ended
 
 
-class StreamMachine(RuleBasedStateMachine):
+class StreamMachine(Machine):
     @initialize(
         kinds=st.tuples(*[st.sampled_from([Recorder, BufferedRecorder])] * 2),
         keep_open=st.tuples(st.booleans(), st.booleans()),
@@ -125,8 +129,6 @@ class StreamMachine(RuleBasedStateMachine):
         bulk=st.booleans(),
     )
     def start(self, kinds, keep_open, seed, mode, limit, selector_like, bulk):
-        self.sim = Sim()
-        self.driver = self.sim.driver
         self.driver.cancel_mode = mode
         self.driver.harvest_limit = lambda: limit
         if seed is not None:
@@ -140,6 +142,7 @@ class StreamMachine(RuleBasedStateMachine):
         ]
         if bulk:
             self.driver.bulk.update(each.wire.fd for each in self.connections)
+        self.ready = True
 
     def answer(self, operation):
         """What a send says inside the verb: as the ring, or as the selector."""
@@ -148,20 +151,6 @@ class StreamMachine(RuleBasedStateMachine):
         if self.answers:
             return min(self.answers.pop(0), operation.size) or STARTED
         return operation.size
-
-    def turns(self, count):
-        try:
-            self.sim.turns(count)
-        except KeyboardInterrupt:
-            # The hook has done it; what it interrupted goes on in the next run.
-            assert not self.sim.loop.is_running()
-
-    def perform(self, inside, method, *arguments):
-        if not inside:
-            method(*arguments)
-            return
-        self.sim.loop.call_soon(method, *arguments)
-        self.turns(1)
 
     # ---- the peer ----
 
@@ -316,16 +305,19 @@ class StreamMachine(RuleBasedStateMachine):
 
     # ---- the checks ----
 
-    @invariant()
-    def nothing_is_lost_or_out_of_order(self):
-        if hasattr(self, "connections"):
-            self.driver.check()
-            for connection in self.connections:
-                connection.check()
+    def check(self):
+        for connection in self.connections:
+            connection.check()
 
-    @precondition(lambda self: hasattr(self, "connections"))
+    def state(self):
+        return tuple(each.state() for each in self.connections)
+
+    @precondition(lambda self: self.ready)
     @rule()
     def come_to_rest(self):
+        self.rest()
+
+    def rest(self):
         self.driver.hold_sends = False
         self.driver.interrupted_turns = 0
         if self.driver.cancel_mode == "manual":
@@ -341,21 +333,5 @@ class StreamMachine(RuleBasedStateMachine):
         for connection in self.connections:
             connection.check_at_rest()
 
-    def teardown(self):
-        if not hasattr(self, "connections"):
-            return
-        try:
-            self.come_to_rest()
-        finally:
-            self.sim.close()
 
-
-StreamMachine.TestCase.settings = settings(
-    max_examples=200,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-test_stream_transports_in_any_order_keep_the_contract = StreamMachine.TestCase
+test_stream_transports_in_any_order_keep_the_contract = searched(StreamMachine, 200)
