@@ -150,4 +150,6 @@ def install_helpers() -> None:
         socket_class=socket.socket,
         stream_transport=StreamTransport,
         check_descriptor=readers.check_descriptor_free,
+        incomplete_read=asyncio.IncompleteReadError,
+        limit_overrun=asyncio.LimitOverrunError,
     )

@@ -61,6 +61,7 @@ __all__ = [
     "log_subprocess",
     "logger",
     "numeric_address",
+    "own_methods",
     "policy_base",
     "run_until_complete_done",
     "running_loop_module",
@@ -206,6 +207,28 @@ def take_buffered(protocol: Any) -> bytes:
     received = bytes(reader._buffer)
     reader._buffer.clear()
     return received
+
+
+def own_methods(base: type) -> tuple[str, ...] | None:
+    """The names of the methods of a class of asyncio's streams and its bases there, no dunders.
+
+    None when one of them is not written in that module: somebody has put it there.
+    """
+    names = []
+    for each in base.__mro__:
+        if each.__module__ != streams.__name__:
+            continue
+        for name, value in vars(each).items():
+            function = getattr(value, "fget", value)
+            if name.startswith("__") or not hasattr(function, "__code__"):
+                continue
+            code = function.__code__
+            if function.__globals__ is not vars(streams) or (
+                code.co_qualname != f"{each.__name__}.{name}"
+            ):
+                return None
+            names.append(name)
+    return tuple(dict.fromkeys(names))
 
 
 def data_refusal() -> str:

@@ -119,7 +119,7 @@ static const struct {
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
 	HELPER(running_loop_module),
 	HELPER(make_socket),     HELPER(socket_class),       HELPER(stream_transport),
-	HELPER(check_descriptor),
+	HELPER(check_descriptor), HELPER(incomplete_read),   HELPER(limit_overrun),
 #undef HELPER
 };
 

@@ -4,6 +4,7 @@
  */
 #include "records.h"
 #include "../base/checks.h"
+#include "../streams/protocol.h"
 
 #include <limits.h>
 
@@ -43,7 +44,7 @@ static bool records_are_read(Records *self)
 static int records_call_data_received(Records *self, PyObject *bytes)
 {
 	PyObject *protocol = Py_NewRef(self->app_protocol);
-	int status = call_method_and_drop(protocol, names.data_received, bytes);
+	int status = protocol_deliver(protocol, bytes);
 
 	Py_DECREF(protocol);
 	return status;
