@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Which methods are C's, of each class.
 _READER = ("feed_data", "readline", "readuntil", "readexactly", "read")
 _WRITER = ("write", "writelines", "is_closing", "drain")
-_PROTOCOL = ("data_received", "_drain_helper")
+_PROTOCOL = ("connection_made", "data_received", "_drain_helper")
 
 
 def _subclass(base: type, methods: tuple[str, ...]) -> type:

@@ -2,6 +2,25 @@
 #include "classes.h"
 
 struct stream_class reader_class, writer_class, protocol_class;
+struct reader_places reader_places;
+struct writer_places writer_places;
+struct protocol_places protocol_places;
+
+PyObject *attribute_search(PyObject *attributes, PyObject *name, Py_ssize_t *place)
+{
+	Py_ssize_t position = 0, before = 0;
+	PyObject *key, *value;
+
+	while (PyDict_Next(attributes, &position, &key, &value)) {
+		if (key == name) {
+			*place = before;
+			return value;
+		}
+		before = position;
+	}
+	/* Not there, or under a name that is only equal. */
+	return PyDict_GetItemWithError(attributes, name);
+}
 
 /* ---- whether a class is plain -------------------------------------------------------- */
 
@@ -58,19 +77,20 @@ static bool has_methods(const struct stream_class *self, PyObject *attributes)
 	Py_ssize_t i;
 
 	for (i = 0; i < PyTuple_GET_SIZE(self->names); i++) {
-		if (attribute(attributes, PyTuple_GET_ITEM(self->names, i)) != NULL)
+		if (PyDict_GetItemWithError(attributes, PyTuple_GET_ITEM(self->names, i)) != NULL)
 			return true;
 	}
 	return false;
 }
 
 /* Whether it has no attributes but those with which it was made. */
-static bool is_usual(const struct stream_class *self, PyObject *attributes)
+static bool is_usual(struct stream_class *self, PyObject *attributes)
 {
 	Py_ssize_t size = PyDict_GET_SIZE(attributes);
 
 	return size == self->usual ||
-	       (size == self->usual + 1 && attribute(attributes, self->optional) != NULL);
+	       (size == self->usual + 1 &&
+	        attribute_at(attributes, self->optional, &self->optional_place) != NULL);
 }
 
 PyObject *stream_class_open(struct stream_class *self, PyObject *instance)
@@ -93,8 +113,7 @@ PyObject *stream_class_open(struct stream_class *self, PyObject *instance)
 
 /* ---- adopting -------------------------------------------------------------------------- */
 
-/* Make an instance of asyncio's one of ours, if it is `loop`'s. */
-static int stream_class_adopt(struct stream_class *self, PyObject *instance, PyObject *loop)
+int stream_class_adopt(struct stream_class *self, PyObject *instance, PyObject *loop)
 {
 	PyObject *attributes;
 	bool ours;
@@ -104,7 +123,7 @@ static int stream_class_adopt(struct stream_class *self, PyObject *instance, PyO
 	attributes = PyObject_GenericGetDict(instance, NULL);
 	if (attributes == NULL)
 		return -1;
-	ours = attribute(attributes, names._loop) == loop;
+	ours = PyDict_GetItemWithError(attributes, names._loop) == loop;
 	Py_DECREF(attributes);
 	return ours ? PyObject_SetAttr(instance, names.__class__, (PyObject *)self->own) : 0;
 }

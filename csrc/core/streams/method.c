@@ -60,6 +60,7 @@ static const struct method_kind kinds[] = {
 	{"readuntil", &reader_class, step_readuntil, NULL, 0, 1},
 	{"readexactly", &reader_class, step_readexactly, NULL, 1, 1},
 	{"read", &reader_class, step_read, NULL, 1, 1},
+	{"connection_made", &protocol_class, NULL, protocol_connection_made, 1, 1},
 	{"data_received", &protocol_class, NULL, direct_data_received, 1, 1},
 	{"_drain_helper", &protocol_class, step_drain_helper, NULL, 0, 0},
 	{"write", &writer_class, NULL, writer_pass_on, 1, 1},

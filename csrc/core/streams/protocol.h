@@ -18,6 +18,12 @@ static inline int protocol_feed(PyObject *protocol, const char *data, size_t siz
 	return protocol_feed_reader(protocol, data, size);
 }
 
+/*
+ * protocol.connection_made(transport) of a server's, whose writer becomes one of ours before
+ * anybody sees it.  As direct_function in method.c.
+ */
+PyObject *protocol_connection_made(PyObject *protocol, PyObject *name, PyObject *transport);
+
 /* protocol.data_received(bytes), however; 0 or -1. */
 static inline int protocol_deliver(PyObject *protocol, PyObject *bytes)
 {

@@ -5,7 +5,7 @@
 
 Py_ssize_t reader_limit(PyObject *attributes)
 {
-	PyObject *limit = attribute(attributes, names._limit);
+	PyObject *limit = reader_attribute(attributes, _limit);
 	Py_ssize_t value;
 
 	if (unlikely(limit == NULL || !PyLong_CheckExact(limit)))
@@ -21,7 +21,7 @@ Py_ssize_t reader_limit(PyObject *attributes)
 /* As asyncio's _wakeup_waiter(). */
 static int reader_wake(PyObject *attributes)
 {
-	PyObject *waiter = attribute(attributes, names._waiter), *cancelled;
+	PyObject *waiter = reader_attribute(attributes, _waiter), *cancelled;
 	int status;
 
 	if (waiter == NULL || waiter == Py_None)
@@ -79,7 +79,7 @@ int reader_feed(PyObject *attributes, const char *data, size_t size)
 	int status;
 
 	if (unlikely(size == 0 || buffer == NULL || limit < 0 || limit > PY_SSIZE_T_MAX / 2 ||
-	             attribute_is_true(attributes, names._eof) != 0))
+	             as_flag(reader_attribute(attributes, _eof)) != 0))
 		return 0;
 	Py_INCREF(buffer);
 	status = buffer_append(buffer, data, size);
@@ -91,9 +91,9 @@ int reader_feed(PyObject *attributes, const char *data, size_t size)
 		return -1;
 	if (likely(kept <= 2 * limit))
 		return 1;
-	transport = attribute(attributes, names._transport);
+	transport = reader_attribute(attributes, _transport);
 	if (transport != NULL && transport != Py_None &&
-	    attribute_is_true(attributes, names._paused) == 0 &&
+	    as_flag(reader_attribute(attributes, _paused)) == 0 &&
 	    reader_pause(attributes, transport) < 0)
 		return -1;
 	return 1;
@@ -120,7 +120,7 @@ PyObject *reader_take(PyObject *buffer, Py_ssize_t size)
 /* The transport is to be read again. */
 static int reader_resume(PyObject *attributes)
 {
-	PyObject *transport = Py_XNewRef(attribute(attributes, names._transport));
+	PyObject *transport = Py_XNewRef(reader_attribute(attributes, _transport));
 	int status = PyDict_SetItem(attributes, names._paused, Py_False);
 
 	if (status == 0)
@@ -134,7 +134,7 @@ int reader_maybe_resume(PyObject *attributes)
 {
 	PyObject *buffer;
 
-	if (likely(attribute_is_true(attributes, names._paused) == 0))
+	if (likely(as_flag(reader_attribute(attributes, _paused)) == 0))
 		return 0;
 	buffer = reader_buffer(attributes);
 	if (buffer == NULL || PyByteArray_GET_SIZE(buffer) > reader_limit(attributes))
@@ -146,7 +146,7 @@ int reader_maybe_resume(PyObject *attributes)
 
 PyObject *reader_wait(PyObject *attributes, const char *function)
 {
-	PyObject *waiter = attribute(attributes, names._waiter), *loop;
+	PyObject *waiter = reader_attribute(attributes, _waiter), *loop;
 
 	if (unlikely(waiter != Py_None)) {
 		PyErr_Format(PyExc_RuntimeError,
@@ -155,10 +155,10 @@ PyObject *reader_wait(PyObject *attributes, const char *function)
 		return NULL;
 	}
 	/* Waiting for what a paused transport has would be for ever. */
-	if (unlikely(attribute_is_true(attributes, names._paused) != 0) &&
+	if (unlikely(as_flag(reader_attribute(attributes, _paused)) != 0) &&
 	    reader_resume(attributes) < 0)
 		return NULL;
-	loop = Py_XNewRef(attribute(attributes, names._loop));
+	loop = Py_XNewRef(reader_attribute(attributes, _loop));
 	waiter = PyObject_CallMethodNoArgs(loop == NULL ? Py_None : loop, names.create_future);
 	Py_XDECREF(loop);
 	if (likely(waiter != NULL) &&

@@ -13,7 +13,7 @@ int reader_feed(PyObject *attributes, const char *data, size_t size);
 /* The buffer, borrowed, or NULL without an exception: it is none of asyncio's. */
 static inline PyObject *reader_buffer(PyObject *attributes)
 {
-	PyObject *buffer = attribute(attributes, names._buffer);
+	PyObject *buffer = reader_attribute(attributes, _buffer);
 
 	return likely(buffer != NULL && PyByteArray_CheckExact(buffer)) ? buffer : NULL;
 }

@@ -27,12 +27,12 @@ static bool read_open(const StreamCall *self, struct read *read)
 		return false;
 	read->buffer = reader_buffer(read->attributes);
 	read->limit = reader_limit(read->attributes);
-	eof = attribute_is_true(read->attributes, names._eof);
+	eof = as_flag(reader_attribute(read->attributes, _eof));
 	read->eof = eof > 0;
 	if (likely(read->buffer != NULL && read->limit >= 0 && eof >= 0 &&
 	           /* Who has waited is told by the waiter. */
 	           (self->state != CALL_NEW ||
-	            attribute(read->attributes, names._exception) == Py_None))) {
+	            reader_attribute(read->attributes, _exception) == Py_None))) {
 		Py_INCREF(read->buffer);
 		return true;
 	}

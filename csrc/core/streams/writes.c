@@ -10,7 +10,7 @@ PyObject *writer_pass_on(PyObject *writer, PyObject *name, PyObject *argument)
 
 	if (unlikely(attributes == NULL))
 		return NULL;
-	args[0] = Py_XNewRef(attribute(attributes, names._transport));
+	args[0] = Py_XNewRef(writer_attribute(attributes, _transport));
 	Py_DECREF(attributes);
 	if (unlikely(args[0] == NULL))
 		return NULL;
@@ -27,8 +27,8 @@ static bool writes_freely(PyObject *protocol)
 
 	if (unlikely(attributes == NULL))
 		return false;
-	freely = attribute_is_true(attributes, names._connection_lost) == 0 &&
-	         attribute_is_true(attributes, names._paused) == 0;
+	freely = as_flag(protocol_attribute(attributes, _connection_lost)) == 0 &&
+	         as_flag(protocol_attribute(attributes, _paused)) == 0;
 	Py_DECREF(attributes);
 	return freely;
 }
@@ -52,7 +52,7 @@ static bool reads_well(PyObject *reader)
 	attributes = stream_class_open(&reader_class, reader);
 	if (unlikely(attributes == NULL))
 		return false;
-	well = attribute(attributes, names._exception) == Py_None;
+	well = reader_attribute(attributes, _exception) == Py_None;
 	Py_DECREF(attributes);
 	return well;
 }
@@ -77,9 +77,9 @@ enum step step_drain(StreamCall *self, PyObject **given)
 
 	if (unlikely(attributes == NULL))
 		return STEP_DELEGATE;
-	reader = attribute(attributes, names._reader);
-	transport = attribute(attributes, names._transport);
-	protocol = attribute(attributes, names._protocol);
+	reader = writer_attribute(attributes, _reader);
+	transport = writer_attribute(attributes, _transport);
+	protocol = writer_attribute(attributes, _protocol);
 	if (likely(reader != NULL && transport != NULL && protocol != NULL) &&
 	    likely(reads_well(reader))) {
 		Py_INCREF(transport);
