@@ -5,6 +5,7 @@
 #include "base/checks.h"
 #include "base/clock.h"
 #include "base/overrides.h"
+#include "base/process.h"
 #include "base/scratch.h"
 #include "callbacks/queues.h"
 #include "callbacks/ready.h"
@@ -23,8 +24,8 @@
 #include <structmember.h>
 
 PyTypeObject *LoopType;
-/* ("loop",), since import. */
-static PyObject *future_kwnames;
+/* (), since import. */
+static PyObject *no_arguments;
 
 /* ---- public methods ------------------------------------------------------------------------ */
 
@@ -58,14 +59,29 @@ PyDoc_STRVAR(loop_create_future_doc,
 "A new asyncio.Future of this loop.\n\n"
 "Source: asyncio, Creating futures and tasks.");
 
+/*
+ * As asyncio.Future(loop=self).  CPython makes a dictionary of such a call: here it is one
+ * of the process's, which nobody keeps.
+ */
 static PyObject *loop_create_future(Loop *self, PyObject *Py_UNUSED(ignored))
 {
-	PyObject *args[2] = {NULL, (PyObject *)self};
+	PyObject *options = process.future_options, *future = NULL;
 
 	if (helpers_check() < 0)
 		return NULL;
-	return PyObject_Vectorcall(helpers.future_class, args + 1,
-	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, future_kwnames);
+	/* Nobody else's meanwhile: get_debug() of a subclass may make a future. */
+	process.future_options = NULL;
+	if (options == NULL && (options = PyDict_New()) == NULL)
+		return NULL;
+	if (likely(PyDict_SetItem(options, names.loop, (PyObject *)self) == 0))
+		future = PyObject_Call(helpers.future_class, no_arguments, options);
+	if (likely(future != NULL && process.future_options == NULL &&
+	           Py_REFCNT(options) == 1 &&
+	           PyDict_SetItem(options, names.loop, Py_None) == 0))
+		process.future_options = options;
+	else
+		Py_DECREF(options);
+	return future;
 }
 
 static PyMethodDef attribute_methods[] = {
@@ -337,8 +353,8 @@ int loop_init_types(PyObject *module)
 			loop_slots[i].pfunc = methods;
 	}
 	LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
-	future_kwnames = PyTuple_Pack(1, names.loop);
-	if (LoopType == NULL || future_kwnames == NULL)
+	no_arguments = PyTuple_New(0);
+	if (LoopType == NULL || no_arguments == NULL)
 		return -1;
 	return PyModule_AddType(module, LoopType);
 }

@@ -14,9 +14,11 @@
 #include <errno.h>
 
 #define SPARE_CONTEXTS_MAX 4
+#define SPARE_CALLS_MAX 128
 
 struct context;
 struct Handle;
+struct StreamCall;
 
 /* Memory of one type's objects, waiting for its next use; linked by `callback`. */
 struct free_list {
@@ -32,6 +34,13 @@ struct process {
 	/* context.c: contexts that were ours alone after a run; owned, and empty */
 	struct context *spares[SPARE_CONTEXTS_MAX];
 	int spare_count;
+	/* loop_type.c: {"loop": None}, owned, or NULL: of asyncio.Future(loop=...) */
+	PyObject *future_options;
+	/* call.c: memory of calls of streams, waiting for its next use */
+	struct {
+		struct StreamCall *items[SPARE_CALLS_MAX];
+		int count;
+	} calls;
 	/* sockets.c: the version of socket.socket in which its methods are its base's */
 	uint64_t plain_socket_version;
 	/* forks.c: forks that this process is the child of */

@@ -1,6 +1,7 @@
 /* The coroutine protocol around the steps of reads.c and writes.c. */
 #include "call.h"
 #include "reader.h"
+#include "../base/process.h"
 
 #include <structmember.h>
 
@@ -9,8 +10,13 @@ static PyTypeObject *StreamCallType;
 PyObject *stream_call_new(step_function step, PyObject *function, PyObject *object,
                           PyObject *argument)
 {
-	StreamCall *self = PyObject_GC_New(StreamCall, StreamCallType);
+	StreamCall *self;
 
+	if (likely(process.calls.count > 0))
+		self = (StreamCall *)PyObject_Init(
+			(PyObject *)process.calls.items[--process.calls.count], StreamCallType);
+	else
+		self = PyObject_GC_New(StreamCall, StreamCallType);
 	if (unlikely(self == NULL))
 		return NULL;
 	self->step = step;
@@ -22,6 +28,7 @@ PyObject *stream_call_new(step_function step, PyObject *function, PyObject *obje
 	self->weakrefs = NULL;
 	self->state = CALL_NEW;
 	self->running = false;
+	self->finalized = false;
 	PyObject_GC_Track(self);
 	return (PyObject *)self;
 }
@@ -369,6 +376,7 @@ static void call_finalize(StreamCall *self)
 {
 	PyObject *exception, *name;
 
+	self->finalized = true;
 	if (likely(self->state == CALL_ENDED))
 		return;
 	exception = PyErr_GetRaisedException();
@@ -417,7 +425,10 @@ static void call_dealloc(StreamCall *self)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	call_clear(self);
 	Py_CLEAR(self->function);
-	PyObject_GC_Del(self);
+	if (likely(!self->finalized && process.calls.count < SPARE_CALLS_MAX))
+		process.calls.items[process.calls.count++] = self;
+	else
+		PyObject_GC_Del(self);
 	Py_DECREF(type);
 }
 

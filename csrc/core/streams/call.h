@@ -44,6 +44,7 @@ struct StreamCall {
 	PyObject *weakrefs;
 	uint8_t state;        /* enum call_state */
 	bool running;
+	bool finalized;       /* its finalizer has run, which CPython calls but once */
 };
 
 /* A call of function(object), or function(object, argument); borrows all. */

@@ -169,8 +169,12 @@ PyObject *reader_wait(PyObject *attributes, const char *function)
 
 void reader_waited(PyObject *attributes)
 {
-	PyObject *exception = PyErr_GetRaisedException();
+	PyObject *exception;
 
+	/* Who has woken it has done that. */
+	if (likely(reader_attribute(attributes, _waiter) == Py_None))
+		return;
+	exception = PyErr_GetRaisedException();
 	if (PyDict_SetItem(attributes, names._waiter, Py_None) < 0)
 		PyErr_Clear();
 	if (exception != NULL)
