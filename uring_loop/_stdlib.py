@@ -52,6 +52,7 @@ __all__ = [
     "datagram_sends_empty",
     "extract_stack",
     "format_callback_source",
+    "future_running_loop",
     "format_handle",
     "get_running_loop_or_none",
     "interleave_addresses",
@@ -163,6 +164,21 @@ def drops_writes(transport: Any) -> bool:
 def get_running_loop_or_none() -> Any:
     """The loop that runs in this thread, or None."""
     return events._get_running_loop()
+
+
+def future_running_loop() -> Any:
+    """The function by which asyncio.Future() finds the loop that runs in this thread.
+
+    asyncio's own in C, past what others put into asyncio.events; where the class is not that
+    of C, one that finds none.
+    """
+    if _futures.Future is getattr(_futures, "_CFuture", None):
+        return getattr(events, "_c__get_running_loop", _no_loop)
+    return _no_loop
+
+
+def _no_loop() -> None:
+    """No loop."""
 
 
 def set_sent_position(descriptor: int, position: int, total: int) -> None:

@@ -5,7 +5,6 @@
 #include "base/checks.h"
 #include "base/clock.h"
 #include "base/overrides.h"
-#include "base/process.h"
 #include "base/scratch.h"
 #include "callbacks/queues.h"
 #include "callbacks/ready.h"
@@ -24,8 +23,8 @@
 #include <structmember.h>
 
 PyTypeObject *LoopType;
-/* (), since import. */
-static PyObject *no_arguments;
+/* ("loop",), since import. */
+static PyObject *future_kwnames;
 
 /* ---- public methods ------------------------------------------------------------------------ */
 
@@ -59,29 +58,29 @@ PyDoc_STRVAR(loop_create_future_doc,
 "A new asyncio.Future of this loop.\n\n"
 "Source: asyncio, Creating futures and tasks.");
 
-/*
- * As asyncio.Future(loop=self).  CPython makes a dictionary of such a call: here it is one
- * of the process's, which nobody keeps.
- */
+/* Whether it is the loop that asyncio.Future() takes by itself. */
+static bool loop_is_current(Loop *self)
+{
+	PyObject *running = self->running ? PyObject_CallNoArgs(helpers.get_running_loop) : NULL;
+	bool current = running == (PyObject *)self;
+
+	if (unlikely(running == NULL))
+		PyErr_Clear();
+	Py_XDECREF(running);
+	return current;
+}
+
 static PyObject *loop_create_future(Loop *self, PyObject *Py_UNUSED(ignored))
 {
-	PyObject *options = process.future_options, *future = NULL;
+	PyObject *args[2] = {NULL, (PyObject *)self};
 
 	if (helpers_check() < 0)
 		return NULL;
-	/* Nobody else's meanwhile: get_debug() of a subclass may make a future. */
-	process.future_options = NULL;
-	if (options == NULL && (options = PyDict_New()) == NULL)
-		return NULL;
-	if (likely(PyDict_SetItem(options, names.loop, (PyObject *)self) == 0))
-		future = PyObject_Call(helpers.future_class, no_arguments, options);
-	if (likely(future != NULL && process.future_options == NULL &&
-	           Py_REFCNT(options) == 1 &&
-	           PyDict_SetItem(options, names.loop, Py_None) == 0))
-		process.future_options = options;
-	else
-		Py_DECREF(options);
-	return future;
+	/* A keyword would cost a dictionary. */
+	if (likely(loop_is_current(self)))
+		return PyObject_CallNoArgs(helpers.future_class);
+	return PyObject_Vectorcall(helpers.future_class, args + 1,
+	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, future_kwnames);
 }
 
 static PyMethodDef attribute_methods[] = {
@@ -353,8 +352,8 @@ int loop_init_types(PyObject *module)
 			loop_slots[i].pfunc = methods;
 	}
 	LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
-	no_arguments = PyTuple_New(0);
-	if (LoopType == NULL || no_arguments == NULL)
+	future_kwnames = PyTuple_Pack(1, names.loop);
+	if (LoopType == NULL || future_kwnames == NULL)
 		return -1;
 	return PyModule_AddType(module, LoopType);
 }

@@ -34,8 +34,6 @@ struct process {
 	/* context.c: contexts that were ours alone after a run; owned, and empty */
 	struct context *spares[SPARE_CONTEXTS_MAX];
 	int spare_count;
-	/* loop_type.c: {"loop": None}, owned, or NULL: of asyncio.Future(loop=...) */
-	PyObject *future_options;
 	/* call.c: memory of calls of streams, waiting for its next use */
 	struct {
 		struct StreamCall *items[SPARE_CALLS_MAX];

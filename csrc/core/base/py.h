@@ -54,6 +54,7 @@ struct helpers {
 	PyObject *threadsafe_handle_class; /* of call_soon_threadsafe(); before 3.14 the same */
 	PyObject *timer_handle_class;  /* asyncio.TimerHandle */
 	PyObject *future_class;        /* asyncio.Future */
+	PyObject *get_running_loop;    /* the very function by which that finds its loop */
 	PyObject *buffered_protocol;   /* asyncio.BufferedProtocol */
 	PyObject *run_foreign;         /* (handle): run an asyncio.Handle, unless cancelled */
 	PyObject *extract_stack;       /* () -> traceback.StackSummary of the caller */
@@ -73,6 +74,7 @@ struct helpers {
 	PyObject *stream_transport;    /* the class of those that servers open */
 	PyObject *check_descriptor;    /* (loop, fd): RuntimeError when a transport owns it */
 	PyObject *incomplete_read;     /* asyncio.IncompleteReadError */
+	PyObject *invalid_state;       /* asyncio.InvalidStateError */
 	PyObject *limit_overrun;       /* asyncio.LimitOverrunError */
 };
 extern struct helpers helpers;

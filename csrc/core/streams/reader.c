@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* What the buffer of a reader that has nothing may be large. */
+#define KEPT_BYTES 2048
+
 Py_ssize_t reader_limit(PyObject *attributes)
 {
 	PyObject *limit = reader_attribute(attributes, _limit);
@@ -18,23 +21,28 @@ Py_ssize_t reader_limit(PyObject *attributes)
 
 /* ---- feeding ------------------------------------------------------------------------- */
 
-/* As asyncio's _wakeup_waiter(). */
+/* As asyncio's _wakeup_waiter(): one that was cancelled, and is rare, refuses the result. */
 static int reader_wake(PyObject *attributes)
 {
-	PyObject *waiter = reader_attribute(attributes, _waiter), *cancelled;
+	PyObject *waiter = reader_attribute(attributes, _waiter), *exception, *cancelled;
 	int status;
 
 	if (waiter == NULL || waiter == Py_None)
 		return 0;
 	Py_INCREF(waiter);
 	status = PyDict_SetItem(attributes, names._waiter, Py_None);
-	cancelled = status < 0 ? NULL : PyObject_CallMethodNoArgs(waiter, names.cancelled);
-	status = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
-	Py_XDECREF(cancelled);
 	if (likely(status == 0))
 		status = call_method_and_drop(waiter, names.set_result, Py_None);
-	else if (status > 0)
-		status = 0;
+	if (unlikely(status < 0) && PyErr_ExceptionMatches(helpers.invalid_state)) {
+		exception = PyErr_GetRaisedException();
+		cancelled = PyObject_CallMethodNoArgs(waiter, names.cancelled);
+		status = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled) - 1;
+		Py_XDECREF(cancelled);
+		if (status == 0 || PyErr_Occurred())
+			Py_DECREF(exception);
+		else
+			PyErr_SetRaisedException(exception);
+	}
 	Py_DECREF(waiter);
 	return status;
 }
@@ -101,10 +109,30 @@ int reader_feed(PyObject *attributes, const char *data, size_t size)
 
 /* ---- taking -------------------------------------------------------------------------- */
 
+/*
+ * Empties the buffer.  A small one keeps its memory for the next message: to shrink and
+ * grow it again costs as much as everything else that is done with it.
+ */
+static int buffer_clear(PyObject *buffer)
+{
+#if PY_VERSION_HEX < 0x030F0000
+	PyByteArrayObject *array = (PyByteArrayObject *)buffer;
+
+	if (likely(array->ob_exports == 0 && array->ob_alloc > 0 &&
+	           array->ob_alloc <= KEPT_BYTES)) {
+		array->ob_start = array->ob_bytes;
+		array->ob_start[0] = 0;
+		Py_SET_SIZE(array, 0);
+		return 0;
+	}
+#endif
+	return PyByteArray_Resize(buffer, 0);
+}
+
 int reader_drop(PyObject *buffer, Py_ssize_t size)
 {
 	if (likely(size == PyByteArray_GET_SIZE(buffer)))
-		return PyByteArray_Resize(buffer, 0);
+		return buffer_clear(buffer);
 	return PySequence_DelSlice(buffer, 0, size);
 }
 
