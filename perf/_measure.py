@@ -49,7 +49,7 @@ class Row:
     unix: bool = False
     udp: bool = False
     tls: bool = False
-    lines: bool = False
+    shape: str = ""  # of messages: lines, frames, bulks
     note: str = ""
 
 
@@ -215,8 +215,8 @@ class Server:
             command += [f"--{name}", str(value)]
         if row.tls:
             command.append("--tls")
-        if row.lines:
-            command.append("--lines")
+        if row.shape:
+            command += ["--shape", row.shape]
         if row.idle:
             command.append("--speak")
         if self.load_core is not None:
