@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* What the buffer of a reader that has nothing may be large. */
+/* As large may the buffer of a reader be that has nothing. */
 #define KEPT_BYTES 2048
 
 Py_ssize_t reader_limit(PyObject *attributes)
@@ -110,29 +110,25 @@ int reader_feed(PyObject *attributes, const char *data, size_t size)
 /* ---- taking -------------------------------------------------------------------------- */
 
 /*
- * Empties the buffer.  A small one keeps its memory for the next message: to shrink and
- * grow it again costs as much as everything else that is done with it.
+ * As `del buffer[:size]`, without its slice.  A small buffer keeps its memory for the next
+ * message: to shrink and grow it again costs as much as all else that is done with it.
  */
-static int buffer_clear(PyObject *buffer)
+int reader_drop(PyObject *buffer, Py_ssize_t size)
 {
 #if PY_VERSION_HEX < 0x030F0000
 	PyByteArrayObject *array = (PyByteArrayObject *)buffer;
 
 	if (likely(array->ob_exports == 0 && array->ob_alloc > 0 &&
 	           array->ob_alloc <= KEPT_BYTES)) {
-		array->ob_start = array->ob_bytes;
-		array->ob_start[0] = 0;
-		Py_SET_SIZE(array, 0);
+		Py_SET_SIZE(array, Py_SIZE(array) - size);
+		/* What is behind the last byte is 0 already, but not at the beginning. */
+		array->ob_start = Py_SIZE(array) > 0 ? array->ob_start + size : array->ob_bytes;
+		array->ob_start[Py_SIZE(array)] = 0;
 		return 0;
 	}
 #endif
-	return PyByteArray_Resize(buffer, 0);
-}
-
-int reader_drop(PyObject *buffer, Py_ssize_t size)
-{
-	if (likely(size == PyByteArray_GET_SIZE(buffer)))
-		return buffer_clear(buffer);
+	if (size == PyByteArray_GET_SIZE(buffer))
+		return PyByteArray_Resize(buffer, 0);
 	return PySequence_DelSlice(buffer, 0, size);
 }
 

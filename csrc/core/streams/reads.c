@@ -99,37 +99,36 @@ static PyObject *overrun_error(const char *message, Py_ssize_t consumed)
 	return exception;
 }
 
-/* readline() drops what is too long, and raises a ValueError in the context of `overrun`. */
-static PyObject *line_too_long(struct read *read, const char *message, Py_ssize_t consumed,
-                               PyObject *overrun)
+/* readline() drops what is too long; 0 or -1. */
+static int line_drop(struct read *read, Py_ssize_t consumed)
 {
 	Py_ssize_t size = PyByteArray_GET_SIZE(read->buffer);
-	PyObject *error = PyObject_CallFunction(PyExc_ValueError, "s", message);
 
-	if (error == NULL)
-		return NULL;
-	PyException_SetContext(error, Py_NewRef(overrun));
 	if (consumed < size && PyByteArray_AS_STRING(read->buffer)[consumed] == '\n')
 		size = consumed + 1;
-	if ((size > 0 && reader_drop(read->buffer, size) < 0) ||
-	    reader_maybe_resume(read->attributes) < 0)
-		Py_CLEAR(error);
-	return error;
+	if (size > 0 && reader_drop(read->buffer, size) < 0)
+		return -1;
+	return reader_maybe_resume(read->attributes);
+}
+
+/* What `overrun`, which is set, becomes for readline(): raised while that is handled. */
+static void line_too_long(struct read *read, const char *message, Py_ssize_t consumed)
+{
+	PyObject *overrun = PyErr_GetRaisedException(), *error;
+
+	if (line_drop(read, consumed) == 0)
+		PyErr_SetString(PyExc_ValueError, message);
+	error = PyErr_GetRaisedException();
+	PyException_SetContext(error, overrun);
+	PyErr_SetRaisedException(error);
 }
 
 static enum step read_overrun(struct read *read, bool line, const char *message,
                               Py_ssize_t consumed)
 {
-	PyObject *overrun, *error;
-
 	raise_exception(overrun_error(message, consumed));
-	if (line && PyErr_ExceptionMatches(helpers.limit_overrun)) {
-		overrun = PyErr_GetRaisedException();
-		error = line_too_long(read, message, consumed, overrun);
-		Py_DECREF(overrun);
-		if (error != NULL)
-			PyErr_SetRaisedException(error);
-	}
+	if (line && PyErr_ExceptionMatches(helpers.limit_overrun))
+		line_too_long(read, message, consumed);
 	return read_close(read, STEP_FAILED);
 }
 
