@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# asyncio's class -> ours.
+CLASSES: dict[type, type] = {}
+
 # Which methods are C's, of each class.
 _READER = ("feed_data", "readline", "readuntil", "readexactly", "read")
 _WRITER = ("write", "writelines", "is_closing", "drain")
@@ -71,9 +74,10 @@ def install_stream_classes() -> None:
         if names is None or not set(methods) <= set(names):
             continue
         state = vars(instance)
+        CLASSES[base] = _subclass(base, methods)
         _core.set_stream_class(
             base,
-            _subclass(base, methods),
+            CLASSES[base],
             names,
             tuple(name for name in state if not hasattr(base, name)),
             len(state),
