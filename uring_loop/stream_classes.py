@@ -62,7 +62,7 @@ class _Loop:
 def install_stream_classes() -> None:
     """Let the core know the classes. Called once, when the loop is imported.
 
-    Where a class is not as asyncio has written it, that one stays as it is.
+    Where a class is not as asyncio has written it, or of another layout, it stays as it is.
     """
     loop: Any = _Loop()
     reader = asyncio.StreamReader(loop=loop)
@@ -74,10 +74,16 @@ def install_stream_classes() -> None:
         if names is None or not set(methods) <= set(names):
             continue
         state = vars(instance)
-        CLASSES[base] = _subclass(base, methods)
+        own = _subclass(base, methods)
+        try:
+            # As the core will.
+            instance.__class__ = own
+        except TypeError:
+            continue
+        CLASSES[base] = own
         _core.set_stream_class(
             base,
-            CLASSES[base],
+            own,
             names,
             tuple(name for name in state if not hasattr(base, name)),
             len(state),
