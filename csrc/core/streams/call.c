@@ -254,7 +254,8 @@ static void set_thrown(PyObject *const *args, Py_ssize_t nargs)
 	} else {
 		PyErr_Format(PyExc_TypeError,
 		             "exceptions must be classes or instances deriving from "
-		             "BaseException, not %s", Py_TYPE(exception)->tp_name);
+		             "BaseException, not %s",
+		             Py_TYPE(exception)->tp_name);
 	}
 }
 

@@ -35,7 +35,7 @@ typedef enum step (*step_function)(StreamCall *self, PyObject **given);
 
 struct StreamCall {
 	PyObject_HEAD
-	step_function step;
+		step_function step;
 	PyObject *function;   /* owned; asyncio's own */
 	PyObject *object;     /* owned; whose method it is; NULL once ENDED */
 	PyObject *argument;   /* owned or NULL: there is none */

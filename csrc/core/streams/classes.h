@@ -84,7 +84,8 @@ static inline PyObject *attribute_at(PyObject *attributes, PyObject *name, Py_ss
 /* Whether an attribute is true (1), or false (0); -1: it is not there, or neither. */
 static inline int as_flag(const PyObject *value)
 {
-	return likely(value == Py_False) ? 0 : value == Py_True ? 1 : -1;
+	return likely(value == Py_False) ? 0 : value == Py_True ? 1
+	                                                        : -1;
 }
 
 /* Make an exact instance of asyncio's one of ours, if it is `loop`'s; 0 or -1. */

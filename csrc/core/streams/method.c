@@ -73,7 +73,7 @@ static const struct method_kind kinds[] = {
 
 typedef struct {
 	PyObject_HEAD
-	vectorcallfunc vectorcall;
+		vectorcallfunc vectorcall;
 	const struct method_kind *kind;
 	PyObject *owner;      /* owned; asyncio's class */
 	PyObject *name;       /* owned; interned */

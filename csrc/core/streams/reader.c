@@ -175,7 +175,8 @@ PyObject *reader_wait(PyObject *attributes, const char *function)
 	if (unlikely(waiter != Py_None)) {
 		PyErr_Format(PyExc_RuntimeError,
 		             "%s() called while another coroutine is already waiting for "
-		             "incoming data", function);
+		             "incoming data",
+		             function);
 		return NULL;
 	}
 	/* Waiting for what a paused transport has would be for ever. */
