@@ -134,10 +134,20 @@ int reader_drop(PyObject *buffer, Py_ssize_t size)
 
 PyObject *reader_take(PyObject *buffer, Py_ssize_t size)
 {
+#if PY_VERSION_HEX >= 0x030F0000
+	/* As asyncio: it gives its memory away, if that is all. */
+	PyObject *count = PyLong_FromSsize_t(size);
+	PyObject *bytes = count == NULL ? NULL
+	                                : PyObject_CallMethodOneArg(buffer, names.take_bytes,
+	                                                            count);
+
+	Py_XDECREF(count);
+#else
 	PyObject *bytes = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), size);
 
-	if (unlikely(bytes != NULL && size > 0 && reader_drop(buffer, size) < 0))
+	if (bytes != NULL && size > 0 && unlikely(reader_drop(buffer, size) < 0))
 		Py_CLEAR(bytes);
+#endif
 	return bytes;
 }
 
