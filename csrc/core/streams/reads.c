@@ -13,23 +13,16 @@
 struct read {
 	PyObject *attributes; /* owned */
 	PyObject *buffer;     /* owned */
-	Py_ssize_t limit;
-	bool eof;
 };
 
 /* Whether C may read; if so read_close() follows. */
 static bool read_open(const StreamCall *self, struct read *read)
 {
-	int eof;
-
 	read->attributes = stream_class_open(&reader_class, self->object);
 	if (unlikely(read->attributes == NULL))
 		return false;
 	read->buffer = reader_buffer(read->attributes);
-	read->limit = reader_limit(read->attributes);
-	eof = as_flag(reader_attribute(read->attributes, _eof));
-	read->eof = eof > 0;
-	if (likely(read->buffer != NULL && read->limit >= 0 && eof >= 0 &&
+	if (likely(read->buffer != NULL &&
 	           /* Who has waited is told by the waiter. */
 	           (self->state != CALL_NEW ||
 	            reader_attribute(read->attributes, _exception) == Py_None))) {
@@ -38,6 +31,12 @@ static bool read_open(const StreamCall *self, struct read *read)
 	}
 	Py_DECREF(read->attributes);
 	return false;
+}
+
+/* Nothing more will come. */
+static bool read_ended(const struct read *read)
+{
+	return as_flag(reader_attribute(read->attributes, _eof)) != 0;
 }
 
 static enum step read_close(struct read *read, enum step step)
@@ -135,12 +134,15 @@ static enum step read_overrun(struct read *read, bool line, const char *message,
 static enum step read_until(StreamCall *self, PyObject **given, const char *separator,
                             Py_ssize_t length, bool line)
 {
-	Py_ssize_t size, start;
+	Py_ssize_t size, start, limit;
 	const char *data, *found;
 	struct read read;
 
 	if (unlikely(!read_open(self, &read)))
 		return STEP_DELEGATE;
+	limit = reader_limit(read.attributes);
+	if (unlikely(limit < 0))
+		return read_close(&read, STEP_DELEGATE);
 	size = PyByteArray_GET_SIZE(read.buffer);
 	if (size - self->offset >= length) {
 		data = PyByteArray_AS_STRING(read.buffer);
@@ -148,7 +150,7 @@ static enum step read_until(StreamCall *self, PyObject **given, const char *sepa
 		               (size_t)length);
 		if (found != NULL) {
 			start = found - data;
-			if (unlikely(start > read.limit))
+			if (unlikely(start > limit))
 				return read_overrun(&read, line,
 				                    "Separator is found, but chunk is longer than limit",
 				                    start);
@@ -156,12 +158,12 @@ static enum step read_until(StreamCall *self, PyObject **given, const char *sepa
 		}
 		/* The last bytes may be the beginning of a separator. */
 		self->offset = size + 1 - length;
-		if (unlikely(self->offset > read.limit))
+		if (unlikely(self->offset > limit))
 			return read_overrun(&read, line,
 			                    "Separator is not found, and chunk exceed the limit",
 			                    self->offset);
 	}
-	if (likely(!read.eof))
+	if (likely(!read_ended(&read)))
 		return read_wait(&read, "readuntil", given);
 	if (!line)
 		return read_incomplete(&read, Py_None);
@@ -209,7 +211,7 @@ enum step step_readexactly(StreamCall *self, PyObject **given)
 	if (unlikely(size < 0 || !read_open(self, &read)))
 		return STEP_DELEGATE;
 	if (PyByteArray_GET_SIZE(read.buffer) < size) {
-		if (unlikely(read.eof))
+		if (unlikely(read_ended(&read)))
 			return read_incomplete(&read, self->argument);
 		return read_wait(&read, "readexactly", given);
 	}
@@ -232,7 +234,7 @@ enum step step_read(StreamCall *self, PyObject **given)
 		return read_close(&read, *given == NULL ? STEP_FAILED : STEP_DONE);
 	}
 	/* It waits once: somebody else may have taken what has come. */
-	if (kept == 0 && !read.eof && self->state == CALL_NEW)
+	if (kept == 0 && self->state == CALL_NEW && !read_ended(&read))
 		return read_wait(&read, "read", given);
 	return read_done(&read, size < kept ? size : kept, given);
 }
