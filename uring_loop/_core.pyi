@@ -344,12 +344,6 @@ class StreamMethod:
     def __call__(self, *args: Any, **options: Any) -> Any: ...
 
 def set_stream_class(
-    asyncio: type,
-    own: type,
-    names: tuple[str, ...],
-    state: tuple[str, ...],
-    usual: int,
-    optional: str,
-    /,
+    asyncio: type, sample: object, names: tuple[str, ...], state: tuple[str, ...], usual: int, /
 ) -> None: ...
 def adopt_stream(protocol: asyncio.BaseProtocol, loop: Loop, /) -> None: ...

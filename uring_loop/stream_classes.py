@@ -66,7 +66,7 @@ def install_stream_classes() -> None:
     """
     loop: Any = _Loop()
     reader = asyncio.StreamReader(loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, print, loop=loop)
     writer = asyncio.StreamWriter(loop, protocol, reader, loop)
     for instance, methods in ((reader, _READER), (writer, _WRITER), (protocol, _PROTOCOL)):
         base = type(instance)
@@ -83,10 +83,9 @@ def install_stream_classes() -> None:
         CLASSES[base] = own
         _core.set_stream_class(
             base,
-            own,
+            instance,
             names,
             tuple(name for name in state if not hasattr(base, name)),
-            len(state),
-            # Of a server's connections.
-            "_strong_reader",
+            # Only a server's protocols have that one.
+            len(state) - ("_strong_reader" in state),
         )

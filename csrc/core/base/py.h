@@ -103,7 +103,7 @@ static inline int helpers_check(void)
 	X(_ssl_protocol) X(_write_appdata) X(_fatal_error) X(_do_read) X(_go_on) X(_after_read) \
 	X(_loop) X(_buffer) X(_limit) X(_eof) X(_waiter) X(_exception) X(_transport) X(_paused) \
 	X(_stream_reader) X(_stream_reader_wr) X(_reader) X(_protocol) X(_connection_lost) \
-	X(_client_connected_cb) X(take_bytes) \
+	X(_client_connected_cb) X(take_bytes) X(_strong_reader) \
 	X(cancelled) X(pause_reading) X(resume_reading) X(is_closing) X(throw) X(value) \
 	X(__class__) X(__name__) X(__qualname__)
 #define DECLARE_NAME(name) PyObject *name;

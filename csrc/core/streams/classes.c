@@ -6,21 +6,44 @@ struct reader_places reader_places;
 struct writer_places writer_places;
 struct protocol_places protocol_places;
 
-PyObject *attribute_search(PyObject *attributes, PyObject *name, Py_ssize_t *place)
-{
-	Py_ssize_t position = 0, before = 0;
-	PyObject *key, *value;
+#define PLACE(of, name) {&names.name, &of.name}
+static const struct named_place reader_names[] = {
+	PLACE(reader_places, _limit),
+	PLACE(reader_places, _loop),
+	PLACE(reader_places, _buffer),
+	PLACE(reader_places, _eof),
+	PLACE(reader_places, _waiter),
+	PLACE(reader_places, _exception),
+	PLACE(reader_places, _transport),
+	PLACE(reader_places, _paused),
+};
+static const struct named_place writer_names[] = {
+	PLACE(writer_places, _transport),
+	PLACE(writer_places, _protocol),
+	PLACE(writer_places, _reader),
+};
+static const struct named_place protocol_names[] = {
+	PLACE(protocol_places, _paused),
+	PLACE(protocol_places, _connection_lost),
+	PLACE(protocol_places, _stream_reader_wr),
+	PLACE(protocol_places, _client_connected_cb),
+	PLACE(protocol_places, _strong_reader),
+};
+#undef PLACE
 
-	while (PyDict_Next(attributes, &position, &key, &value)) {
-		if (key == name) {
-			*place = before;
-			return value;
-		}
-		before = position;
-	}
-	/* Not there, or under a name that is only equal. */
-	return PyDict_GetItemWithError(attributes, name);
-}
+/* The classes by their names, and their places. */
+#define KNOWN(class, table, name) {name, &class, table, sizeof(table) / sizeof(table[0])}
+static const struct known_class {
+	const char *name;
+	struct stream_class *class;
+	const struct named_place *places;
+	size_t count;
+} known_classes[] = {
+	KNOWN(reader_class, reader_names, "StreamReader"),
+	KNOWN(writer_class, writer_names, "StreamWriter"),
+	KNOWN(protocol_class, protocol_names, "StreamReaderProtocol"),
+};
+#undef KNOWN
 
 /* ---- whether a class is plain -------------------------------------------------------- */
 
@@ -84,13 +107,14 @@ static bool has_methods(const struct stream_class *self, PyObject *attributes)
 }
 
 /* Whether it has no attributes but those with which it was made. */
-static bool is_usual(struct stream_class *self, PyObject *attributes)
+static bool is_usual(const struct stream_class *self, PyObject *attributes)
 {
 	Py_ssize_t size = PyDict_GET_SIZE(attributes);
 
+	/* The protocol of a server's connection has one more. */
 	return size == self->usual ||
-	       (size == self->usual + 1 &&
-	        attribute_at(attributes, self->optional, &self->optional_place) != NULL);
+	       (size == self->usual + 1 && self == &protocol_class &&
+	        protocol_attribute(attributes, _strong_reader) != NULL);
 }
 
 PyObject *stream_class_open(struct stream_class *self, PyObject *instance)
@@ -177,60 +201,67 @@ static PyObject *attributes_of(PyTypeObject *type, PyObject *all)
 	return found;
 }
 
-static struct stream_class *class_named(PyTypeObject *type)
+static const struct known_class *class_named(PyTypeObject *type)
 {
-	struct stream_class *all[] = {&reader_class, &writer_class, &protocol_class};
-	const char *known[] = {"StreamReader", "StreamWriter", "StreamReaderProtocol"};
 	const char *dot = strrchr(type->tp_name, '.');
 	const char *name = dot == NULL ? type->tp_name : dot + 1;
 	size_t i;
 
-	for (i = 0; i < 3; i++) {
-		if (strcmp(name, known[i]) == 0)
-			return all[i];
+	for (i = 0; i < sizeof(known_classes) / sizeof(known_classes[0]); i++) {
+		if (strcmp(name, known_classes[i].name) == 0)
+			return &known_classes[i];
 	}
 	PyErr_Format(PyExc_TypeError, "%s is no class of asyncio's streams", type->tp_name);
 	return NULL;
 }
 
 PyDoc_STRVAR(set_stream_class_doc,
-"set_stream_class(asyncio, own, names, state, usual, optional, /)\n--\n\n"
-"Make the exact instances of a class of asyncio's streams instances of ours.\n\n"
-"names: of its methods. state: of its instances' attributes, of which they have `usual`,\n"
-"and some one more, `optional`.");
+"set_stream_class(asyncio, sample, names, state, usual, /)\n--\n\n"
+"Make the exact instances of a class of asyncio's streams instances of the sample's class.\n\n"
+"sample: one that nobody uses. names: of methods. state: of the instances' attributes, of\n"
+"which they have `usual`.");
 
 static PyObject *set_stream_class(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	struct stream_class *self, made = {.version = VERSION_UNKNOWN}, old;
+	const struct known_class *known;
+	PyObject *sample, *attributes;
+	int status = -1;
 
-	if (!PyArg_ParseTuple(args, "O!O!O!O!nU:set_stream_class", &PyType_Type, &made.asyncio,
-	                      &PyType_Type, &made.own, &PyTuple_Type, &made.names,
-	                      &PyTuple_Type, &made.state, &made.usual, &made.optional))
+	if (!PyArg_ParseTuple(args, "O!OO!O!n:set_stream_class", &PyType_Type, &made.asyncio,
+	                      &sample, &PyTuple_Type, &made.names, &PyTuple_Type, &made.state,
+	                      &made.usual))
 		return NULL;
-	self = class_named(made.own);
-	if (self == NULL)
+	made.own = Py_TYPE(sample);
+	known = class_named(made.own);
+	if (known == NULL)
 		return NULL;
+	self = known->class;
 	made.found = attributes_of(made.asyncio, made.names);
 	made.found_own = made.found == NULL ? NULL : attributes_of(made.own, made.names);
-	if (made.found_own == NULL) {
-		Py_XDECREF(made.found);
-		return NULL;
+	attributes = made.found_own == NULL ? NULL : PyObject_GenericGetDict(sample, NULL);
+	if (attributes != NULL)
+		status = layout_take(&made.layout, attributes, known->places, known->count);
+	Py_XDECREF(attributes);
+	if (status == 0) {
+		Py_INCREF(made.asyncio);
+		Py_INCREF(made.own);
+		Py_INCREF(made.names);
+		Py_INCREF(made.state);
+		old = *self;
+		*self = made;
+	} else {
+		old = (struct stream_class){.found = made.found, .found_own = made.found_own, .layout = made.layout};
 	}
-	Py_INCREF(made.asyncio);
-	Py_INCREF(made.own);
-	Py_INCREF(made.names);
-	Py_INCREF(made.state);
-	Py_INCREF(made.optional);
-	PyUnicode_InternInPlace(&made.optional);
-	old = *self;
-	*self = made;
 	Py_XDECREF(old.asyncio);
 	Py_XDECREF(old.own);
 	Py_XDECREF(old.names);
 	Py_XDECREF(old.state);
-	Py_XDECREF(old.optional);
 	Py_XDECREF(old.found);
 	Py_XDECREF(old.found_own);
+	Py_XDECREF(old.layout.sample);
+	if (status < 0)
+		return NULL;
 	Py_RETURN_NONE;
 }
 

@@ -8,7 +8,7 @@
 #ifndef UL_CLASSES_H
 #define UL_CLASSES_H
 
-#include "../base/py.h"
+#include "attributes.h"
 
 struct stream_class {
 	PyTypeObject *asyncio; /* owned, or NULL: nothing is made of it */
@@ -18,8 +18,7 @@ struct stream_class {
 	PyObject *found_own;   /* owned tuple: and in ours */
 	PyObject *state;       /* owned tuple: names of the instances' attributes */
 	Py_ssize_t usual;      /* as many attributes has an instance, unless somebody set more */
-	PyObject *optional;    /* owned; one more that some have */
-	Py_ssize_t optional_place;
+	struct layout layout;  /* of those */
 	uint64_t version;      /* of our type, when it was looked at */
 	bool plain;            /* and what was found */
 };
@@ -44,49 +43,28 @@ static inline bool stream_class_is_plain(struct stream_class *self)
  */
 PyObject *stream_class_open(struct stream_class *self, PyObject *instance);
 
-/*
- * Where in the dictionaries of a class's instances the attributes were found last.  The
- * code of asyncio that makes them always sets them in the same order.
- */
+/* Where the attributes stand that C looks at. */
 struct reader_places {
-	Py_ssize_t _limit, _loop, _buffer, _eof, _waiter, _exception, _transport, _paused;
+	struct place _limit, _loop, _buffer, _eof, _waiter, _exception, _transport, _paused;
 };
 struct writer_places {
-	Py_ssize_t _transport, _protocol, _reader;
+	struct place _transport, _protocol, _reader;
 };
 struct protocol_places {
-	Py_ssize_t _paused, _connection_lost, _stream_reader_wr, _client_connected_cb;
+	struct place _paused, _connection_lost, _stream_reader_wr, _client_connected_cb;
+	struct place _strong_reader;
 };
 extern struct reader_places reader_places;
 extern struct writer_places writer_places;
 extern struct protocol_places protocol_places;
 
-PyObject *attribute_search(PyObject *attributes, PyObject *name, Py_ssize_t *place);
-
-/* An attribute, borrowed, or NULL without an exception: by a guess of its place. */
-static inline PyObject *attribute_at(PyObject *attributes, PyObject *name, Py_ssize_t *place)
-{
-	Py_ssize_t position = *place;
-	PyObject *key, *value;
-
-	if (likely(PyDict_Next(attributes, &position, &key, &value) && key == name))
-		return value;
-	return attribute_search(attributes, name, place);
-}
-
+/* An attribute of an instance of ours, borrowed, or NULL without an exception. */
 #define reader_attribute(attributes, name) \
-	attribute_at(attributes, names.name, &reader_places.name)
+	attribute_at(&reader_class.layout, attributes, names.name, &reader_places.name)
 #define writer_attribute(attributes, name) \
-	attribute_at(attributes, names.name, &writer_places.name)
+	attribute_at(&writer_class.layout, attributes, names.name, &writer_places.name)
 #define protocol_attribute(attributes, name) \
-	attribute_at(attributes, names.name, &protocol_places.name)
-
-/* Whether an attribute is true (1), or false (0); -1: it is not there, or neither. */
-static inline int as_flag(const PyObject *value)
-{
-	return likely(value == Py_False) ? 0 : value == Py_True ? 1
-	                                                        : -1;
-}
+	attribute_at(&protocol_class.layout, attributes, names.name, &protocol_places.name)
 
 /* Make an exact instance of asyncio's one of ours, if it is `loop`'s; 0 or -1. */
 int stream_class_adopt(struct stream_class *self, PyObject *instance, PyObject *loop);
