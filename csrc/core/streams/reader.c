@@ -1,5 +1,6 @@
 /* A reader's buffer, its waiter and its transport, as asyncio's StreamReader handles them. */
 #include "reader.h"
+#include "../base/overrides.h"
 
 #include <string.h>
 
@@ -194,7 +195,7 @@ PyObject *reader_wait(PyObject *attributes, const char *function)
 	    reader_resume(attributes) < 0)
 		return NULL;
 	loop = Py_XNewRef(reader_attribute(attributes, _loop));
-	waiter = PyObject_CallMethodNoArgs(loop == NULL ? Py_None : loop, names.create_future);
+	waiter = loop_make_future(loop == NULL ? Py_None : loop);
 	Py_XDECREF(loop);
 	if (likely(waiter != NULL) &&
 	    unlikely(PyDict_SetItem(attributes, names._waiter, waiter) < 0))
