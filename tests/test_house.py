@@ -15,7 +15,7 @@ FLOORS = {
     "csrc/core": (
         ("base",),
         ("callbacks",),
-        ("operations",),
+        ("operations", "streams"),
         ("transports",),
         ("descriptors", "tls"),
         ("",),

@@ -92,12 +92,27 @@ PyDoc_STRVAR(loop_create_future_doc,
 "A new asyncio.Future of this loop.\n\n"
 "Source: asyncio, Creating futures and tasks.");
 
+/* Whether it is the loop that asyncio.Future() takes by itself. */
+static bool loop_is_current(Loop *self)
+{
+	PyObject *running = self->running ? PyObject_CallNoArgs(helpers.get_running_loop) : NULL;
+	bool current = running == (PyObject *)self;
+
+	if (unlikely(running == NULL))
+		PyErr_Clear();
+	Py_XDECREF(running);
+	return current;
+}
+
 static PyObject *loop_create_future(Loop *self, PyObject *Py_UNUSED(ignored))
 {
 	PyObject *args[2] = {NULL, (PyObject *)self};
 
 	if (helpers_check() < 0)
 		return NULL;
+	/* A keyword would cost a dictionary. */
+	if (likely(loop_is_current(self)))
+		return PyObject_CallNoArgs(helpers.future_class);
 	return PyObject_Vectorcall(helpers.future_class, args + 1,
 	                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, future_kwnames);
 }

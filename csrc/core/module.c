@@ -5,6 +5,9 @@
 #include "descriptors/polls.h"
 #include "descriptors/sockets.h"
 #include "operations/forks.h"
+#include "streams/call.h"
+#include "streams/classes.h"
+#include "streams/method.h"
 #include "tls/records.h"
 #include "transports/datagram.h"
 #include "transports/listener.h"
@@ -93,7 +96,9 @@ static int core_exec(PyObject *module)
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||
 	    transport_init_types(module) < 0 || stream_init_types(module) < 0 ||
 	    datagram_init_types(module) < 0 || records_init_types(module) < 0 ||
+	    stream_call_init_type(module) < 0 || stream_method_init_type(module) < 0 ||
 	    PyModule_AddFunctions(module, tls_functions) < 0 ||
+	    PyModule_AddFunctions(module, stream_functions) < 0 ||
 	    PyModule_AddFunctions(module, helper_functions) < 0 ||
 	    PyModule_AddFunctions(module, file_functions) < 0 ||
 	    PyModule_AddFunctions(module, count_functions) < 0)

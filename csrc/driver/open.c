@@ -74,6 +74,7 @@ struct ul_driver *ul_open(int kind, const struct ul_options *options,
 
 int ul_has_request(struct ul_driver *driver, uint8_t opcode)
 {
-	return driver->table == &uring_table 
-		? kernel_has_opcode(opcode) && restrictions_have(opcode) : calls_have(opcode);
+	return driver->table == &uring_table
+		       ? kernel_has_opcode(opcode) && restrictions_have(opcode)
+		       : calls_have(opcode);
 }

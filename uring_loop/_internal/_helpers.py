@@ -138,6 +138,7 @@ def install_helpers() -> None:
         threadsafe_handle_class=_stdlib.ThreadSafeHandle,
         timer_handle_class=asyncio.TimerHandle,
         future_class=asyncio.Future,
+        get_running_loop=_stdlib.future_running_loop(),
         buffered_protocol=asyncio.BufferedProtocol,
         run_foreign=run_foreign,
         extract_stack=extract_stack,
@@ -157,4 +158,7 @@ def install_helpers() -> None:
         socket_class=socket.socket,
         stream_transport=StreamTransport,
         check_descriptor=readers.check_descriptor_free,
+        incomplete_read=asyncio.IncompleteReadError,
+        invalid_state=asyncio.InvalidStateError,
+        limit_overrun=asyncio.LimitOverrunError,
     )

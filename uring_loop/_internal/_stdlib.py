@@ -52,6 +52,7 @@ __all__ = [
     "datagram_sends_empty",
     "extract_stack",
     "format_callback_source",
+    "future_running_loop",
     "format_handle",
     "get_running_loop_or_none",
     "interleave_addresses",
@@ -61,6 +62,7 @@ __all__ = [
     "log_subprocess",
     "logger",
     "numeric_address",
+    "own_methods",
     "policy_base",
     "run_until_complete_done",
     "run_module_as_main",
@@ -167,6 +169,21 @@ def get_running_loop_or_none() -> Any:
     return events._get_running_loop()
 
 
+def future_running_loop() -> Any:
+    """The function by which asyncio.Future() finds the loop that runs in this thread.
+
+    asyncio's own in C, past what others put into asyncio.events; where the class is not that
+    of C, one that finds none.
+    """
+    if _futures.Future is getattr(_futures, "_CFuture", None):
+        return getattr(events, "_c__get_running_loop", _no_loop)
+    return _no_loop
+
+
+def _no_loop() -> None:
+    """No loop."""
+
+
 def set_sent_position(descriptor: int, position: int, total: int) -> None:
     """A file of which `total` bytes were sent, the last of them before `position`.
 
@@ -221,6 +238,28 @@ def take_buffered(protocol: Any) -> bytes:
     received = bytes(reader._buffer)
     reader._buffer.clear()
     return received
+
+
+def own_methods(base: type) -> tuple[str, ...] | None:
+    """The names of the methods of a class of asyncio's streams and its bases there, no dunders.
+
+    None when one of them is not written in that module: somebody has put it there.
+    """
+    names = []
+    for each in base.__mro__:
+        if each.__module__ != streams.__name__:
+            continue
+        for name, value in vars(each).items():
+            function = getattr(value, "fget", value)
+            if name.startswith("__") or not hasattr(function, "__code__"):
+                continue
+            code = function.__code__
+            if function.__globals__ is not vars(streams) or (
+                code.co_qualname != f"{each.__name__}.{name}"
+            ):
+                return None
+            names.append(name)
+    return tuple(dict.fromkeys(names))
 
 
 def data_refusal() -> str:

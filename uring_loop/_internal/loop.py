@@ -45,6 +45,7 @@ from . import (
     server,
     sockets,
     statistics,
+    stream_classes,
     subprocesses,
     tls,
 )
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         CoroutineLike = Generator[Any, None, T] | Coroutine[Any, Any, T]
 
 _helpers.install_helpers()
+stream_classes.install_stream_classes()
 
 # Since 3.14 a task factory gets every keyword that was given, the name too, as it was given.
 _FACTORY_GETS_ALL = sys.version_info >= (3, 14)

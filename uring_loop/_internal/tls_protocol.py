@@ -85,6 +85,12 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
             self._app_transport_created = True
         return self._app_transport
 
+    def _set_app_protocol(self, app_protocol: Any) -> None:
+        """As asyncio's; streams of asyncio's get classes of ours, as on a transport of ours."""
+        if not self._loop.get_debug():
+            _core.adopt_stream(app_protocol, self._loop)
+        super()._set_app_protocol(app_protocol)
+
     def connection_made(self, transport: Any) -> None:
         """As asyncio's, but a stream of ours gives what it receives to C at once."""
         self._attach(transport)

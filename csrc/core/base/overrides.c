@@ -9,7 +9,7 @@
 #include "overrides.h"
 
 /* The core's own; they stay what overrides_init() has found. */
-static PyCFunction own_time, own_call_soon, own_call_at;
+static PyCFunction own_time, own_call_soon, own_call_at, own_create_future;
 
 static PyCFunction method_named(const PyMethodDef *methods, PyObject *name)
 {
@@ -23,6 +23,7 @@ void overrides_init(const PyMethodDef *methods)
 	own_time = method_named(methods, names.time);
 	own_call_soon = method_named(methods, names.call_soon);
 	own_call_at = method_named(methods, names.call_at);
+	own_create_future = method_named(methods, names.create_future);
 }
 
 /* Whether loop.name is the method that _core.Loop brought. */
@@ -51,6 +52,8 @@ unsigned loop_find_overrides(Loop *self)
 		found |= OVERRIDES_CALL_SOON;
 	if (!loop_has_own(self, names.call_at, own_call_at))
 		found |= OVERRIDES_CALL_AT;
+	if (!loop_has_own(self, names.create_future, own_create_future))
+		found |= OVERRIDES_CREATE_FUTURE;
 	/* The search has given the type one, if there are any left to give. */
 	version = Py_TYPE(self)->tp_version_tag;
 	self->overrides.version = version != 0 ? version : VERSION_UNKNOWN;
@@ -58,4 +61,12 @@ unsigned loop_find_overrides(Loop *self)
 	if (exception != NULL)
 		PyErr_SetRaisedException(exception);
 	return found;
+}
+
+PyObject *loop_make_future(PyObject *loop)
+{
+	if (likely(PyObject_TypeCheck(loop, LoopType)) &&
+	    likely(!(loop_overrides((Loop *)loop) & OVERRIDES_CREATE_FUTURE)))
+		return own_create_future(loop, NULL);
+	return PyObject_CallMethodNoArgs(loop, names.create_future);
 }

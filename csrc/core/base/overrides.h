@@ -9,6 +9,7 @@ enum {
 	OVERRIDES_TIME = 1 << 0,
 	OVERRIDES_CALL_SOON = 1 << 1,
 	OVERRIDES_CALL_AT = 1 << 2,
+	OVERRIDES_CREATE_FUTURE = 1 << 3,
 };
 
 /* Takes the core's own out of all methods of its type. */
@@ -27,5 +28,8 @@ static inline unsigned loop_overrides(Loop *loop)
 		return loop->overrides.found;
 	return loop_find_overrides(loop);
 }
+
+/* loop.create_future(), of any loop. */
+PyObject *loop_make_future(PyObject *loop);
 
 #endif

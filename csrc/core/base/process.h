@@ -14,10 +14,12 @@
 #include <errno.h>
 
 #define SPARE_CONTEXTS_MAX 4
+#define SPARE_CALLS_MAX 128
 
 struct context;
 struct Handle;
 struct Loop;
+struct StreamCall;
 
 /* Memory of one type's objects, waiting for its next use; linked by `callback`. */
 struct free_list {
@@ -33,6 +35,11 @@ struct process {
 	/* context.c: contexts that were ours alone after a run; owned, and empty */
 	struct context *spares[SPARE_CONTEXTS_MAX];
 	int spare_count;
+	/* call.c: memory of calls of streams, waiting for its next use */
+	struct {
+		struct StreamCall *items[SPARE_CALLS_MAX];
+		int count;
+	} calls;
 	/* sockets.c: the version of socket.socket in which its methods are its base's */
 	uint64_t plain_socket_version;
 	/* loop.c: the loops that run; borrowed, linked by `next_running` */

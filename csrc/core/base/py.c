@@ -112,6 +112,7 @@ static const struct {
 #define HELPER(name) {#name, offsetof(struct helpers, name)}
 	HELPER(handle_class),    HELPER(threadsafe_handle_class),
 	HELPER(timer_handle_class), HELPER(future_class),
+	HELPER(get_running_loop),
 	HELPER(buffered_protocol), HELPER(run_foreign),
 	HELPER(extract_stack),    HELPER(handle_repr),
 	HELPER(check_callback),  HELPER(callback_failed),    HELPER(callback_slow),
@@ -120,7 +121,8 @@ static const struct {
 	HELPER(write_after_loss), HELPER(data_refusal),      HELPER(set_result),
 	HELPER(running_loop_module),
 	HELPER(make_socket),     HELPER(socket_class),       HELPER(stream_transport),
-	HELPER(check_descriptor),
+	HELPER(check_descriptor), HELPER(incomplete_read),   HELPER(invalid_state),
+	HELPER(limit_overrun),
 #undef HELPER
 };
 

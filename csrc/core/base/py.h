@@ -54,6 +54,7 @@ struct helpers {
 	PyObject *threadsafe_handle_class; /* of call_soon_threadsafe(); before 3.14 the same */
 	PyObject *timer_handle_class;  /* asyncio.TimerHandle */
 	PyObject *future_class;        /* asyncio.Future */
+	PyObject *get_running_loop;    /* the very function by which that finds its loop */
 	PyObject *buffered_protocol;   /* asyncio.BufferedProtocol */
 	PyObject *run_foreign;         /* (handle): run an asyncio.Handle, unless cancelled */
 	PyObject *extract_stack;       /* () -> traceback.StackSummary of the caller */
@@ -73,6 +74,9 @@ struct helpers {
 	PyObject *socket_class;        /* socket.socket */
 	PyObject *stream_transport;    /* the class of those that servers open */
 	PyObject *check_descriptor;    /* (loop, fd): RuntimeError when a transport owns it */
+	PyObject *incomplete_read;     /* asyncio.IncompleteReadError */
+	PyObject *invalid_state;       /* asyncio.InvalidStateError */
+	PyObject *limit_overrun;       /* asyncio.LimitOverrunError */
 };
 extern struct helpers helpers;
 extern PyMethodDef helper_functions[]; /* of the module: set_helpers() */
@@ -97,7 +101,12 @@ static inline int helpers_check(void)
 	X(_call_connection_lost) X(_start_reading) X(_deliver_held_back) \
 	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
 	X(_set_running_loop) X(_roomy) X(join) X(_hold) \
-	X(_ssl_protocol) X(_write_appdata) X(_fatal_error) X(_do_read) X(_go_on) X(_after_read)
+	X(_ssl_protocol) X(_write_appdata) X(_fatal_error) X(_do_read) X(_go_on) X(_after_read) \
+	X(_loop) X(_buffer) X(_limit) X(_eof) X(_waiter) X(_exception) X(_transport) X(_paused) \
+	X(_stream_reader) X(_stream_reader_wr) X(_reader) X(_protocol) X(_connection_lost) \
+	X(_client_connected_cb) X(take_bytes) X(_strong_reader) \
+	X(cancelled) X(pause_reading) X(resume_reading) X(is_closing) X(throw) X(value) \
+	X(__class__) X(__name__) X(__qualname__)
 #define DECLARE_NAME(name) PyObject *name;
 struct names {
 	CORE_NAMES(DECLARE_NAME)

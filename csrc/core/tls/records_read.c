@@ -4,6 +4,7 @@
  */
 #include "records.h"
 #include "../base/checks.h"
+#include "../streams/protocol.h"
 
 #include <limits.h>
 
@@ -79,7 +80,7 @@ static int records_call_data_received(Records *self, PyObject *bytes)
 	int status = -1;
 
 	if (likely(protocol != NULL))
-		status = call_method_and_drop(protocol, names.data_received, bytes);
+		status = protocol_deliver(protocol, bytes);
 	Py_XDECREF(protocol);
 	return status;
 }

@@ -6,6 +6,7 @@
 #include "stream.h"
 #include "listener.h"
 #include "stream_send.h"
+#include "../streams/classes.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -24,7 +25,10 @@ static int stream_set_protocol(struct transport *base, PyObject *protocol)
 	Stream *self = stream_of(base);
 	bool was_held = self->buffered && !self->roomy;
 
-	if (buffered < 0)
+	/* In debug mode asyncio's own coroutines tell where they were made. */
+	if (buffered < 0 ||
+	    (base->loop != NULL && !base->loop->debug &&
+	     streams_adopt(protocol, (PyObject *)base->loop) < 0))
 		return -1;
 	/* What was written through the one that goes is sent; the new one may bring its own. */
 	if (unlikely(self->layer != NULL) && protocol != base->protocol) {

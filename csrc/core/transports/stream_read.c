@@ -20,6 +20,7 @@
 #include "../base/scratch.h"
 #include "../operations/batch.h"
 #include "../operations/threads.h"
+#include "../streams/protocol.h"
 
 #include <errno.h>
 #include <string.h>
@@ -124,19 +125,35 @@ static int stream_deliver_to_buffer(Stream *self, const char *data, size_t size,
 	return status;
 }
 
+static int stream_data_failed(Stream *self)
+{
+	return transport_fatal(&self->base, "Fatal error: protocol.data_received() call failed.");
+}
+
 /* Takes the reference to `bytes`. */
 static int stream_deliver_bytes(Stream *self, PyObject *bytes)
 {
 	PyObject *args[2] = {Py_NewRef(self->base.protocol), bytes};
-	PyObject *result = PyObject_VectorcallMethod(names.data_received, args, 2, NULL);
+	int status = protocol_deliver(args[0], bytes);
 
 	Py_DECREF(args[0]);
 	Py_DECREF(bytes);
-	if (unlikely(result == NULL))
-		return transport_fatal(&self->base,
-		                       "Fatal error: protocol.data_received() call failed.");
-	Py_DECREF(result);
-	return 0;
+	return likely(status == 0) ? 0 : stream_data_failed(self);
+}
+
+/* The same with bytes in a buffer, of which a reader of asyncio's streams needs no object. */
+static int stream_deliver_data(Stream *self, const char *data, size_t size)
+{
+	PyObject *protocol = Py_NewRef(self->base.protocol), *bytes;
+	int status = protocol_feed(protocol, data, size);
+
+	Py_DECREF(protocol);
+	if (unlikely(status < 0))
+		return stream_data_failed(self);
+	if (status > 0)
+		return 0;
+	bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+	return bytes == NULL ? -1 : stream_deliver_bytes(self, bytes);
 }
 
 static int stream_deliver_to_layer(Stream *self, const char *data, size_t size)
@@ -165,7 +182,6 @@ static void stream_hold_back_rest(Stream *self, const char *data, size_t size)
  */
 static int stream_deliver(Stream *self, const char *data, size_t size)
 {
-	PyObject *bytes;
 	size_t taken;
 	int status;
 
@@ -174,10 +190,8 @@ static int stream_deliver(Stream *self, const char *data, size_t size)
 	while (size > 0 && self->base.state == TRANSPORT_OPEN) {
 		if (self->base.paused)
 			return stream_hold_back(self, data, size);
-		if (likely(!self->buffered)) {
-			bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
-			return bytes == NULL ? -1 : stream_deliver_bytes(self, bytes);
-		}
+		if (likely(!self->buffered))
+			return stream_deliver_data(self, data, size);
 		taken = size;
 		status = stream_deliver_to_buffer(self, data, size, &taken);
 		if (status > 0)

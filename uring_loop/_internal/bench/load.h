@@ -52,6 +52,13 @@ struct connection {
 	uint64_t sent_at[MAX_IN_FLIGHT + 1];
 };
 
+enum shape {
+	PLAIN,
+	LINES,                          /* a newline at the end */
+	FRAMES,                         /* four bytes that say how many follow */
+	BULKS,                          /* Redis's: $, that number, a line end, they, another */
+};
+
 struct options {
 	enum mode mode;
 	const char *unix_path;
@@ -66,7 +73,7 @@ struct options {
 	uint64_t messages;              /* end after so many; 0: only time ends it */
 	double seconds;
 	double warm_up;
-	bool lines;
+	enum shape shape;               /* of messages */
 	bool speak;
 	int core;
 	pid_t server;

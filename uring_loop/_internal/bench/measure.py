@@ -50,7 +50,7 @@ class Row:
     udp: bool = False
     tls: bool = False
     resume: bool = False  # of TLS: each connection with the session of the one before
-    lines: bool = False
+    shape: str = ""  # of messages: lines, frames, bulks
     note: str = ""
 
 
@@ -218,8 +218,8 @@ class Server:
             command.append("--tls")
         if row.resume:
             command.append("--resume")
-        if row.lines:
-            command.append("--lines")
+        if row.shape:
+            command += ["--shape", row.shape]
         if row.idle:
             command.append("--speak")
         if self.load_core is not None:

@@ -37,7 +37,7 @@ void parse_options(struct options *options, int count, char **arguments)
 		{"warm-up", required_argument, NULL, 'w'},
 		{"tls", no_argument, NULL, 'x'},
 		{"resume", no_argument, NULL, 'e'},
-		{"lines", no_argument, NULL, 'l'},
+		{"shape", required_argument, NULL, 'l'},
 		{"speak", no_argument, NULL, 'k'},
 		{"core", required_argument, NULL, 'p'},
 		{"server", required_argument, NULL, 'v'},
@@ -69,7 +69,11 @@ void parse_options(struct options *options, int count, char **arguments)
 		case 'w': options->warm_up = atof(optarg); break;
 		case 'x': options->tls = true; break;
 		case 'e': options->resume = true; break;
-		case 'l': options->lines = true; break;
+		case 'l':
+			options->shape = !strcmp(optarg, "lines") ? LINES :
+				!strcmp(optarg, "frames") ? FRAMES :
+				!strcmp(optarg, "bulks") ? BULKS : PLAIN;
+			break;
 		case 'k': options->speak = true; break;
 		case 'p': options->core = atoi(optarg); break;
 		case 'v': options->server = (pid_t)atoi(optarg); break;

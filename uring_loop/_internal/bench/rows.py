@@ -18,7 +18,16 @@ ROWS: dict[str, Row] = {
             note="echo by BufferedProtocol, 100 KiB",
         ),
         Row("buffered_1k", "buffered", note="echo by BufferedProtocol, 1 KiB"),
-        Row("streams_1k", "streams", lines=True, note="readline, write, drain, 1 KiB"),
+        Row("streams_1k", "streams", shape="lines", note="readline, write, drain, 1 KiB"),
+        Row("frames_1k", "frames", shape="frames", note="readexactly of a length and 1 KiB"),
+        Row(
+            "bulks_40",
+            "bulks",
+            shape="bulks",
+            size=40,
+            in_flight=16,
+            note="readline, readexactly: Redis's strings of 40 B, 16 in flight",
+        ),
         Row(
             "paused_4k", "chunks", size=4 * KIB, note="StreamReader of limit 1 KiB, 4 KiB"
         ),
@@ -57,7 +66,7 @@ ROWS: dict[str, Row] = {
             "streams",
             tls=True,
             connections=50,
-            lines=True,
+            shape="lines",
             note="readline, write, drain over TLS 1.3, 1 KiB",
         ),
         Row(

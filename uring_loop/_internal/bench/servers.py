@@ -206,6 +206,36 @@ async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
         writer.close()
 
 
+async def echo_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo what follows its length, of four bytes."""
+    try:
+        while True:
+            head = await reader.readexactly(4)
+            body = await reader.readexactly(int.from_bytes(head, "big"))
+            writer.write(head + body)
+            await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        writer.close()
+
+
+async def echo_bulks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo Redis's strings: a line with the length, then that and a line end."""
+    try:
+        while head := await reader.readline():
+            body = await reader.readexactly(int(head[1:]) + 2)
+            writer.write(head + body)
+            await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        writer.close()
+
+
+STREAMS = {"frames": echo_frames, "bulks": echo_bulks}
+
+
 async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Echo what read() gives, from a reader that is paused again and again."""
     try:
@@ -247,7 +277,7 @@ PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "file": FileProtocol,
     "relay": RelayProtocol,
 }
-KINDS = (*PROTOCOLS, "streams", "chunks", "sockets", "datagrams", *_frameworks.STARTERS)
+KINDS = (*PROTOCOLS, *STREAMS, "streams", "chunks", "sockets", "datagrams", *_frameworks.STARTERS)
 
 
 def tls_context() -> ssl.SSLContext:
@@ -281,6 +311,8 @@ async def start(kind: str, unix: str | None, tls: bool) -> tuple[dict[str, objec
         server = await asyncio.start_server(
             echo_chunks, "127.0.0.1", 0, limit=SMALL_LIMIT, backlog=BACKLOG
         )
+    elif kind in STREAMS:
+        server = await asyncio.start_server(STREAMS[kind], "127.0.0.1", 0, backlog=BACKLOG)
     elif kind == "streams":
         if unix:
             server = await asyncio.start_unix_server(

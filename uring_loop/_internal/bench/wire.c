@@ -60,10 +60,28 @@ static void note_latency(struct load *load, uint64_t latency_ns)
 		load->longest_ns = latency_ns;
 }
 
-/*
- * Printable bytes that differ from message to message, the last one a newline
- * for the servers that read lines.
- */
+/* What the servers that read messages of one shape need to find the end of this one. */
+static void shape_message(char *message, uint32_t size, enum shape shape)
+{
+	char head[16];
+	int length;
+
+	if (shape == LINES) {
+		message[size - 1] = '\n';
+	} else if (shape == FRAMES) {
+		uint32_t rest = htonl(size - 4);
+
+		memcpy(message, &rest, 4);
+	} else if (shape == BULKS) {
+		/* A number of two digits is written for all that are smaller than 100. */
+		length = snprintf(head, sizeof(head), "$%02u\r\n", size);
+		length = snprintf(head, sizeof(head), "$%02u\r\n", size - (uint32_t)length - 2);
+		memcpy(message, head, (size_t)length);
+		memcpy(message + size - 2, "\r\n", 2);
+	}
+}
+
+/* Printable bytes that differ from message to message. */
 void make_templates(struct load *load)
 {
 	uint32_t size = load->options.size, i, j, state = 12345;
@@ -79,8 +97,7 @@ void make_templates(struct load *load)
 		}
 		if (load->options.mode == HTTP)
 			memcpy(load->templates[i], HTTP_REQUEST, size);
-		if (load->options.lines)
-			load->templates[i][size - 1] = '\n';
+		shape_message(load->templates[i], size, load->options.shape);
 	}
 }
 
