@@ -371,7 +371,7 @@ static PyObject *call_repr(StreamCall *self)
 	return text;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------ */
+/* ---- memory ---------------------------------------------------------------------------- */
 
 static void call_finalize(StreamCall *self)
 {
@@ -446,7 +446,8 @@ static PyMethodDef call_methods[] = {
 static PyMemberDef call_members[] = {
 	{"cr_await", T_OBJECT, offsetof(StreamCall, awaited), READONLY, NULL},
 	{"cr_running", T_BOOL, offsetof(StreamCall, running), READONLY, NULL},
-	{"__weaklistoffset__", T_PYSSIZET, offsetof(StreamCall, weakrefs), READONLY, NULL},
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(StreamCall, weakrefs), READONLY,
+	 NULL},
 	{NULL, 0, 0, 0, NULL},
 };
 

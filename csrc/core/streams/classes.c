@@ -203,15 +203,18 @@ static PyObject *attributes_of(PyTypeObject *type, PyObject *all)
 
 static const struct known_class *class_named(PyTypeObject *type)
 {
-	const char *dot = strrchr(type->tp_name, '.');
-	const char *name = dot == NULL ? type->tp_name : dot + 1;
+	PyObject *name = PyType_GetName(type);
 	size_t i;
 
-	for (i = 0; i < sizeof(known_classes) / sizeof(known_classes[0]); i++) {
-		if (strcmp(name, known_classes[i].name) == 0)
+	for (i = 0; name != NULL && i < sizeof(known_classes) / sizeof(known_classes[0]); i++) {
+		if (PyUnicode_CompareWithASCIIString(name, known_classes[i].name) == 0) {
+			Py_DECREF(name);
 			return &known_classes[i];
+		}
 	}
-	PyErr_Format(PyExc_TypeError, "%s is no class of asyncio's streams", type->tp_name);
+	if (name != NULL)
+		PyErr_Format(PyExc_TypeError, "%R is no class of asyncio's streams", name);
+	Py_XDECREF(name);
 	return NULL;
 }
 
@@ -223,7 +226,7 @@ PyDoc_STRVAR(set_stream_class_doc,
 
 static PyObject *set_stream_class(PyObject *Py_UNUSED(module), PyObject *args)
 {
-	struct stream_class *self, made = {.version = VERSION_UNKNOWN}, old;
+	struct stream_class *self, made = {.version = VERSION_UNKNOWN}, old = {NULL};
 	const struct known_class *known;
 	PyObject *sample, *attributes;
 	int status = -1;
@@ -251,7 +254,10 @@ static PyObject *set_stream_class(PyObject *Py_UNUSED(module), PyObject *args)
 		old = *self;
 		*self = made;
 	} else {
-		old = (struct stream_class){.found = made.found, .found_own = made.found_own, .layout = made.layout};
+		/* What was made goes; what was given stays the caller's. */
+		old.found = made.found;
+		old.found_own = made.found_own;
+		old.layout = made.layout;
 	}
 	Py_XDECREF(old.asyncio);
 	Py_XDECREF(old.own);

@@ -86,6 +86,10 @@ static enum step read_incomplete(struct read *read, PyObject *expected)
 
 /* ---- lines --------------------------------------------------------------------------------- */
 
+/* asyncio's words. */
+static const char not_found[] = "Separator is not found, and chunk exceed the limit";
+static const char found_too_far[] = "Separator is found, but chunk is longer than limit";
+
 static PyObject *overrun_error(const char *message, Py_ssize_t consumed)
 {
 	PyObject *args[2] = {PyUnicode_FromString(message), PyLong_FromSsize_t(consumed)};
@@ -148,20 +152,16 @@ static enum step read_until(StreamCall *self, PyObject **given, const char *sepa
 		data = PyByteArray_AS_STRING(read.buffer);
 		found = memmem(data + self->offset, (size_t)(size - self->offset), separator,
 		               (size_t)length);
-		if (found != NULL) {
+		if (likely(found != NULL)) {
 			start = found - data;
-			if (unlikely(start > limit))
-				return read_overrun(&read, line,
-				                    "Separator is found, but chunk is longer than limit",
-				                    start);
-			return read_done(&read, start + length, given);
+			if (likely(start <= limit))
+				return read_done(&read, start + length, given);
+			return read_overrun(&read, line, found_too_far, start);
 		}
 		/* The last bytes may be the beginning of a separator. */
 		self->offset = size + 1 - length;
 		if (unlikely(self->offset > limit))
-			return read_overrun(&read, line,
-			                    "Separator is not found, and chunk exceed the limit",
-			                    self->offset);
+			return read_overrun(&read, line, not_found, self->offset);
 	}
 	if (likely(!read_ended(&read)))
 		return read_wait(&read, "readuntil", given);
