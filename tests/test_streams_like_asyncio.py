@@ -263,6 +263,7 @@ def play(loop, limit, pausable, steps):
 @settings(max_examples=400, deadline=None)
 @given(st.integers(1, 12), st.booleans(), st.lists(STEPS, max_size=24))
 @example(4, True, [("start", "readline", ()), ("spin", 1), ("feed", b"aaaaaaaaa"), ("spin", 4)])
+@example(4, True, [("feed", b"aaaa\naaaaa\n"), *[("start", "readline", ()), ("spin", 2)] * 2])
 @example(4, True, [("feed", b"aaaaaaaa\n"), ("start", "readline", ()), ("spin", 4)])
 @example(2, True, [("feed", b"aaaaa"), ("start", "readexactly", (7,)), ("spin", 2), ("feed", b"a")])
 @example(3, False, [("feed", b"aaaaaaa"), ("feed", b"a"), ("start", "read", (2,)), ("spin", 1)])

@@ -92,12 +92,19 @@ PyDoc_STRVAR(loop_create_future_doc,
 "A new asyncio.Future of this loop.\n\n"
 "Source: asyncio, Creating futures and tasks.");
 
-/* Whether it is the loop that asyncio.Future() takes by itself. */
+/*
+ * Whether it is the loop that asyncio.Future() takes by itself.  Before 3.12 that asks the
+ * kernel for the process's number each time.
+ */
 static bool loop_is_current(Loop *self)
 {
-	PyObject *running = self->running ? PyObject_CallNoArgs(helpers.get_running_loop) : NULL;
-	bool current = running == (PyObject *)self;
+	PyObject *running;
+	bool current;
 
+	if (PY_VERSION_HEX < 0x030C0000 || !self->running)
+		return false;
+	running = PyObject_CallNoArgs(helpers.get_running_loop);
+	current = running == (PyObject *)self;
 	if (unlikely(running == NULL))
 		PyErr_Clear();
 	Py_XDECREF(running);
