@@ -388,6 +388,7 @@ def test_tls_object_read_into_what_is_no_buffer_raises_and_the_stream_goes_on(lo
 
 def test_tls_object_whose_call_failed_leaves_no_error_to_another_connection(loop, certificates):
     """OpenSSL's errors are queued per thread: one that is left lying falls to whoever is next."""
+    other = certificates.server()
 
     async def main():
         async with (
@@ -399,7 +400,7 @@ def test_tls_object_whose_call_failed_leaves_no_error_to_another_connection(loop
                 with pytest.raises(ssl.SSLWantReadError):
                     tls.read(1)
                 with contextlib.suppress(ssl.SSLError):
-                    certificates.client().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO()).write(b"x")
+                    other.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO()).write(b"x")
                 await good_peer.send_all(b"x")
             await bad_peer.peer.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
             await good_peer.send_all(b"y")

@@ -26,6 +26,10 @@ from tls_records import (
 from uring_loop._internal.tls_records import why_not_native
 
 
+# The second since OpenSSL 3.2, whose record layer has an error of its own behind the first.
+BAD_RECORD = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
+
+
 def pattern(size):
     return bytes(range(256)) * (size // 256) + bytes(size % 256)
 
@@ -225,7 +229,7 @@ def test_tls_more_empty_records_than_openssl_suffers_end_the_connection(loop, fo
             await peer.peer.send_all(b"".join(forger.data() for _ in range(40)))
             await protocol.until_lost()
             assert isinstance(protocol.lost, ssl.SSLError)
-            assert protocol.lost.reason == "RECORD_TOO_SMALL"
+            assert protocol.lost.reason in ("RECORD_TOO_SMALL", "RECORD_LAYER_FAILURE")
 
     run(loop, main())
 
@@ -338,7 +342,7 @@ def test_tls_error_behind_a_good_record_is_the_connections_own_and_nobody_elses(
             await peer.peer.send_all(good + bad)
             await protocol.until_lost()
             assert isinstance(protocol.lost, ssl.SSLError)
-            assert protocol.lost.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+            assert protocol.lost.reason in BAD_RECORD
             assert {type(error) for error in protocol.errors} == {ssl.SSLWantReadError}
 
     run(loop, main())
@@ -357,7 +361,7 @@ def test_tls_write_in_the_turn_that_brings_a_bad_record_leaves_before_the_end(
             await asyncio.sleep(0)
             transport.write(b"in time")
             await protocol.until_lost()
-            assert protocol.lost.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+            assert protocol.lost.reason in BAD_RECORD
             assert await peer.recv_exactly(7) == b"in time"
 
     run(loop, main())
@@ -544,9 +548,13 @@ def test_tls_handshake_message_that_nobody_awaits_ends_the_connection(loop, forg
 
 
 def test_tls_change_cipher_spec_after_the_handshake_ends_the_connection(loop, forging, version):
+    modern = version is ssl.TLSVersion.TLSv1_3
+    if modern and ssl.OPENSSL_VERSION_INFO >= (3, 2):
+        pytest.skip("since 3.2 OpenSSL's clients suffer one at any time")
+
     async def main():
         async with forging(version) as (_, protocol, peer, forger):
-            if version is ssl.TLSVersion.TLSv1_3:
+            if modern:
                 stray = struct.pack(">BHH", CHANGE_CIPHER_SPEC, 0x0303, 1) + b"\1"
             else:
                 stray = forger.seal(CHANGE_CIPHER_SPEC, b"\1")
