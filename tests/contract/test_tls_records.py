@@ -25,7 +25,6 @@ from tls_records import (
 
 from uring_loop._internal.tls_records import why_not_native
 
-
 # The second since OpenSSL 3.2, whose record layer has an error of its own behind the first.
 BAD_RECORD = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
 
