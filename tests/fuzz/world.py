@@ -413,6 +413,10 @@ class World:
                     await answer
             except Planned:
                 pass
+            except KeyboardInterrupt:
+                # Of a callback inside a call of ours. A task that ends in one ends the loop for
+                # good, in asyncio too.
+                self.interrupts += 1
             except Exception as error:
                 line = self.lines[arguments[0]] if name in NAMING else None
                 if line is None or line.clean:
