@@ -8,6 +8,8 @@ import json
 import random
 import time
 
+from hostile import PLACES
+
 KINDS = ("unix", "tcp", "server", "client")
 PROTOCOLS = ("plain", "buffered", "streams")
 EVENTS = (
@@ -19,6 +21,8 @@ EVENTS = (
 )
 REACTIONS = ("write", "pause", "resume", "close", "abort", "write_eof", "raise", "interrupt", "stop")
 SIZES = (0, 1, 2, 100, 4096, 16384, 70_000, 300_000)
+
+STRIKES = ("close", "abort", "pause", "resume", "write", "raise", "stop")
 
 # Each with how often it is drawn.
 STEPS = {
@@ -49,7 +53,10 @@ STEPS = {
     "timer": 2,
     "watch": 2,
     "thread": 1,
-    "hostile": 3,
+    "hostile": 6,
+    "elsewhere": 1,
+    "fork": 0.5,
+    "drop": 0.5,
     "cancel": 5,
     "look": 2,
 }
@@ -95,10 +102,10 @@ def _step(chance, count):
         ],
         "timer": lambda: [chance.choice((0, 0.0005, 0.002)), chance.choice(("note", "raise", "interrupt"))],
         "watch": lambda: [chance.choice(("add", "remove", "arrive"))],
-        "hostile": lambda: [
-            chance.choice(("buffer", "del", "repr", "lines", "weakref", "handler")),
-            chance.choice(("close", "abort", "pause", "resume", "write", "raise")),
-        ],
+        "hostile": lambda: [chance.choice(PLACES), chance.choice(STRIKES)],
+        "elsewhere": lambda: [chance.choice(STRIKES[:5])],
+        "fork": lambda: [chance.choice(("use", "close", "collect"))],
+        "drop": lambda: [chance.choice(STRIKES[:5])],
         "cancel": lambda: [chance.randint(0, 9)],
     }.get(name, list)()
     return [name, *([] if name in WITHOUT else [chance.randrange(count)]), *arguments]

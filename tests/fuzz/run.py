@@ -92,7 +92,12 @@ class Differ:
         if program["tls"] and self.contexts is None:
             program = {**program, "tls": False}
         found, outcomes = [], {}
+        # A child of asyncio's shares its parent's epoll set, and undoes its watches; and none of
+        # asyncio's transports is to be used by another thread.
+        alone = any(step[0] in ("fork", "elsewhere") for step in program["steps"])
         for kind in self.kinds:
+            if alone and kind == "asyncio":
+                continue
             patience = IMPATIENCE_S if kind == "asyncio" else patience_s
             one = world.World(make_loop(kind), program, self.contexts, files, patience)
             try:
