@@ -260,8 +260,14 @@ class Hostile:
             with contextlib.suppress(Exception):
                 self.react(number, action)
 
+        if action == "write" and self.tls is not None:
+            # Handed over to the loop's thread: what that writes meanwhile is sent before.
+            action = "pause"
         thread = threading.Thread(target=work)
         thread.start()
+        if action == "write":
+            # Two threads that write at once have no order.
+            thread.join()
         self.loop.call_soon(thread.join)
 
     def do_fork(self, number, action):
