@@ -179,7 +179,8 @@ MUTANTS = (
     Mutant(
         "close-waits-for-no-send",
         "csrc/core/transports/stream_send.c",
-        "\t\tif (self->base.state == TRANSPORT_JOINING)\n\t\t\tself->base.kind->join(&self->base);\n",
+        "\t\tif (self->base.state == TRANSPORT_JOINING)\n"
+        "\t\t\tself->base.kind->join(&self->base);\n",
         "",
         STREAMS,
     ),

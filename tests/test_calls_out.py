@@ -1,4 +1,4 @@
-"""All calls out of the core, derived from its source: each kind is one that the fuzzer strikes from.
+"""All calls out of the core, derived from its source: the fuzzer strikes from each kind.
 
 CONTRIBUTING.md ("Calls out of the core") says what one is. A function of CPython's that the core
 has not used before must be put into one of the two tables here; one that may run Python belongs to

@@ -1,6 +1,6 @@
-"""Hostile callers: Python that comes back from a call out of the loop, threads, forks, loops dropped.
+"""Hostile callers: Python that comes back from a call out; threads, forks, loops dropped.
 
-CONTRIBUTING.md says what a call out is. PLACES are the kinds of them that a program can strike from;
+CONTRIBUTING.md says what a call out is. PLACES are the kinds that a program can strike from;
 tests/test_calls_out.py derives from the C sources which CPython functions call out, and holds
 that each belongs to one of these places.
 """

@@ -19,10 +19,9 @@ EVENTS = (
     "resume_writing",
     "connection_lost",
 )
-REACTIONS = ("write", "pause", "resume", "close", "abort", "write_eof", "raise", "interrupt", "stop")
-SIZES = (0, 1, 2, 100, 4096, 16384, 70_000, 300_000)
-
 STRIKES = ("close", "abort", "pause", "resume", "write", "raise", "stop")
+REACTIONS = (*STRIKES, "write_eof", "interrupt")
+SIZES = (0, 1, 2, 100, 4096, 16384, 70_000, 300_000)
 
 # Each with how often it is drawn.
 STEPS = {
@@ -89,7 +88,10 @@ def _step(chance, count):
         "peer_read": lambda: [chance.choice((1, 1, 1000, 100_000, 10**6))],
         "limits": lambda: [chance.choice((0, 1, 1000, 65536))],
         "react": lambda: [chance.choice(EVENTS), chance.choice(REACTIONS)],
-        "read": lambda: [chance.choice(("read", "readexactly", "readline")), chance.choice(SIZES[1:6])],
+        "read": lambda: [
+            chance.choice(("read", "readexactly", "readline")),
+            chance.choice(SIZES[1:6]),
+        ],
         "shortage": lambda: [chance.randint(1, 4)],
         "plain_recv": lambda: [chance.choice((1, 100, 5000))],
         "plain_send": lambda: [chance.choice((1, 1000, 300_000))],
@@ -100,7 +102,10 @@ def _step(chance, count):
             chance.choice(("write", "read", "seek", "truncate")),
             chance.choice(SIZES[1:6]),
         ],
-        "timer": lambda: [chance.choice((0, 0.0005, 0.002)), chance.choice(("note", "raise", "interrupt"))],
+        "timer": lambda: [
+            chance.choice((0, 0.0005, 0.002)),
+            chance.choice(("note", "raise", "interrupt")),
+        ],
         "watch": lambda: [chance.choice(("add", "remove", "arrive"))],
         "hostile": lambda: [chance.choice(PLACES), chance.choice(STRIKES)],
         "elsewhere": lambda: [chance.choice(STRIKES[:5])],
