@@ -250,4 +250,4 @@ class DatagramMachine(Machine):
             assert calls.count("pause_writing") == calls.count("resume_writing")
 
 
-test_datagram_transports_in_any_order_keep_the_contract = searched(DatagramMachine, 100)
+test_datagram_transports_in_any_order_keep_the_contract = searched(DatagramMachine, 40)

@@ -169,5 +169,5 @@ class SocketsMachine(Machine):
 
 
 test_plain_sockets_in_any_order_of_receives_and_cancels_lose_nothing = searched(
-    SocketsMachine, 100
+    SocketsMachine, 40
 )

@@ -309,4 +309,4 @@ class TLSMachine(Machine):
             self.sim.turns(3)
 
 
-test_tls_records_in_any_pieces_and_orders_keep_the_contract = searched(TLSMachine, 60, 25)
+test_tls_records_in_any_pieces_and_orders_keep_the_contract = searched(TLSMachine, 30, 25)
