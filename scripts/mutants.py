@@ -173,7 +173,7 @@ MUTANTS = (
         "csrc/driver/ring/streams.c",
         "\t\tpool_lend(pool, index);\n\t\tpool_give(pool, index);\n",
         "\t\tpool_lend(pool, index);\n",
-        ("tests/csrc", "-k", "uring or driver"),
+        ("tests/sim/test_sim_model.py",),
     ),
     # Cancels, and who waits for them.
     Mutant(

@@ -487,3 +487,20 @@ def test_each_way_of_the_fake_driver_to_cancel_answers_as_a_real_one(loop_kind, 
         told_by_fake = script(bench)
     with bench_of(loop_kind) as bench:
         assert told_by_fake == script(bench)
+
+
+def test_datagram_socket_that_has_ended_keeps_no_buffer_from_others(loop_kind):
+    """Each receive of it ends with a buffer and without a datagram: the buffer must come back."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio has no driver with our verbs")
+    with bench_of(loop_kind) as bench:
+        ended, _ = bench.pair(socket.SOCK_DGRAM)
+        bench.sockets[0].shutdown(socket.SHUT_RD)
+        bench.start("recv_from", ended)
+        for _ in range(600):
+            bench.turn()
+        fd, peer = bench.pair(socket.SOCK_DGRAM)
+        _, operation = bench.start("recv_from", fd)
+        bench.peer_sends(fd, peer, b"still received")
+        bench.until(lambda: operation.pieces)
+        assert operation.pieces == [b"still received"]
