@@ -232,7 +232,12 @@ MUTANTS = (
         "csrc/driver/selector/verbs.c",
         "\t\tdescriptor->full = true;\n",
         "\t\tdescriptor->full = false;\n",
-        ("tests/csrc", "-k", "driver or selector"),
+        (
+            "tests/contract/test_flow_control.py",
+            "tests/contract/test_transport_bulk.py",
+            "tests/contract/test_any_order.py",
+            "--loop=selector",
+        ),
     ),
     # TLS.
     Mutant(
