@@ -173,13 +173,14 @@ MUTANTS = (
         "csrc/driver/ring/streams.c",
         "\t\tpool_lend(pool, index);\n\t\tpool_give(pool, index);\n",
         "\t\tpool_lend(pool, index);\n",
-        ("tests/csrc", "-k", "uring or driver"),
+        ("tests/sim/test_sim_model.py",),
     ),
     # Cancels, and who waits for them.
     Mutant(
         "close-waits-for-no-send",
         "csrc/core/transports/stream_send.c",
-        "\t\tif (self->base.state == TRANSPORT_JOINING)\n\t\t\tself->base.kind->join(&self->base);\n",
+        "\t\tif (self->base.state == TRANSPORT_JOINING)\n"
+        "\t\t\tself->base.kind->join(&self->base);\n",
         "",
         STREAMS,
     ),
@@ -231,7 +232,12 @@ MUTANTS = (
         "csrc/driver/selector/verbs.c",
         "\t\tdescriptor->full = true;\n",
         "\t\tdescriptor->full = false;\n",
-        ("tests/csrc", "-k", "driver or selector"),
+        (
+            "tests/contract/test_flow_control.py",
+            "tests/contract/test_transport_bulk.py",
+            "tests/contract/test_any_order.py",
+            "--loop=selector",
+        ),
     ),
     # TLS.
     Mutant(

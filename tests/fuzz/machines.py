@@ -8,6 +8,7 @@ printed as the program that it is.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import pathlib
@@ -41,14 +42,19 @@ def search(name, machine, seed):
     from hypothesis.stateful import run_state_machine_as_test
 
     hypothesis.core.global_force_seed = seeds.derived(seed, name)
-    chosen = machine.TestCase.settings
+    chosen = hypothesis.settings(
+        machine.TestCase.settings, max_examples=PROGRAMS_PER_TURN, database=None
+    )
     try:
         run_state_machine_as_test(
-            machine, settings=hypothesis.settings(chosen, max_examples=PROGRAMS_PER_TURN)
+            machine, settings=hypothesis.settings(chosen, phases=[hypothesis.Phase.generate])
         )
     except Exception:
-        print(f"{name} in the turn with the seed {seed}:")
+        print(f"{name}, in the turn with the seed {seed}; now to be made smaller:", flush=True)
         traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
+        with contextlib.suppress(Exception):
+            run_state_machine_as_test(machine, settings=chosen)
         return False
     return True
 

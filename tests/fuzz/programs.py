@@ -8,6 +8,8 @@ import json
 import random
 import time
 
+from hostile import PLACES
+
 KINDS = ("unix", "tcp", "server", "client")
 PROTOCOLS = ("plain", "buffered", "streams")
 EVENTS = (
@@ -17,7 +19,8 @@ EVENTS = (
     "resume_writing",
     "connection_lost",
 )
-REACTIONS = ("write", "pause", "resume", "close", "abort", "write_eof", "raise", "interrupt", "stop")
+STRIKES = ("close", "abort", "pause", "resume", "write", "raise", "stop")
+REACTIONS = (*STRIKES, "write_eof", "interrupt")
 SIZES = (0, 1, 2, 100, 4096, 16384, 70_000, 300_000)
 
 # Each with how often it is drawn.
@@ -49,7 +52,10 @@ STEPS = {
     "timer": 2,
     "watch": 2,
     "thread": 1,
-    "hostile": 3,
+    "hostile": 6,
+    "elsewhere": 1,
+    "fork": 0.5,
+    "drop": 0.5,
     "cancel": 5,
     "look": 2,
 }
@@ -82,7 +88,10 @@ def _step(chance, count):
         "peer_read": lambda: [chance.choice((1, 1, 1000, 100_000, 10**6))],
         "limits": lambda: [chance.choice((0, 1, 1000, 65536))],
         "react": lambda: [chance.choice(EVENTS), chance.choice(REACTIONS)],
-        "read": lambda: [chance.choice(("read", "readexactly", "readline")), chance.choice(SIZES[1:6])],
+        "read": lambda: [
+            chance.choice(("read", "readexactly", "readline")),
+            chance.choice(SIZES[1:6]),
+        ],
         "shortage": lambda: [chance.randint(1, 4)],
         "plain_recv": lambda: [chance.choice((1, 100, 5000))],
         "plain_send": lambda: [chance.choice((1, 1000, 300_000))],
@@ -93,12 +102,15 @@ def _step(chance, count):
             chance.choice(("write", "read", "seek", "truncate")),
             chance.choice(SIZES[1:6]),
         ],
-        "timer": lambda: [chance.choice((0, 0.0005, 0.002)), chance.choice(("note", "raise", "interrupt"))],
-        "watch": lambda: [chance.choice(("add", "remove", "arrive"))],
-        "hostile": lambda: [
-            chance.choice(("buffer", "del", "repr", "lines", "weakref", "handler")),
-            chance.choice(("close", "abort", "pause", "resume", "write", "raise")),
+        "timer": lambda: [
+            chance.choice((0, 0.0005, 0.002)),
+            chance.choice(("note", "raise", "interrupt")),
         ],
+        "watch": lambda: [chance.choice(("add", "remove", "arrive"))],
+        "hostile": lambda: [chance.choice(PLACES), chance.choice(STRIKES)],
+        "elsewhere": lambda: [chance.choice(STRIKES[:5])],
+        "fork": lambda: [chance.choice(("use", "close", "collect"))],
+        "drop": lambda: [chance.choice(STRIKES[:5])],
         "cancel": lambda: [chance.randint(0, 9)],
     }.get(name, list)()
     return [name, *([] if name in WITHOUT else [chance.randrange(count)]), *arguments]

@@ -18,13 +18,10 @@ import struct
 import tempfile
 import threading
 import time
-import weakref
+
+from hostile import Hostile, Planned
 
 POOL = bytes(range(251)) * 4000
-
-
-class Planned(Exception):
-    """What the program raises on purpose."""
 
 
 def text(start, size):
@@ -290,13 +287,6 @@ class Line:
         return self.protocol.reader if isinstance(self.protocol, Streams) else None
 
 
-class Nothing:
-    """A callback that somebody watches the end of."""
-
-    def __call__(self):
-        pass
-
-
 class Datagrams(asyncio.DatagramProtocol):
     def __init__(self):
         self.got = []
@@ -309,7 +299,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self.lost = True
 
 
-class World:
+class World(Hostile):
     """One run of one program."""
 
     def __init__(self, loop, program, contexts, files, patience_s):
@@ -379,8 +369,8 @@ class World:
         elif not isinstance(error, (OSError, ssl.SSLError)):
             self.handled.append(type(error).__name__)
         if self.hostile_handler is not None:
-            number, self.hostile_handler = self.hostile_handler, None
-            self.react(*number)
+            strike, self.hostile_handler = self.hostile_handler, None
+            strike()
 
     def outcome(self):
         lines = []
@@ -413,6 +403,10 @@ class World:
                     await answer
             except Planned:
                 pass
+            except KeyboardInterrupt:
+                # Of a callback inside a call of ours. A task that ends in one ends the loop for
+                # good, in asyncio too.
+                self.interrupts += 1
             except Exception as error:
                 line = self.lines[arguments[0]] if name in NAMING else None
                 if line is None or line.clean:
@@ -829,63 +823,6 @@ class World:
         thread.start()
         self.loop.call_soon(thread.join)
 
-    # ---- steps: Python that comes back from calls out ----
-
-    def do_hostile(self, number, where, action):
-        """From a __del__, a repr, a buffer, ... the program acts on a transport."""
-        world, line = self, self.lines[number]
-        if not self.usable(line) or line.eof_written:
-            return
-
-        def strike():
-            with contextlib.suppress(Planned):
-                world.react(number, action)
-
-        class AtEnd:
-            def __del__(self):
-                strike()
-
-            def __repr__(self):
-                strike()
-                return "hostile"
-
-            def __call__(self, *ignored):
-                pass
-
-        if where == "del":
-            self.loop.call_soon(AtEnd())
-            self.loop.call_later(10, AtEnd()).cancel()
-        elif where == "repr":
-            repr(self.loop.call_soon(AtEnd(), AtEnd()))
-        elif where == "weakref":
-            target = Nothing()
-            self.kept.append(weakref.ref(target, lambda _: strike()))
-            self.loop.call_soon(target)
-        elif where == "handler":
-            self.hostile_handler = (number, "resume" if action == "raise" else action)
-            self.loop.call_soon(self.timer_raises)
-        elif where == "lines":
-            line.clean = False
-
-            def lines():
-                yield b""
-                strike()
-                yield b""
-
-            line.transport.writelines(lines())
-        elif hasattr(memoryview, "_from_flags"):  # Python 3.12: __buffer__
-            line.clean = False
-
-            class Data:
-                def __buffer__(self, flags):
-                    strike()
-                    return memoryview(b"")
-
-            line.transport.write(Data())
-
-    def timer_raises(self):
-        raise Planned
-
     # ---- the end: no faults any more ----
 
     def settle(self):
@@ -1022,5 +959,5 @@ class World:
 # The steps whose first argument is a connection.
 NAMING = frozenset(
     "write writelines pause resume limits react read write_eof close abort look peer_send "
-    "peer_read peer_eof peer_close peer_reset replace hostile".split()
+    "peer_read peer_eof peer_close peer_reset replace hostile elsewhere fork drop".split()
 )

@@ -208,6 +208,7 @@ class FakeDriver:
         self.found: deque[Completion] = deque()
         self.pending: list[Completion] = []
         self.inbox: dict[int, deque[Arrival]] = {}
+        self.at_end: set[int] = set()  # of a stream: whoever receives again hears of it again
         self.watches: dict[int, tuple[int, int, int]] = {}  # fd -> owner, events, token
         self.ready: dict[int, int] = {}  # fd -> EPOLL* bits that hold now, level-triggered
         self.lent: dict[int, ctypes.Array[ctypes.c_char]] = {}
@@ -415,7 +416,16 @@ class FakeDriver:
         elif operation.verb == "accept":
             self.complete(operation, item, MORE if more and item >= 0 else 0)
         else:
+            if operation.verb == "recv" and item == 0:
+                self.at_end.add(operation.fd)
             self.complete(operation, item)
+
+    def _has_arrived(self, operation: Operation) -> bool:
+        if operation.verb == "recv" and operation.fd in self.at_end:
+            inbox = self.inbox.setdefault(operation.fd, deque())
+            if not inbox:
+                inbox.append(0)
+        return bool(self.inbox.get(operation.fd))
 
     def _streams_ready(self) -> list[Operation]:
         return [
@@ -425,7 +435,7 @@ class FakeDriver:
             and not operation.cancelling
             and not operation.ended
             and not operation.readable
-            and self.inbox.get(operation.fd)
+            and self._has_arrived(operation)
         ]
 
     def _watches_ready(self) -> list[int]:
@@ -587,6 +597,8 @@ class FakeDriver:
             result = -errno.EAGAIN
         if result is None and not isinstance(inbox[0], bytes):
             result = inbox.popleft()
+            if result == 0:
+                self.at_end.add(operation.fd)
         if result is None:
             return self._scatter(inbox, vectors, count)
         if result != -errno.EAGAIN:
@@ -731,4 +743,5 @@ class FakeDriver:
         """The number `fd` names a new file from here on."""
         with contextlib.suppress(ValueError):
             self.closed.remove(fd)
+        self.at_end.discard(fd)
         self.inbox.pop(fd, None)

@@ -229,5 +229,5 @@ class DescriptorsMachine(Machine):
 
 
 test_readers_polls_and_listeners_in_any_order_keep_the_contract = searched(
-    DescriptorsMachine, 100
+    DescriptorsMachine, 40
 )

@@ -353,3 +353,37 @@ def test_reader_of_many_turns_never_sees_time_go_backwards(sim):
         sim.loop.call_soon(lambda: times.append(sim.loop.time()))
         sim.turns(1)
     assert times == sorted(times)
+
+
+def test_ready_queue_that_grows_in_the_middle_of_its_ring_keeps_the_order(sim):
+    """The queue is a ring: its first handle is not at its beginning, when it has run some."""
+    ran = []
+    for number in range(40):
+        sim.loop.call_soon(ran.append, number)
+    sim.turns(1)
+    for number in range(40, 400):
+        sim.loop.call_soon(ran.append, number)
+    sim.turns(2)
+    assert ran == list(range(400))
+
+
+@searched
+@given(
+    deadlines=st.lists(st.integers(1, 1000), min_size=30, max_size=120),
+    chance=st.randoms(use_true_random=False),
+)
+def test_timers_fire_in_their_order_whichever_leave_from_the_middle(deadlines, chance):
+    gone = set(chance.sample(range(len(deadlines)), len(deadlines) * 2 // 3))
+    leaving = chance.sample(sorted(gone), len(gone))
+    sim = Sim()
+    fired = []
+    timers = [
+        sim.loop.call_at(sim.driver.now + after, fired.append, (after, number))
+        for number, after in enumerate(deadlines)
+    ]
+    for number in leaving:
+        timers[number].cancel()
+    sim.loop.call_at(sim.driver.now + 1001, sim.loop.stop)
+    sim.run()
+    sim.close()
+    assert fired == sorted((after, n) for n, after in enumerate(deadlines) if n not in gone)

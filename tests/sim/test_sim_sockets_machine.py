@@ -1,7 +1,7 @@
 """sock_recv() and sock_sendall() of plain sockets under any order of events and cancels.
 
 The socket pair is real, its readiness is the fake driver's to tell. No byte is taken for a task
-that has gone; what came is given out once and in its order, and those who wait are served in theirs.
+that has gone; what came is given out once and in order, and those who wait are served in theirs.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ class SocketsMachine(Machine):
         self.sent, self.got = bytearray(), bytearray()  # to the socket under test
         self.given, self.taken = bytearray(), bytearray()  # from it
         self.receivers, self.senders = [], []
-        self.unfinished = False  # a sendall was cancelled or failed: nobody knows how much of it went out
+        # A sendall was cancelled or failed: nobody knows how much of it went out.
+        self.unfinished = False
         self.faults = 0
         self.ready = True
 
@@ -168,5 +169,5 @@ class SocketsMachine(Machine):
 
 
 test_plain_sockets_in_any_order_of_receives_and_cancels_lose_nothing = searched(
-    SocketsMachine, 100
+    SocketsMachine, 40
 )

@@ -334,4 +334,4 @@ class StreamMachine(Machine):
             connection.check_at_rest()
 
 
-test_stream_transports_in_any_order_keep_the_contract = searched(StreamMachine, 200)
+test_stream_transports_in_any_order_keep_the_contract = searched(StreamMachine, 100)

@@ -473,3 +473,38 @@ def test_data_arriving_after_turns_ended_by_signals_is_not_lost(sim):
     sim.turns(1)
     assert protocol.received == b"after the signals"
     assert sim.driver.find("recv", wire.fd) is not None
+
+
+@pytest.mark.parametrize("method", ["pause", "close"])
+def test_bytes_behind_a_pause_in_the_middle_of_a_piece_wait(sim, method):
+    """One piece is larger than the protocol's buffer, and the protocol has enough at once."""
+    _, protocol, wire = sim.connect(BufferedRecorder)
+    sim.driver.bulk.discard(wire.fd)
+    protocol.hooks["data_received"] = lambda data: getattr(protocol, method)()
+    operation = sim.driver.find("recv", wire.fd)
+    # The driver may end a stream with data at any time.
+    sim.driver.complete(operation, 12, LENT, b"0123456789ab")
+    sim.turns(2)
+    sim.driver.check()
+    assert protocol.received == b"0123"
+    if method == "pause":
+        del protocol.hooks["data_received"]
+        protocol.resume()
+        sim.settle()
+        assert protocol.received == b"0123456789ab"
+
+
+def test_bytes_behind_an_interrupt_in_the_middle_of_a_piece_come_in_the_next_run(sim):
+    _, protocol, wire = sim.connect(BufferedRecorder)
+
+    def interrupt(data):
+        del protocol.hooks["data_received"]
+        raise KeyboardInterrupt
+
+    protocol.hooks["data_received"] = interrupt
+    sim.driver.complete(sim.driver.find("recv", wire.fd), 12, LENT, b"0123456789ab")
+    with pytest.raises(KeyboardInterrupt):
+        sim.turns(2)
+    sim.settle()
+    sim.settle()
+    assert protocol.received == b"0123456789ab"

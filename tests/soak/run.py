@@ -112,9 +112,8 @@ class Soak:
 
     async def cancelled(self):
         """A connection whose user goes away at whatever await."""
-        task = asyncio.ensure_future(
-            self.exchange(*self.chance.choice(((self.address, None), (self.tls_address, self.client_context))))
-        )
+        plain, over_tls = (self.address, None), (self.tls_address, self.client_context)
+        task = asyncio.ensure_future(self.exchange(*self.chance.choice((plain, over_tls))))
         await asyncio.sleep(self.chance.random() * 0.01)
         task.cancel()
         await asyncio.wait([task])
