@@ -94,7 +94,7 @@ asan: $(ready)
 
 fuzz: $(built)
 	@$(run) tests/fuzz/machines.py --seconds $(or $(SECONDS),60)
-	@$(run) tests/fuzz/run.py --seconds $(or $(SECONDS),60)
+	@$(run) tests/fuzz/fuzzer.py --seconds $(or $(SECONDS),60)
 
 soak: $(built)
 	@$(run) tests/soak/run.py --seconds $(or $(SECONDS),60)

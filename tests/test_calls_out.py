@@ -18,10 +18,12 @@ CALLS_OUT = {
     "del": """
         Py_DECREF Py_XDECREF Py_CLEAR Py_XSETREF Py_SETREF PyDict_Clear PyDict_DelItem
         PyList_SetSlice PyObject_CallFinalizerFromDealloc PyErr_Clear PyErr_SetRaisedException
-        PyErr_Restore PyErr_SetString PyErr_SetObject PyErr_NoMemory
+        PyErr_Restore PyErr_SetString PyErr_SetObject PyErr_NoMemory PyErr_SetNone
     """,
     "weakref": "PyObject_ClearWeakRefs",
-    "repr": "PyObject_Repr PyObject_Str PyErr_Format PyErr_FormatV PyObject_Bytes",
+    "repr": """
+        PyObject_Repr PyObject_Str PyErr_Format PyErr_FormatV PyObject_Bytes PyUnicode_FromFormat
+    """,
     "buffer": "PyObject_GetBuffer PyBuffer_Release PyMemoryView_FromObject",
     "lines": "PyObject_GetIter PyIter_Next PySequence_Tuple PySequence_Fast PySequence_List",
     "length": """
@@ -42,7 +44,7 @@ CALLS_OUT = {
         PyObject_SetAttr PyObject_SetAttrString PyObject_GenericSetAttr PyErr_CheckSignals
         PyImport_ImportModule PyErr_NormalizeException PyContext_Enter PyContext_Exit
         PyContextVar_Set PyContextVar_Get PyType_FromModuleAndSpec PyModule_AddType
-        PyModule_AddFunctions PyErr_SetFromErrno
+        PyModule_AddFunctions PyErr_SetFromErrno PyIter_Send PyObject_GenericGetAttr
     """,
     "unraisable": "PyErr_WriteUnraisable",
     "warning": "PyErr_ResourceWarning PyErr_WarnEx PyErr_WarnFormat",
@@ -54,6 +56,7 @@ CALLS_OUT = {
         PyObject_GC_New PyList_New PyTuple_New PyTuple_Pack PyDict_New PyDict_Copy Py_BuildValue
         PyContext_New PyContext_Copy PyContext_CopyCurrent PyList_Append PyList_AsTuple
         PyTuple_GetSlice PyObject_New PyModule_NewObject PyDescr_NewMethod PyContextVar_New
+        PyObject_GenericGetDict PyMethod_New PyCFunction_New
     """,
 }
 
@@ -85,6 +88,9 @@ RUN_NOTHING = """
     PyVectorcall_NARGS PyVectorcall_Function Py_END_ALLOW_THREADS PyObject_HEAD_INIT Py_hash_t
     PyCoro_CheckExact PyGILState_Check PyExceptionInstance_Check PyCallable_Check Py_ARRAY_LENGTH
     PyBytes_Resize PyType_Name Py_ssize_t
+    PyDict_Next PyExceptionClass_Check PyUnicode_InternInPlace PyWeakref_CheckRefExact
+    PyWeakref_GetRef PyWeakref_GET_OBJECT PyByteArray_Resize PyByteArray_CheckExact Py_SIZE
+    Py_SET_SIZE PySequence_DelSlice PyException_SetContext
     PyDict_CheckExact PyDict_Check PyObject_CheckBuffer PyBuffer_IsContiguous PyIndex_Check
 """
 

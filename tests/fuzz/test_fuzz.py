@@ -13,7 +13,7 @@ KEPT = sorted((HERE / "kept").glob("*.json"))
 
 def fuzz(*arguments):
     return subprocess.run(
-        [sys.executable, str(HERE / "run.py"), *arguments],
+        [sys.executable, str(HERE / "fuzzer.py"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -36,8 +36,8 @@ def test_program_that_failed_once_does_the_same_on_every_loop(program):
 def test_fuzzer_finds_a_byte_that_is_lost_and_makes_the_program_smaller(monkeypatch):
     """A search that cannot fail would be none."""
     monkeypatch.syspath_prepend(str(HERE))
+    import fuzzer
     import programs
-    import run
     import world
 
     class Deaf(world.Plain):
@@ -45,8 +45,8 @@ def test_fuzzer_finds_a_byte_that_is_lost_and_makes_the_program_smaller(monkeypa
             super().data_received(data[1:] if len(data) > 10_000 else data)
 
     monkeypatch.setattr(world, "Plain", Deaf)
-    monkeypatch.setattr(run, "PATIENCE_S", 1)
-    differ = run.Differ()
+    monkeypatch.setattr(fuzzer, "PATIENCE_S", 1)
+    differ = fuzzer.Differ()
     differ.kinds = [kind for kind in differ.kinds if kind != "asyncio"][:1]
     if not differ.kinds:
         pytest.skip("none of our loops can be made here")

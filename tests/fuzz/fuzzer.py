@@ -1,9 +1,9 @@
 """The differential fuzzer: new programs on three kinds of loop, for as long as one likes.
 
-    python tests/fuzz/run.py --seconds 60              new programs, from a seed that is printed
-    python tests/fuzz/run.py --seed 7 --seconds 60     the same again
-    python tests/fuzz/run.py --program 123             the program of that seed alone
-    python tests/fuzz/run.py --replay kept/name.json   a program that was kept
+    python tests/fuzz/fuzzer.py --seconds 60              new programs, from a seed that is printed
+    python tests/fuzz/fuzzer.py --seed 7 --seconds 60     the same again
+    python tests/fuzz/fuzzer.py --program 123             the program of that seed alone
+    python tests/fuzz/fuzzer.py --replay kept/name.json   a program that was kept
 
 A worker process runs the programs, so that a crash or a hang is a violation like another, with
 the program that made it. What fails is made smaller and printed; a copy of it in kept/ is run by
