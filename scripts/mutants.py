@@ -30,7 +30,11 @@ SECONDS = 300
 
 SIM = ("tests/sim",)
 STREAMS = ("tests/sim", "-k", "stream or loop_close")
-TLS = ("tests/sim/test_sim_tls_machine.py", "tests/contract/test_tls_records.py")
+TLS = (
+    "tests/sim/test_sim_tls_machine.py",
+    "tests/contract/test_tls_buffers.py",
+    "tests/contract/test_tls_flow.py",
+)
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,11 @@ MUTANTS = (
         STREAMS,
     ),
     Mutant(
-        "dropped-buffer-not-returned",
+        "recycled-buffer-not-returned",
         "csrc/driver/ring/streams.c",
-        "\t\tpool_lend(pool, index);\n\t\tpool_give(pool, index);\n",
-        "\t\tpool_lend(pool, index);\n",
-        ("tests/sim/test_sim_model.py",),
+        "\tpool_give(pool, pool_index(pool, data));\n",
+        "\t(void)pool;\n",
+        ("tests/contract/test_transport_read.py", "tests/contract/test_load.py", "--loop=uring"),
     ),
     # Cancels, and who waits for them.
     Mutant(
@@ -229,9 +233,9 @@ MUTANTS = (
     ),
     Mutant(
         "room-not-noticed",
-        "csrc/driver/selector/verbs.c",
-        "\t\tdescriptor->full = true;\n",
+        "csrc/driver/selector/turn.c",
         "\t\tdescriptor->full = false;\n",
+        "\t\tdescriptor->full = true;\n",
         (
             "tests/contract/test_flow_control.py",
             "tests/contract/test_transport_bulk.py",

@@ -5,7 +5,7 @@ import asyncio.sslproto
 import io
 
 import pytest
-from harness import Recorder, iterations, run
+from harness import BufferedRecorder, Recorder, iterations, oracle_lacks, run
 from tls_peer import tls_attached
 
 # asyncio's limits (256 KiB to be read, 512 KiB to be written), a receive of each layer beyond them,
@@ -277,5 +277,36 @@ def test_tls_interrupt_while_a_large_write_is_paused_loses_nothing_of_it(
                 else:
                     transport.writelines([bytes(size // pieces)] * pieces)
             assert await peer.recv_exactly(size) == bytes(size)
+
+    run(loop, main())
+
+
+def test_tls_closed_with_something_unread_sends_what_was_written_before(
+    loop, loop_kind, certificates, version, server_side
+):
+    """OpenSSL refuses to close while the peer's data waits in it."""
+    oracle_lacks(loop_kind, True, "what the transport has queued is dropped with an SSLError")
+    size = 4 << 20
+
+    class Enough(BufferedRecorder):
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            self.transport.pause_reading()
+
+    async def main():
+        options = {"server_side": server_side, "version": version, "small": True}
+        async with tls_attached(certificates, Enough(4), **options) as (
+            transport,
+            protocol,
+            peer,
+        ):
+            await peer.send_all(b"more than a buffer")
+            await protocol.until_called("buffer_updated")
+            transport.write(pattern(size))
+            transport.close()
+            assert await peer.recv_all() == pattern(size)
+            peer.close()
+            await protocol.until_lost()
+            assert protocol.lost is None
 
     run(loop, main())

@@ -130,6 +130,9 @@ class TLSMachine(Machine):
     @rule(size=sizes, count=st.integers(1, 3))
     def peer_writes(self, size, count):
         self.pump()
+        self.peer_sends(size, count)
+
+    def peer_sends(self, size, count):
         if self.peer_done and not self.peer_closed:
             for _ in range(count):
                 data = text(self.to_transport, size)
@@ -143,6 +146,9 @@ class TLSMachine(Machine):
     def records_arrive(self, cuts):
         """As far as the pieces go."""
         self.pump()
+        self.arrive(cuts)
+
+    def arrive(self, cuts):
         for size in cuts:
             if self.on_the_way and not self.wire.is_closed:
                 self.driver.arrive(self.wire.fd, bytes(self.on_the_way[:size]))
@@ -186,7 +192,8 @@ class TLSMachine(Machine):
             return
         if method == "close":
             self.closed = True
-            self.protocol.close()
+            # As asyncio's, it still delivers what comes before the peer's close_notify.
+            self.transport.close()
         elif method == "abort":
             self.closed = self.broken = True
             self.protocol.abort()
@@ -212,6 +219,9 @@ class TLSMachine(Machine):
         method=st.sampled_from(["pause", "resume", "close", "abort", "write"]),
     )
     def react(self, event, method):
+        self.set_hook(event, method)
+
+    def set_hook(self, event, method):
         def hook(*arguments):
             del self.protocol.hooks[event]
             if method == "write":
@@ -220,6 +230,15 @@ class TLSMachine(Machine):
                 self.use(method)
 
         self.protocol.hooks[event] = hook
+
+    @rule(method=st.sampled_from(["pause", "close", "abort"]), count=st.integers(2, 4))
+    def react_amid_records(self, method, count):
+        """Several records come in one piece, and of the first the user has enough."""
+        self.set_hook("data_received", method)
+        self.pump()
+        self.peer_sends(100, count)
+        self.arrive([10**6])
+        self.turns(1)
 
     # ---- the kernel ----
 
@@ -275,14 +294,15 @@ class TLSMachine(Machine):
         self.wire.unblock()
         if self.protocol.read_paused and not self.protocol.is_lost:
             self.protocol.resume()
-        for _ in range(40):
+        still = 0
+        while still < 3:
             self.pump()
             if self.on_the_way and not self.wire.is_closed:
                 self.driver.arrive(self.wire.fd, bytes(self.on_the_way))
             self.on_the_way.clear()
             self.quiet()
-            if len(self.wire.received) == self.fed and not self.outgoing.pending:
-                break
+            moved = len(self.wire.received) > self.fed or self.outgoing.pending
+            still = 0 if moved else still + 1
         self.check()
         if not self.broken:
             assert self.at_peer == text(0, self.to_peer)

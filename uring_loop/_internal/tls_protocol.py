@@ -334,6 +334,17 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         else:
             super()._start_shutdown()
 
+    def _on_shutdown_complete(self, shutdown_exc: BaseException | None) -> None:
+        """As asyncio's, but a close() with something unread sends what was written before.
+
+        OpenSSL refuses to close while the peer's data waits; asyncio takes that for a broken
+        connection, and drops what the transport has queued.
+        """
+        if getattr(shutdown_exc, "reason", None) == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+            self._process_outgoing()
+            shutdown_exc = None
+        super()._on_shutdown_complete(shutdown_exc)
+
     def _abort(self, exc: BaseException | None = None) -> None:
         """As asyncio's since 3.13: before, TLS within TLS could not be aborted for a reason."""
         self._seal()
