@@ -5,6 +5,7 @@
 #   make test       the tests                          PYTEST_ARGS="-k streams -x"
 #   make bench      the benchmarks, with pyperf        BENCH_ARGS=...
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
+#   make tsan       the C tests of threads, wake-ups and forks, with ThreadSanitizer
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make neighbours  aiohttp's, anyio's and Tornado's own tests    NEIGHBOURS="--project anyio"
@@ -43,7 +44,7 @@ export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build help demo test bench asan refleak kernels neighbours masks wheels arm64 lint clean distclean
+.PHONY: build help demo test bench asan tsan refleak kernels neighbours masks wheels arm64 lint clean distclean
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -83,6 +84,9 @@ bench: $(built) $(VENV)/.group-bench
 
 asan: $(ready)
 	@scripts/asan.sh $(VENV) $(PYTEST_ARGS)
+
+tsan: $(ready)
+	@scripts/tsan.sh
 
 refleak: $(built)
 	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)

@@ -86,6 +86,7 @@ struct uring {
 	bool watches_fired;          /* the set is to be looked at in this harvest */
 	bool watches_armed;
 	bool closed;                 /* shut down */
+	bool closing;                /* shutdown() has begun; written where forks are forbidden */
 	bool enabled;
 	bool running;                /* between begin() and end() */
 	uint32_t run_enters;         /* since begin() */
