@@ -8,6 +8,7 @@
 #   make fuzz       new random programs on three loops, and on the fake driver      SECONDS=600
 #   make soak       everything at once on both drivers, every byte compared         SECONDS=600
 #   make mutants    breaks the code line by line: do the tests see it?              MUTANTS=name
+#   make tsan       the C tests of threads, wake-ups and forks, with ThreadSanitizer
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make neighbours  aiohttp's, anyio's and Tornado's own tests    NEIGHBOURS="--project anyio"
@@ -50,7 +51,7 @@ export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build help demo test bench asan fuzz soak mutants refleak kernels neighbours masks wheels arm64 lint docs \
+.PHONY: build help demo test bench asan fuzz soak mutants tsan refleak kernels neighbours masks wheels arm64 lint docs \
 	clean distclean
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
@@ -101,6 +102,9 @@ soak: $(built)
 
 mutants: $(built)
 	@$(run) scripts/mutants.py $(MUTANTS)
+
+tsan: $(ready)
+	@scripts/tsan.sh
 
 refleak: $(built)
 	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)

@@ -4,6 +4,13 @@
 #include <stddef.h>
 #include <string.h>
 
+void ul_abandon(struct ul_driver **place)
+{
+	if (*place != NULL)
+		ul_destroy(*place);
+	*place = NULL;
+}
+
 void ul_destroy(struct ul_driver *driver)
 {
 	driver->table->destroy(driver);

@@ -61,10 +61,15 @@ struct ul_probe {
 
 struct ul_driver;
 
-/* NULL with the reason in `failure`; the caller frees it with ul_destroy(). */
-struct ul_driver *ul_open(int kind, const struct ul_options *options,
-                          struct ul_failure *failure);
+/*
+ * The driver goes to `place`, which is there before it, so that no failure of the caller's
+ * loses it: who cannot take it from there gives the place to ul_abandon(), else the driver
+ * is freed with ul_destroy().  0, or -1 with the reason in `failure` and NULL in `place`.
+ */
+int ul_open(int kind, const struct ul_options *options, struct ul_failure *failure,
+            struct ul_driver **place);
 void ul_destroy(struct ul_driver *driver);
+void ul_abandon(struct ul_driver **place);
 const char *ul_name(struct ul_driver *driver);
 uintptr_t ul_table_address(struct ul_driver *driver);
 

@@ -50,26 +50,29 @@ static int open_uring(const struct ul_options *options, struct ul_driver **drive
 	return result;
 }
 
-struct ul_driver *ul_open(int kind, const struct ul_options *options,
-                          struct ul_failure *failure)
+int ul_open(int kind, const struct ul_options *options, struct ul_failure *failure,
+            struct ul_driver **place)
 {
-	struct ul_driver *driver = NULL;
 	int result = -EINVAL;
 
+	*place = NULL;
 	memset(failure, 0, sizeof(*failure));
 	if (options != NULL && options->size != 0 && options->size != sizeof(*options)) {
 		fail(failure, EINVAL, "struct ul_options is of another version");
-		return NULL;
+		return -1;
 	}
 	if (kind == UL_KIND_URING || kind == UL_KIND_AUTO)
-		result = open_uring(options, &driver, failure);
+		result = open_uring(options, place, failure);
 	if (kind == UL_KIND_SELECTOR || (kind == UL_KIND_AUTO && result != 0)) {
 		/* `failure` still says why there is no ring. */
-		result = selector_open(options, &driver);
+		result = selector_open(options, place);
 		if (result != 0)
 			fail(failure, -result, strerror(-result));
 	}
-	return result == 0 ? driver : NULL;
+	if (result == 0)
+		return 0;
+	*place = NULL;
+	return -1;
 }
 
 int ul_has_request(struct ul_driver *driver, uint8_t opcode)

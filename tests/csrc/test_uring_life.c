@@ -271,6 +271,7 @@ static void probe_of_every_mask_finds_a_ring_that_works(struct bench *bench)
 static void open_with_a_limit_on_descriptors_fails_cleanly(struct bench *bench)
 {
 	struct ul_failure failure;
+	struct ul_driver *driver;
 	int fds[512];
 	int count = 0;
 
@@ -279,7 +280,8 @@ static void open_with_a_limit_on_descriptors_fails_cleanly(struct bench *bench)
 	if (count < 512) {
 		/* One descriptor less each time: every step of opening fails once. */
 		for (int left = 0; left < 3; left++) {
-			CHECK(ul_open(UL_KIND_URING, &bench->options, &failure) == NULL);
+			CHECK_EQUAL(ul_open(UL_KIND_URING, &bench->options, &failure, &driver), -1);
+			CHECK(driver == NULL);
 			CHECK_EQUAL(failure.error, EMFILE);
 			close(fds[--count]);
 		}

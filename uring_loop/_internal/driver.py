@@ -184,9 +184,14 @@ class Driver:
 
 def open_driver(choice: str | None = None, disable: Iterable[str] = ()) -> Driver:
     """As _open_driver(); says which it is, if URING_LOOP_ANNOUNCE asks for it."""
+    announces = asked_by_environment()[0]
     driver = _open_driver(choice, disable)
-    if asked_by_environment()[0]:
-        _announce(driver)
+    if announces:
+        try:
+            _announce(driver)
+        except BaseException:
+            driver.close()
+            raise
     return driver
 
 
@@ -228,20 +233,18 @@ def _open_driver(choice: str | None, disable: Iterable[str]) -> Driver:
     if choice != "selector":
         ring = ring_report(disabled)
         if ring.reason is None:
-            handle, number, phrase = _open(lib.UL_KIND_URING, disabled)
-            if handle is not None:
-                driver = Driver(handle, chosen_by, ring)
-                if (shortage := driver.shortage) is not None:
-                    _note(f"{shortage}; {features.room(ring_is_charged())}")
-                return driver
-            ring = RingReport(*_explain(number, phrase))
+            opened = _open(lib.UL_KIND_URING, disabled, chosen_by, ring)
+            if isinstance(opened, Driver):
+                return opened
+            ring = RingReport(*_explain(*opened))
         if choice == "uring":
             raise RuntimeError(f"the uring driver cannot run: {ring.explanation}")
         _note(f"using the selector driver: {ring.explanation}")
-    handle, number, phrase = _open(lib.UL_KIND_SELECTOR, 0)
-    if handle is None:
-        raise OSError(number, phrase or os.strerror(number))
-    return Driver(handle, chosen_by, ring)
+    opened = _open(lib.UL_KIND_SELECTOR, 0, chosen_by, ring)
+    if isinstance(opened, Driver):
+        return opened
+    number, phrase = opened
+    raise OSError(number, phrase or os.strerror(number))
 
 
 def _choice(choice: str | None) -> tuple[str, str]:
@@ -318,18 +321,27 @@ def _string(text: Any) -> str | None:
     return None if text == ffi.NULL else ffi.string(text).decode()
 
 
-def _open(kind: int, disabled: int) -> tuple[Any, int, str]:
-    """A driver, or None with the errno and the phrase of the failure."""
+def _open(
+    kind: int, disabled: int, chosen_by: str, ring: RingReport | None
+) -> Driver | tuple[int, str]:
+    """A driver, or the errno and the phrase of the failure."""
     options = ffi.new("struct ul_options *")
     options.size = ffi.sizeof("struct ul_options")
     options.disable = disabled
     for name, value in _sizes().items():
         setattr(options, name, value)
     failure = ffi.new("struct ul_failure *")
-    handle = lib.ul_open(kind, options, failure)
-    if handle == ffi.NULL:
-        return None, abs(failure.error), ffi.string(failure.reason).decode()
-    return handle, 0, ""
+    place = ffi.new("struct ul_driver *[1]")
+    try:
+        if lib.ul_open(kind, options, failure, place) != 0:
+            return abs(failure.error), ffi.string(failure.reason).decode()
+        driver = Driver(place[0], chosen_by, ring)
+        if (shortage := driver.shortage) is not None:
+            _note(f"{shortage}; {features.room(ring_is_charged())}")
+    except BaseException:
+        lib.ul_abandon(place)
+        raise
+    return driver
 
 
 def _explain(number: int, phrase: str) -> tuple[str, str | None]:

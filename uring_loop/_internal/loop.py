@@ -127,14 +127,6 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
     ) -> None:
         if send_at_once is None:
             send_at_once = os.environ.get("URING_LOOP_SEND_AT_ONCE", "0") not in ("", "0")
-        opened = open_driver(driver, disable)
-        try:
-            self._attach(opened, opened.address, opened.table_address, send_at_once)
-        except BaseException:
-            opened.close()
-            raise
-        self._driver = opened
-        self._sender = self._driver.make_sender(self)
         self._signals = Signals(self)
         # Made by tls_protocol.py, when it is first needed.
         self._receive_buffer: memoryview | None = None
@@ -150,6 +142,15 @@ class EventLoop(_core.Loop, asyncio.AbstractEventLoop):
         self._task_factory: Any = None
         self._origin_depth: int | None = None
         self._other_transports: weakref.WeakValueDictionary[int, Any] | None = None
+        self._driver = open_driver(driver, disable)
+        try:
+            self._sender = self._driver.make_sender(self)
+            # Last: from here on there is a loop, which has to be closed.
+            address, table = self._driver.address, self._driver.table_address
+            self._attach(self._driver, address, table, send_at_once)
+        except BaseException:
+            self._driver.close()
+            raise
         self.set_debug(_stdlib.is_debug_mode())
         if asked := asked_by_environment()[1]:
             from .statistics_server import serve_by_environment

@@ -43,6 +43,9 @@ def _noop(signum: int, frame: object) -> None:
 class Signals:
     """The signal side of one loop."""
 
+    # For __del__() of one whose __init__() there was no memory for.
+    _writer = -1
+
     def __init__(self, loop: EventLoop) -> None:
         # Let go by close(): a closed loop is freed with its last name.
         self._loop: EventLoop | None = loop

@@ -35,7 +35,7 @@ static void ring_before_fork(struct fork_node *node)
 	if (!uring->has_ring)
 		return;
 	uring->inherited_count = 0;
-	if (!may_look(uring))
+	if (uring->closing || !may_look(uring))
 		return;
 	tail = io_uring_smp_load_acquire(uring->cq_ktail);
 	count = uring->left_over_count - uring->left_over_next + (tail - uring->cq_head);

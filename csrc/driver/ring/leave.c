@@ -409,6 +409,10 @@ void uring_shutdown(struct ul_driver *driver)
 
 	if (uring->closed)
 		return;
+	/* Another thread may fork now: it leaves the child nothing of what is taken apart here. */
+	fork_forbid();
+	uring->closing = true;
+	fork_permit();
 	watches_release(&uring->watches);
 	uring->watches_fired = false;
 	if (uring->forked)

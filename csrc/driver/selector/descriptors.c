@@ -35,6 +35,7 @@
 int descriptor_get(struct selector *selector, int fd, struct descriptor **descriptor)
 {
 	uint32_t block = (uint32_t)fd / DESCRIPTORS_PER_BLOCK;
+	struct descriptor *made;
 	uint32_t index;
 
 	*descriptor = descriptor_find(selector, fd);
@@ -54,11 +55,12 @@ int descriptor_get(struct selector *selector, int fd, struct descriptor **descri
 		selector->blocks = blocks;
 		selector->block_count = block + 1;
 	}
-	selector->blocks[block] = calloc(DESCRIPTORS_PER_BLOCK, sizeof(**selector->blocks));
-	if (selector->blocks[block] == NULL)
+	made = calloc(DESCRIPTORS_PER_BLOCK, sizeof(*made));
+	if (made == NULL)
 		return -ENOMEM;
 	for (index = 0; index < DESCRIPTORS_PER_BLOCK; index++)
-		selector->blocks[block][index].fd = (int)(block * DESCRIPTORS_PER_BLOCK + index);
+		made[index].fd = (int)(block * DESCRIPTORS_PER_BLOCK + index);
+	selector->blocks[block] = made;
 	*descriptor = descriptor_find(selector, fd);
 	return 0;
 }

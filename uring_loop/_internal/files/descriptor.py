@@ -386,7 +386,11 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
         found = file_open_now(encoded, flags, _local_devices)
         if type(found) is tuple:
             number, mode, size, block_size, _ = found
-            descriptor = Descriptor(number, mode, size, block_size, writable, True)
+            try:
+                descriptor = Descriptor(number, mode, size, block_size, writable, True)
+            except BaseException:
+                os.close(number)
+                raise
             descriptor.local = True
             descriptor.appends = bool(flags & os.O_APPEND)
             return descriptor

@@ -212,13 +212,13 @@ async def _open(
                 position = os.lseek(descriptor.number, 0, os.SEEK_CUR)
         terminal = not descriptor.seekable and os.isatty(descriptor.number)
         line_buffering = buffering == 1 or (buffering < 0 and terminal)
+        # An opener, too, may have kept the descriptor or given it away.
+        shared = adopted or opener is not None
+        binary = BinaryFile(descriptor, file, raw_mode_of(mode), buffering, position, shared)
     except BaseException:
         if not adopted:
             descriptor.drop()
         raise
-    # An opener, too, may have kept the descriptor or given it away.
-    shared = adopted or opener is not None
-    binary = BinaryFile(descriptor, file, raw_mode_of(mode), buffering, position, shared)
     if text is None:
         return binary
     return TextFile(binary, mode, text.encoding, text.errors or "strict", newline, line_buffering)
