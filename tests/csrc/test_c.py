@@ -3,8 +3,8 @@
 test_driver_*.c run on both drivers, and on the ring once per kernel feature that
 it can do without, so that one machine stands for many kernels; test_uring*.c
 likewise, on the ring alone; test_faults.c on a few of those. The other programs test one part
-each. Exit status 77 means that the part cannot run here. Where a sanitized program cannot start (address
-spaces as small as user-mode Linux's) they run without the sanitizers.
+each. Exit status 77 means that the part cannot run here. Where a sanitized program cannot start
+(address spaces as small as user-mode Linux's) they run without the sanitizers.
 """
 
 import re
