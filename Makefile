@@ -6,6 +6,9 @@
 #   make bench      the benchmarks, with pyperf        BENCH_ARGS=...
 #   make asan       the tests, compiled with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make tsan       the C tests of threads, wake-ups and forks, with ThreadSanitizer
+#   make pydebug    the contract and sim tests on a debug build of CPython
+#   make analyze    gcc's analyzer over the C sources
+#   make coverage   which lines of C and Python the tests run
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make neighbours  aiohttp's, anyio's and Tornado's own tests    NEIGHBOURS="--project anyio"
@@ -44,7 +47,7 @@ export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build help demo test bench asan tsan refleak kernels neighbours masks wheels arm64 lint clean distclean
+.PHONY: build help demo test bench asan tsan pydebug analyze coverage refleak kernels neighbours masks wheels arm64 lint clean distclean
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -87,6 +90,15 @@ asan: $(ready)
 
 tsan: $(ready)
 	@scripts/tsan.sh
+
+pydebug:
+	@scripts/pydebug.sh $(PYTEST_ARGS)
+
+analyze: $(ready)
+	@scripts/analyze.sh $(run)
+
+coverage: $(ready) $(VENV)/.group-coverage
+	@scripts/coverage.sh $(VENV) $(PYTEST_ARGS)
 
 refleak: $(built)
 	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)
