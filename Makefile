@@ -9,6 +9,9 @@
 #   make soak       everything at once on both drivers, every byte compared         SECONDS=600
 #   make mutants    breaks the code line by line: do the tests see it?              MUTANTS=name
 #   make tsan       the C tests of threads, wake-ups and forks, with ThreadSanitizer
+#   make pydebug    the contract and sim tests on a debug build of CPython
+#   make analyze    gcc's analyzer over the C sources
+#   make coverage   which lines of C and Python the tests run
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
 #   make neighbours  aiohttp's, anyio's and Tornado's own tests    NEIGHBOURS="--project anyio"
@@ -51,8 +54,8 @@ export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
 
-.PHONY: build help demo test bench asan fuzz soak mutants tsan refleak kernels neighbours masks wheels arm64 lint docs \
-	clean distclean
+.PHONY: build help demo test bench asan fuzz soak mutants tsan pydebug analyze \
+	coverage refleak kernels neighbours masks wheels arm64 lint docs clean distclean
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -105,6 +108,15 @@ mutants: $(built)
 
 tsan: $(ready)
 	@scripts/tsan.sh
+
+pydebug:
+	@scripts/pydebug.sh $(PYTEST_ARGS)
+
+analyze: $(ready)
+	@scripts/analyze.sh $(run)
+
+coverage: $(ready) $(VENV)/.group-coverage
+	@scripts/coverage.sh $(VENV) $(PYTEST_ARGS)
 
 refleak: $(built)
 	@PYTHONPATH=scripts $(run) -m pytest -p refleak $(or $(PYTEST_ARGS),--loop selector --loop uring)

@@ -272,7 +272,7 @@ def test_loop_that_sends_at_once_has_each_write_in_the_kernel(loop_kind, option,
     if variable is not None:
         environment["URING_LOOP_SEND_AT_ONCE"] = variable
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SEND_AT_ONCE), option],
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SEND_AT_ONCE), option],
         capture_output=True, text=True, env=environment, timeout=60,
     )
     assert (result.stdout.strip(), result.stderr) == (said, "")
