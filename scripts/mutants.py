@@ -234,8 +234,8 @@ MUTANTS = (
     Mutant(
         "room-not-noticed",
         "csrc/driver/selector/turn.c",
-        "\t\tdescriptor->full = false;\n",
-        "\t\tdescriptor->full = true;\n",
+        "\t\tif (descriptor->writers.first != NULL)\n\t\t\tdue |= DUE_WRITE;\n",
+        "",
         (
             "tests/contract/test_flow_control.py",
             "tests/contract/test_transport_bulk.py",

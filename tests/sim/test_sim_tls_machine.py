@@ -190,6 +190,9 @@ class TLSMachine(Machine):
     def use(self, method):
         if self.transport is None or self.protocol.is_lost:
             return
+        if self.closed and method != "abort":
+            # What asyncio's transport of a closed connection raises is no part of the search.
+            return
         if method == "close":
             self.closed = True
             # As asyncio's, it still delivers what comes before the peer's close_notify.
@@ -292,7 +295,7 @@ class TLSMachine(Machine):
         self.driver.interrupted_turns = 0
         self.protocol.hooks.clear()
         self.wire.unblock()
-        if self.protocol.read_paused and not self.protocol.is_lost:
+        if self.protocol.read_paused and not self.protocol.is_lost and not self.closed:
             self.protocol.resume()
         still = 0
         while still < 3:

@@ -57,6 +57,8 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
     """TLS between a stream transport and the user's protocol."""
 
     _upgraded = False
+    # OpenSSL's, of a close() with something unread.
+    _refusal: BaseException | None = None
     # The buffer of all connections holds what the driver receives.
     _roomy = True
     # asyncio's gives each connection a buffer of this size.
@@ -179,6 +181,7 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         Who waits for the handshake must not take it for a success, and the protocol has been
         told of the connection's beginning.
         """
+        exc = exc or self._refusal
         self._detach()
         if self._upgraded and self._state is SSLProtocolState.DO_HANDSHAKE:
             self._set_state(SSLProtocolState.UNWRAPPED)
@@ -338,11 +341,11 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         """As asyncio's, but a close() with something unread sends what was written before.
 
         OpenSSL refuses to close while the peer's data waits; asyncio takes that for a broken
-        connection, and drops what the transport has queued.
+        connection, and drops what the transport has queued.  connection_lost() tells of it.
         """
         if getattr(shutdown_exc, "reason", None) == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
             self._process_outgoing()
-            shutdown_exc = None
+            self._refusal, shutdown_exc = shutdown_exc, None
         super()._on_shutdown_complete(shutdown_exc)
 
     def _abort(self, exc: BaseException | None = None) -> None:
