@@ -77,6 +77,7 @@ int ul_open(int kind, const struct ul_options *options, struct ul_failure *failu
 
 int ul_has_request(struct ul_driver *driver, uint8_t opcode)
 {
-	return driver->table == &uring_table 
-		? kernel_has_opcode(opcode) && restrictions_have(opcode) : calls_have(opcode);
+	return driver->table == &uring_table
+		       ? kernel_has_opcode(opcode) && restrictions_have(opcode)
+		       : calls_have(opcode);
 }

@@ -1,4 +1,4 @@
-"""No descriptor of the loop's, nor one that it makes for a program, is inherited by what is executed."""
+"""No descriptor of the loop's, nor one that it makes for a program, outlives an exec."""
 
 import asyncio
 import contextlib

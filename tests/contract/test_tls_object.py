@@ -371,7 +371,8 @@ def test_tls_object_whose_call_failed_leaves_no_error_to_another_connection(loop
                 with pytest.raises(ssl.SSLWantReadError):
                     tls.read(1)
                 with contextlib.suppress(ssl.SSLError):
-                    certificates.stranger().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), True).write(b"x")
+                    other = certificates.stranger()
+                    other.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), True).write(b"x")
                 await good_peer.send_all(b"x")
             await bad_peer.peer.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
             await good_peer.send_all(b"y")

@@ -52,7 +52,8 @@ static void slots_play(const int *steps)
 			dead[gone++] = tokens[at];
 			count--;
 			memmove(&live[at], &live[at + 1], (size_t)(count - at) * sizeof(*live));
-			memmove(&tokens[at], &tokens[at + 1], (size_t)(count - at) * sizeof(*tokens));
+			memmove(&tokens[at], &tokens[at + 1],
+			        (size_t)(count - at) * sizeof(*tokens));
 		}
 		CHECK_EQUAL(slots.live, count);
 		for (int index = 0; index < count; index++) {

@@ -51,7 +51,9 @@ static int answer_to(struct bench *bench, uint8_t opcode, uint8_t flags)
 
 static int registration(struct bench *bench, unsigned operation)
 {
-	return io_uring_register((unsigned)uring_of(bench->driver)->ring.ring_fd, operation, NULL, 0);
+	unsigned ring = (unsigned)uring_of(bench->driver)->ring.ring_fd;
+
+	return io_uring_register(ring, operation, NULL, 0);
 }
 
 static bool is_ours(struct bench *bench, unsigned operation)
@@ -106,7 +108,8 @@ static void check_all(struct bench *bench)
 		if (is_ours(bench, number))
 			CHECK(answer != -EACCES);
 		else
-			CHECK(answer == -EACCES || (answer == -EINVAL && number > IORING_REGISTER_SYNC_CANCEL));
+			CHECK(answer == -EACCES ||
+			      (answer == -EINVAL && number > IORING_REGISTER_SYNC_CANCEL));
 	}
 	/* Restricted once and for all. */
 	CHECK_EQUAL(registration(bench, IORING_REGISTER_RESTRICTIONS), -EACCES);

@@ -1,9 +1,10 @@
 """Seccomp profiles that allow io_uring's three system calls: doctor --seccomp.
 
 The profile is Docker's default (of version 28, https://github.com/moby/moby, Apache License 2.0)
-with these three in addition: seccomp.json beside this file, the one that deploy/ has. Docker, Podman
-and CRI-O read it as it is; containerd, which most of Kubernetes' nodes have, reads a localhost
-profile as the runtime specification has it, in which nothing depends on a machine or a capability.
+with these three in addition: seccomp.json beside this file, the one that deploy/ has. Docker,
+Podman and CRI-O read it as it is; containerd, which most of Kubernetes' nodes have, reads a
+localhost profile as the runtime specification has it, in which nothing depends on a machine or
+a capability.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ static const struct {
 	uint8_t operation;
 	uint64_t feature;
 } registrations[] = {
-	{ IORING_REGISTER_RING_FDS, UL_FEATURE_REGISTERED_FD },
-	{ IORING_UNREGISTER_RING_FDS, UL_FEATURE_REGISTERED_FD },
-	{ IORING_REGISTER_PBUF_RING, UL_FEATURE_BUFFER_RING },
-	{ IORING_REGISTER_SYNC_CANCEL, UL_FEATURE_SYNC_CANCEL },
+	{IORING_REGISTER_RING_FDS, UL_FEATURE_REGISTERED_FD},
+	{IORING_UNREGISTER_RING_FDS, UL_FEATURE_REGISTERED_FD},
+	{IORING_REGISTER_PBUF_RING, UL_FEATURE_BUFFER_RING},
+	{IORING_REGISTER_SYNC_CANCEL, UL_FEATURE_SYNC_CANCEL},
 };
 #define REGISTRATIONS (sizeof(registrations) / sizeof(registrations[0]))
 
@@ -61,7 +61,7 @@ bool restrictions_have(uint8_t opcode)
 int restrictions_apply(struct io_uring *ring, const bool *has_opcode, uint64_t features,
                        bool has_workers)
 {
-	struct io_uring_restriction rules[OPCODES + REGISTRATIONS + 2] = { 0 };
+	struct io_uring_restriction rules[OPCODES + REGISTRATIONS + 2] = {0};
 	unsigned count = 0;
 	size_t index;
 

@@ -13,7 +13,8 @@
  *     queue.c     slots on their way there and back (queue.h)
  *
  * and, without a word of this header: setup.c, kernels.c and room.c (which ring this kernel
- * gives), restrictions.c (what it may be asked for), locked_memory.c (what it charges for one), buffers.c, watches.c.
+ * gives), restrictions.c (what it may be asked for), locked_memory.c (what it charges for one),
+ * buffers.c, watches.c.
  */
 #ifndef URING_H
 #define URING_H
