@@ -26,7 +26,7 @@ status=0
 "$python" -m coverage run --data-file="$tree/.coverage" --source=uring_loop --branch \
 	-m pytest -q -p no:cacheprovider "$@" || status=$?
 "$python" -m coverage report --data-file="$tree/.coverage" --show-missing >missing.txt || true
-find objects -name '*.gcda' -print0 | xargs -0 -r gcov --object-directory . >/dev/null 2>&1 || true
+find objects -name '*.gcda' -print0 | xargs -0 -r gcov --preserve-paths >/dev/null 2>&1 || true
 "$python" - <<'END'
 import pathlib
 

@@ -1,4 +1,4 @@
-"""No descriptor of the loop's, nor one that it makes for a program, is there after an exec."""
+"""No descriptor of the loop's, nor one that it makes for a program, outlives an exec."""
 
 import asyncio
 import contextlib

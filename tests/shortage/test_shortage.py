@@ -1,8 +1,8 @@
 """Memory runs out: each allocation of a path fails once, in a child under a malloc that refuses.
 
-A spread of them in each run, and with TEST_SHORTAGE=all every one (minutes). The drivers' own
-calls are tried one by one by tests/csrc/test_faults.c; here it is Python's, the core's, OpenSSL's
-and the binding's, in the thread of the loop.
+A spread of them in each run, and with TEST_SHORTAGE=all every one (minutes). The drivers' own calls
+are tried one by one by tests/csrc/test_faults.c; here it is Python's, the core's, OpenSSL's and the
+binding's, in the thread of the loop.
 """
 
 import os
