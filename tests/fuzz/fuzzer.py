@@ -43,8 +43,7 @@ def make_loop(kind):
         return asyncio.SelectorEventLoop()
     import uring_loop
 
-    os.environ["URING_LOOP_DRIVER"] = kind
-    return uring_loop.new_event_loop()
+    return uring_loop.EventLoop(driver=kind)
 
 
 def contexts():

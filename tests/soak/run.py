@@ -346,8 +346,7 @@ def soak(kind, seconds, seed):
     """One driver; the soak's errors."""
     import uring_loop
 
-    os.environ["URING_LOOP_DRIVER"] = kind
-    with asyncio.Runner(loop_factory=uring_loop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=lambda: uring_loop.EventLoop(driver=kind)) as runner:
         one = Soak(runner.get_loop(), seed, seconds, make_contexts())
 
         def handle(loop, context):
