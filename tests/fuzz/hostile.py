@@ -215,6 +215,7 @@ class Hostile:
         try:
             self.loop.set_debug(True)
             line.transport.pause_reading()
+            line.note.resumed = True
             line.transport.resume_reading()
             if line.note.read_paused and self.usable(line):
                 line.transport.pause_reading()
