@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, AnyStr, Generic
+from collections.abc import Callable
+from typing import Any, AnyStr
 
+from .lines import CalledFile
 from .threaded import in_thread
 
 __all__ = ["stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes"]
 
 
-class StandardStream(Generic[AnyStr]):
+class StandardStream(CalledFile[AnyStr]):
     """One of the process's three standard streams, of text or of bytes."""
 
     __slots__ = ("_find", "_name")
@@ -28,34 +29,6 @@ class StandardStream(Generic[AnyStr]):
 
     def __repr__(self) -> str:
         return f"<asynchronous sys.{self._name}>"
-
-    async def read(self, size: int = -1, /) -> AnyStr:
-        """Up to `size` characters or bytes; to the end when it is negative."""
-        data: AnyStr = await self._call("read", size)
-        return data
-
-    async def readline(self, size: int = -1, /) -> AnyStr:
-        """Up to the end of the line."""
-        line: AnyStr = await self._call("readline", size)
-        return line
-
-    async def readlines(self, hint: int = -1, /) -> list[AnyStr]:
-        """The lines that are left, or as many as it takes to pass `hint`."""
-        lines: list[AnyStr] = await self._call("readlines", hint)
-        return lines
-
-    async def write(self, data: AnyStr, /) -> int:
-        """Write it all; how much that was."""
-        count: int = await self._call("write", data)
-        return count
-
-    async def writelines(self, lines: Iterable[AnyStr], /) -> None:
-        """Write each of them."""
-        await self._call("writelines", lines)
-
-    async def flush(self) -> None:
-        """Give the system what waits to be written."""
-        await self._call("flush")
 
     async def isatty(self) -> bool:
         """Whether it is a terminal."""
@@ -87,15 +60,6 @@ class StandardStream(Generic[AnyStr]):
     def name(self) -> str:
         """As in `<stdin>`."""
         return str(self._find().name)
-
-    def __aiter__(self) -> AsyncIterator[AnyStr]:
-        return self
-
-    async def __anext__(self) -> AnyStr:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
 
     async def _call(self, name: str, *arguments: Any) -> Any:
         return await in_thread(functools.partial(getattr(self._find(), name), *arguments))

@@ -16,12 +16,13 @@ import io
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from typing import Any, AnyStr, Generic, overload
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, AnyStr, overload
 
 from . import calls, paths
 from .binary import BinaryFile
 from .descriptor import settle
+from .lines import CalledFile
 from .opening import Opening, interpret, raw_mode_of
 from .text import TextFile
 from .threaded import in_thread
@@ -279,7 +280,7 @@ async def _open(
     return of_text(binary, mode, text.encoding, errors, newline, buffering == 1)
 
 
-class SpooledFile(Generic[AnyStr]):
+class SpooledFile(CalledFile[AnyStr]):
     """A file in memory, until it is larger than max_size bytes or has to have a descriptor."""
 
     def __init__(self, max_size: int, arguments: Arguments, place: tuple[Any, Any, Any]) -> None:
@@ -312,30 +313,6 @@ class SpooledFile(Generic[AnyStr]):
             await self.rollover()
         return value
 
-    async def read(self, size: int = -1, /) -> AnyStr:
-        """Up to `size` characters or bytes; to the end when it is negative."""
-        data: AnyStr = await self._call("read", size)
-        return data
-
-    async def readline(self, size: int = -1, /) -> AnyStr:
-        """Up to the end of the line."""
-        line: AnyStr = await self._call("readline", size)
-        return line
-
-    async def readlines(self, hint: int = -1, /) -> list[AnyStr]:
-        """The lines that are left, or as many as it takes to pass `hint`."""
-        lines: list[AnyStr] = await self._call("readlines", hint)
-        return lines
-
-    async def write(self, data: AnyStr, /) -> int:
-        """Write it all; how much that was."""
-        count: int = await self._call("write", data)
-        return count
-
-    async def writelines(self, lines: Iterable[AnyStr], /) -> None:
-        """Write each of them."""
-        await self._call("writelines", lines)
-
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Go to a place; the new position."""
         position: int = await self._call("seek", offset, whence)
@@ -350,10 +327,6 @@ class SpooledFile(Generic[AnyStr]):
         """Cut at the position, or to so many bytes."""
         length: int = await self._call("truncate", size)
         return length
-
-    async def flush(self) -> None:
-        """Give the kernel what was written."""
-        await self._call("flush")
 
     async def fileno(self) -> int:
         """The descriptor, for which the file has to go to the disk."""
@@ -378,15 +351,6 @@ class SpooledFile(Generic[AnyStr]):
 
     async def __aexit__(self, *raised: object) -> None:
         await self.close()
-
-    def __aiter__(self) -> SpooledFile[AnyStr]:
-        return self
-
-    async def __anext__(self) -> AnyStr:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
 
 
 @overload
