@@ -12,14 +12,8 @@ from pathlib import Path
 import _checkout  # noqa: F401
 
 from uring_loop._internal.bench import loops as _loops
+from uring_loop._internal.bench.svg import COLOURS, OTHER_COLOURS
 
-COLOURS = {
-    "asyncio": "#9aa5b1",
-    "uvloop": "#f2b134",
-    "selector": "#5b9bd5",
-    "uring": "#1f5fa8",
-}
-OTHER_COLOURS = ("#7a5195", "#bc5090", "#ef5675", "#58815f")
 BAR = 0.8
 
 

@@ -31,6 +31,9 @@ from dataclasses import dataclass, field
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PLACE = ROOT / "build" / "neighbours"
+sys.path.insert(0, str(HERE))
+
+import children  # noqa: E402
 
 DRIVERS = ("asyncio", "selector", "uring")
 TEST_SECONDS = 120
@@ -235,26 +238,7 @@ def _run_child(project, source, python, driver, arguments, folder, said, seconds
     variables |= project.environment
     if driver != "asyncio":
         variables["URING_LOOP_DRIVER"] = driver
-    process = subprocess.Popen(
-        command,
-        cwd=source,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=said,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        return process.wait(max(seconds, 0))
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        # Its own session: what a test left running goes with it.
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+    return children.run(command, source, variables, said, max(seconds, 0))
 
 
 def _read(path, result):

@@ -15,8 +15,6 @@ import argparse
 import json
 import os
 import pathlib
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
+import children  # noqa: E402
 import expectations  # noqa: E402
 
 DRIVERS = ("uring", "selector", "asyncio")
@@ -134,26 +133,7 @@ def _run_child(module, driver, skip, only, limit, seconds, folder, debug):
     if driver != "asyncio":
         environment["URING_LOOP_DRIVER"] = driver
     with open(output, "wb") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            # Its own session: what a test left running goes with it.
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
+        status = children.run(command, folder, environment, stream, seconds)
     lines = []
     if out.exists():
         lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
