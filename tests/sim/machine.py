@@ -12,7 +12,8 @@ from collections import Counter
 import pytest
 from fake_driver import load_shim
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from simulation import Sim
 
 if load_shim() is None:
@@ -62,6 +63,14 @@ class Machine(RuleBasedStateMachine):
 
     def rest(self):
         """No faults from here on: everything must finish, and be as the model says."""
+
+    @rule()
+    def interrupt_turn(self):
+        self.driver.interrupted_turns += 1
+
+    @rule(count=st.integers(1, 3))
+    def turn(self, count):
+        self.turns(count)
 
     @invariant()
     def holds(self):

@@ -172,14 +172,6 @@ class DatagramMachine(Machine):
             else:
                 self.driver.complete(operation, over or -errno.ETIME)
 
-    @rule()
-    def interrupt_turn(self):
-        self.driver.interrupted_turns += 1
-
-    @rule(count=st.integers(1, 3))
-    def turn(self, count):
-        self.turns(count)
-
     # ---- the checks ----
 
     def waits(self):

@@ -171,10 +171,6 @@ class DescriptorsMachine(Machine):
     def change_cancel(self, mode):
         self.driver.cancel_mode = mode
 
-    @rule()
-    def interrupt_turn(self):
-        self.driver.interrupted_turns += 1
-
     @rule(count=st.integers(1, 3))
     def turn(self, count):
         self.turns(count)

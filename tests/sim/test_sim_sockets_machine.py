@@ -112,10 +112,6 @@ class SocketsMachine(Machine):
     def change_cancel(self, mode):
         self.driver.cancel_mode = mode
 
-    @rule()
-    def interrupt_turn(self):
-        self.driver.interrupted_turns += 1
-
     @rule(count=st.integers(1, 4))
     def turn(self, count):
         self.turns(count)

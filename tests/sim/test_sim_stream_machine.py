@@ -295,14 +295,6 @@ class StreamMachine(Machine):
 
         hooks["get_buffer"] = hook
 
-    @rule()
-    def interrupt_turn(self):
-        self.driver.interrupted_turns += 1
-
-    @rule(count=st.integers(1, 3))
-    def turn(self, count):
-        self.turns(count)
-
     # ---- the checks ----
 
     def check(self):

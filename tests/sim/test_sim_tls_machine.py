@@ -258,14 +258,6 @@ class TLSMachine(Machine):
         fd = self.wire.fd
         self.driver.bulk.add(fd) if bulk else self.driver.bulk.discard(fd)
 
-    @rule()
-    def interrupt_turn(self):
-        self.driver.interrupted_turns += 1
-
-    @rule(count=st.integers(1, 3))
-    def turn(self, count):
-        self.turns(count)
-
     # ---- the checks ----
 
     def check(self):
