@@ -4,7 +4,8 @@
  * One thread, no Python, no protocol, no allocation while it serves: multishot
  * receives into a ring of provided buffers, each buffer sent back from where it
  * lies, one enter per turn.  What a loop needs beyond this is the loop's own.
- * Speaks as _servers.py does: a line of JSON when it listens, and it ends when
+ * With --tls OpenSSL decrypts and encrypts each buffer (floor_tls.c), and no more.
+ * Speaks as servers.py does: a line of JSON when it listens, and it ends when
  * standard input does.
  */
 #define _GNU_SOURCE
@@ -14,12 +15,17 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#ifdef WITH_TLS
+#include "floor_tls.h"
+#endif
 
 enum { BACKLOG = 4096, CONNECTIONS = 16384, ENTRIES = 1024, GROUP = 0, NONE = -1 };
 enum { BUFFERS_TOGETHER = 32 << 20 };
@@ -35,6 +41,10 @@ struct part {
 /* Parts of one connection leave one after another, in the order in which they came. */
 struct connection {
 	int first, last;
+#ifdef WITH_TLS
+	struct session *session;
+	bool sending, over;
+#endif
 };
 
 static struct io_uring ring;
@@ -104,6 +114,70 @@ static void forget(int fd)
 	close(fd);
 }
 
+#ifdef WITH_TLS
+static bool tls;
+
+static void send_records(int fd)
+{
+	struct connection *connection = &connections[fd];
+	const char *bytes;
+	size_t size = session_output(connection->session, &bytes);
+
+	connection->sending = size > 0;
+	if (size)
+		io_uring_prep_send(next_sqe(SEND, fd, 0), fd, bytes, size,
+				   MSG_WAITALL | MSG_NOSIGNAL);
+}
+
+/* When neither a receive nor a send names the connection any more. */
+static void end_session(int fd)
+{
+	session_close(connections[fd].session);
+	close(fd);
+}
+
+static void received_records(int fd, const struct io_uring_cqe *cqe)
+{
+	struct connection *connection = &connections[fd];
+	int number = (int)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+	bool more;
+
+	if (cqe->res <= 0) {
+		connection->over = cqe->res != -ENOBUFS;
+		if (!connection->over)
+			receive(fd);
+		else if (connection->sending)
+			shutdown(fd, SHUT_RDWR);
+		else
+			end_session(fd);
+		return;
+	}
+	more = session_echo(connection->session, memory + (size_t)number * buffer_size,
+			    (size_t)cqe->res);
+	offer(number);
+	if (!connection->sending)
+		send_records(fd);
+	/* The receive's own end, which this brings about, is what ends the session. */
+	if (!more)
+		shutdown(fd, SHUT_RDWR);
+	if (!(cqe->flags & IORING_CQE_F_MORE))
+		receive(fd);
+}
+
+static void sent_records(int fd, int size)
+{
+	struct connection *connection = &connections[fd];
+
+	connection->sending = false;
+	if (connection->over) {
+		end_session(fd);
+	} else if (size > 0) {
+		session_sent(connection->session, (size_t)size);
+		send_records(fd);
+	}
+}
+#endif
+
 static void accepted(int fd)
 {
 	int yes = 1;
@@ -112,6 +186,10 @@ static void accepted(int fd)
 		fail("accept", fd < 0 ? -fd : EMFILE);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	connections[fd].first = NONE;
+#ifdef WITH_TLS
+	if (tls)
+		connections[fd] = (struct connection){.session = session_open()};
+#endif
 	receive(fd);
 }
 
@@ -158,6 +236,28 @@ static void sent(int fd, int number, int size)
 		send_first(fd);
 }
 
+static void take(int fd, const struct io_uring_cqe *cqe)
+{
+#ifdef WITH_TLS
+	if (tls) {
+		received_records(fd, cqe);
+		return;
+	}
+#endif
+	received(fd, cqe);
+}
+
+static void left(int fd, int number, int size)
+{
+#ifdef WITH_TLS
+	if (tls) {
+		sent_records(fd, size);
+		return;
+	}
+#endif
+	sent(fd, number, size);
+}
+
 static void serve(void)
 {
 	struct io_uring_cqe *cqe;
@@ -178,10 +278,10 @@ static void serve(void)
 				accepted(cqe->res);
 				break;
 			case RECEIVE:
-				received(fd, cqe);
+				take(fd, cqe);
 				break;
 			case SEND:
-				sent(fd, (int)(cqe->user_data >> 32 & 0xffffff), cqe->res);
+				left(fd, (int)(cqe->user_data >> 32 & 0xffffff), cqe->res);
 				break;
 			case END:
 				exit(0);
@@ -264,16 +364,24 @@ int main(int count, char **arguments)
 	int i, listener;
 	cpu_set_t set;
 
-	for (i = 1; i + 1 < count; i += 2) {
-		const char *value = arguments[i + 1];
+	for (i = 1; i < count; i++) {
+		const char *name = arguments[i];
 
-		if (!strcmp(arguments[i], "--unix")) {
-			path = value;
-		} else if (!strcmp(arguments[i], "--buffer-size")) {
-			buffer_size = (unsigned int)atoi(value);
-		} else if (!strcmp(arguments[i], "--core")) {
+#ifdef WITH_TLS
+		if (!strcmp(name, "--tls")) {
+			tls = true;
+			continue;
+		}
+#endif
+		if (++i == count)
+			fail(name, EINVAL);
+		if (!strcmp(name, "--unix")) {
+			path = arguments[i];
+		} else if (!strcmp(name, "--buffer-size")) {
+			buffer_size = (unsigned int)atoi(arguments[i]);
+		} else if (!strcmp(name, "--core")) {
 			CPU_ZERO(&set);
-			CPU_SET((size_t)atoi(value), &set);
+			CPU_SET((size_t)atoi(arguments[i]), &set);
 			if (sched_setaffinity(0, sizeof(set), &set))
 				fail("sched_setaffinity", errno);
 		}

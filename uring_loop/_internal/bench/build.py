@@ -15,7 +15,7 @@ from ... import __version__
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 # The least that a server can be is measured in a checkout only.
-FLOOR = ROOT / "perf" / "floor.c"
+FLOOR = [str(ROOT / "perf" / name) for name in ("floor.c", "floor_tls.c", "floor_tls.h")]
 
 
 def _build_directory() -> Path:
@@ -33,11 +33,13 @@ SOURCES = {
     "load": [*LOAD],
     "load_tls": [*LOAD],
     "trace_calls": ["trace_calls.c"],
-    "floor": [str(FLOOR)],
+    "floor": FLOOR[:1],
+    "floor_tls": FLOOR,
 }
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra"]
 # Apart, so that nobody needs OpenSSL's headers for the rows without TLS.
-EXTRA_FLAGS = {"load_tls": ["-DWITH_TLS", "-lssl", "-lcrypto"], "floor": ["-luring"]}
+WITH_TLS = ["-DWITH_TLS", "-lssl", "-lcrypto"]
+EXTRA_FLAGS = {"load_tls": WITH_TLS, "floor": ["-luring"], "floor_tls": [*WITH_TLS, "-luring"]}
 
 
 class NoCompiler(RuntimeError):

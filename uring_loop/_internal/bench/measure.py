@@ -109,8 +109,7 @@ def memory_bytes(process: int) -> int:
 
 def has_floor(row: Row) -> bool:
     """Whether floor.c is the least for this row: it echoes what arrives in one buffer."""
-    small = row.size * row.in_flight <= FLOOR_BUFFER_SIZES[-1]
-    return row.kind == "protocol" and small and not row.tls
+    return row.kind == "protocol" and row.size * row.in_flight <= FLOOR_BUFFER_SIZES[-1]
 
 
 def server_command(loop: str, row: Row) -> list[str]:
@@ -118,7 +117,8 @@ def server_command(loop: str, row: Row) -> list[str]:
     if loop != FLOOR:
         return [sys.executable, "-m", SERVERS, "--loop", loop, "--kind", row.kind]
     size = next(size for size in FLOOR_BUFFER_SIZES if row.size * row.in_flight <= size)
-    return [str(_build.program(FLOOR)), "--buffer-size", str(size)]
+    program = _build.program("floor_tls" if row.tls else FLOOR)
+    return [str(program), "--buffer-size", str(size)]
 
 
 class Server:
