@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import queue
 import socket
 import sys
+import threading
 
 import pytest
 from harness import Echo, Peer, Recorder, iterations, oracle_lacks, run
@@ -533,3 +535,32 @@ def test_unix_server_peer_has_no_name(loop, tmp_path):
         await closed(server)
 
     run(loop, main())
+
+
+def test_unix_stream_whose_end_comes_with_its_last_bytes_tells_both(loop):
+    """The two wake-ups of the kernel race the loop's look at the first (CVE-2026-23473)."""
+    rounds = 300
+    given = queue.SimpleQueue()
+
+    def send_and_end():
+        while (sock := given.get()) is not None:
+            sock.send(b"x" * 123)
+            sock.shutdown(socket.SHUT_WR)
+
+    async def main():
+        for _ in range(rounds):
+            ours, theirs = socket.socketpair()
+            with theirs:
+                _, protocol = await loop.create_connection(Recorder, sock=ours)
+                given.put(theirs)
+                await protocol.until_lost()
+                assert protocol.data == b"x" * 123
+                assert protocol.names[-2:] == ["eof_received", "connection_lost"]
+
+    thread = threading.Thread(target=send_and_end)
+    thread.start()
+    try:
+        run(loop, main())
+    finally:
+        given.put(None)
+        thread.join()

@@ -63,7 +63,10 @@ static void broken_features_are_denied_where_they_are_broken(void)
 		{ "6.12.43", true, 0 },
 		{ "6.16.12", true, 0 },
 		{ "6.17.0", true, UL_FEATURE_MULTISHOT_UNIX },
-		{ "6.19.3", true, UL_FEATURE_MULTISHOT_UNIX },
+		{ "6.18.19", true, UL_FEATURE_MULTISHOT_UNIX },
+		{ "6.18.20", true, 0 },
+		{ "6.19.9", true, UL_FEATURE_MULTISHOT_UNIX },
+		{ "6.19.10", true, 0 },
 		{ "7.0.0", true, 0 },
 		{ "", true, 0 },
 	};

@@ -32,10 +32,11 @@ static const struct kernel_bug bugs[] = {
 	  UL_FEATURE_DEFER_TASKRUN, "axboe/liburing#1062" },
 	/*
 	 * The end of a Unix stream is missed when it comes with the last data.  In
-	 * the code since 5.19, seen since 6.17; backports of a68ed2df7213 do not
-	 * show in the version.
+	 * the code since 5.19, seen since 6.17; mended in 6.18.20, 6.19.10 and 7.0.
 	 */
-	{ KERNEL(6, 17, 0), KERNEL(7, 0, 0), UL_FEATURE_MULTISHOT_UNIX, 0,
+	{ KERNEL(6, 17, 0), KERNEL(6, 18, 20), UL_FEATURE_MULTISHOT_UNIX, 0,
+	  "CVE-2026-23473" },
+	{ KERNEL(6, 19, 0), KERNEL(6, 19, 10), UL_FEATURE_MULTISHOT_UNIX, 0,
 	  "CVE-2026-23473" },
 };
 
