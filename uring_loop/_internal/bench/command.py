@@ -20,6 +20,7 @@ from . import report as _report
 from . import rows as _rows
 
 _BAR = 24
+_NO_CONTROL = "none"
 
 SHORT = ["call_soon", "sleep_0", "create_task", "gather_100", "echo_1k", "echo_100k", "http"]
 
@@ -67,6 +68,12 @@ def _parser(short: bool) -> argparse.ArgumentParser:
         "--against",
         help="the loop that ratios refer to; default uvloop, else asyncio, else the first",
     )
+    parser.add_argument(
+        "--control",
+        metavar="LOOP",
+        help="the loop that is measured twice, which tells differences from noise; 'none' for"
+        " without; default the one that ratios refer to",
+    )
     parser.add_argument("--rounds", type=int, default=3 if short else 5)
     parser.add_argument(
         "--seconds", type=float, default=0.6 if short else 1.0, help="of one window under load"
@@ -102,6 +109,8 @@ def _parse(arguments: Sequence[str], short: bool) -> argparse.Namespace:
     for name in options.loops:
         if name not in _loops.RECIPES and name != _measure.FLOOR:
             parser.error(f"no loop is called {name}")
+    if options.control not in (None, _NO_CONTROL, *options.loops):
+        parser.error(f"{options.control} is not among the loops that are compared")
     if options.rounds < 1:
         parser.error("at least one round")
     return options
@@ -129,11 +138,14 @@ def main(arguments: Sequence[str], short: bool = True) -> int:
         return 1
     if options.against is None:
         options.against = next((name for name in ("uvloop", "asyncio") if name in loops), loops[0])
+    control = options.control if options.control in loops else options.against
+    if options.control == _NO_CONTROL or control not in loops:
+        control = None
     rows, lines = _without_load(options.rows) if short else (options.rows, [])
     left_out += lines
     begin = time.monotonic()
     calls = not options.no_calls
-    progress = Progress(comparison.steps(rows, loops, options.rounds, calls))
+    progress = Progress(comparison.steps(rows, loops, options.rounds, calls, control))
 
     def keep(results: list[_report.Result]) -> None:
         if options.json:
@@ -141,7 +153,7 @@ def main(arguments: Sequence[str], short: bool = True) -> int:
 
     try:
         results = comparison.compare(
-            rows, loops, options.rounds, options.seconds, calls, progress.tell, keep
+            rows, loops, options.rounds, options.seconds, calls, progress.tell, keep, control
         )
     except KeyboardInterrupt:
         progress.end()
@@ -157,6 +169,8 @@ def main(arguments: Sequence[str], short: bool = True) -> int:
         print(line)
     print()
     print(_report.values_table(results, loops, options.against))
+    for line in _report.legend(results):
+        print(line)
     detail = _report.load_table(results, loops)
     if detail:
         print("\n" + detail)

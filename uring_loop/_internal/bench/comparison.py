@@ -1,13 +1,15 @@
 """Comparing event loops, interleaved, row by row.
 
 Every round measures every loop before the next round begins, so a slow spell of
-the machine falls on all of them; ratios are taken round by round.
+the machine falls on all of them; ratios are taken round by round. One loop is measured
+twice in each round: what it differs from itself is the noise (noise.py).
 """
 
 import contextlib
 import os
+import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from . import build as _build
 from . import loops as _loops
@@ -39,8 +41,13 @@ GROUPS = {
     ],
     "all": [*CALLBACKS, *LOAD, *CONNECTIONS, *STARTUP],
 }
-# Callback samples are some milliseconds long, so a round takes several of them.
+# Callback samples are some milliseconds long, so a round takes the median of several of them.
 SAMPLES_PER_ROUND = 5
+# Where the loop sits that is measured once more.
+CONTROL = "control"
+
+# Who takes part in a round: the loops by their names, and the control.
+Seats = Mapping[str, str]
 
 
 # What is told before each step.
@@ -51,13 +58,26 @@ def quiet(text: str) -> None:
     """For who does not want to be told."""
 
 
-def in_turn(loops: Sequence[str], number: int) -> Sequence[str]:
-    """The loops, each round in the other direction."""
-    return list(loops) if number % 2 == 0 else list(reversed(loops))
+def seats(loops: Sequence[str], control: str | None = None) -> dict[str, str]:
+    """A seat for each loop, and one for the loop that is measured twice."""
+    return {**{loop: loop for loop in loops}, **({CONTROL: control} if control else {})}
 
 
-def without_floor(loops: Sequence[str]) -> list[str]:
-    return [loop for loop in loops if loop != _measure.FLOOR]
+def in_turn(names: Iterable[str], number: int) -> list[str]:
+    """The seats, each round in the other direction."""
+    return list(names) if number % 2 == 0 else list(names)[::-1]
+
+
+def without_floor(taken: Seats) -> dict[str, str]:
+    return {seat: loop for seat, loop in taken.items() if loop != _measure.FLOOR}
+
+
+def gather(
+    name: str, unit: str, note: str, cells: dict[str, _report.Cell], taken: Seats
+) -> _report.Result:
+    """A row's result, with the control's cell apart from the loops'."""
+    own = {seat: cell for seat, cell in cells.items() if seat != CONTROL}
+    return _report.Result(name, unit, note, own, cells.get(CONTROL), taken.get(CONTROL, ""))
 
 
 def import_seconds(loop: str) -> float:
@@ -77,38 +97,53 @@ def import_seconds(loop: str) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def callback_sample(worker: _micro.Worker, cell: _report.Cell, name: str) -> float | None:
+    if cell.error:
+        return None
+    try:
+        return worker.sample_ns(name)
+    except _loops.Unavailable as error:
+        cell.error = str(error)
+        return None
+
+
 def compare_callbacks(
-    names: Sequence[str], loops: Sequence[str], rounds: int, tell: Tell = quiet
+    names: Sequence[str], taken: Seats, rounds: int, tell: Tell = quiet
 ) -> list[_report.Result]:
-    """Workers of all loops on one core, asked in turns; one that waits costs nothing."""
+    """Workers of all loops on one core, asked in turns; one that waits costs nothing.
+
+    Each round has new ones: a process keeps its luck with addresses for its whole life.
+    """
     core, _ = _measure.cores()
-    results = []
-    with contextlib.ExitStack() as stack:
-        workers = {loop: stack.enter_context(_micro.Worker(loop, core)) for loop in loops}
-        for name in names:
-            note = _micro.ROWS[name][2] if name in _micro.ROWS else "a loop made, run, closed"
-            result = _report.Result(name, "ns", note, {loop: _report.Cell() for loop in loops})
-            for number in range(-1, rounds * SAMPLES_PER_ROUND):
-                tell(f"{name} {number + 1}/{rounds * SAMPLES_PER_ROUND}")
-                for loop in in_turn(loops, number):
-                    cell = result.cells[loop]
-                    if cell.error:
-                        continue
-                    try:
-                        value = workers[loop].sample_ns(name)
-                    except _loops.Unavailable as error:
-                        cell.error = str(error)
-                        continue
-                    # The first sample of a row warms up and is not kept.
-                    if number >= 0:
-                        cell.values.append(value)
-            results.append(result)
-    return results
+    cells = {name: {seat: _report.Cell() for seat in taken} for name in names}
+    for number in range(rounds):
+        with contextlib.ExitStack() as stack:
+            workers = {
+                seat: stack.enter_context(_micro.Worker(loop, core))
+                for seat, loop in taken.items()
+            }
+            for name in names:
+                samples: dict[str, list[float]] = {seat: [] for seat in taken}
+                for turn in range(-1, SAMPLES_PER_ROUND):
+                    tell(f"{name} {number + 1}/{rounds}")
+                    for seat in in_turn(taken, number + turn):
+                        value = callback_sample(workers[seat], cells[name][seat], name)
+                        # The first sample warms up and is not kept.
+                        if value is not None and turn >= 0:
+                            samples[seat].append(value)
+                for seat, values in samples.items():
+                    if values:
+                        cells[name][seat].values.append(statistics.median(values))
+    notes = {name: _micro.ROWS[name][2] for name in names if name in _micro.ROWS}
+    return [
+        gather(name, "ns", notes.get(name, "a loop made, run, closed"), cells[name], taken)
+        for name in names
+    ]
 
 
 def compare_load(
     name: str,
-    loops: Sequence[str],
+    taken: Seats,
     rounds: int,
     seconds: float,
     calls: bool,
@@ -116,30 +151,36 @@ def compare_load(
 ) -> _report.Result:
     row = _rows.ROWS[name]
     if not _measure.has_floor(row):
-        loops = without_floor(loops)
-    cells = {loop: _report.Cell() for loop in loops}
+        taken = without_floor(taken)
+    cells = {seat: _report.Cell() for seat in taken}
     for number in range(rounds):
-        for loop in in_turn(loops, number):
-            tell(f"{name} {loop} {number + 1}/{rounds}")
-            cell = cells[loop]
-            if cell.error:
-                continue
-            try:
-                sample = _measure.measure(loop, row, seconds)
-            except _measure.MeasureError as error:
-                cell.error = str(error)
-                continue
-            cell.values.append(sample.cpu_us)
-            cell.per_second.append(sample.per_second)
-            cell.p50_us.append(sample.p50_us)
-            cell.p99_us.append(sample.p99_us)
-            cell.load_share.append(sample.load_share)
-    for loop, cell in cells.items():
-        if calls and cell.good:
-            tell(f"{name} {loop} system calls")
+        for seat in in_turn(taken, number):
+            tell(f"{name} {taken[seat]} {number + 1}/{rounds}")
+            load_sample(taken[seat], row, seconds, cells[seat])
+    for seat, cell in cells.items():
+        if calls and cell.good and seat != CONTROL:
+            tell(f"{name} {seat} system calls")
             with contextlib.suppress(_measure.MeasureError):
-                cell.calls, cell.calls_how = _measure.count_calls(loop, row)
-    return _report.Result(name, "us", row.note, cells)
+                cell.calls, cell.calls_how = _measure.count_calls(seat, row)
+    return gather(name, "us", row.note, cells, taken)
+
+
+def load_sample(
+    loop: str, row: _measure.Row, seconds: float, cell: _report.Cell, warm_up: float = 0.25
+) -> None:
+    """One window into the cell; one that has failed before is left alone."""
+    if cell.error:
+        return
+    try:
+        sample = _measure.measure(loop, row, seconds, warm_up)
+    except _measure.MeasureError as error:
+        cell.error = str(error)
+        return
+    cell.values.append(sample.cpu_us)
+    cell.per_second.append(sample.per_second)
+    cell.p50_us.append(sample.p50_us)
+    cell.p99_us.append(sample.p99_us)
+    cell.load_share.append(sample.load_share)
 
 
 def take_other(name: str, loop: str) -> float:
@@ -167,21 +208,19 @@ OTHER_UNITS = {
 }
 
 
-def compare_other(
-    name: str, loops: Sequence[str], rounds: int, tell: Tell = quiet
-) -> _report.Result:
+def compare_other(name: str, taken: Seats, rounds: int, tell: Tell = quiet) -> _report.Result:
     unit, note = OTHER_UNITS[name]
-    cells = {loop: _report.Cell() for loop in loops}
+    cells = {seat: _report.Cell() for seat in taken}
     for number in range(rounds):
-        for loop in in_turn(loops, number):
-            tell(f"{name} {loop} {number + 1}/{rounds}")
-            if cells[loop].error:
+        for seat in in_turn(taken, number):
+            tell(f"{name} {taken[seat]} {number + 1}/{rounds}")
+            if cells[seat].error:
                 continue
             try:
-                cells[loop].values.append(take_other(name, loop))
+                cells[seat].values.append(take_other(name, taken[seat]))
             except _measure.MeasureError as error:
-                cells[loop].error = str(error)
-    return _report.Result(name, unit, note, cells)
+                cells[seat].error = str(error)
+    return gather(name, unit, note, cells, taken)
 
 
 def usable(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -203,16 +242,23 @@ def usable(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return good, lines
 
 
-def steps(names: Sequence[str], loops: Sequence[str], rounds: int, calls: bool) -> int:
+def steps(
+    names: Sequence[str],
+    loops: Sequence[str],
+    rounds: int,
+    calls: bool,
+    control: str | None = None,
+) -> int:
     """How often compare() tells what it does."""
     count = 0
+    taken = len(seats(loops, control))
     for name in names:
         if name in _micro.ROWS or name == _micro.LOOP_LIFE:
-            count += 1 + rounds * SAMPLES_PER_ROUND
+            count += rounds * (1 + SAMPLES_PER_ROUND)
         elif name in _rows.ROWS:
-            count += (rounds + calls) * len(loops)
+            count += rounds * taken + calls * len(loops)
         else:
-            count += rounds * len(loops)
+            count += rounds * taken
     return count
 
 
@@ -224,14 +270,17 @@ def compare(
     calls: bool,
     tell: Tell = quiet,
     measured: Callable[[list[_report.Result]], None] = lambda results: None,
+    control: str | None = None,
 ) -> list[_report.Result]:
-    """Each row on each loop; `measured` gets all there is after each row under load."""
+    """Each row on each loop, and once more on `control`; `measured` gets all there is after
+    each row under load."""
     workers = [name for name in names if name in _micro.ROWS or name == _micro.LOOP_LIFE]
-    real = without_floor(loops)
+    taken = seats(loops, control)
+    real = without_floor(taken)
     results = compare_callbacks(workers, real, rounds, tell) if workers else []
     for name in names:
         if name in _rows.ROWS:
-            results.append(compare_load(name, loops, rounds, seconds, calls, tell))
+            results.append(compare_load(name, taken, rounds, seconds, calls, tell))
         elif name in OTHER_UNITS:
             results.append(compare_other(name, real, rounds, tell))
         # Row by row: what a long run has measured is kept, whatever comes after.

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import select
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -343,27 +342,3 @@ def count_calls(loop: str, row: Row, seconds: float = 0.3) -> tuple[float | None
         except MeasureError as error:
             return None, f"neither the tracepoint nor ptrace is allowed here ({error})"
     return counted.calls, counted.calls_how
-
-
-def interleave(
-    loops: Sequence[str], row: Row, rounds: int, seconds: float
-) -> Iterator[tuple[str, Sample]]:
-    """Every loop once per round, each round in the other direction: drift hits all alike."""
-    for number in range(rounds):
-        for loop in loops if number % 2 == 0 else reversed(loops):
-            yield loop, measure(loop, row, seconds)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How a loop compares with another: median over rounds, with the spread."""
-
-    median: float
-    lowest: float
-    highest: float
-
-
-def ratio(values: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Compare round by round; rounds are paired, so slow spells cancel."""
-    pairs = [value / other for value, other in zip(values, others, strict=False)]
-    return Ratio(statistics.median(pairs), min(pairs), max(pairs))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import measure as _measure
+from . import noise as _noise
 
 
 @dataclass
@@ -39,14 +39,32 @@ class Result:
     unit: str
     note: str
     cells: dict[str, Cell]
+    # One of the loops once more, in the same rounds; None when that was not asked for.
+    control: Cell | None = None
+    control_loop: str = ""
 
-    def ratio(self, loop: str, against: str) -> _measure.Ratio | None:
-        cell, other = self.cells.get(loop), self.cells.get(against)
-        if cell is None or other is None or not cell.good or not other.good:
+    def ratio(self, loop: str, against: str) -> _noise.Ratio | None:
+        return _ratio(self.cells.get(loop), self.cells.get(against))
+
+    def control_ratio(self) -> _noise.Ratio | None:
+        """How far a loop is from itself."""
+        return _ratio(self.control, self.cells.get(self.control_loop))
+
+    def verdict(self, loop: str, against: str) -> str | None:
+        """LESS, MORE or SAME of noise.py; None without a control, or nothing to compare."""
+        ratio = self.ratio(loop, against)
+        if ratio is None or self.control is None:
             return None
-        if 0 in other.values:
-            return None
-        return _measure.ratio(cell.values, other.values)
+        return _noise.verdict(ratio, self.control_ratio())
+
+
+def _ratio(cell: Cell | None, other: Cell | None) -> _noise.Ratio | None:
+    if cell is None or other is None or not cell.good or not other.good:
+        return None
+    # Memory of few connections may come to nothing, or less.
+    if min(*other.values, *cell.values) <= 0:
+        return None
+    return _noise.ratio(cell.values, other.values)
 
 
 def number(value: float) -> str:
@@ -75,9 +93,19 @@ def table(lines: Sequence[Sequence[str]], head: Sequence[str]) -> str:
     return "\n".join(out)
 
 
-def values_table(results: Iterable[Result], loops: Sequence[str], against: str) -> str:
-    """Medians, with the ratio to one loop and its spread over the rounds."""
+def compared(result: Result, loop: str, against: str) -> str:
+    """The ratio to one loop with its spread; of a difference within the noise only the spread."""
+    ratio = result.ratio(loop, against)
+    if ratio is None or loop == against:
+        return ""
+    same = result.verdict(loop, against) == _noise.SAME
+    return f"{'=' if same else f'x{ratio.median:.2f}'} [{ratio.low:.2f}-{ratio.high:.2f}]"
+
+
+def values_table(results: Sequence[Result], loops: Sequence[str], against: str) -> str:
+    """Medians, with the ratio to one loop and its spread; last what a loop is to itself."""
     lines = []
+    controls = {result.control_loop for result in results if result.control is not None}
     for result in results:
         line = [result.name, result.unit]
         for loop in loops:
@@ -86,16 +114,29 @@ def values_table(results: Iterable[Result], loops: Sequence[str], against: str) 
                 line += ["-" if cell is None else "failed", ""]
                 continue
             line.append(number(statistics.median(cell.values)))
-            ratio = result.ratio(loop, against)
-            if ratio is None or loop == against:
-                line.append("")
-            else:
-                line.append(f"x{ratio.median:.2f} [{ratio.lowest:.2f}-{ratio.highest:.2f}]")
+            line.append(compared(result, loop, against))
+        if controls:
+            again = result.control_ratio()
+            line.append(
+                f"{again.median:.2f} [{again.low:.2f}-{again.high:.2f}]" if again else "-"
+            )
         lines.append(line)
     head = ["row", "unit"]
     for loop in loops:
         head += [loop, "" if loop == against else f"to {against}"]
-    return table(lines, head)
+    return table(lines, [*head, *(f"{loop} to itself" for loop in sorted(controls))])
+
+
+def legend(results: Iterable[Result]) -> list[str]:
+    """What has to be said below a table that has a control."""
+    judged = [result for result in results if result.control is not None]
+    if not judged:
+        return []
+    lines = [f"=  a difference within the noise: of {judged[0].control_loop}, measured twice"]
+    rounds = max(len(cell.values) for result in judged for cell in result.cells.values())
+    if rounds < _noise.LEAST_ROUNDS:
+        lines.append(f"   fewer than {_noise.LEAST_ROUNDS} rounds tell no difference from noise")
+    return lines
 
 
 def load_table(results: Iterable[Result], loops: Sequence[str]) -> str:
@@ -125,8 +166,8 @@ def failures(results: Iterable[Result]) -> list[str]:
     return [
         f"{result.name} on {loop}: {cell.error or 'no value'}"
         for result in results
-        for loop, cell in result.cells.items()
-        if not cell.good
+        for loop, cell in [*result.cells.items(), (result.control_loop, result.control)]
+        if cell is not None and not cell.good
     ]
 
 
@@ -142,21 +183,30 @@ def machine() -> dict[str, object]:
     }
 
 
+def _seen(cell: Cell, ratio: _noise.Ratio | None) -> dict[str, object]:
+    return {
+        **{name: seen for name, seen in vars(cell).items() if seen not in ([], "", None)},
+        "median": statistics.median(cell.values) if cell.values else None,
+        "least": min(cell.values, default=None),
+        "ratio": None if ratio is None else [ratio.median, ratio.low, ratio.high],
+    }
+
+
 def write_json(path: Path, results: Iterable[Result], loops: Sequence[str], against: str) -> None:
     """Everything that was seen, every round of it."""
     rows = []
     for result in results:
-        cells = {}
-        for loop, cell in result.cells.items():
-            ratio = result.ratio(loop, against)
-            cells[loop] = {
-                **{name: seen for name, seen in vars(cell).items() if seen not in ([], "", None)},
-                "median": statistics.median(cell.values) if cell.values else None,
-                "least": min(cell.values, default=None),
-                "ratio": None if ratio is None else [ratio.median, ratio.lowest, ratio.highest],
+        cells = {
+            loop: {
+                **_seen(cell, result.ratio(loop, against)),
+                "verdict": result.verdict(loop, against),
             }
-        rows.append(
-            {"name": result.name, "unit": result.unit, "note": result.note, "loops": cells}
-        )
+            for loop, cell in result.cells.items()
+        }
+        row = {"name": result.name, "unit": result.unit, "note": result.note, "loops": cells}
+        if result.control is not None:
+            again = _seen(result.control, result.control_ratio())
+            row["control"] = {"loop": result.control_loop, **again}
+        rows.append(row)
     report = {"machine": machine(), "loops": list(loops), "against": against, "rows": rows}
     path.write_text(json.dumps(report, indent=1) + "\n")
