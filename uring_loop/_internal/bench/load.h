@@ -13,7 +13,11 @@
 
 #include "calls.h"
 
-#define MAX_CONNECTIONS 60000
+#define MAX_CONNECTIONS 200000
+/* So many come from one address of 127.0.0.0/8, the next from the next: ports are 16 bits wide,
+ * and of them the kernel gives connect() some 28,000 for one address. */
+#define CONNECTIONS_PER_ADDRESS 20000
+#define MAX_SERVERS 64
 /* One less than a power of two: send_due() notes the time of the next one too. */
 #define MAX_IN_FLIGHT 63
 #define MAX_SIZE (4 << 20)
@@ -76,7 +80,8 @@ struct options {
 	enum shape shape;               /* of messages */
 	bool speak;
 	int core;
-	pid_t server;
+	pid_t servers[MAX_SERVERS];     /* whose CPU time is read */
+	uint32_t server_count;
 	bool count_calls;
 	const char *counter;            /* file with a count kept by trace_calls */
 };
@@ -106,7 +111,7 @@ struct load {
 	bool draining;                  /* nothing new is sent any more */
 	uint64_t counted;               /* messages in the window */
 	struct reading begin, end;
-	clockid_t server_clock;
+	clockid_t server_clocks[MAX_SERVERS];
 	struct call_counter calls;
 };
 
@@ -122,6 +127,8 @@ __attribute__((format(printf, 2, 3)))
 void note_error(struct load *load, const char *format, ...);
 void make_templates(struct load *load);
 void open_connection(struct load *load, struct connection *connection);
+/* A reset leaves no TIME_WAIT behind, so ports never run out. */
+void reset_when_closed(const struct connection *connection);
 /* Send everything now due in one call, and ask for room when it does not fit. */
 void send_due(struct load *load, struct connection *connection, uint64_t now);
 /* Do what epoll's `events` ask for on this connection. */

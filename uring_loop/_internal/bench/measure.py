@@ -131,7 +131,7 @@ class Server:
 
     def __enter__(self) -> "Server":
         server_core, self.load_core = cores()
-        command = server_command(self.loop, self.row)
+        command = self.command()
         if self.row.unix:
             command += ["--unix", str(Path(self._directory.name) / "socket")]
         if self.row.tls:
@@ -149,8 +149,15 @@ class Server:
             self.close()
             raise
         self.pid = int(str(self.address["pid"]))
-        self.driver = self.address["driver"]
         return self
+
+    def command(self) -> list[str]:
+        """What is started, but for where it listens and runs."""
+        return server_command(self.loop, self.row)
+
+    def processes(self) -> list[int]:
+        """Whose CPU time is the server's."""
+        return [self.pid]
 
     def __exit__(
         self,
@@ -234,7 +241,9 @@ class Server:
     ) -> Sample:
         """Drive the server for a while. Raises MeasureError when a byte was wrong."""
         command = self.load_command(seconds=seconds, messages=messages)
-        command += ["--warm-up", str(warm_up), "--server", str(self.pid)]
+        command += ["--warm-up", str(warm_up)]
+        for process in self.processes():
+            command += ["--server", str(process)]
         if self._trace is not None:
             command += ["--counter", str(self._trace)]
         elif count_calls:

@@ -13,7 +13,9 @@ static void check(const struct options *options)
 		    options->connections + options->idle <= MAX_CONNECTIONS && options->size &&
 		    options->size <= MAX_SIZE && options->in_flight &&
 		    options->in_flight <= MAX_IN_FLIGHT && options->seconds > 0 &&
-		    options->seconds + options->warm_up <= MAX_SECONDS;
+		    options->seconds + options->warm_up <= MAX_SECONDS &&
+		    options->server_count <= MAX_SERVERS &&
+		    (options->server_count == 1 || !options->count_calls);
 
 	if (!good) {
 		fprintf(stderr, "load: no address, or a number out of range\n");
@@ -76,7 +78,11 @@ void parse_options(struct options *options, int count, char **arguments)
 			break;
 		case 'k': options->speak = true; break;
 		case 'p': options->core = atoi(optarg); break;
-		case 'v': options->server = (pid_t)atoi(optarg); break;
+		case 'v':
+			if (options->server_count < MAX_SERVERS)
+				options->servers[options->server_count] = (pid_t)atoi(optarg);
+			options->server_count++;
+			break;
 		case 'y': options->count_calls = true; break;
 		case 'r': options->counter = optarg; break;
 		default: exit(2);

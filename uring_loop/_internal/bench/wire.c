@@ -109,6 +109,30 @@ static const char *message_of(const struct load *load, const struct connection *
 	return load->templates[(index * 7 + sequence) % load->template_count];
 }
 
+void reset_when_closed(const struct connection *connection)
+{
+	struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+	setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+/* The later ones come from further addresses of the loopback network. */
+static void choose_address(const struct load *load, const struct connection *connection)
+{
+	uint32_t further = (uint32_t)(connection - load->connections) / CONNECTIONS_PER_ADDRESS;
+	struct sockaddr_in own = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK + further),
+	};
+	int one = 1;
+
+	/* The port is connect()'s to choose: only it knows which are free towards the server. */
+	if (further && (setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one,
+				   sizeof(one)) ||
+			bind(connection->fd, (struct sockaddr *)&own, sizeof(own))))
+		fail("bind");
+}
+
 void open_connection(struct load *load, struct connection *connection)
 {
 	const struct options *options = &load->options;
@@ -135,6 +159,7 @@ void open_connection(struct load *load, struct connection *connection)
 			fail("socket");
 		if (!options->datagrams)
 			setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		choose_address(load, connection);
 		result = connect(connection->fd, (struct sockaddr *)&remote, sizeof(remote));
 	}
 	if (result)
@@ -296,10 +321,7 @@ static void drop(struct connection *connection)
 
 static void reconnect(struct load *load, struct connection *connection, uint64_t now)
 {
-	struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-	/* A reset leaves no TIME_WAIT behind, so ports never run out. */
-	setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	reset_when_closed(connection);
 	stream_close(connection);
 	open_connection(load, connection);
 	send_due(load, connection, now);
