@@ -192,7 +192,9 @@ def _seen(cell: Cell, ratio: _noise.Ratio | None) -> dict[str, object]:
     }
 
 
-def write_json(path: Path, results: Iterable[Result], loops: Sequence[str], against: str) -> None:
+def as_json(
+    results: Iterable[Result], loops: Sequence[str], against: str
+) -> dict[str, object]:
     """Everything that was seen, every round of it."""
     rows = []
     for result in results:
@@ -208,5 +210,9 @@ def write_json(path: Path, results: Iterable[Result], loops: Sequence[str], agai
             again = _seen(result.control, result.control_ratio())
             row["control"] = {"loop": result.control_loop, **again}
         rows.append(row)
-    report = {"machine": machine(), "loops": list(loops), "against": against, "rows": rows}
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    return {"machine": machine(), "loops": list(loops), "against": against, "rows": rows}
+
+
+def write_json(path: Path, results: Iterable[Result], loops: Sequence[str], against: str) -> None:
+    """The same, into a file."""
+    path.write_text(json.dumps(as_json(results, loops, against), indent=1) + "\n")
