@@ -4,9 +4,10 @@
     timers  1,000 to 1,000,000 timers alive: CPU time to make and cancel one more, to have one fire
     idle    1,000 to 100,000 silent connections: memory of each, CPU time to accept it
 
-Every round takes each size on each loop, in turns, in fresh processes, and the loop that ratios refer
-to once more (the control, see README.md). --json keeps every value; --out draws NAME.svg and NAME.png.
-Each part takes a few minutes; --quick, with small sizes and one round, half a minute in all.
+Every round takes each size on each loop, in turns, in fresh processes, and the loop that
+ratios refer to once more (the control, see README.md). --json keeps every value; --out draws
+NAME.svg and NAME.png. Each part takes a few minutes; --quick, with small sizes and one round,
+half a minute in all.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Several processes behind one address: python perf/processes.py [--counts 1,2] [--quick].
 
-Throughput, CPU time per message, and who got how much, with SO_REUSEPORT and with a listener that all
-processes inherited. Every round takes each loop in turns, and one of them twice (the control).
+Throughput, CPU time per message, and who got how much, with SO_REUSEPORT and with a listener
+that all processes inherited. Every round takes each loop in turns, and one of them twice (the
+control).
 
 The load generator has a core to itself; all servers share the others. On a machine of two cores
 that is one core for all servers: there it shows what sharing costs and how fair it is, and says
@@ -168,7 +169,8 @@ def fairness_table(
                     f"{statistics.median(cell.load_share):.0%}",
                 ]
             )
-    head = ["row", "loop", "per s", "p99 us", "connections", "Jain", "messages", "Jain", "load's core"]
+    head = ["row", "loop", "per s", "p99 us", "connections", "Jain", "messages", "Jain"]
+    head.append("load's core")
     return _report.table(lines, head)
 
 

@@ -1,4 +1,4 @@
-"""perf/growth.py: what it measures, draws, refuses, and calls faster growth. No time is asserted."""
+"""perf/growth.py: what it measures, draws, refuses, calls faster. No time is asserted."""
 
 import json
 import pathlib
