@@ -7,26 +7,34 @@ from pathlib import Path
 FILES_BESIDE = 200
 
 
-def files(connections: int) -> str | None:
-    """Let this process and its children open so many connections, or say why not."""
+def files(connections: int) -> tuple[int, str | None]:
+    """Let this process and its children open so many connections.
+
+    Returns how many may be, and why not all: rounded down to thousands, then.
+    """
     wanted = connections + FILES_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return None
+        return connections, None
     try:
-        # Only root may raise the hard one.
+        # Only who has CAP_SYS_RESOURCE may raise the hard one.
         highest = hard if hard == resource.RLIM_INFINITY else max(hard, wanted)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
+        return connections, None
     except (OSError, ValueError):
-        return f"a process may open {hard:,} files here (ulimit -n) and {wanted:,} are needed"
-    return None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    possible = max(0, hard - FILES_BESIDE) // 1000 * 1000
+    return possible, f"a process may open {hard:,} files here (ulimit -n)"
 
 
-def memory(wanted: int) -> str | None:
-    """Why so many bytes are not to be had; None where they are. Source: proc_meminfo(5)."""
+def memory(count: int, each: int) -> tuple[int, str | None]:
+    """How many of so many bytes there is memory for, and why not for all.
+
+    Source: proc_meminfo(5).
+    """
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-            if free < wanted:
-                return f"{free >> 20:,} MiB of memory are free and {wanted >> 20:,} are needed"
-    return None
+            if free < count * each:
+                return free // each // 1000 * 1000, f"{free >> 20:,} MiB of memory are free"
+    return count, None

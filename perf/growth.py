@@ -188,9 +188,13 @@ def chosen_sizes(part: Part, quick: bool, most: int | None) -> tuple[list[int], 
     sizes = [size for size in (part.quick if quick else part.sizes) if not most or size <= most]
     # From the smallest: what a process may open is raised as far as it goes.
     for index, size in enumerate(sizes):
-        reason = part.refusal(size)
+        possible, reason = part.possible(size)
         if reason:
-            return sizes[:index], [f"left out: {size:,} {part.of} and more: {reason}"]
+            # What there is instead is a point of the curve, too.
+            instead = [possible] if possible > max(sizes[:index], default=0) else []
+            line = f"left out: {size:,} {part.of} and more: {reason}"
+            line += f"; {possible:,} instead" if instead else ""
+            return sizes[:index] + instead, [line]
     return sizes, []
 
 

@@ -33,8 +33,8 @@ class Part:
     # name -> (unit, what it is)
     curves: dict[str, tuple[str, str]]
     take: Take
-    # Why a size cannot be had here.
-    refusal: Callable[[int], str | None]
+    # How much of a size can be had here, and why not all.
+    possible: Callable[[int], tuple[int, str | None]]
 
 
 def take_active(loop: str, size: int, seconds: float) -> Sequence[float]:
@@ -67,12 +67,12 @@ def take_idle(loop: str, size: int, seconds: float) -> Sequence[float]:
     return memory, cpu * 1e6
 
 
-def connections_refused(size: int) -> str | None:
-    return _limits.files(size) or _limits.memory(size * CONNECTION_BYTES)
+def connections_possible(size: int) -> tuple[int, str | None]:
+    return min(_limits.files(size), _limits.memory(size, CONNECTION_BYTES), key=lambda few: few[0])
 
 
-def timers_refused(size: int) -> str | None:
-    return _limits.memory(size * TIMER_BYTES)
+def timers_possible(size: int) -> tuple[int, str | None]:
+    return _limits.memory(size, TIMER_BYTES)
 
 
 PARTS = {
@@ -85,7 +85,7 @@ PARTS = {
             "active_p99": ("us", "p99 of a message of 1 KiB"),
         },
         take_active,
-        connections_refused,
+        connections_possible,
     ),
     "timers": Part(
         (1_000, 10_000, 100_000, 1_000_000),
@@ -96,7 +96,7 @@ PARTS = {
             "timer_fire": ("ns", "CPU time of call_later and fire"),
         },
         take_timers,
-        timers_refused,
+        timers_possible,
     ),
     "idle": Part(
         (1_000, 10_000, 100_000),
@@ -107,7 +107,7 @@ PARTS = {
             "idle_accept": ("us", "CPU time to accept it"),
         },
         take_idle,
-        connections_refused,
+        connections_possible,
     ),
 }
 CURVES = {name: (part.of, *curve) for part in PARTS.values() for name, curve in part.curves.items()}

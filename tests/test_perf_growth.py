@@ -1,5 +1,6 @@
 """perf/growth.py: what it measures, draws, refuses, calls faster. No time is asserted."""
 
+import dataclasses
 import json
 import pathlib
 import resource
@@ -69,49 +70,50 @@ def test_tiny_growth_measures_all_curves_on_all_loops_with_a_control(tmp_path):
         assert [len(cell["values"]) for cell in cells] == [1, 1, 1]
 
 
-@needs_compiler
-def test_growth_says_in_one_line_what_the_limit_of_open_files_leaves_out(tmp_path):
-    # Made up: root may raise the real limit.
-    script = (
-        "import growth_parts, _limits, growth;"
-        "_limits.files = lambda count: None if count < 10 else 'two files only';"
-        "raise SystemExit(growth.main(['--quick', '--parts', 'active', '--loops', 'selector']))"
+def test_growth_takes_what_the_limit_of_open_files_allows_and_says_so_in_one_line(growth, parts):
+    part = parts.PARTS["idle"]
+    few = dataclasses.replace(
+        part, possible=lambda size: (size, None) if size <= 19_000 else (19_000, "few files")
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=PERF, capture_output=True, text=True
+    assert growth.chosen_sizes(few, False, None) == (
+        [1_000, 10_000, 19_000],
+        ["left out: 100,000 idle connections and more: few files; 19,000 instead"],
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    line = "left out: 10 active connections and more: two files only"
-    assert line in done.stdout.splitlines()
-    assert "active_cpu_1 " in done.stdout
-    assert "active_cpu_10 " not in done.stdout
+    none = dataclasses.replace(
+        part, possible=lambda size: (size, None) if size <= 1_000 else (0, "no memory")
+    )
+    assert growth.chosen_sizes(none, False, None) == (
+        [1_000],
+        ["left out: 10,000 idle connections and more: no memory"],
+    )
 
 
 def test_limit_of_open_files_is_raised_as_far_as_it_goes_and_told_beyond(growth, monkeypatch):
     import _limits
 
-    limits = (64, 1000)
     asked = []
 
     def refuse(kind, wanted):
         asked.append(wanted)
-        if wanted[1] > 1000:
+        if wanted[1] > 5000:
             raise ValueError("not allowed to raise maximum limit")
 
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 5000))
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    assert _limits.files(500) is None
-    assert asked == [(700, 1000)]
-    assert _limits.files(5000) == (
-        "a process may open 1,000 files here (ulimit -n) and 5,200 are needed"
-    )
+    assert _limits.files(500) == (500, None)
+    assert asked == [(700, 5000)]
+    assert _limits.files(10_000) == (4_000, "a process may open 5,000 files here (ulimit -n)")
+    # All that may be, for those.
+    assert asked[-1] == (5000, 5000)
 
 
 def test_memory_that_there_is_not_is_told(growth):
     import _limits
 
-    assert _limits.memory(1) is None
-    assert "are needed" in _limits.memory(1 << 60)
+    assert _limits.memory(1000, 1) == (1000, None)
+    possible, reason = _limits.memory(1 << 40, 1 << 20)
+    assert possible < 1 << 40
+    assert reason.endswith("of memory are free")
 
 
 # ---- what grows faster ---------------------------------------------------------------
