@@ -143,7 +143,7 @@ def percent(rounds: Sequence[Sequence[float]]) -> str:
     """The median share of who had most, and of who had least."""
     most = statistics.median(shares[0] for shares in rounds)
     least = statistics.median(shares[-1] for shares in rounds)
-    return f"{most:.0%} {least:.0%}"
+    return f"{most:.0%} {least:.0%}" if len(rounds[0]) > 1 else "100%"
 
 
 def fairness_table(
