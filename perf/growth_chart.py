@@ -6,28 +6,30 @@ grows as fast is as steep. Of several files each has its own parts. Needs matplo
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 
 import _checkout  # noqa: F401
 from growth_parts import CURVES, split_name
 
 from uring_loop._internal.bench import loops as _loops
+from uring_loop._internal.bench import noise as _noise
 from uring_loop._internal.bench.svg import COLOURS, OTHER_COLOURS
 
 COLUMNS = 3
+CLOSE = 200
 UNITS = {"us": "µs", "ns": "ns", "B": "bytes"}
 
 
 def points(rows: list[dict], curve: str, loop: str) -> list[tuple[int, float, float, float]]:
-    """(size, median, lowest, highest) of one curve, by size."""
+    """(size, median, lowest, highest) of one curve, by size; the ends as in a table's brackets."""
     found = []
     for row in rows:
         name, size = split_name(row["name"])
         cell = row["loops"].get(loop, {})
         values = [value for value in cell.get("values", []) if value > 0]
         if name == curve and values and "error" not in cell:
-            found.append((size, statistics.median(values), min(values), max(values)))
+            seen = _noise.of_pairs(values)
+            found.append((size, seen.median, seen.low, seen.high))
     return sorted(found)
 
 
@@ -66,7 +68,11 @@ def draw(results: dict, out: Path) -> None:
         axes.set_xlabel(of, fontsize=7)
         axes.tick_params(labelsize=7)
         axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        low, high = axes.get_ylim()
+        # Of few decades more than the powers of ten are named.
+        if high / low < CLOSE:
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
         axes.grid(which="major", linewidth=0.3, color="#cccccc")
         axes.spines[["top", "right"]].set_visible(False)
