@@ -95,6 +95,7 @@ class Growth:
     end: int
     loop: str
     relative: _noise.Ratio
+    control: _noise.Ratio | None
     verdict: str
 
 
@@ -112,7 +113,8 @@ def growths(results: Sequence[_report.Result], loops: Sequence[str], against: st
             steps.insert(0, (rows[0], rows[-1]))
         for (begin, small), (end, large) in steps:
             other, larger_other = small.cells.get(against), large.cells.get(against)
-            control = quotients(small.control, other, large.control, larger_other)
+            again = quotients(small.control, other, large.control, larger_other)
+            control = _noise.of_pairs(again) if again else None
             for loop in loops:
                 pairs = quotients(
                     small.cells.get(loop), other, large.cells.get(loop), larger_other
@@ -120,8 +122,8 @@ def growths(results: Sequence[_report.Result], loops: Sequence[str], against: st
                 if loop == against or not pairs:
                     continue
                 relative = _noise.of_pairs(pairs)
-                verdict = _noise.verdict(relative, _noise.of_pairs(control) if control else None)
-                found.append(Growth(curve, begin, end, loop, relative, verdict))
+                verdict = _noise.verdict(relative, control)
+                found.append(Growth(curve, begin, end, loop, relative, control, verdict))
     return found
 
 
@@ -132,12 +134,17 @@ def growth_table(found: Sequence[Growth], loops: Sequence[str], against: str) ->
         spans.setdefault((each.curve, each.begin, each.end), {})[each.loop] = (
             f"{text} [{each.relative.low:.2f}-{each.relative.high:.2f}]"
         )
-    others = [loop for loop in loops if loop != against]
+        if each.control is not None:
+            spans[each.curve, each.begin, each.end][_comparison.CONTROL] = (
+                f"{each.control.median:.2f} [{each.control.low:.2f}-{each.control.high:.2f}]"
+            )
+    columns = [*(loop for loop in loops if loop != against), _comparison.CONTROL]
     lines = [
-        [curve, f"{begin:,} to {end:,}", *(texts.get(loop, "-") for loop in others)]
+        [curve, f"{begin:,} to {end:,}", *(texts.get(column, "-") for column in columns)]
         for (curve, begin, end), texts in spans.items()
     ]
-    return _report.table(lines, [f"growth, {against}'s = 1", "", *others]) if lines else ""
+    head = [f"growth, {against}'s = 1", "", *columns[:-1], f"{against} to itself"]
+    return _report.table(lines, head) if lines else ""
 
 
 def faster(found: Sequence[Growth], against: str) -> list[str]:
