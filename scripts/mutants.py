@@ -30,6 +30,7 @@ SECONDS = 300
 
 SIM = ("tests/sim",)
 STREAMS = ("tests/sim", "-k", "stream or loop_close")
+PIPES = ("tests/sim/test_sim_pipes.py", "tests/sim/test_sim_pipes_machine.py")
 TLS = (
     "tests/sim/test_sim_tls_machine.py",
     "tests/contract/test_tls_buffers.py",
@@ -83,6 +84,35 @@ MUTANTS = (
         "\toperation_weaken(&base->receive);\n",
         "",
         ("tests/sim", "tests/contract/test_garbage.py", "-k", "stream or garbage"),
+    ),
+    # Pipes.
+    Mutant(
+        "pipe-overtakes-its-queue",
+        "csrc/core/pipes/write_pipe.c",
+        "if (likely(queued(self) == 0)) {",
+        "{",
+        PIPES,
+    ),
+    Mutant(
+        "pipe-writes-twice",
+        "csrc/core/pipes/write_pipe.c",
+        "PySequence_DelSlice(queue, 0, count) == 0",
+        "PySequence_DelSlice(queue, 0, count - 1) == 0",
+        PIPES,
+    ),
+    Mutant(
+        "pipe-polled-for-nothing",
+        "csrc/core/pipes/write_pipe.c",
+        "\tif (pipe_end_poll(&self->base, &self->base.poll) < 0)\n\t\treturn NULL;\n",
+        "",
+        PIPES,
+    ),
+    Mutant(
+        "pipe-not-lost-after-an-interrupt",
+        "csrc/core/pipes/write_pipe.c",
+        "\t\tstatus = lose_written(self, status);",
+        "\t\tstatus = status < 0 ? status : lose_written(self, status);",
+        PIPES,
     ),
     # Orders.
     Mutant(

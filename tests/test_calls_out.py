@@ -24,7 +24,7 @@ CALLS_OUT = {
     "repr": """
         PyObject_Repr PyObject_Str PyErr_Format PyErr_FormatV PyObject_Bytes PyUnicode_FromFormat
     """,
-    "buffer": "PyObject_GetBuffer PyBuffer_Release PyMemoryView_FromObject",
+    "buffer": "PyObject_GetBuffer PyBuffer_Release PyMemoryView_FromObject PyBytes_FromObject",
     "lines": "PyObject_GetIter PyIter_Next PySequence_Tuple PySequence_Fast PySequence_List",
     "length": """
         PyObject_Size PyObject_IsTrue PyObject_Not PyNumber_Add PyFloat_AsDouble PyLong_AsLong
@@ -90,7 +90,7 @@ RUN_NOTHING = """
     PyBytes_Resize PyType_Name Py_ssize_t
     PyDict_Next PyExceptionClass_Check PyUnicode_InternInPlace PyWeakref_CheckRefExact
     PyWeakref_GetRef PyWeakref_GET_OBJECT PyByteArray_Resize PyByteArray_CheckExact Py_SIZE
-    Py_SET_SIZE PySequence_DelSlice PyException_SetContext
+    PyByteArray_FromStringAndSize Py_SET_SIZE PySequence_DelSlice PyException_SetContext
     PyDict_CheckExact PyDict_Check PyObject_CheckBuffer PyBuffer_IsContiguous PyIndex_Check
 """
 

@@ -18,6 +18,7 @@ FLOORS = {
         ("operations", "streams"),
         ("transports",),
         ("descriptors", "tls"),
+        ("pipes",),
         ("",),
     ),
     "csrc/driver": (("",), ("ring", "selector"), ("open", "binding")),

@@ -5,6 +5,7 @@
 #include "descriptors/polls.h"
 #include "descriptors/sockets.h"
 #include "operations/forks.h"
+#include "pipes/pipe.h"
 #include "streams/call.h"
 #include "streams/classes.h"
 #include "streams/method.h"
@@ -96,6 +97,8 @@ static int core_exec(PyObject *module)
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||
 	    transport_init_types(module) < 0 || stream_init_types(module) < 0 ||
 	    datagram_init_types(module) < 0 || records_init_types(module) < 0 ||
+	    pipe_init_type(module) < 0 || read_pipe_init_type(module) < 0 ||
+	    write_pipe_init_type(module) < 0 ||
 	    stream_call_init_type(module) < 0 || stream_method_init_type(module) < 0 ||
 	    PyModule_AddFunctions(module, tls_functions) < 0 ||
 	    PyModule_AddFunctions(module, stream_functions) < 0 ||

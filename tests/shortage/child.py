@@ -298,9 +298,41 @@ async def tls():
     server.close()
 
 
+class Source(Reader):
+    """Of a pipe, whose reading end knows no abort()."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+
+@contextlib.asynccontextmanager
+async def pipes():
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe()
+    source, reader = await loop.connect_read_pipe(Source, open(reading, "rb", 0))
+    sink, _ = await loop.connect_write_pipe(Reader, open(writing, "wb", 0))
+
+    async def path():
+        size = 0
+        for piece in (b"p" * 100, b"p" * 200_000, bytearray(b"p" * 100)):
+            sink.write(piece)
+            size += len(piece)
+        await reader.until(size)
+        source.pause_reading()
+        source.resume_reading()
+        sink.write(b"q" * 100_000)
+        sink.close()
+        await reader.until(size + 100_000)
+        await reader.lost
+
+    yield path
+    source.close()
+    sink.abort()
+
+
 PATHS = {
     path.__name__: path
-    for path in (accept, receive, write, timers, datagrams, descriptors, file, tls)
+    for path in (accept, receive, write, timers, datagrams, descriptors, file, tls, pipes)
 }
 
 

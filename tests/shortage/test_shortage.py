@@ -19,6 +19,7 @@ from uring_loop._internal.driver import ring_report
 
 HERE = Path(__file__).resolve().parent
 PATHS = ["start", "accept", "receive", "write", "timers", "datagrams", "descriptors", "file", "tls"]
+PATHS += ["pipes"]
 # A prime, so that the paths' own repetitions are not met in step; TLS allocates thousands of times.
 STEPS = {"start": 7, "tls": 211}
 STEP = 17

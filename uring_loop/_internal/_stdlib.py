@@ -36,7 +36,6 @@ __all__ = [
     "LOST_WRITES_LOGGED",
     "SENDFILE_TRY_NATIVE",
     "SENDFILE_UNSUPPORTED",
-    "FlowControl",
     "SSLProtocol",
     "SelectorSocketTransport",
     "SubprocessTransport",
@@ -97,7 +96,6 @@ SENDFILE_UNSUPPORTED = constants._SendfileMode.UNSUPPORTED
 
 # Since 3.14 what call_soon_threadsafe() returns is a class of its own.
 ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)
-FlowControl = transports._FlowControlMixin
 SSLProtocol: Any = sslproto.SSLProtocol
 SSLProtocolTransport: Any = sslproto._SSLProtocolTransport
 # Of its loop it needs _add_reader() and its like, and _transports.

@@ -39,7 +39,32 @@ def _whole_bytes(mark: float) -> int:
     return sys.maxsize if mark >= sys.maxsize else math.floor(mark)
 
 
-class SocketTransport(_Mixin):
+class WaterMarks:
+    """A mixin for what queues what is written: when its protocol is paused and resumed."""
+
+    def get_write_buffer_limits(self: Any) -> tuple[int, int]:
+        """(low, high) water marks in bytes.
+
+        Source: asyncio.WriteTransport.get_write_buffer_limits.
+        """
+        return self._low_water, self._high_water
+
+    def set_write_buffer_limits(self: Any, high: int | None = None, low: int | None = None) -> None:
+        """Pause the protocol above `high` queued bytes, resume it at `low`.
+
+        ValueError unless high >= low >= 0.
+        Source: asyncio.WriteTransport.set_write_buffer_limits.
+        """
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._set_limits(_whole_bytes(high), _whole_bytes(low))
+
+
+class SocketTransport(WaterMarks, _Mixin):
     """A mixin for `_core.Stream` and `_core.Datagram`."""
 
     _socket_kind = socket.SOCK_STREAM
@@ -96,27 +121,6 @@ class SocketTransport(_Mixin):
                 return getattr(self._sock, method)()
             except (OSError, AttributeError):
                 return None
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """(low, high) water marks in bytes.
-
-        Source: asyncio.WriteTransport.get_write_buffer_limits.
-        """
-        return self._low_water, self._high_water
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Pause the protocol above `high` queued bytes, resume it at `low`.
-
-        ValueError unless high >= low >= 0.
-        Source: asyncio.WriteTransport.set_write_buffer_limits.
-        """
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._set_limits(_whole_bytes(high), _whole_bytes(low))
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]

@@ -101,6 +101,8 @@ static inline int helpers_check(void)
 	X(_call_connection_lost) X(_start_reading) X(_deliver_held_back) \
 	X(_start) X(_begin) X(_rearm) X(_wait_for_room) X(_watch_again) \
 	X(_set_running_loop) X(_roomy) X(join) X(_hold) \
+	X(_read_ready) X(_read_failed) X(_read_ended) X(_write) X(_write_ready) X(_write_failed) \
+	X(_write_in_vain) X(_hung_up) X(_lose) \
 	X(_ssl_protocol) X(_write_appdata) X(_fatal_error) X(_do_read) X(_go_on) X(_after_read) \
 	X(_loop) X(_buffer) X(_limit) X(_eof) X(_waiter) X(_exception) X(_transport) X(_paused) \
 	X(_stream_reader) X(_stream_reader_wr) X(_reader) X(_protocol) X(_connection_lost) \

@@ -69,19 +69,12 @@ static int poll_completed(Loop *loop, struct operation *operation,
 	return status;
 }
 
-static PyObject *poll_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *poll_begin(PyTypeObject *type, Loop *loop, int fd, uint32_t events,
+                            PyObject *callback)
 {
-	PyObject *loop, *callback;
-	unsigned int events;
 	Poll *self;
-	int fd;
 
-	if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
-		PyErr_SetString(PyExc_TypeError, "Poll() takes no keyword arguments");
-		return NULL;
-	}
-	if (!PyArg_ParseTuple(args, "O!iIO:Poll", LoopType, &loop, &fd, &events, &callback) ||
-	    loop_check_closed((Loop *)loop) < 0)
+	if (loop_check_closed(loop) < 0)
 		return NULL;
 	self = (Poll *)type->tp_alloc(type, 0);
 	if (self == NULL)
@@ -90,12 +83,32 @@ static PyObject *poll_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	self->operation.holder = (PyObject *)self;
 	self->fd = fd;
 	self->events = events;
-	self->loop = (Loop *)Py_NewRef(loop);
+	self->loop = (Loop *)Py_NewRef((PyObject *)loop);
 	self->handle = handle_new(self->loop, callback, NULL, 0, NULL);
 	/* Once more: the handle's traceback, in debug mode, is Python's to make. */
 	if (self->handle == NULL || loop_check_closed(self->loop) < 0 || poll_start(self) < 0)
 		Py_CLEAR(self);
 	return (PyObject *)self;
+}
+
+PyObject *poll_make(Loop *loop, int fd, uint32_t events, PyObject *callback)
+{
+	return poll_begin(PollType, loop, fd, events, callback);
+}
+
+static PyObject *poll_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	PyObject *loop, *callback;
+	unsigned int events;
+	int fd;
+
+	if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+		PyErr_SetString(PyExc_TypeError, "Poll() takes no keyword arguments");
+		return NULL;
+	}
+	if (!PyArg_ParseTuple(args, "O!iIO:Poll", LoopType, &loop, &fd, &events, &callback))
+		return NULL;
+	return poll_begin(type, (Loop *)loop, fd, events, callback);
 }
 
 /* In the loop's thread, for another that has made it. */
@@ -109,20 +122,31 @@ static PyObject *poll_start_method(Poll *self, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(poll_cancel_doc, "cancel($self, /)\n--\n\nNever call back again.");
 
-static PyObject *poll_cancel(Poll *self, PyObject *Py_UNUSED(ignored))
+int poll_end(PyObject *poll)
 {
+	Poll *self = (Poll *)poll;
 	int status;
 
 	if (self->handle == NULL)
-		Py_RETURN_NONE;
+		return 0;
 	Py_INCREF(self);
 	status = handle_cancel(self->handle);
 	if (self->operation.link != NULL && self->loop->table != NULL)
 		operation_cancel(self->loop, &self->operation);
 	Py_DECREF(self);
-	if (unlikely(status < 0))
+	return status;
+}
+
+static PyObject *poll_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+	if (unlikely(poll_end(self) < 0))
 		return NULL;
 	Py_RETURN_NONE;
+}
+
+int poll_readiness(PyObject *poll)
+{
+	return ((Poll *)poll)->ready;
 }
 
 /* The bytes that are there; None for nothing. */
@@ -155,22 +179,34 @@ PyDoc_STRVAR(poll_read_doc,
 "Read what there is, up to 256 KiB: b'' at the end, None when there is nothing yet.\n\n"
 "Source: read(2), whose errors are raised as OSError.");
 
-static PyObject *poll_read(Poll *self, PyObject *Py_UNUSED(ignored))
+PyObject *poll_receive(PyObject *poll)
 {
+	Poll *self = (Poll *)poll;
+
 	if (self->loop == NULL || loop_check_closed(self->loop) < 0)
 		return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 	return poll_read_now(self);
 }
 
-/* The driver may still look at the descriptor. */
-static PyObject *poll_get_in_flight(Poll *self, void *Py_UNUSED(closure))
+static PyObject *poll_read(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
+	return poll_receive(self);
+}
+
+bool poll_is_in_flight(PyObject *poll)
+{
+	const Poll *self = (Poll *)poll;
 	const Loop *loop = self->loop;
 
 	if (self->operation.link == NULL || loop->table == NULL)
-		Py_RETURN_FALSE;
-	return PyBool_FromLong(!self->handle->cancelled || loop_is_elsewhere(loop) ||
-	                       !loop->table->released(loop->driver, self->operation.token));
+		return false;
+	return !self->handle->cancelled || loop_is_elsewhere(loop) ||
+	       !loop->table->released(loop->driver, self->operation.token);
+}
+
+static PyObject *poll_get_in_flight(PyObject *self, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(poll_is_in_flight(self));
 }
 
 static int poll_traverse(Poll *self, visitproc visit, void *arg)
