@@ -234,6 +234,10 @@ static PyObject *write_pipe_write(struct write_pipe *self, PyObject *data)
 /* What another thread has written. */
 static PyObject *write_pipe_write_method(struct write_pipe *self, PyObject *data)
 {
+	if (!PyBytes_Check(data)) {
+		PyErr_SetString(PyExc_TypeError, "_write() takes bytes");
+		return NULL;
+	}
 	if (write_now(self, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) < 0)
 		return NULL;
 	Py_RETURN_NONE;
