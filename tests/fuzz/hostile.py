@@ -32,6 +32,9 @@ PLACES = (
     "collector",  # gc.callbacks: where memory of the collector's is allocated
 )
 
+# The places that are in a method of the transport itself.
+OF_TRANSPORT = {"lines", "buffer", "log"}
+
 _audits = []
 
 
@@ -67,16 +70,24 @@ class Hostile:
     """The steps; a base of world.World."""
 
     def do_hostile(self, number, place, action):
-        """The next call out to that place does `action` to the transport."""
+        """The next call out to that place does `action` to the transport.
+
+        In which turn a connection is told to be lost is a race. So only what is done to it waits
+        for that: a place that calls no method of the transport comes in any case, with its timer.
+        """
         line = self.lines[number]
-        if not self.usable(line) or line.eof_written:
+        if place in OF_TRANSPORT and not self.strikable(line):
             return
 
         def strike():
             with contextlib.suppress(Planned):
-                self.react(number, action)
+                if self.strikable(line):
+                    self.react(number, action)
 
         getattr(self, f"from_{place}")(number, line, strike)
+
+    def strikable(self, line):
+        return self.usable(line) and not line.eof_written
 
     def at_end(self, strike):
         """An object that strikes when it is freed, or asked what it is."""
@@ -307,7 +318,7 @@ class Hostile:
 
         def strike():
             with contextlib.suppress(Planned):
-                if self.usable(line) and not line.eof_written:
+                if self.strikable(line):
                     self.react(number, action)
 
         if self.restore is not None:

@@ -167,6 +167,7 @@ class Hearing:
         self.calls = []
         self.lost_with = None
         self.reactions = {}
+        self.reacted = []  # those that came before the faults stopped
         self.write_paused = self.read_paused = self.resumed = False
 
     def heard(self, name):
@@ -183,6 +184,8 @@ class Hearing:
             self.calls.append(name)
         reaction = self.reactions.pop(name, None)
         if reaction is not None:
+            if not self.world.is_over:
+                self.reacted.append((name, reaction))
             # As asyncio: of an end that was interrupted the next run tells once more.
             self.resumed |= (name, reaction) == ("eof_received", "interrupt")
             self.world.react(self.number, reaction)
@@ -382,6 +385,7 @@ class World(Hostile):
                 told["lost with"] = type(note.lost_with).__name__
                 told["eof"] = "eof_received" in note.calls
                 told["pairs"] = note.write_paused
+                told["reacted"] = sorted(note.reacted)
             lines.append(told)
         return {
             "lines": lines,
