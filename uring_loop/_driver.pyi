@@ -25,23 +25,6 @@ class _Library:
     def ul_statistics(self, driver: Any, values: Any, capacity: int, /) -> int: ...
     def ul_statistics_name(self, index: int, /) -> Any: ...
     def ul_statistics_group(self, index: int, /) -> Any: ...
-    # Verbs: the last argument is where they leave a token.
-    def ul_connect(
-        self, driver: Any, fd: int, address: bytes, address_size: int, token: Any, /
-    ) -> int: ...
-    def ul_poll(self, driver: Any, fd: int, events: int, token: Any, /) -> int: ...
-    def ul_splice(
-        self,
-        driver: Any,
-        fd_in: int,
-        offset_in: int,
-        fd_out: int,
-        offset_out: int,
-        size: int,
-        flags: int,
-        token: Any,
-        /,
-    ) -> int: ...
     def ul_file_in_memory(self, fd: int, offset: int, size: int, thoroughly: int, /) -> int: ...
 
 lib: _Library

@@ -12,6 +12,7 @@
  * what is not a plain file gives a message with each.
  */
 #include "cached_files.h"
+#include "operations/opened.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,15 +99,15 @@ static int open_regular(const char *path, int flags, struct statx *status)
 PyDoc_STRVAR(file_open_now_doc,
 "file_open_now($module, path, flags, devices, /)\n--\n\n"
 "Open a regular file on one of `devices` if that takes no waiting.\n\n"
-"(descriptor, mode, size, block size, device); True for a FIFO, which opens only\n"
+"(Opened, mode, size, block size, device); True for a FIFO, which opens only\n"
 "when its other end does; None when only a call that may wait can tell.");
 
 static PyObject *file_open_now(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	const char *path;
-	PyObject *devices;
+	PyObject *devices, *opened;
 	struct statx status;
-	int flags, probe, vouched, fd = -1;
+	int flags, probe, vouched, fd;
 
 	/* "y" refuses a null byte. */
 	if (!PyArg_ParseTuple(args, "yiO:file_open_now", &path, &flags, &devices))
@@ -127,11 +128,18 @@ static PyObject *file_open_now(PyObject *Py_UNUSED(module), PyObject *args)
 	vouched = is_vouched_for(devices, &status);
 	if (vouched < 0)
 		return NULL;
-	if (vouched)
-		fd = open_regular(path, flags, &status);
-	if (fd < 0)
+	if (!vouched)
 		Py_RETURN_NONE;
-	return Py_BuildValue("iIKIK", fd, (unsigned int)status.stx_mode,
+	opened = opened_new();
+	if (opened == NULL)
+		return NULL;
+	fd = open_regular(path, flags, &status);
+	if (fd < 0) {
+		Py_DECREF(opened);
+		Py_RETURN_NONE;
+	}
+	opened_hold(opened, fd);
+	return Py_BuildValue("NIKIK", opened, (unsigned int)status.stx_mode,
 	                     (unsigned long long)status.stx_size,
 	                     (unsigned int)status.stx_blksize,
 	                     (unsigned long long)device_of(&status));
@@ -295,15 +303,19 @@ static PyObject *file_write_now(PyObject *Py_UNUSED(module), PyObject *args)
 
 PyDoc_STRVAR(file_open_doc,
 "file_open($module, path, flags, /)\n--\n\n"
-"os.open(path, flags, 0o666) of which no audit hook hears: a file's opening is one\n"
-"event, and told by whoever opens it.");
+"os.open(path, flags, 0o666), as an Opened, of which no audit hook hears: a file's\n"
+"opening is one event, and told by whoever opens it.");
 
 static PyObject *file_open(PyObject *Py_UNUSED(module), PyObject *args)
 {
+	PyObject *opened;
 	const char *path;
 	int fd, flags, error;
 
 	if (!PyArg_ParseTuple(args, "yi:file_open", &path, &flags))
+		return NULL;
+	opened = opened_new();
+	if (opened == NULL)
 		return NULL;
 	do {
 		Py_BEGIN_ALLOW_THREADS
@@ -311,8 +323,11 @@ static PyObject *file_open(PyObject *Py_UNUSED(module), PyObject *args)
 		error = errno;
 		Py_END_ALLOW_THREADS
 	} while (fd < 0 && error == EINTR && PyErr_CheckSignals() == 0);
-	if (fd >= 0)
-		return PyLong_FromLong(fd);
+	if (fd >= 0) {
+		opened_hold(opened, fd);
+		return opened;
+	}
+	Py_DECREF(opened);
 	if (!PyErr_Occurred()) {
 		errno = error;
 		PyErr_SetFromErrno(PyExc_OSError);

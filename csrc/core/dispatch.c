@@ -9,18 +9,14 @@
 #include "loop.h"
 #include "operations/forks.h"
 #include "operations/operation.h"
-#include "operations/requests.h"
 
 static int loop_dispatch(Loop *self, const struct ul_completion *completion)
 {
-	if (likely(completion->owner != NULL && !(completion->flags & UL_WATCH))) {
-		struct operation *operation = completion->owner;
+	struct operation *operation = completion->owner;
 
-		return operation->completed(self, operation, completion);
-	}
-	if (completion->flags & UL_WATCH)
+	if (unlikely(completion->flags & UL_WATCH))
 		return readers_ready(self, completion);
-	return request_completed(self, completion);
+	return operation->completed(self, operation, completion);
 }
 
 /* The same, timed for whoever wants to know. */
@@ -28,10 +24,9 @@ __attribute__((noinline)) static int loop_dispatch_timed(Loop *self,
                                                          const struct ul_completion *completion)
 {
 	const struct operation *operation = completion->owner;
-	/* What is watched, and Python's requests, are called by handles and in a moment. */
-	PyObject *holder = operation == NULL || completion->flags & UL_WATCH
-	                           ? NULL
-	                           : Py_NewRef(operation->holder);
+	/* What is watched is called by handles. */
+	PyObject *holder =
+		completion->flags & UL_WATCH ? NULL : Py_NewRef(operation->holder);
 	int64_t start = clock_ns();
 	int status = loop_dispatch(self, completion);
 

@@ -421,7 +421,6 @@ static void loop_end(Loop *self)
 		PyErr_WriteUnraisable((PyObject *)self);
 	assert(self->held == NULL);
 	threads_clear(self);
-	PyDict_Clear(self->requests);
 	ready_clear(&self->ready);
 	self->table = NULL;
 	self->driver = NULL;

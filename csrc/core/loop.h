@@ -15,6 +15,7 @@
 #include "../driver/driver.h"
 
 struct operation;
+struct Request;
 
 /* Why each callback is timed: there is a branch for all of them together. */
 enum loop_observed {
@@ -72,6 +73,7 @@ struct Loop {
 		bool asked;                /* there is something below */
 		struct operation *cancels; /* what they cancelled; owned references to holders */
 		struct ready_queue errands; /* what they want to have called */
+		struct Request *untold;    /* not of threads: ended, without memory to tell; owned */
 		int *orphans;              /* owned; descriptors that they gave up */
 		int orphan_count;
 	} threads;
@@ -96,7 +98,6 @@ struct Loop {
 		bool receiving;       /* without the GIL, into `received` */
 	} scratch;
 	struct address_cache *addresses; /* owned or NULL; of datagrams */
-	PyObject *requests;           /* owned dict: token -> (callback, keep) */
 	PyObject *driver_owner;       /* owned until close(): whose close() frees the driver */
 	PyObject *current_handle;     /* owned; debug mode: what runs now */
 	double slow_callback_duration;

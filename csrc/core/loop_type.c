@@ -273,11 +273,6 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 	self->clock_resolution = 1e-9;
 	self->overrides.version = VERSION_UNKNOWN;
 	self->streams.dirty_tail = &self->streams.dirty;
-	self->requests = PyDict_New();
-	if (self->requests == NULL) {
-		Py_DECREF(self);
-		return NULL;
-	}
 	return (PyObject *)self;
 }
 
@@ -305,7 +300,6 @@ static int loop_traverse(Loop *self, visitproc visit, void *arg)
 		if (!operation->weak)
 			Py_VISIT(operation->holder);
 	}
-	Py_VISIT(self->requests);
 	Py_VISIT(self->current_handle);
 	if (streams_traverse(self, visit, arg) != 0 || threads_traverse(self, visit, arg) != 0)
 		return -1;
@@ -322,8 +316,6 @@ static int loop_clear(Loop *self)
 	streams_forget(self);
 	threads_clear(self);
 	Py_CLEAR(self->current_handle);
-	if (self->requests != NULL)
-		PyDict_Clear(self->requests);
 	return 0;
 }
 
@@ -341,7 +333,6 @@ static void loop_dealloc(Loop *self)
 	PyMem_Free(self->owners.items);
 	threads_release(self);
 	scratch_release(self);
-	Py_CLEAR(self->requests);
 	type->tp_free(self);
 	Py_DECREF(type);
 }

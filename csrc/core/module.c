@@ -5,6 +5,8 @@
 #include "descriptors/polls.h"
 #include "descriptors/sockets.h"
 #include "operations/forks.h"
+#include "operations/opened.h"
+#include "operations/requests.h"
 #include "pipes/pipe.h"
 #include "streams/call.h"
 #include "streams/classes.h"
@@ -92,7 +94,8 @@ static int core_exec(PyObject *module)
 		return -1;
 	if (forks_init() < 0 || names_init() < 0 || context_init() < 0 ||
 	    handle_init_types(module) < 0 ||
-	    loop_init_types(module) < 0 || listener_init_types(module) < 0 ||
+	    loop_init_types(module) < 0 || opened_init_type(module) < 0 ||
+	    requests_init_type(module) < 0 || listener_init_types(module) < 0 ||
 	    clients_init_types(module) < 0 ||
 	    polls_init_types(module) < 0 || sockets_init_types(module) < 0 ||
 	    transport_init_types(module) < 0 || stream_init_types(module) < 0 ||

@@ -1,4 +1,4 @@
-/* The functions of binding.h: the verbs without an owner, for Python. */
+/* The functions of binding.h: a driver's life, and what is known of it, for Python. */
 #include "open.h"
 
 #include <stddef.h>
@@ -72,22 +72,4 @@ const char *ul_statistics_group(uint32_t index)
 	if (index < FIRST(batches) || index >= STATISTICS_COUNT)
 		return NULL;
 	return index < FIRST(submissions) ? "batches" : "submissions";
-}
-
-int ul_connect(struct ul_driver *driver, int fd, const void *address,
-               uint32_t address_size, uint64_t *token)
-{
-	return driver->table->connect(driver, NULL, fd, address, address_size, token);
-}
-
-int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token)
-{
-	return driver->table->poll(driver, NULL, fd, events, token);
-}
-
-int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,
-              int64_t offset_out, uint32_t size, uint32_t flags, uint64_t *token)
-{
-	return driver->table->splice(driver, NULL, fd_in, offset_in, fd_out, offset_out, size,
-	                             flags, token);
 }

@@ -3,8 +3,7 @@
  * includes it (through open.h), so the two cannot drift apart: nothing but
  * declarations here, no preprocessor but "#define NAME number".
  *
- * Results: >= 0, -EINPROGRESS or another -errno, as driver.h says.  Operations
- * started here have no owner: `_core.Loop._operate()` starts and awaits them.
+ * No verb is among them: an operation is started by the core, which makes its owner first.
  */
 
 /* Which driver ul_open() makes. */
@@ -96,12 +95,6 @@ uint32_t ul_statistics(struct ul_driver *driver, uint64_t *values, uint32_t capa
 const char *ul_statistics_name(uint32_t index);
 /* "batches" or "submissions" where the name is one of many; else NULL. */
 const char *ul_statistics_group(uint32_t index);
-
-int ul_connect(struct ul_driver *driver, int fd, const void *address,
-               uint32_t address_size, uint64_t *token);
-int ul_poll(struct ul_driver *driver, int fd, uint32_t events, uint64_t *token);
-int ul_splice(struct ul_driver *driver, int fd_in, int64_t offset_in, int fd_out,
-              int64_t offset_out, uint32_t size, uint32_t flags, uint64_t *token);
 
 /*
  * Whether sendfile(2) of this piece of a file would not wait for a disk: 1; or

@@ -511,9 +511,7 @@ def rounds_of(name, first, step):
         if os.environ.get("SHORTAGE_SHOW"):
             print("round", at, file=sys.stderr)
         calls = this.run()
-        # What a request opens is lost when there is no memory to note the request, or to tell of
-        # its end: that of files is known, and told.
-        lost = name == "file" or any(LOST in what for what in told)
+        lost = any(LOST in what for what in told)
         if not settled(loop, before) and told and lost:
             before = left(loop)
         elif not settled(loop, before):

@@ -659,11 +659,14 @@ class FakeDriver:
             borrowed.append((vectors[i].base, content))
         return self._start("send", owner, fd, token, borrowed)
 
-    def start(self, verb: str, fd: int = -1) -> Operation:
-        """A one-shot operation as Python starts one, through cffi, without an owner."""
-        token = u64()
-        self._start(verb, None, fd, ctypes.pointer(token))
-        return self.operations[token.value]
+    def _connect(
+        self, owner: int, fd: int, address: int, size: int, token: ctypes._Pointer[u64]
+    ) -> int:
+        return self._start("connect", owner, fd, token)
+
+    def _submit(self, owner: int, request: int, token: ctypes._Pointer[u64]) -> int:
+        # struct ul_request begins with the opcode and the descriptor.
+        return self._start("submit", owner, i32.from_address(request + 4).value, token)
 
     def _cancel(self, token: int) -> int:
         operation = self.operations.get(token)

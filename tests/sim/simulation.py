@@ -8,6 +8,7 @@ up in the same peer socket, in one order. What it receives is scripted.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import weakref
 from collections.abc import Callable
@@ -26,8 +27,16 @@ _PLUG = b"\xee" * 8192
 _SMALLEST, _LARGE = 1, 4 << 20
 
 
+class Planned(Exception):
+    """What a hostile caller raises on purpose."""
+
+
 class SimLoop(_core.Loop):
     """The core with the few methods that it expects of Python's half."""
+
+    # What comes back from the next call of that method.
+    strike_from_time: Callable[[], object] | None = None
+    strike_from_handler: Callable[[], object] | None = None
 
     def __init__(self, driver: FakeDriver) -> None:
         self.driver = driver
@@ -35,20 +44,34 @@ class SimLoop(_core.Loop):
         self._attach(driver, driver.address, driver.table_address)
 
     def time(self) -> float:
+        if self.strike_from_time is not None:
+            strike, self.strike_from_time = self.strike_from_time, None
+            strike()
         return self.driver.now
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.contexts.append(context)
+        if not isinstance(context.get("exception"), Planned):
+            self.contexts.append(context)
+        if self.strike_from_handler is not None:
+            strike, self.strike_from_handler = self.strike_from_handler, None
+            strike()
 
     def _note_long(self, callback: object, ns: int) -> None:
         """On a busy machine any callback may be one of the longest."""
 
 
+IORING_OP_OPENAT, IORING_OP_READ = 18, 22
+
+
 class Wire:
     """A socket pair: the transport's end, and the peer who reads all that comes."""
 
-    def __init__(self, driver: FakeDriver) -> None:
+    def __init__(self, driver: FakeDriver, from_number: int = 0) -> None:
         self.sock, self.peer = socket.socketpair()
+        if from_number:
+            with self.sock as low:
+                number = fcntl.fcntl(low.fileno(), fcntl.F_DUPFD_CLOEXEC, from_number)
+                self.sock = socket.socket(fileno=number)
         self.sock.setblocking(False)
         self.peer.setblocking(False)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE)
@@ -145,6 +168,7 @@ class Recorder(asyncio.Protocol):
         self.transport: StreamTransport | None = None
         self.received = bytearray()
         self.calls: list[str] = []
+        self.heard: set[str] = set()  # the same, for who asks after each of thousands
         self.lost_with: BaseException | None = None
         self.keep_open = False
         self.write_paused = False
@@ -155,16 +179,17 @@ class Recorder(asyncio.Protocol):
         self.hooks: dict[str, Callable[..., object]] = {}
 
     def _heard(self, name: str, *arguments: object) -> object:
-        if "connection_lost" in self.calls:
+        if "connection_lost" in self.heard:
             self.driver.violation(f"{name}() after connection_lost()")
-        if name != "connection_made" and "connection_made" not in self.calls:
+        if name != "connection_made" and "connection_made" not in self.heard:
             self.driver.violation(f"{name}() before connection_made()")
         self.calls.append(name)
+        self.heard.add(name)
         hook = self.hooks.get(name)
         return None if hook is None else hook(*arguments)
 
     def _check_reading(self, name: str) -> None:
-        if "eof_received" in self.calls and not (name == "eof_received" and self.has_resumed):
+        if "eof_received" in self.heard and not (name == "eof_received" and self.has_resumed):
             self.driver.violation(f"{name}() after eof_received()")
         if self.read_paused:
             self.driver.violation(f"{name}() while reading is paused")
@@ -173,7 +198,7 @@ class Recorder(asyncio.Protocol):
 
     @property
     def is_lost(self) -> bool:
-        return "connection_lost" in self.calls
+        return "connection_lost" in self.heard
 
     # What the protocol does to its transport, noted for the checks.
 
@@ -266,10 +291,17 @@ class Sim:
         self.wires: list[Wire] = []
         self.connections: list[tuple[weakref.ref[StreamTransport], Wire]] = []
 
-    def wire(self) -> Wire:
-        wire = Wire(self.driver)
+    def wire(self, from_number: int = 0) -> Wire:
+        """from_number: the least number of its descriptor, if it is to be nobody's before."""
+        wire = Wire(self.driver, from_number)
         self.wires.append(wire)
         return wire
+
+    def request(self, callback: Callable[..., object], keep: object = None, opens: bool = False):
+        """A request of Python's, and its operation in the driver."""
+        opcode = IORING_OP_OPENAT if opens else IORING_OP_READ
+        request = self.loop._request(callback, keep, (opcode, 3, 0, 0, 0, 0))
+        return request, list(self.driver.operations.values())[-1]
 
     def connect(
         self, kind: type[Recorder] = Recorder, start: bool = True, **options: Any

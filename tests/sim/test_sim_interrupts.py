@@ -299,25 +299,6 @@ def test_reader_interrupted_is_called_again_while_its_descriptor_is_ready(sim):
     assert len(calls) == 2
 
 
-def test_expected_operation_interrupted_leaves_the_others(sim):
-    results = []
-
-    def first(result, flags):
-        results.append(result)
-        raise KeyboardInterrupt
-
-    operations = [sim.driver.start("timeout") for _ in range(2)]
-    sim.loop._expect(operations[0].token, first)
-    sim.loop._expect(operations[1].token, lambda result, flags: results.append(result))
-    for operation in operations:
-        sim.driver.complete(operation, -errno.ETIME)
-    with pytest.raises(KeyboardInterrupt):
-        sim.run()
-    assert results == [-errno.ETIME]
-    sim.settle()
-    assert results == [-errno.ETIME, -errno.ETIME]
-
-
 def test_broken_driver_raises_from_run_and_the_loop_can_run_again(sim):
     def broken(timeout):
         raise OSError(errno.EBADF, "the ring is gone")

@@ -9,8 +9,11 @@ import weakref
 
 import pytest
 from fake_driver import KEEP, FakeDriver, load_shim
+from simulation import IORING_OP_READ
 
 from uring_loop import _core
+
+READ_OF_3 = (IORING_OP_READ, 3, 0, 0, 0, 0)
 
 
 def test_close_with_operations_in_flight_releases_everything(sim):
@@ -119,18 +122,17 @@ def test_close_drops_ready_callbacks_and_timers(sim):
     assert references[1]() is None
 
 
-def test_close_calls_back_expected_operations_and_releases_what_they_kept(sim):
+def test_close_calls_back_requests_and_releases_what_they_kept(sim):
     class Memory:
         pass
 
     results = []
-    operations = [sim.driver.start("read", 3) for _ in range(2)]
     memories = [Memory(), Memory()]
     references = [weakref.ref(memory) for memory in memories]
-    for operation, memory in zip(operations, memories, strict=True):
-        sim.loop._expect(operation.token, lambda result, flags: results.append(result), memory)
-    memories.clear()
-    del memory
+    operations = [
+        sim.request(lambda request: results.append(request.result), memories.pop(0))[1]
+        for _ in range(2)
+    ]
     # The ring was lost before the kernel let go of the first one's memory.
     sim.driver.complete(operations[0], -errno.ECANCELED, KEEP)
     sim.loop._close()
@@ -255,9 +257,9 @@ def test_core_that_nobody_closes_ends_what_is_in_flight_and_lets_the_driver_go()
     driver, owner = FakeDriver(), Owner()
     loop = _core.Loop()
     loop._attach(owner, driver.address, driver.table_address)
-    memory = bytearray(10)
-    assert driver._start("read", None, 5, cell := (ctypes.c_uint64 * 1)()) < 0
-    loop._expect(cell[0], lambda result, flags: pytest.fail("called"), memory)
+    request = loop._request(lambda request: pytest.fail("called"), bytearray(10), READ_OF_3)
+    assert request.result == 0
+    del request
     watch = _core.Poll(loop, 7, 1, print)
     # A cycle: the poll in flight holds the watch, and that the loop.
     del watch, loop
@@ -267,36 +269,3 @@ def test_core_that_nobody_closes_ends_what_is_in_flight_and_lets_the_driver_go()
     driver.check()
     assert driver.operations == {}
     driver.free()
-
-
-def test_operate_holds_what_a_verb_has_started_until_it_ends(sim):
-    results = []
-    held = Owner()
-    reference = weakref.ref(held)
-    cell = (ctypes.c_uint64 * 1)()
-
-    def verb(descriptor, token):
-        return sim.driver._start("read", None, descriptor, token)
-
-    assert sim.loop._operate(lambda *result: results.append(result), held, verb, 5, cell) < 0
-    del held
-    (operation,) = sim.driver.on_descriptor(5)
-    assert cell[0] == operation.token
-    sim.driver.complete(operation, 3)
-    assert reference() is not None
-    sim.turns(2)
-    assert results == [(3, 0)]
-    assert reference() is None
-
-
-@pytest.mark.parametrize("result", [0, 7, -errno.EBADF])
-def test_operate_gives_what_a_verb_answers_at_once(sim, result):
-    assert sim.loop._operate(pytest.fail, None, lambda token: result, [0]) == result
-
-
-def test_operate_raises_what_a_verb_raises(sim):
-    def verb(token):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        sim.loop._operate(pytest.fail, None, verb, [0])

@@ -316,37 +316,6 @@ def test_handle_cancelling_itself_keeps_its_arguments_until_it_returns(sim):
     assert seen == [[1, 2, 3]]
 
 
-def test_expected_operation_calls_back_with_result_and_releases_what_it_kept(sim):
-    class Memory:
-        pass
-
-    memory = Memory()
-    reference = weakref.ref(memory)
-    results = []
-    operation = sim.driver.start("read", 3)
-    sim.loop._expect(operation.token, lambda *result: results.append(result), memory)
-    del memory
-    sim.turns(1)
-    assert results == [] and reference() is not None
-    sim.driver.complete(operation, 42)
-    sim.turns(1)
-    assert results == [(42, 0)]
-    assert reference() is None
-
-
-def test_expected_operation_cancelled_calls_back_with_the_result_that_won(sim):
-    results = []
-    operation = sim.driver.start("connect", 3)
-    sim.loop._expect(operation.token, lambda *result: results.append(result))
-    assert sim.loop._cancel(operation.token) < 0
-    assert results == []
-    sim.turns(1)
-    assert len(results) == 1
-    assert sim.loop._cancel(operation.token) < 0
-    assert sim.loop._cancel(1 << 40 | 7) < 0
-    assert len(results) == 1
-
-
 def test_reader_of_many_turns_never_sees_time_go_backwards(sim):
     times = []
     for _ in range(3):

@@ -82,13 +82,12 @@ class RingReport:
 class Driver:
     """A driver of the C half, owned: close() frees it.
 
-    handle: the driver, the first argument of each verb in `lib`.
-    token: where a verb leaves the token of the operation it started.
+    handle: the driver, the first argument of each function in `lib` that is about one.
     chosen_by: "argument", "URING_LOOP_DRIVER" or "auto".
     ring: what was found out about io_uring; None when it was not asked for.
     """
 
-    __slots__ = ("_statistics", "chosen_by", "handle", "lib", "name", "ring", "token")
+    __slots__ = ("_statistics", "chosen_by", "handle", "lib", "name", "ring")
 
     def __init__(self, handle: Any, chosen_by: str, ring: RingReport | None) -> None:
         self.handle = handle
@@ -96,7 +95,6 @@ class Driver:
         self.ring = ring
         self.lib = lib
         self.name: str = ffi.string(lib.ul_name(handle)).decode()
-        self.token = ffi.new("uint64_t[1]")
         self._statistics = ffi.new("uint64_t[]", len(_statistics_names()))
 
     @property

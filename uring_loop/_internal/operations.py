@@ -1,14 +1,12 @@
 """The driver's one-shot verbs, awaited.
 
-Queues a verb with a token and waits for its completion.  Cancelling the waiter
-asks the driver to end the operation.  Of Python's modules only this one and
-driver.py call functions of the driver; none of them knows sockets or files.
+Starts a verb and waits for its completion.  Cancelling the waiter asks the driver
+to end the operation.  None of this knows sockets or files.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable
 from functools import partial
@@ -17,10 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .._core import Request
     from .loop import EventLoop
-
-_STARTED = -errno.EINPROGRESS
-
 
 def os_error(result: int, *names: Any) -> OSError:
     """The exception for a driver's result: -errno, with the text of that errno.
@@ -34,54 +30,54 @@ def os_error(result: int, *names: Any) -> OSError:
 
 
 async def run(
-    loop: EventLoop, verb: Callable[..., int], *arguments: object, at_once: bool = False
+    loop: EventLoop, verb: Callable[..., Request | int], *arguments: object, at_once: bool = False
 ) -> int:
     """Start `verb` with its arguments and wait for its result; OSError when it fails.
 
-    verb: a function of the driver that fills a token as its last argument.
+    verb: a method of the loop's core that takes a callback and gives a Request.
     at_once: whether the kernel gets it now, rather than at the end of the turn.
     """
-    driver = loop._driver
     # A plain future: tasks wait for those of a subclass by a much slower path.
     future: asyncio.Future[int] = loop.create_future()
     completed = partial(_completed, loop, future)
-    result = loop._operate(completed, None, verb, driver.handle, *arguments, driver.token)
-    if result >= 0:
-        return result
-    if result != _STARTED:
-        raise os_error(result)
-    token = driver.token[0]
+    started = verb(completed, *arguments)
+    if isinstance(started, int):
+        if started < 0:
+            raise os_error(started)
+        return started
     if at_once:
         loop._submit()
     try:
         return await future
     except asyncio.CancelledError:
         if future.cancelled():
-            loop._cancel(token)
+            started.cancel()
         raise
     finally:
         # Its exception's traceback holds this frame, and that would hold the exception.
         del future, completed
 
 
-async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: object) -> int:
+async def run_to_end(
+    loop: EventLoop, verb: Callable[..., Request | int], *arguments: object
+) -> int:
     """As run(), but a cancelled waiter too goes on waiting until the operation has ended.
 
     For an operation on descriptors that the caller closes, or lets somebody close, afterwards:
     until its terminal completion the kernel may look them up again.
     """
-    driver = loop._driver
     ended: list[int] = []
     waiter = loop.create_future()
 
-    def completed(result: int, flags: int) -> None:
-        ended.append(result)
+    def completed(request: Request) -> None:
+        ended.append(request.result)
         if not waiter.done() and not loop.is_closed():
-            waiter.set_result(None)
+            wake(waiter, waiter.set_result, None)
 
-    result = loop._operate(completed, None, verb, driver.handle, *arguments, driver.token)
-    if result == _STARTED:
-        token = driver.token[0]
+    started = verb(completed, *arguments)
+    if isinstance(started, int):
+        result = started
+    else:
         cancelled: asyncio.CancelledError | None = None
         while not ended:
             try:
@@ -89,7 +85,7 @@ async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: obje
             except asyncio.CancelledError as exc:
                 cancelled = exc
                 waiter = loop.create_future()
-                if not ended and loop._cancel(token) == 0:
+                if not ended and started.cancel() == 0:
                     break
         if cancelled is not None:
             try:
@@ -102,13 +98,30 @@ async def run_to_end(loop: EventLoop, verb: Callable[..., int], *arguments: obje
     return result
 
 
-def _completed(loop: EventLoop, future: asyncio.Future[int], result: int, flags: int) -> None:
+def _completed(loop: EventLoop, future: asyncio.Future[int], request: Request) -> None:
     if future.done() or loop.is_closed():
         return
+    result = request.result
     if result < 0:
-        future.set_exception(os_error(result))
+        wake(future, future.set_exception, os_error(result))
     else:
-        future.set_result(result)
+        wake(future, future.set_result, result)
+
+
+def wake(
+    future: asyncio.Future[Any], method: Callable[[Any], object], outcome: Any
+) -> None:
+    """future.set_result() or set_exception(), for a callback that is called again after MemoryError.
+
+    A future that has ended without memory to call back never does, on any loop. To be called again
+    would hide it.
+    """
+    try:
+        method(outcome)
+    except MemoryError:
+        if future.done():
+            raise RuntimeError("no memory to wake who waits for an operation") from None
+        raise
 
 
 # The verbs.
@@ -116,15 +129,13 @@ def _completed(loop: EventLoop, future: asyncio.Future[int], result: int, flags:
 
 async def connect(loop: EventLoop, descriptor: int, address: bytes) -> None:
     """Connect a socket to an address of C's, which is under way before this first waits."""
-    await run(
-        loop, loop._driver.lib.ul_connect, descriptor, address, len(address), at_once=True
-    )
+    await run(loop, loop._connect, descriptor, address, at_once=True)
 
 
 async def poll(loop: EventLoop, descriptor: int, events: int) -> int:
     """Wait until one of `events` (POLL* bits) holds for the descriptor; gives those that do."""
     turn = loop._turn
-    ready = await run(loop, loop._driver.lib.ul_poll, descriptor, events)
+    ready = await run(loop, loop._poll, descriptor, events)
     if loop._turn == turn:
         # A driver may know at once.  But a caller that tries its system call
         # again and again must not keep the loop from its turns.
@@ -136,9 +147,7 @@ async def splice(
     loop: EventLoop, source: int, position: int, pipe: int, size: int, flags: int
 ) -> int:
     """Move up to `size` bytes of a file into a pipe; also a cancelled caller waits for the end."""
-    return await run_to_end(
-        loop, loop._driver.lib.ul_splice, source, position, pipe, -1, size, flags
-    )
+    return await run_to_end(loop, loop._splice, source, position, pipe, -1, size, flags)
 
 
 def in_memory(

@@ -46,8 +46,7 @@ static bool has_brought_fd(const struct ul_completion *completion)
 {
 	const struct operation *operation = completion->owner;
 
-	return operation != NULL && !(completion->flags & UL_WATCH) && operation->brings_fd &&
-	       completion->result >= 0;
+	return !(completion->flags & UL_WATCH) && operation->brings_fd && completion->result >= 0;
 }
 
 /* Whether `completion` stays; what an owner that cancelled waits for stays as an end. */

@@ -24,7 +24,7 @@ struct operation {
 	struct operation **link; /* NULL when not held */
 	ul_token token;
 	bool weak;
-	bool brings_fd;       /* a result >= 0 is a descriptor that nobody else has */
+	bool brings_fd;       /* a result >= 0 is a descriptor that a fork leaves to the parent */
 	bool asked;           /* another thread cancelled it: it is in the loop's `cancels` */
 	ul_token unwanted;    /* the operation that it cancelled */
 	struct operation *next_asked;

@@ -9,6 +9,7 @@
  * whoever asks does it himself.
  */
 #include "threads.h"
+#include "requests.h"
 #include "../base/checks.h"
 #include "../callbacks/handle.h"
 #include "../callbacks/ready.h"
@@ -148,7 +149,8 @@ int loop_serve_threads(Loop *self)
 	while (self->threads.orphan_count > 0)
 		self->table->close(self->driver,
 		                   self->threads.orphans[--self->threads.orphan_count]);
-	if (likely(loop_serve_cancels(self) == 0 && loop_run_errands(self) == 0))
+	if (likely(requests_tell(self) == 0 && loop_serve_cancels(self) == 0 &&
+	           loop_run_errands(self) == 0))
 		return 0;
 	self->threads.asked = true; /* the rest is for the next time */
 	return -1;
@@ -162,6 +164,8 @@ int threads_traverse(Loop *self, visitproc visit, void *arg)
 	struct operation *each;
 	size_t i;
 
+	if (requests_traverse(self, visit, arg) != 0)
+		return -1;
 	for (each = self->threads.cancels; each != NULL; each = each->next_asked)
 		Py_VISIT(each->holder);
 	for (i = 0; i < errands->count; i++)
@@ -180,6 +184,7 @@ void threads_clear(Loop *self)
 		Py_DECREF(operation->holder);
 	}
 	ready_clear(&self->threads.errands);
+	requests_clear(self);
 }
 
 void threads_release(Loop *self)

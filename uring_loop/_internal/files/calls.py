@@ -30,7 +30,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from ..operations import os_error
+from ..operations import os_error, wake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -311,8 +311,12 @@ class _Call:
                 self._use.threads = tuple(c for c in self._use.threads if c is not self)
             self._use.ended(self.abandoned)
 
-    def ring_ended(self, result: int, flags: int) -> None:
+    def ring_ended(self, request: Any) -> None:
+        """The request has ended; called again when there was no memory to say so."""
         try:
+            if self.waiter.done() and not self.waiter.cancelled():
+                return
+            result, flags = request.result, request.flags
             if flags & _UNKNOWN and self._loop.is_closed():
                 _logger.warning(
                     "a call of a file hung while its loop was closed; the thread that makes"
@@ -320,9 +324,11 @@ class _Call:
                 )
             if result < 0:
                 if not self.waiter.done() and not self._loop.is_closed():
-                    self.waiter.set_result(_Failure(result))
+                    wake(self.waiter, self.waiter.set_result, _Failure(result))
                 elif result == -errno.ECANCELED and not flags & _UNKNOWN and self._undone:
                     self._undone()
+            elif request.opened is not None:
+                self._arrived(request.opened)
             else:
                 self._arrived(result if self._value is None else self._value(result))
         finally:
@@ -343,9 +349,10 @@ class _Call:
 
     def _arrived(self, value: Any) -> None:
         if not self.waiter.done() and not self._loop.is_closed():
-            self.waiter.set_result(value)
+            wake(self.waiter, self.waiter.set_result, value)
         elif self._late is not None:
-            self._late(value)
+            late, self._late = self._late, None
+            late(value)
 
 
 class _Failure:
@@ -365,7 +372,7 @@ class Calls:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # Weak, for it is found by its loop.
         self._loop = weakref.ref(loop)
-        self._driver: Any = getattr(loop, "_driver", None) if hasattr(loop, "_expect") else None
+        self._driver: Any = getattr(loop, "_driver", None) if hasattr(loop, "_request") else None
         self._known: dict[int, bool] = {}
 
     def has(self, opcode: int) -> bool:
@@ -395,7 +402,8 @@ class Calls:
         request, keep: the ring's operation and what it borrows; None: threads only.
         function(*arguments): the same in a thread.
         use: counts it while it is under way.
-        value: makes the value of the ring's result; by default it is the value.
+        value: makes the value of the ring's result; by default it is the value, or the owner of
+            the descriptor that it is.
         late: gets the value when the caller was cancelled, but the call was not.
         undone: called when the call was never made and the caller cannot make another: it was
             cancelled, or there is no memory or thread; then nothing is raised but what
@@ -448,20 +456,21 @@ class Calls:
         while True:
             call = _Call(loop, use, value, late, undone)
             try:
-                token = loop._request(call.ring_ended, (keep, use, call), request)
-                if token < 0 and undone is None:
-                    raise os_error(token, *names)
+                made = loop._request(call.ring_ended, (keep, use, call), request)
+                refused = isinstance(made, int)
+                if refused and undone is None:
+                    raise os_error(made, *names)
             except BaseException:
                 call.never_began()
                 raise
-            if token < 0:
+            if refused:
                 call.never_began()
                 return None
             try:
                 result = await call.waiter
             except asyncio.CancelledError:
                 call.abandon()
-                if call.abandoned and loop._cancel(token) == 0:
+                if call.abandoned and made.cancel() == 0:
                     call.never_began()
                 raise
             if type(result) is not _Failure:

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import os
 
-from ..operations import os_error
+from ..operations import os_error, wake
 from . import calls
 from .calls import CALL_BYTES_MAX, OWN_POSITION
 
@@ -45,6 +45,7 @@ class Closing:
 
     __slots__ = (
         "_close_in_task",
+        "_counted",
         "_descriptor",
         "_ended",
         "_error",
@@ -69,6 +70,8 @@ class Closing:
         self._close_in_task = close_in_task
         self._ended = ended
         self._number = -1
+        # The request whose end has been counted: one is told again when memory was missing.
+        self._counted: Any = None
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._over = False
@@ -103,12 +106,13 @@ class Closing:
 
     def _start(self, callback: Any, keep: object, request: calls.Request) -> bool:
         try:
-            token: int = self._loop._request(callback, keep, request)
+            made = self._loop._request(callback, keep, request)
         except MemoryError:
             return False
-        return token >= 0
+        return not isinstance(made, int)
 
-    def _written(self, result: int, flags: int) -> None:
+    def _written(self, request: Any) -> None:
+        result = request.result
         if self._loop.is_closed():
             # Whoever lets go of the file writes and closes.
             if result >= 0:
@@ -117,14 +121,20 @@ class Closing:
         if result in _NOT_THIS_WAY:
             self._leave_to_task()
             return
-        if result >= 0:
-            self._unsent.sent(result)
-        elif result != -errno.EINTR:
-            self._error = os_error(result)
+        if self._counted is not request:
+            if result < 0 and result != -errno.EINTR:
+                self._error = os_error(result)
+            self._counted = request
+            if result >= 0:
+                self._unsent.sent(result)
         self._go_on()
 
-    def _closed(self, result: int, flags: int) -> None:
-        if result in _NOT_CLOSED:
+    def _closed(self, request: Any) -> None:
+        result = request.result
+        if self._counted is request:
+            pass
+        elif result in _NOT_CLOSED:
+            self._counted = request
             try:
                 os.close(self._number)
             except OSError as exc:
@@ -142,10 +152,11 @@ class Closing:
         self._end()
 
     def _end(self) -> None:
-        self._over = True
-        self._ended()
+        if not self._over:
+            self._over = True
+            self._ended()
         if self._loop.is_closed():
             return
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                wake(waiter, waiter.set_result, None)

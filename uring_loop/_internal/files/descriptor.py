@@ -24,6 +24,7 @@ from collections.abc import Callable
 from ..operations import os_error
 from . import calls
 from .calls import CALL_BYTES_MAX, OWN_POSITION, Use
+from .opened import Opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Descriptor:
         "closes",
         "local",
         "number",
+        "opened",
         "own_position",
         "positioned",
         "regular",
@@ -118,6 +120,8 @@ class Descriptor:
         self, number: int, mode: int, size: int, block_size: int, writable: bool, closes: bool
     ) -> None:
         self.number: int = number
+        # What closes it until there is a file that does.
+        self.opened: Opened | None = None
         self.size_at_open: int = size
         self.block_size: int = block_size if block_size > 1 else 8192
         self.closes: bool = closes
@@ -315,8 +319,16 @@ class Descriptor:
         """Close it as soon as nothing is under way, without waiting; for what was forgotten."""
         number, self.number = self.number, -1
         if number >= 0 and self.closes:
+            opened = self.opened
+            close = functools.partial(os.close, number) if opened is None else opened.close
             # A call that was abandoned may not have begun, in a queue of the executor's.
-            self.use.when_settled_anywhere(functools.partial(os.close, number))
+            self.use.when_settled_anywhere(close)
+
+    def has_file(self) -> None:
+        """A file that closes it, however it ends, has been made."""
+        if self.opened is not None:
+            self.opened.detach()
+            self.opened = None
 
 
 def _call(
@@ -385,32 +397,31 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
     if file_open_now is not None:
         found = file_open_now(encoded, flags, _local_devices)
         if type(found) is tuple:
-            number, mode, size, block_size, _ = found
-            try:
-                descriptor = Descriptor(number, mode, size, block_size, writable, True)
-            except BaseException:
-                os.close(number)
-                raise
+            opened, mode, size, block_size, _ = found
+            descriptor = Descriptor(opened.number, mode, size, block_size, writable, True)
+            descriptor.opened = opened
             descriptor.local = True
             descriptor.appends = bool(flags & os.O_APPEND)
             return descriptor
         fifo = found is True
     if fifo and flags & (os.O_WRONLY | os.O_RDWR) != os.O_RDWR:
-        number = await _open_fifo(path, encoded, flags)
+        opened = await _open_fifo(path, encoded, flags)
     else:
         held, address = calls.borrow(encoded + b"\0")
         request = (calls.OP_OPENAT, _AT_FDCWD, address, 0, 0o666, flags)
-        number = await calls.of_loop().make(
-            request, held, _open_plain, path, encoded, flags, late=os.close, names=(path,)
+        opened = await calls.of_loop().make(
+            request, held, _open_plain, path, encoded, flags, late=Opened.close, names=(path,)
         )
-    descriptor = await settle(number, path, writable)
+    descriptor = await settle(opened, path, writable)
     descriptor.appends = bool(flags & os.O_APPEND)
     return descriptor
 
 
-def _open_plain(path: Any, encoded: bytes, flags: int) -> int:
+def _open_plain(path: Any, encoded: bytes, flags: int) -> Opened:
     if file_open is None:
-        return os.open(path, flags, 0o666)
+        opened = Opened()
+        opened.hold(os.open(path, flags, 0o666))
+        return opened
     try:
         return file_open(encoded, flags)
     except OSError as exc:
@@ -422,13 +433,15 @@ async def open_with(
     opener: Callable[[Any, int], int], path: Any, flags: int, writable: bool
 ) -> Descriptor:
     """Open a path by a function of the user's, in a thread."""
+    opened = Opened()
     number = await calls.of_loop().make(None, None, opener, path, flags, late=_close_opened)
     if not isinstance(number, int):
         raise TypeError("expected integer from opener")
     if number < 0:
         raise ValueError(f"opener returned {number}")
+    opened.hold(number)
     os.set_inheritable(number, False)
-    return await settle(number, path, writable)
+    return await settle(opened, path, writable)
 
 
 def _close_opened(number: Any) -> None:
@@ -436,19 +449,20 @@ def _close_opened(number: Any) -> None:
         os.close(number)
 
 
-async def settle(number: int, path: Any, writable: bool) -> Descriptor:
+async def settle(opened: Opened, path: Any, writable: bool) -> Descriptor:
     """A descriptor that was just opened in a way that could wait; closed again when that fails."""
     try:
-        descriptor, device = adopt(number, writable, True, path)
+        descriptor, device = adopt(opened.number, writable, True, path)
+        descriptor.opened = opened
     except BaseException:
-        os.close(number)
+        opened.close()
         raise
     if descriptor.at_once and descriptor.regular and device not in _devices:
         # Through this very descriptor: to close another one of the file's would end the locks
         # that this process has on it (fcntl(2), POSIX record locks).
         try:
             local = await calls.of_loop().make(
-                None, None, file_is_local, number, use=descriptor.use
+                None, None, file_is_local, descriptor.number, use=descriptor.use
             )
         except RuntimeError:
             # No thread can be had; the file is as good without.
@@ -462,50 +476,50 @@ async def settle(number: int, path: Any, writable: bool) -> Descriptor:
     return descriptor
 
 
-async def _open_fifo(path: Any, encoded: bytes, flags: int) -> int:
+async def _open_fifo(path: Any, encoded: bytes, flags: int) -> Opened:
     """Open a FIFO, which waits for the other end, in a thread of its own."""
     loop = asyncio.get_running_loop()
-    opened: asyncio.Future[int] = loop.create_future()
+    waiter: asyncio.Future[Opened] = loop.create_future()
     lock = threading.Lock()
     state = {"abandoned": False}
 
-    def deliver(number: int, error: BaseException | None) -> None:
-        if opened.done():
-            if number >= 0:
-                os.close(number)
-        elif error is not None:
-            opened.set_exception(error)
+    def deliver(opened: Opened | None, error: BaseException | None) -> None:
+        if opened is None:
+            if not waiter.done():
+                waiter.set_exception(error or OSError())
+        elif waiter.done():
+            opened.close()
         else:
-            opened.set_result(number)
+            waiter.set_result(opened)
 
     def work() -> None:
-        number, error = -1, None
+        opened, error = None, None
         try:
-            number = _open_plain(path, encoded, flags)
+            opened = _open_plain(path, encoded, flags)
         except BaseException as exc:
             error = exc
         with lock:
             abandoned = state["abandoned"]
         if not abandoned:
             try:
-                loop.call_soon_threadsafe(deliver, number, error)
+                loop.call_soon_threadsafe(deliver, opened, error)
                 return
             except RuntimeError:
                 pass  # The loop is closed.
-        if number >= 0:
-            os.close(number)
+        if opened is not None:
+            opened.close()
 
     thread = threading.Thread(target=work, name="uring_loop-fifo", daemon=True)
     thread.start()
     try:
-        return await opened
+        return await waiter
     except asyncio.CancelledError:
-        if opened.cancelled():
+        if waiter.cancelled():
             with lock:
                 state["abandoned"] = True
             _release_fifo(loop, thread, encoded, flags)
-        elif opened.exception() is None:
-            os.close(opened.result())
+        elif waiter.exception() is None:
+            waiter.result().close()
         raise
 
 
@@ -517,7 +531,7 @@ def _release_fifo(
         return
     other = os.O_RDONLY if flags & os.O_WRONLY else os.O_WRONLY
     try:
-        os.close(_open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC))
+        _open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC).close()
     except OSError:
         pass  # The thread is not there yet, or the name is gone.
     if not loop.is_closed():

@@ -215,6 +215,7 @@ async def _open(
         # An opener, too, may have kept the descriptor or given it away.
         shared = adopted or opener is not None
         binary = BinaryFile(descriptor, file, raw_mode_of(mode), buffering, position, shared)
+        descriptor.has_file()
     except BaseException:
         if not adopted:
             descriptor.drop()

@@ -23,6 +23,7 @@ from . import calls, paths
 from .binary import BinaryFile
 from .descriptor import settle
 from .lines import CalledFile
+from .opened import Opened
 from .opening import Opening, interpret, raw_mode_of
 from .text import TextFile
 from .threaded import in_thread
@@ -167,11 +168,11 @@ def NamedTemporaryFile(
     arguments = _checked(mode, buffering, encoding, errors, newline)
 
     async def make() -> Any:
-        create = functools.partial(_mkstemp, suffix, prefix, dir)
-        number, path = await calls.of_loop().make(None, None, create, late=_undo)
+        create = functools.partial(_create_named, suffix, prefix, dir)
+        opened, path = await calls.of_loop().make(None, None, create, late=_undo)
         # Removed even when it cannot be opened.
         try:
-            file = await _open(number, path, arguments, NamedBinaryFile, NamedTextFile)
+            file = await _open(opened, path, arguments, NamedBinaryFile, NamedTextFile)
         except BaseException:
             _unlink(path)
             raise
@@ -182,8 +183,15 @@ def NamedTemporaryFile(
     return Opening(make)
 
 
-def _undo(made: tuple[int, Any]) -> None:
-    os.close(made[0])
+def _create_named(suffix: Any, prefix: Any, dir: Any) -> tuple[Opened, Any]:
+    opened = Opened()
+    number, path = _mkstemp(suffix, prefix, dir)
+    opened.hold(number)
+    return opened, path
+
+
+def _undo(made: tuple[Opened, Any]) -> None:
+    made[0].close()
     _unlink(made[1])
 
 
@@ -241,18 +249,20 @@ async def _make_unnamed(
     arguments: Arguments, suffix: Any, prefix: Any, dir: Any, content: bytes = b""
 ) -> Any:
     create = functools.partial(_create_unnamed, suffix, prefix, dir, content)
-    number = await calls.of_loop().make(None, None, create, late=os.close)
-    return await _open(number, number, arguments, BinaryFile, TextFile)
+    opened = await calls.of_loop().make(None, None, create, late=Opened.close)
+    return await _open(opened, opened.number, arguments, BinaryFile, TextFile)
 
 
-def _create_unnamed(suffix: Any, prefix: Any, dir: Any, content: bytes) -> int:
+def _create_unnamed(suffix: Any, prefix: Any, dir: Any, content: bytes) -> Opened:
     """A descriptor of a file without a name that holds `content`, at its beginning."""
+    opened = Opened()
     with tempfile.TemporaryFile("w+b", 0, suffix=suffix, prefix=prefix, dir=dir) as file:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]
         file.seek(0)
-        return os.dup(file.fileno())
+        opened.hold(os.dup(file.fileno()))
+    return opened
 
 
 def _checked(
@@ -264,7 +274,7 @@ def _checked(
 
 
 async def _open(
-    number: int,
+    opened: Opened,
     name: Any,
     arguments: Arguments,
     of_bytes: type[BinaryFile],
@@ -272,10 +282,12 @@ async def _open(
 ) -> Any:
     """The file over a descriptor that nobody else has."""
     mode, buffering, text, newline = arguments
-    descriptor = await settle(number, name, "r" not in mode or "+" in mode)
+    descriptor = await settle(opened, name, "r" not in mode or "+" in mode)
+    of_binary = of_bytes if text is None else BinaryFile
+    binary = of_binary(descriptor, name, raw_mode_of(mode), buffering, 0, False)
+    descriptor.has_file()
     if text is None:
-        return of_bytes(descriptor, name, raw_mode_of(mode), buffering, 0, False)
-    binary = BinaryFile(descriptor, name, raw_mode_of(mode), buffering, 0, False)
+        return binary
     errors = text.errors or "strict"
     return of_text(binary, mode, text.encoding, errors, newline, buffering == 1)
 
