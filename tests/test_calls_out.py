@@ -135,6 +135,12 @@ def test_each_call_out_is_one_that_the_fuzzer_strikes_from():
     assert {"log", "time", "handler", "lines"} <= places()
 
 
+def test_machines_of_the_simulation_strike_from_each_place_that_the_fuzzer_does():
+    tree = ast.parse((ROOT / "tests" / "sim" / "striking.py").read_text())
+    rules = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert {f"strike_from_{place}" for place in places()} <= rules
+
+
 def test_no_function_is_said_to_run_python_and_to_run_nothing():
     seen = RUN_NOTHING.split()
     for names in CALLS_OUT.values():

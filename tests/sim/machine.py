@@ -6,7 +6,9 @@ of its own, in the words that Hypothesis has shrunk it to.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections import Counter
 
 import pytest
@@ -14,7 +16,8 @@ from fake_driver import load_shim
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from simulation import Sim
+from simulation import Planned, Sim
+from striking import Striking
 
 if load_shim() is None:
     pytest.skip("the fake driver's shim.c needs a C compiler", allow_module_level=True)
@@ -27,23 +30,30 @@ states: set[object] = set()
 """The different states that they were seen in."""
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(Striking, RuleBasedStateMachine):
     """A machine over one simulation; `prepare()` makes it ready, `rest()` ends each program."""
 
     def __init__(self):
         super().__init__()
         # asyncio's warnings of writing to what is lost are many, and no part of the contract.
         logging.getLogger("asyncio").disabled = True
+        self.unraisablehook, sys.unraisablehook = sys.unraisablehook, self.unraisable
+        self.strike_from_hook = None
+        self.kept = []
+        self.forks = 0
         self.sim = Sim()
         self.driver = self.sim.driver
         self.ready = False
+        self.interrupted = False  # the last turn was: what it found is told in the next
         figures["programs"] += 1
 
     def turns(self, count):
+        self.interrupted = False
         try:
             self.sim.turns(count)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Planned):
             # A hook has raised it; what it interrupted goes on in the next run.
+            self.interrupted = True
             assert not self.sim.loop.is_running()
 
     def perform(self, inside, method, *arguments):
@@ -53,6 +63,14 @@ class Machine(RuleBasedStateMachine):
             return
         self.sim.loop.call_soon(method, *arguments)
         self.turns(1)
+
+    def unraisable(self, unraisable):
+        strike, self.strike_from_hook = self.strike_from_hook, None
+        if strike is not None:
+            with contextlib.suppress(Planned):
+                strike()
+        if not isinstance(unraisable.exc_value, Planned):
+            self.unraisablehook(unraisable)
 
     def state(self):
         """What tells two states apart, hashable."""
@@ -82,11 +100,14 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self):
         try:
+            self.call_off()
             if self.ready:
                 self.rest()
         finally:
+            self.call_off()
             logging.getLogger("asyncio").disabled = False
             self.sim.close()
+            sys.unraisablehook = self.unraisablehook
 
 
 def searched(machine, examples, steps=30):

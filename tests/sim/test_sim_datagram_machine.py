@@ -6,6 +6,7 @@ bounds and its place; none is lost but those that were queued when the transport
 
 import errno
 import select
+from functools import partial
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -186,6 +187,18 @@ class DatagramMachine(Machine):
     def check(self):
         for conversation in self.conversations:
             conversation.check()
+
+    def strikes(self):
+        names = ("pause", "resume", "close", "abort", "look")
+        found = [getattr(each, name) for each in self.conversations for name in names]
+        return [*found, *[partial(each.sendto, b"struck") for each in self.conversations]]
+
+    def child_strikes(self):
+        names = ("pause", "resume", "abort", "look")
+        return [getattr(each, name) for each in self.conversations for name in names]
+
+    def transports(self):
+        return [(each.end.transport, False) for each in self.conversations]
 
     def state(self):
         return tuple(self.state_of(each.end) for each in self.conversations)

@@ -8,6 +8,7 @@ order, is closed by the core, or stays in the kernel's queue: none is lost.
 import errno
 import os
 import select
+from functools import partial
 
 from fake_driver import MORE
 from hypothesis import strategies as st
@@ -99,6 +100,8 @@ class DescriptorsMachine(Machine):
 
     @rule(i=which, events=st.sampled_from([0, IN, OUT, IN | OUT, 0x8, 0x10]))
     def readiness(self, i, events):
+        # What an interrupted turn has found is told, though it may hold no more.
+        self.unready |= self.interrupted
         self.driver.ready[self.fds[i]] = events
 
     @rule(
@@ -174,7 +177,7 @@ class DescriptorsMachine(Machine):
     @rule(count=st.integers(1, 3))
     def turn(self, count):
         self.turns(count)
-        self.unready = False
+        self.unready &= self.interrupted
 
     # ---- the checks ----
 
@@ -183,6 +186,15 @@ class DescriptorsMachine(Machine):
         offered = [fd for fd, _ in self.offered]
         positions = iter(offered)
         assert all(fd in positions for fd in self.accepted), "accepted out of order"
+
+    def strikes(self):
+        acts = ("add", "remove", "start", "stop", "cancel poll")
+        return [
+            partial(self.act, action, i, side)
+            for action in acts
+            for i in range(3)
+            for side in ("reader", "writer")
+        ]
 
     def state(self):
         return (
@@ -198,10 +210,12 @@ class DescriptorsMachine(Machine):
     def rest(self):
         self.driver.interrupted_turns = 0
         self.reactions = []
+        self.unready |= self.interrupted
         for fd in self.fds:
             self.driver.ready[fd] = 0
         for _ in range(3):
             self.sim.settle()
+        self.unready = False
         # The faults have stopped: whoever is added and ready is called, the others are not.
         self.called = []
         for fd in self.fds:

@@ -122,6 +122,9 @@ class SocketsMachine(Machine):
         assert self.sent.startswith(self.got)
         assert self.given.startswith(self.taken)
 
+    def strikes(self):
+        return [task.cancel for task in self.receivers + self.senders]
+
     def state(self):
         fd = self.one.fileno()
         return (

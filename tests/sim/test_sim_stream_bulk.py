@@ -278,7 +278,7 @@ def test_exception_inside_the_delivery_of_bulk_aborts(sim, connected, where):
 def test_protocol_switched_inside_the_delivery_of_bulk_gets_the_rest(sim, connected, kind, new):
     transport, protocol, wire = connected(kind)
     other = new(sim.driver)
-    other.calls.append("connection_made")
+    other._heard("connection_made")
     other.transport = transport
     protocol.hooks["data_received"] = lambda data: transport.set_protocol(other)
     sim.driver.arrive(wire.fd, b"0123456789")

@@ -8,6 +8,7 @@ and all of it once everything has come to rest.
 
 import errno
 import random
+from functools import partial
 
 from fake_driver import LENT, STARTED
 from hypothesis import strategies as st
@@ -307,7 +308,20 @@ class StreamMachine(Machine):
     @precondition(lambda self: self.ready)
     @rule()
     def come_to_rest(self):
+        self.call_off()
         self.rest()
+
+    def strikes(self):
+        names = ("pause", "resume", "close", "abort", "write_eof", "ask_size")
+        found = [getattr(each, name) for each in self.connections for name in names]
+        return [*found, *[partial(each.write, b"struck") for each in self.connections]]
+
+    def child_strikes(self):
+        names = ("pause", "resume", "abort", "ask_size")
+        return [getattr(each, name) for each in self.connections for name in names]
+
+    def transports(self):
+        return [(each.transport, each.can_write) for each in self.connections]
 
     def rest(self):
         self.driver.hold_sends = False

@@ -6,6 +6,7 @@ all of it once everything has come to rest, unless the connection was broken on 
 """
 
 import ssl
+from functools import partial
 
 import pytest
 from hypothesis import strategies as st
@@ -267,6 +268,13 @@ class TLSMachine(Machine):
         assert self.at_peer == text(0, len(self.at_peer))
         if self.protocol.is_lost:
             assert self.protocol.calls[-1] == "connection_lost"
+
+    def strikes(self):
+        names = ("pause", "resume", "look", "close", "abort")
+        return [*[partial(self.use, name) for name in names], partial(self.write, 100, False)]
+
+    def child_strikes(self):
+        return [partial(self.use, name) for name in ("pause", "resume", "look", "abort")]
 
     def state(self):
         return (
