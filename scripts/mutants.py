@@ -36,6 +36,14 @@ TLS = (
     "tests/contract/test_tls_buffers.py",
     "tests/contract/test_tls_flow.py",
 )
+RECORDS = (
+    "tests/contract/test_tls_records.py",
+    "tests/contract/test_tls_object.py",
+    "tests/contract/test_tls_flow.py",
+    "tests/sim/test_sim_tls_machine.py",
+)
+CLASSES = ("tests/contract/test_stream_classes.py", "tests/contract/test_streams.py")
+REQUESTS = ("tests/sim/test_sim_requests.py",)
 
 
 @dataclass(frozen=True)
@@ -288,6 +296,142 @@ MUTANTS = (
         "\tself->incoming->memory->window_size = 0;\n"
         "\tif (ciphertext_absorb(self->incoming->memory) < 0 && exception == NULL)",
         TLS,
+    ),
+    Mutant(
+        "tls-read-before-what-was-written",
+        "csrc/core/tls/records_read.c",
+        "\treturn self->layer.seal(&self->layer) < 0 ? -1 : records_wants_data(self);\n",
+        "\treturn 1;\n",
+        RECORDS,
+    ),
+    Mutant(
+        "tls-held-object-not-seen",
+        "csrc/core/tls/records_write.c",
+        "(self->sslobj != NULL && Py_REFCNT(self->sslobj) > SSLOBJ_REFERENCES)",
+        "false",
+        RECORDS,
+    ),
+    Mutant(
+        "tls-joined-pieces-overlap",
+        "csrc/core/tls/records_write.c",
+        "\t\tend += size;\n",
+        "",
+        RECORDS,
+    ),
+    Mutant(
+        "tls-offset-of-the-last-piece",
+        "csrc/core/tls/records_write.c",
+        "\t\ttext->index++;\n\t\ttext->offset = 0;\n",
+        "\t\ttext->index++;\n",
+        RECORDS,
+    ),
+    Mutant(
+        "tls-beside-the-room-left-out",
+        "csrc/core/tls/records_write.c",
+        "if (unlikely(ciphertext_pending(outgoing) > 0) && !self->ssl_writing_paused &&",
+        "if (unlikely(ciphertext_pending(outgoing) > SIZE_MAX - 1) &&",
+        RECORDS,
+    ),
+    Mutant(
+        "tls-room-overtakes-what-waits",
+        "csrc/core/tls/ciphertext.c",
+        "if (self->end == self->begin && self->room_size - self->room_used >= (size_t)size) {",
+        "if (self->room_size - self->room_used >= (size_t)size) {",
+        RECORDS,
+    ),
+    Mutant(
+        "tls-bio-reads-the-window-again",
+        "csrc/core/tls/ciphertext.c",
+        "\t\tself->window += shown;\n",
+        "",
+        TLS,
+    ),
+    Mutant(
+        "tls-bio-forgets-its-rest",
+        "csrc/core/tls/ciphertext.c",
+        "\tif (self->begin < self->end)\n\t\treturn;\n",
+        "",
+        TLS,
+    ),
+    # asyncio's streams.
+    Mutant(
+        "streams-place-is-guessed",
+        "csrc/core/streams/attributes.c",
+        "&key, &value) && key == name))",
+        "&key, &value)))",
+        CLASSES,
+    ),
+    Mutant(
+        "streams-patch-of-a-class-not-seen",
+        "csrc/core/streams/classes.c",
+        "\t              has_all(self->asyncio, self->names, self->found) &&\n",
+        "",
+        CLASSES,
+    ),
+    Mutant(
+        "streams-patch-of-our-class-not-seen",
+        "csrc/core/streams/classes.c",
+        "\t              has_all(self->own, self->names, self->found_own) &&\n",
+        "",
+        CLASSES,
+    ),
+    Mutant(
+        "streams-patch-of-an-instance-not-seen",
+        "csrc/core/streams/classes.c",
+        "if (unlikely(!is_usual(self, attributes)) && has_methods(self, attributes)) {",
+        "if (unlikely(!is_usual(self, attributes)) && has_methods(self, attributes) && false) {",
+        CLASSES,
+    ),
+    Mutant(
+        "streams-property-not-seen",
+        "csrc/core/streams/classes.c",
+        "\t              has_none(self->own, self->state);",
+        "\t              true;",
+        CLASSES,
+    ),
+    # Requests, and what owns what they bring.
+    Mutant(
+        "request-not-held",
+        "csrc/core/operations/requests.c",
+        "\t\toperation_hold(self->loop, &self->operation);\n\t\treturn (PyObject *)self;",
+        "\t\toperation_hold(self->loop, &self->operation);\n"
+        "\t\toperation_weaken(&self->operation);\n\t\treturn (PyObject *)self;",
+        REQUESTS,
+    ),
+    Mutant(
+        "request-descriptor-is-nobodys",
+        "csrc/core/operations/requests.c",
+        "\t\topened_hold(self->opened, completion->result);\n",
+        "\t\t(void)self;\n",
+        REQUESTS,
+    ),
+    Mutant(
+        "opened-not-closed-at-its-end",
+        "csrc/core/operations/opened.c",
+        "\topened_end(self);\n\tPyObject_Free(self);",
+        "\tPyObject_Free(self);",
+        REQUESTS,
+    ),
+    Mutant(
+        "request-without-memory-not-told-again",
+        "csrc/core/operations/requests.c",
+        "self->tries++ < TRIES_MAX",
+        "self->tries++ < 0",
+        REQUESTS,
+    ),
+    Mutant(
+        "request-told-again-out-of-order",
+        "csrc/core/operations/requests.c",
+        "\twhile (*last != NULL)\n\t\tlast = &(*last)->next_untold;\n",
+        "\tself->next_untold = *last;\n",
+        REQUESTS,
+    ),
+    Mutant(
+        "request-cancelled-keeps-its-memory",
+        "csrc/core/operations/requests.c",
+        "\t\toperation_drop(&self->operation);\n\t\trequest_let_go(self);\n",
+        "\t\toperation_drop(&self->operation);\n",
+        REQUESTS,
     ),
 )
 

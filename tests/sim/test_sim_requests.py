@@ -13,6 +13,7 @@ from simulation import IORING_OP_OPENAT
 
 from uring_loop import _core
 
+
 class Memory:
     """What a request borrows."""
 

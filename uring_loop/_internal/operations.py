@@ -108,10 +108,8 @@ def _completed(loop: EventLoop, future: asyncio.Future[int], request: Request) -
         wake(future, future.set_result, result)
 
 
-def wake(
-    future: asyncio.Future[Any], method: Callable[[Any], object], outcome: Any
-) -> None:
-    """future.set_result() or set_exception(), for a callback that is called again after MemoryError.
+def wake(future: asyncio.Future[Any], method: Callable[[Any], object], outcome: Any) -> None:
+    """future.set_result() or set_exception(), for what is called again after a MemoryError.
 
     A future that has ended without memory to call back never does, on any loop. To be called again
     would hide it.

@@ -12,8 +12,7 @@
 #include <unistd.h>
 
 typedef struct {
-	PyObject_HEAD
-	int number; /* owned; -1: none */
+	PyObject_HEAD int number; /* owned; -1: none */
 } Opened;
 
 static PyTypeObject *OpenedType;

@@ -18,8 +18,7 @@
 #include <structmember.h>
 
 struct Request {
-	PyObject_HEAD
-	struct operation operation;
+	PyObject_HEAD struct operation operation;
 	Loop *loop;         /* owned */
 	PyObject *callback; /* owned until it has ended */
 	PyObject *keep;     /* owned until it has ended, or NULL: what the kernel may touch */

@@ -1,4 +1,4 @@
-"""The owner of a descriptor that was opened and that no file closes yet: the core's, or one like it.
+"""The owner of a descriptor that was opened and that no file closes yet; the core's, or like it.
 
 It is made before the descriptor is asked for. What fails afterwards, for want of memory say, drops
 it, and with it the descriptor.
