@@ -74,8 +74,8 @@ struct Loop {
 		struct operation *cancels; /* what they cancelled; owned references to holders */
 		struct ready_queue errands; /* what they want to have called */
 		struct Request *untold;    /* not of threads: ended, without memory to tell; owned */
-		int *orphans;              /* owned; descriptors that they gave up */
-		int orphan_count;
+		struct fd_array orphans;   /* of int: descriptors that they gave up, linked */
+		int orphan;                /* the first of them, + 1, or 0 */
 	} threads;
 	struct transport_counts counts;
 	unsigned long long long_callback_ns; /* what takes less is not among the longest */

@@ -27,16 +27,36 @@ static void loop_ask(Loop *self)
 
 /* ---- asking -------------------------------------------------------------------------- */
 
+/* Behind an orphan: the next, + 1, or that there is none.  0: it is no orphan. */
+#define LAST_ORPHAN (-1)
+
+int loop_reserve_orphan(Loop *self, int fd)
+{
+	return fd_array_reserve(&self->threads.orphans, sizeof(int), fd);
+}
+
 static void loop_leave_fd(Loop *self, int fd)
 {
-	int *orphans = PyMem_Realloc(self->threads.orphans,
-	                             ((size_t)self->threads.orphan_count + 1) * sizeof(int));
+	int *next = fd_array_at(&self->threads.orphans, sizeof(int), fd);
 
-	if (orphans == NULL)
-		return; /* out of memory: a lost descriptor is the lesser evil */
-	self->threads.orphans = orphans;
-	self->threads.orphans[self->threads.orphan_count++] = fd;
+	/* A number that was no descriptor when its transport was made has no place, and no file. */
+	if (next == NULL || *next != 0)
+		return;
+	*next = self->threads.orphan == 0 ? LAST_ORPHAN : self->threads.orphan;
+	self->threads.orphan = fd + 1;
 	loop_ask(self);
+}
+
+static void loop_close_orphans(Loop *self)
+{
+	while (self->threads.orphan != 0) {
+		int fd = self->threads.orphan - 1;
+		int *next = fd_array_at(&self->threads.orphans, sizeof(int), fd);
+
+		self->threads.orphan = *next == LAST_ORPHAN ? 0 : *next;
+		*next = 0;
+		self->table->close(self->driver, fd);
+	}
 }
 
 static void loop_leave_cancel(Loop *self, struct operation *operation)
@@ -146,9 +166,7 @@ static int loop_run_errands(Loop *self)
 int loop_serve_threads(Loop *self)
 {
 	self->threads.asked = false;
-	while (self->threads.orphan_count > 0)
-		self->table->close(self->driver,
-		                   self->threads.orphans[--self->threads.orphan_count]);
+	loop_close_orphans(self);
 	if (likely(requests_tell(self) == 0 && loop_serve_cancels(self) == 0 &&
 	           loop_run_errands(self) == 0))
 		return 0;
@@ -191,7 +209,7 @@ void threads_release(Loop *self)
 {
 	threads_clear(self);
 	ready_release(&self->threads.errands);
-	PyMem_Free(self->threads.orphans);
+	PyMem_Free(self->threads.orphans.items);
 }
 
 PyDoc_STRVAR(loop_hand_over_doc,

@@ -5,7 +5,9 @@
 #include "operation.h"
 
 extern PyMethodDef thread_methods[];
-/* Close a descriptor that no operation names. */
+/* Room for a descriptor that another thread may close by loop_close_fd(); 0 or -1. */
+int loop_reserve_orphan(Loop *loop, int fd);
+/* Close a descriptor that no operation names; nothing of it can fail. */
 void loop_close_fd(Loop *loop, int fd);
 /*
  * Ask it to end.  True: it has, and was dropped.  False: its terminal completion is still

@@ -5,6 +5,7 @@
  * leaves before it closes the descriptor or forgets its loop.
  */
 #include "owners.h"
+#include "../operations/threads.h"
 #include "transport.h"
 
 #include <fcntl.h>
@@ -23,7 +24,8 @@ int owner_enter(struct transport *self)
 		/* A socket-like object's number that is no descriptor: nobody can watch it. */
 		if (fcntl(self->fd, F_GETFD) < 0)
 			return 0;
-		if (fd_array_reserve(owners, sizeof(struct transport *), self->fd) < 0)
+		if (loop_reserve_orphan(self->loop, self->fd) < 0 ||
+		    fd_array_reserve(owners, sizeof(struct transport *), self->fd) < 0)
 			return -1;
 	}
 	*owner_of(self->loop, self->fd) = self;
