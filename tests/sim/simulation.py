@@ -176,6 +176,8 @@ class Recorder(asyncio.Protocol):
         # As asyncio's, a transport that is resumed receives again, and hears of an end again.
         self.has_resumed = False
         self.closing = False
+        # As asyncio's TLS: of a close_notify that came with the last data, whatever that did.
+        self.hears_end_while_paused = False
         self.hooks: dict[str, Callable[..., object]] = {}
 
     def _heard(self, name: str, *arguments: object) -> object:
@@ -191,7 +193,7 @@ class Recorder(asyncio.Protocol):
     def _check_reading(self, name: str) -> None:
         if "eof_received" in self.heard and not (name == "eof_received" and self.has_resumed):
             self.driver.violation(f"{name}() after eof_received()")
-        if self.read_paused:
+        if self.read_paused and not (name == "eof_received" and self.hears_end_while_paused):
             self.driver.violation(f"{name}() while reading is paused")
         if self.closing:
             self.driver.violation(f"{name}() after close() or abort()")

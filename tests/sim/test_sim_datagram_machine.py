@@ -31,12 +31,22 @@ class Conversation:
         self.at_peer = []
         self.errors = 0
         self.aborted = False
+        self.is_sending = False  # who comes back from a send and sends is the first, or not
 
     @property
     def is_lost(self):
         return "connection_lost" in self.end.protocol.calls
 
     def sendto(self, data):
+        if self.is_sending:
+            return
+        self.is_sending = True
+        try:
+            self.send_alone(data)
+        finally:
+            self.is_sending = False
+
+    def send_alone(self, data):
         if self.end.transport._state == "open":
             self.to_peer.append(data)
         else:

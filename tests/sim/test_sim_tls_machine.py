@@ -61,6 +61,7 @@ class TLSMachine(Machine):
         self.driver.harvest_limit = lambda: limit
         self.protocol = (BufferedRecorder if buffered else Recorder)(self.driver)
         self.protocol.keep_open = keep_open
+        self.protocol.hears_end_while_paused = True
         ours, theirs = (SERVER, CLIENT) if server_side else (CLIENT, SERVER)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         ours.minimum_version = ours.maximum_version = version
