@@ -226,6 +226,9 @@ class DatagramMachine(Machine):
         self.driver.interrupted_turns = 0
         for each in self.conversations:
             each.end.protocol.hooks.clear()
+        # What an interrupted turn has left may pause.
+        self.sim.settle()
+        for each in self.conversations:
             each.resume()
         for _ in range(100):
             for each in self.conversations:

@@ -331,6 +331,9 @@ class StreamMachine(Machine):
         for connection in self.connections:
             connection.protocol.hooks.clear()
             connection.wire.unblock()
+        # What an interrupted turn has left may pause.
+        self.sim.settle()
+        for connection in self.connections:
             if connection.protocol.read_paused:
                 connection.resume()
         # Interrupted runs may have left calls of stop().

@@ -296,6 +296,8 @@ class TLSMachine(Machine):
         self.driver.interrupted_turns = 0
         self.protocol.hooks.clear()
         self.wire.unblock()
+        # What an interrupted turn has left may pause.
+        self.quiet()
         if self.protocol.read_paused and not self.protocol.is_lost and not self.closed:
             self.protocol.resume()
         still = 0
