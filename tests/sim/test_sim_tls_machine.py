@@ -94,6 +94,7 @@ class TLSMachine(Machine):
         self.fed = 0  # bytes of the wire that the peer has seen
         self.on_the_way = bytearray()  # records of the peer's that have not arrived
         self.to_transport, self.to_peer, self.at_peer = 0, 0, bytearray()
+        self.written = 0  # also what need not arrive, as the connection is broken
         self.broken = self.peer_closed = self.closed = False
         self.peer_heard_end = self.peer_done = False
         self.ready = True
@@ -181,7 +182,8 @@ class TLSMachine(Machine):
     def write(self, size, lines):
         if self.transport is None or self.closed or self.protocol.is_lost:
             return
-        data = text(self.to_peer, size)
+        data = text(self.written, size)
+        self.written += size
         if not self.broken and not self.transport.is_closing():
             self.to_peer += size
         if lines:
