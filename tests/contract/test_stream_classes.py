@@ -187,6 +187,59 @@ def test_streams_a_method_set_on_the_instance_is_called(loop, name):
     run(loop, main())
 
 
+@pytest.mark.parametrize("name", ["readuntil", "_maybe_resume_transport", "feed_data"])
+def test_streams_a_method_patched_on_the_class_that_an_instance_has_is_called(loop, name):
+    """Which is one of ours on our loops."""
+    calls = []
+
+    async def main():
+        async with Pair() as pair:
+            original = getattr(type(pair.reader), name)
+
+            def spy(self, *args):
+                calls.append(name)
+                return original(self, *args)
+
+            with mock.patch.object(type(pair.reader), name, spy):
+                pair.peer.send(b"abc\n")
+                assert await pair.reader.readline() == b"abc\n"
+            assert calls
+
+    run(loop, main())
+
+
+def test_streams_a_property_of_the_class_comes_before_the_instances_attribute(loop):
+    """With a value that the attribute does not have: lines of 4 bytes at most."""
+
+    async def main():
+        async with Pair() as pair:
+            limit = property(lambda self: 4, lambda self, value: None)
+            with mock.patch.object(asyncio.StreamReader, "_limit", limit, create=True):
+                pair.peer.send(b"much longer\n")
+                with pytest.raises(ValueError):
+                    await pair.reader.readline()
+            pair.peer.send(b"much longer\n")
+            assert await pair.reader.readline() == b"much longer\n"
+
+    run(loop, main())
+
+
+def test_streams_attributes_in_any_order_are_found(loop):
+    async def main():
+        async with Pair() as pair:
+            for stream in (pair.reader, pair.writer, pair.protocol):
+                stream.__dict__ = dict(reversed(stream.__dict__.items()))
+            pair.peer.send(b"abc\ndef")
+            assert await pair.reader.readline() == b"abc\n"
+            assert await pair.reader.readexactly(3) == b"def"
+            pair.writer.write(b"x")
+            await pair.writer.drain()
+            await iterations(2)
+            assert pair.peer.recv(10) == b"x"
+
+    run(loop, main())
+
+
 def test_streams_attributes_of_others_on_the_instance_change_nothing(loop):
     async def main():
         async with Pair() as pair:

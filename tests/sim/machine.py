@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections import Counter
 
 import pytest
@@ -38,6 +39,10 @@ class Machine(Striking, RuleBasedStateMachine):
         # asyncio's warnings of writing to what is lost are many, and no part of the contract.
         logging.getLogger("asyncio").disabled = True
         self.unraisablehook, sys.unraisablehook = sys.unraisablehook, self.unraisable
+        # Of transports that are dropped unclosed on purpose.
+        self.warnings = warnings.catch_warnings()
+        self.warnings.__enter__()
+        warnings.simplefilter("ignore", ResourceWarning)
         self.strike_from_hook = None
         self.kept = []
         self.forks = 0
@@ -110,6 +115,7 @@ class Machine(Striking, RuleBasedStateMachine):
             logging.getLogger("asyncio").disabled = False
             self.sim.close()
             sys.unraisablehook = self.unraisablehook
+            self.warnings.__exit__(None, None, None)
 
 
 def searched(machine, examples, steps=30):

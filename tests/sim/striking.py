@@ -224,17 +224,18 @@ class Striking:
     def strike_from_warning(self, what, inside):
         """A transport that nobody has closed is freed."""
         strike = self.striking(what)
+        wire = self.sim.wire(UNUSED)
+        held = [StreamTransport(self.sim.loop, wire.sock.detach(), asyncio.Protocol())]
+        # Reading would hold it, and so does a pause until the turn's end.
+        self.turns(1)
+        held[0].pause_reading()
+        self.turns(2)
 
         def place():
-            wire = self.sim.wire(UNUSED)
-            transport = StreamTransport(self.sim.loop, wire.sock.detach(), asyncio.Protocol())
-            transport.pause_reading()
-            before = warnings.showwarning
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
                 warnings.showwarning = lambda *arguments, **options: strike()
-                del transport
-            warnings.showwarning = before
+                held.clear()
 
         self.perform(inside, place)
 
