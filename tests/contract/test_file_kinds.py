@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import types
 from harness import run
 
 import uring_loop
@@ -430,8 +431,9 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
             raise MemoryError
         if failure == "refused":
             return -errno.ENOMEM
-        self.call_soon(callback, -errno.ENOTBLK, 0)
-        return 1
+        ended = types.SimpleNamespace(result=-errno.ENOTBLK, flags=0, opened=None)
+        self.call_soon(callback, ended)
+        return ended
 
     async def main():
         file = await uring_loop.open(tmp_path / "file", "wb")

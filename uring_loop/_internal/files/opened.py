@@ -9,34 +9,35 @@ from __future__ import annotations
 import os
 
 TYPE_CHECKING = False
+__all__ = ["Opened"]
 
-try:
+if TYPE_CHECKING:
     from ..._core import Opened
-except ModuleNotFoundError:
-    # No compiled modules on this platform.
-    if TYPE_CHECKING:
-        raise
+else:
+    try:
+        from ..._core import Opened
+    except ModuleNotFoundError:
+        # No compiled modules on this platform.
+        class Opened:
+            """As the core's."""
 
-    class Opened:
-        """As the core's."""
+            __slots__ = ("number",)
 
-        __slots__ = ("number",)
+            def __init__(self):
+                self.number = -1
 
-        def __init__(self) -> None:
-            self.number = -1
+            def hold(self, number):
+                """Own the descriptor from here on."""
+                self.number = number
 
-        def hold(self, number: int) -> None:
-            """Own the descriptor from here on."""
-            self.number = number
+            def detach(self):
+                """Own it no more: somebody else closes it."""
+                self.number = -1
 
-        def detach(self) -> None:
-            """Own it no more: somebody else closes it."""
-            self.number = -1
+            def close(self):
+                """Close it, as the end of this object would."""
+                number, self.number = self.number, -1
+                if number >= 0:
+                    os.close(number)
 
-        def close(self) -> None:
-            """Close it, as the end of this object would."""
-            number, self.number = self.number, -1
-            if number >= 0:
-                os.close(number)
-
-        __del__ = close
+            __del__ = close
