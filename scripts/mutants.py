@@ -358,8 +358,8 @@ MUTANTS = (
         "streams-place-is-guessed",
         "csrc/core/streams/attributes.c",
         "&key, &value) && key == name))",
-        "&key, &value)))",
-        CLASSES,
+        "&key, &value) && (key == name || place->position > 0)))",
+        ("tests/contract/test_stream_classes.py", "-k", "its_place_elsewhere"),
     ),
     Mutant(
         "streams-patch-of-a-class-not-seen",

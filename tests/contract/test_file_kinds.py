@@ -15,11 +15,11 @@ import termios
 import textwrap
 import threading
 import tty
+import types
 import warnings
 from pathlib import Path
 
 import pytest
-import types
 from harness import run
 
 import uring_loop

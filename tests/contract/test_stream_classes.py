@@ -240,6 +240,28 @@ def test_streams_attributes_in_any_order_are_found(loop):
     run(loop, main())
 
 
+def test_streams_an_attribute_is_not_taken_for_one_that_has_its_place_elsewhere(loop):
+    """Two readers whose attributes have another order: of a flag and a flag."""
+
+    async def main():
+        for first, second in (("_eof", "_paused"), ("_paused", "_eof")):
+            async with Pair() as pair:
+                attributes = pair.reader.__dict__
+                rest = {name: attributes[name] for name in attributes if name != second}
+                order = [name for name in rest if name != first]
+                pair.reader.__dict__ = {
+                    name: attributes[name] for name in (order[0], first, second, *order[1:])
+                }
+                pair.reader._paused = True
+                reading = asyncio.create_task(pair.reader.read(10))
+                await iterations(2)
+                assert not reading.done()
+                pair.peer.send(b"abc")
+                assert await reading == b"abc"
+
+    run(loop, main())
+
+
 def test_streams_attributes_of_others_on_the_instance_change_nothing(loop):
     async def main():
         async with Pair() as pair:
