@@ -29,7 +29,7 @@ faults.faults_disarm.restype = ctypes.c_long
 # Nothing takes so long but what was lost; it is found to be lost, or the test fails.
 PATIENCE_S = 10.0
 # After the failure was told what is still on its way gets so long.
-SETTLE_S = 0.02
+SETTLE_S = 0.005
 
 # The interpreter could not make a task's step: the task has ended without having run, and what
 # it was about to be given is lost, on any loop.
