@@ -31,9 +31,10 @@ END
 cd "$tree"
 [ $# -gt 0 ] || set -- tests --ignore tests/kernels
 export PYTHONPATH=$tree C_TESTS_CFLAGS=--coverage
+read -ra workers < <(scripts/workers.sh "$python"; echo)
 status=0
 "$python" -m coverage run --rcfile=coverage.ini -m pytest -q -p no:cacheprovider \
-	--basetemp="$tree/programs" "$@" || status=$?
+	--basetemp="$tree/programs" "${workers[@]}" "$@" || status=$?
 "$python" -m coverage combine --rcfile=coverage.ini --quiet
 "$python" -m coverage report --rcfile=coverage.ini --show-missing >missing.txt || true
 "$python" scripts/covered_c.py objects programs >missing-c.txt
