@@ -53,6 +53,8 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
+# Compiled Python is kept: the tests start interpreters by the hundred.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: build help demo test bench asan fuzz soak mutants tsan pydebug analyze \
 	coverage refleak kernels neighbours masks wheels arm64 lint docs clean distclean
