@@ -8,9 +8,9 @@
 #   make fuzz       new random programs on three loops, and on the fake driver      SECONDS=600
 #   make soak       everything at once on both drivers, every byte compared         SECONDS=600
 #   make mutants    breaks the code line by line: do the tests see it?              MUTANTS=name
-#   make tsan       the C tests of threads, wake-ups and forks, with ThreadSanitizer
+#   make tsan       the tests of threads, wake-ups and forks, in C and Python, with ThreadSanitizer
 #   make pydebug    the contract and sim tests on a debug build of CPython
-#   make analyze    gcc's analyzer over the C sources
+#   make analyze    gcc's analyzer and clang-tidy over the C sources
 #   make coverage   which lines of C and Python the tests run
 #   make refleak    the tests again and again, watching for leaks
 #   make kernels    the tests under other kernels, from 5.10 on      KERNELS="5.10-uml 6.12"
@@ -53,6 +53,8 @@ export URING_LOOP_WERROR := 1
 export URING_LOOP_SYMBOLS := 1
 export URING_LOOP_DEBUG := $(DEBUG)
 export PYTHON
+# Compiled Python is kept: the tests start interpreters by the hundred.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: build help demo test bench asan fuzz soak mutants tsan pydebug analyze \
 	coverage refleak kernels neighbours masks wheels arm64 lint docs clean distclean
@@ -76,9 +78,10 @@ $(VENV)/.group-%: $(ready)
 	@scripts/bootstrap.sh $(VENV) $*
 	@touch $@
 
-# Real programs to test with, and what builds the site, as far as there are wheels of them.
+# Real programs to test with, what builds the site, and what runs tests side by side, as far as there
+# are wheels of them.
 $(VENV)/.apps: $(ready)
-	@scripts/bootstrap.sh $(VENV) 'apps?' 'docs?' && touch $@ || test $$? -eq 75
+	@scripts/bootstrap.sh $(VENV) 'apps?' 'docs?' 'workers?' && touch $@ || test $$? -eq 75
 
 $(built): $(ready) setup.py $(sources)
 	@scripts/build.sh $(VENV) $(mode)
@@ -87,8 +90,9 @@ $(built): $(ready) setup.py $(sources)
 demo: $(built)
 	@$(run) perf/demo.py $(DEMO_ARGS)
 
+# PYTEST_ARGS="-n 0" runs all in one process; so does --pdb.
 test: $(built) $(VENV)/.apps
-	@$(run) -m pytest $(PYTEST_ARGS)
+	@$(run) -m pytest $$(scripts/workers.sh $(run)) $(PYTEST_ARGS)
 
 bench: $(built) $(VENV)/.group-bench
 	@$(run) perf/compare.py $(BENCH_ARGS)
@@ -107,7 +111,7 @@ mutants: $(built)
 	@$(run) scripts/mutants.py $(MUTANTS)
 
 tsan: $(ready)
-	@scripts/tsan.sh
+	@scripts/tsan.sh $(VENV) $(PYTEST_ARGS)
 
 pydebug:
 	@scripts/pydebug.sh $(PYTEST_ARGS)
@@ -115,7 +119,7 @@ pydebug:
 analyze: $(ready)
 	@scripts/analyze.sh $(run)
 
-coverage: $(ready) $(VENV)/.group-coverage
+coverage: $(ready) $(VENV)/.apps $(VENV)/.group-coverage
 	@scripts/coverage.sh $(VENV) $(PYTEST_ARGS)
 
 refleak: $(built)

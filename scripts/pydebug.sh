@@ -15,7 +15,7 @@ if [ -z "$python" ]; then
 fi
 "$python" -c 'import sys; sys.exit(not hasattr(sys, "gettotalrefcount"))' ||
 	{ echo "pydebug: $python is no debug build" >&2; exit 1; }
-PYTHON=$python scripts/bootstrap.sh "$venv" test
+PYTHON=$python scripts/bootstrap.sh "$venv" test 'workers?' || test $? -eq 75
 
 echo "Building the compiled modules (debug build of CPython)" >&2
 mkdir -p "$tree"
@@ -28,4 +28,5 @@ done
 python=$PWD/$venv/bin/python
 cd "$tree"
 [ $# -gt 0 ] || set -- tests/contract tests/sim --loop uring --loop selector
-PYTHONPATH=$PWD exec "$python" -X faulthandler -m pytest -q -p no:cacheprovider "$@"
+read -ra workers < <(scripts/workers.sh "$python"; echo)
+PYTHONPATH=$PWD exec "$python" -X faulthandler -m pytest -q -p no:cacheprovider "${workers[@]}" "$@"

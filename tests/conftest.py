@@ -32,6 +32,11 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     seeds.choose(config)
+    if hasattr(config, "workerinput"):
+        # A worker's thread reads what is wanted of it; from Python 3.12 on each fork warns of that.
+        config.addinivalue_line(
+            "filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning"
+        )
 
 
 def pytest_report_header(config):

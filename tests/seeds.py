@@ -9,7 +9,7 @@ import zlib
 
 import hypothesis
 
-# The parent's, in a child process that is to draw the same.
+# The seed, for the workers of a run in several processes and any child that is to draw the same.
 _VARIABLE = "URING_LOOP_TEST_SEED"
 
 # Hypothesis has a profile of its own for CI, which draws the same in every run.
@@ -34,6 +34,7 @@ def choose(config):
     if seed is None:
         seed = int(os.environ.get(_VARIABLE) or int.from_bytes(os.urandom(4)))
     config.run_seed = seed
+    os.environ[_VARIABLE] = str(seed)
 
 
 def derived(seed, name):

@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 import pytest
+from ports import free_port
 from test_choice import needs_ring
 
 from uring_loop._internal import seccomp
@@ -422,8 +423,7 @@ def driver_of_a_new_loop():
 
 
 def test_command_of_the_image_serves_on_our_loop():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     command = command_of_image()
     command[command.index("--port") + 1] = str(port)
     command[command.index("--host") + 1] = "127.0.0.1"

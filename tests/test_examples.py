@@ -21,6 +21,7 @@ import threading
 
 import pytest
 import trustme
+from ports import free_port
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -370,8 +371,7 @@ def needs(*packages):
 
 def test_service_tells_its_health_and_is_scraped(launch, loop_kind):
     needs("uvicorn", "prometheus_client")
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     child = launch(EXAMPLES / "service.py", port)
     for line in child.stderr:
         if "Uvicorn running on" in line:

@@ -11,6 +11,7 @@ import socket
 
 import pytest
 from pages import told
+from ports import free_port
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 from aiohttp import web  # noqa: E402
@@ -267,9 +268,7 @@ def test_websocket_carries_large_messages_and_pings(run):
 
 def test_client_refused_says_so(run):
     async def main():
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
-        async with session(f"http://localhost:{port}") as client:
+        async with session(f"http://localhost:{free_port()}") as client:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await client.get("/hello")
 

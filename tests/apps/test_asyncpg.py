@@ -7,11 +7,11 @@ import pathlib
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 
 import pytest
+from ports import free_port
 
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
@@ -57,8 +57,7 @@ def cluster(identity):
             cwd=directory,
             **identity,
         )
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
         with open(directory / "log", "wb") as log:
             server = subprocess.Popen(
                 [PROGRAMS / "postgres", "-D", directory / "data", "-k", directory]

@@ -2,9 +2,9 @@
 
 import asyncio
 import shutil
-import socket
 
 import pytest
+from ports import free_port
 
 redis = pytest.importorskip("redis", reason="redis-py is not installed")
 from redis.asyncio.retry import Retry  # noqa: E402
@@ -17,8 +17,7 @@ pytestmark = pytest.mark.skipif(SERVER is None, reason="redis-server is not inst
 @pytest.fixture
 def server(start, tmp_path):
     """(program, port, path of the UNIX socket)"""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     path = tmp_path / "socket"
     program = start(
         *(SERVER, "--bind", "127.0.0.1", "--port", port, "--unixsocket", path),

@@ -16,6 +16,7 @@ import sys
 import pytest
 from asgi_app import content
 from pages import told
+from ports import free_port
 
 
 def needs(*packages):
@@ -26,8 +27,7 @@ def needs(*packages):
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    return free_port()
 
 
 def fetch(port, method, path, body=None):

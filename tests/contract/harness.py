@@ -312,13 +312,6 @@ async def serving(factory, **options):
         await iterations(3)
 
 
-def closed_port():
-    """A TCP port of the loopback where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def answer_with(loop, addresses, local=()):
     """Make the loop's resolver answer with these, in order; `local` for the name "local"."""
 

@@ -11,13 +11,13 @@ from harness import (
     Peer,
     Recorder,
     answer_with,
-    closed_port,
     iterations,
     never_answering,
     oracle_lacks,
     run,
     serving,
 )
+from ports import free_port
 
 
 async def connected(loop, *arguments, **options):
@@ -110,7 +110,7 @@ def test_create_connection_sets_tcp_nodelay(loop):
 
 def test_create_connection_from_a_local_address_binds_to_it(loop):
     async def main():
-        port = closed_port()
+        port = free_port()
         async with serving(EchoServer) as (_, address):
             sockname, _ = await connected(loop, *address, local_addr=("127.0.0.1", port))
             assert sockname == ("127.0.0.1", port)
@@ -140,7 +140,7 @@ def test_create_connection_from_a_local_address_of_another_family_raises(loop):
 def test_create_connection_refused_raises_and_makes_no_protocol(loop):
     async def main():
         with pytest.raises(ConnectionRefusedError):
-            await loop.create_connection(pytest.fail, "127.0.0.1", closed_port())
+            await loop.create_connection(pytest.fail, "127.0.0.1", free_port())
 
     run(loop, main())
 
@@ -151,7 +151,7 @@ def test_create_connection_refused_error_is_in_no_reference_cycle(loop):
     async def main():
         with pytest.raises(ConnectionRefusedError) as caught:
             await asyncio.get_running_loop().create_connection(
-                Recorder, "127.0.0.1", closed_port()
+                Recorder, "127.0.0.1", free_port()
             )
         holders = [held for held in gc.get_referrers(caught.value) if isinstance(held, list)]
         assert holders == []
@@ -162,7 +162,7 @@ def test_create_connection_refused_error_is_in_no_reference_cycle(loop):
 def test_create_connection_first_address_refused_uses_the_second(loop):
     async def main():
         async with serving(EchoServer) as (_, address):
-            answer_with(loop, [("127.0.0.1", closed_port()), address])
+            answer_with(loop, [("127.0.0.1", free_port()), address])
             _, peername = await connected(loop, "some.name", 1)
             assert peername == address
 
@@ -171,7 +171,7 @@ def test_create_connection_first_address_refused_uses_the_second(loop):
 
 def test_create_connection_all_addresses_refused_raises_one_error_for_all(loop):
     async def main():
-        ports = closed_port(), closed_port()
+        ports = free_port(), free_port()
         answer_with(loop, [("127.0.0.1", ports[0]), ("127.0.0.2", ports[1])])
         with pytest.raises(OSError, match="^Multiple exceptions: ") as got:
             await loop.create_connection(Recorder, "some.name", 1)
@@ -183,7 +183,7 @@ def test_create_connection_all_addresses_refused_raises_one_error_for_all(loop):
 
 def test_create_connection_same_error_twice_raises_it_once(loop):
     async def main():
-        port = closed_port()
+        port = free_port()
         answer_with(loop, [("127.0.0.1", port), ("127.0.0.1", port)])
         with pytest.raises(ConnectionRefusedError):
             await loop.create_connection(Recorder, "some.name", 1)
@@ -195,7 +195,7 @@ def test_create_connection_all_errors_raises_a_group(loop, loop_kind):
     oracle_lacks(loop_kind, sys.version_info < (3, 12), "create_connection has no all_errors")
 
     async def main():
-        answer_with(loop, [("127.0.0.1", closed_port()), ("127.0.0.2", closed_port())])
+        answer_with(loop, [("127.0.0.1", free_port()), ("127.0.0.2", free_port())])
         with pytest.raises(ExceptionGroup, match="create_connection failed") as got:
             await loop.create_connection(Recorder, "some.name", 1, all_errors=True)
         types = [type(error) for error in got.value.exceptions]
@@ -229,7 +229,7 @@ def test_happy_eyeballs_dead_first_address_uses_the_second(loop):
 def test_happy_eyeballs_refused_first_address_does_not_wait_for_the_delay(loop):
     async def main():
         async with serving(EchoServer) as (_, address):
-            answer_with(loop, [("127.0.0.1", closed_port()), address])
+            answer_with(loop, [("127.0.0.1", free_port()), address])
             start = loop.time()
             await connected(loop, "some.name", 1, happy_eyeballs_delay=20)
             assert loop.time() - start < 10
@@ -239,7 +239,7 @@ def test_happy_eyeballs_refused_first_address_does_not_wait_for_the_delay(loop):
 
 def test_happy_eyeballs_all_refused_raises(loop):
     async def main():
-        answer_with(loop, [("127.0.0.1", closed_port()), ("127.0.0.2", closed_port())])
+        answer_with(loop, [("127.0.0.1", free_port()), ("127.0.0.2", free_port())])
         with pytest.raises(OSError, match="Multiple exceptions"):
             await loop.create_connection(Recorder, "some.name", 1, happy_eyeballs_delay=0.005)
 
@@ -248,7 +248,7 @@ def test_happy_eyeballs_all_refused_raises(loop):
 
 def test_happy_eyeballs_interleaves_the_families(loop):
     async def main():
-        port = closed_port()
+        port = free_port()
         answer_with(loop, [("::1", port), ("::1", port), ("127.0.0.1", port), ("127.0.0.2", port)])
         with pytest.raises(OSError) as got:
             await loop.create_connection(Recorder, "some.name", 1, happy_eyeballs_delay=20)

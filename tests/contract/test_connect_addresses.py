@@ -13,13 +13,13 @@ from harness import (
     Peer,
     Recorder,
     answer_with,
-    closed_port,
     iterations,
     never_answering,
     oracle_lacks,
     run,
     serving,
 )
+from ports import free_port
 
 from uring_loop._internal._stdlib import closes_given_socket
 
@@ -53,7 +53,7 @@ def tried(error):
 )
 def test_create_connection_tries_the_addresses_in_order(loop, options, order):
     async def main():
-        port = closed_port()
+        port = free_port()
         answer_with(loop, [(host, port) for host in ("::1", "::1", "127.0.0.1", "127.0.0.2")])
         with pytest.raises(OSError, match="^Multiple exceptions: ") as got:
             await loop.create_connection(pytest.fail, "some.name", 1, **options)
@@ -67,7 +67,7 @@ def test_create_connection_stops_at_the_first_that_answers(loop, delay):
     async def main():
         async with serving(Echo) as (_, address):
             never, fillers = never_answering()
-            answer_with(loop, [("127.0.0.1", closed_port()), address, never.getsockname()])
+            answer_with(loop, [("127.0.0.1", free_port()), address, never.getsockname()])
             transport, protocol = await loop.create_connection(
                 Recorder, "some.name", 1, happy_eyeballs_delay=delay
             )
@@ -82,7 +82,7 @@ def test_create_connection_stops_at_the_first_that_answers(loop, delay):
 @pytest.mark.parametrize("delay", [None, 0.005])
 def test_create_connection_error_of_each_kind_is_named(loop, delay):
     async def main():
-        ports = closed_port(), closed_port()
+        ports = free_port(), free_port()
         answer_with(loop, [("127.0.0.1", ports[0]), ("127.0.0.1", ports[1])])
         with pytest.raises(OSError) as got:
             await loop.create_connection(pytest.fail, "some.name", 1, happy_eyeballs_delay=delay)
@@ -100,7 +100,7 @@ def test_create_connection_all_errors_of_one_address_is_still_a_group(loop, loop
 
     async def main():
         with pytest.raises(ExceptionGroup, match="^create_connection failed") as got:
-            await loop.create_connection(pytest.fail, "127.0.0.1", closed_port(), all_errors=True)
+            await loop.create_connection(pytest.fail, "127.0.0.1", free_port(), all_errors=True)
         (error,) = got.value.exceptions
         assert isinstance(error, ConnectionRefusedError)
 
@@ -260,7 +260,7 @@ def test_create_connection_cancelled_at_any_turn_leaves_nothing(loop, loop_kind,
     async def main():
         async with serving(Echo) as (_, address):
             never, fillers = never_answering()
-            addresses = [("127.0.0.1", closed_port()), never.getsockname(), address]
+            addresses = [("127.0.0.1", free_port()), never.getsockname(), address]
             answer_with(loop, addresses)
             for turns in range(20):
                 task = loop.create_task(

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 from harness import Peer, Recorder, descriptors_below, iterations, oracle_lacks, run, serving
+from ports import free_port
 
 
 class Collecting:
@@ -120,10 +121,7 @@ def test_create_server_several_hosts_listens_on_each(loop):
 
 def test_create_server_same_host_twice_listens_once(loop):
     async def main():
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        server = await loop.create_server(Recorder, ["127.0.0.1", "127.0.0.1"], port)
+        server = await loop.create_server(Recorder, ["127.0.0.1", "127.0.0.1"], free_port())
         assert len(server.sockets) == 1
         server.close()
         await server.wait_closed()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from harness import Echo, Peer, Recorder, iterations, oracle_lacks, run
+from ports import free_port
 
 
 async def closed(server):
@@ -56,9 +57,7 @@ def test_create_server_any_host_listens_on_both_families(loop, host):
 
 def test_create_server_port_without_host_listens_on_both_families_at_that_port(loop):
     async def main():
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::", 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         server = await loop.create_server(Echo, port=port)
         assert {sock.getsockname()[1] for sock in server.sockets} == {port}
         assert names(server) == ["0.0.0.0", "::"]
@@ -112,9 +111,7 @@ def test_create_server_unknown_flag_reaches_getaddrinfo(loop):
 
 def test_create_server_names_of_one_address_are_bound_once(loop):
     async def main():
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         options = {"family": socket.AF_INET}
         server = await loop.create_server(Echo, ["127.0.0.1", "localhost"], port, **options)
         assert names(server) == ["127.0.0.1"]

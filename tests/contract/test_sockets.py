@@ -10,7 +10,8 @@ import socket
 import ssl
 
 import pytest
-from harness import PAIRS, closed_port, iterations, oracle_lacks, run, small_buffers, tcp_pair
+from harness import PAIRS, iterations, oracle_lacks, run, small_buffers, tcp_pair
+from ports import free_port
 
 HUGE = bytes(range(256)) * 4096  # 1 MiB: no socket buffer of these tests holds it
 
@@ -621,7 +622,7 @@ def test_connect_to_a_name_that_does_not_exist_raises_gaierror(loop):
 
 
 def test_connect_refused_says_where(loop):
-    port = closed_port()
+    port = free_port()
     with closing(stream_socket()) as (client,):
         with pytest.raises(ConnectionRefusedError) as caught:
             run(loop, loop.sock_connect(client, ("127.0.0.1", port)))

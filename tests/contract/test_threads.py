@@ -1,10 +1,13 @@
 """A loop made in one thread, run in another, and later in yet another with connections open."""
 
 import asyncio
+import itertools
 import os
+import random
 import resource
 import socket
 import threading
+import time
 
 import pytest
 from harness import PAIRS, BufferedRecorder, Peer, Recorder, iterations, run, small_buffers
@@ -382,3 +385,81 @@ def test_loop_closed_by_one_thread_while_others_schedule_raises_there(make_loop)
     for thread in threads:
         thread.join()
     assert ended == ["Event loop is closed"] * 3
+
+
+def test_threads_that_wake_cancel_and_stop_a_loop_until_it_is_closed_lose_nothing(make_loop, seed):
+    for number in range(30):
+        loop = make_loop()
+        chance = random.Random(seed + number)
+        seen = {"one": [], "two": []}
+        everyone = Callers(loop)
+        for name in seen:
+            everyone.start(wake, seen[name], itertools.count())
+        everyone.start(stop)
+        cancelling = Callers(loop)
+        cancelling.start(cancel, random.Random(chance.random()))
+        more = chance.randrange(40)
+        while more or not all(seen.values()):
+            loop.run_forever()
+            more = max(0, more - 1)
+        # Whose task was never begun would be told of it: these end before the loop is closed.
+        cancelling.end()
+        begun = []
+        loop.call_soon_threadsafe(begun.append, True)
+        while not begun or asyncio.all_tasks(loop):
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_forever()
+        loop.close()
+        everyone.end()
+        for numbers in seen.values():
+            assert numbers == list(range(len(numbers)))
+
+
+class Callers:
+    """Threads that do a thing again and again, until the loop is closed or they are told to end."""
+
+    def __init__(self, loop):
+        self._loop = loop
+        self._is_over = threading.Event()
+        self._threads = []
+        self._errors = []
+
+    def start(self, do, *arguments):
+        self._threads.append(threading.Thread(target=self._work, args=[do, arguments]))
+        self._threads[-1].start()
+
+    def _work(self, do, arguments):
+        try:
+            while not self._is_over.is_set():
+                # A loop that sleeps is where another thread does harm.
+                time.sleep(0.0001)
+                do(self._loop, *arguments)
+        except RuntimeError as error:
+            if not (self._loop.is_closed() and str(error) == "Event loop is closed"):
+                self._errors.append(error)
+        except BaseException as error:
+            self._errors.append(error)
+
+    def end(self):
+        # Those who are told by the loop's being closed must be.
+        if not self._loop.is_closed():
+            self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+        assert self._errors == []
+
+
+def wake(loop, seen, numbers):
+    loop.call_soon_threadsafe(seen.append, next(numbers))
+
+
+def stop(loop):
+    loop.call_soon_threadsafe(loop.stop)
+
+
+def cancel(loop, chance):
+    """A sleep that ends by itself at once or is cancelled, sooner or later."""
+    future = asyncio.run_coroutine_threadsafe(asyncio.sleep(chance.choice((0, 1000))), loop)
+    time.sleep(chance.choice((0, 0.0001)))
+    future.cancel()

@@ -184,7 +184,11 @@ class ConvertibleOnly:
         return 1.0
 
 
-@pytest.mark.parametrize("delay", ["1", decimal.Decimal(1), ConvertibleOnly()], ids=repr)
+@pytest.mark.parametrize(
+    "delay",
+    ["1", decimal.Decimal(1), ConvertibleOnly()],
+    ids=["str", "Decimal", "ConvertibleOnly"],
+)
 def test_call_later_of_what_cannot_be_added_to_a_float_raises_type_error(loop, delay):
     with pytest.raises(TypeError, match="unsupported operand type"):
         loop.call_later(delay, print)

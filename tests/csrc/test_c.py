@@ -8,6 +8,7 @@ program cannot start (address spaces as small as user-mode Linux's) they run wit
 sanitizers.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -34,6 +35,8 @@ FLAGS = [
     "-Wextra",
     "-Werror",
     "-fno-omit-frame-pointer",
+    # `make coverage` has its counters compiled in.
+    *os.environ.get("C_TESTS_CFLAGS", "").split(),
 ]
 FAULTS = (HERE / "faults.h").read_text()
 # What a program replaces, to refuse what the kernel would have granted.

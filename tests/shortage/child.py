@@ -29,7 +29,9 @@ faults.faults_disarm.restype = ctypes.c_long
 # Nothing takes so long but what was lost; it is found to be lost, or the test fails.
 PATIENCE_S = 10.0
 # After the failure was told what is still on its way gets so long.
-SETTLE_S = 0.02
+SETTLE_S = 0.005
+# A task that was cancelled ends at once, or never: what was to wake it is lost with its allocation.
+CANCELLED_S = 1.0
 
 # The interpreter could not make a task's step: the task has ended without having run, and what
 # it was about to be given is lost, on any loop.
@@ -405,7 +407,7 @@ class Round:
             return self.fail(f"lost without a word: {task}")
         task.cancel()
         with contextlib.suppress(BaseException):
-            loop.run_until_complete(asyncio.wait([task], timeout=PATIENCE_S))
+            loop.run_until_complete(asyncio.wait([task], timeout=CANCELLED_S))
         self.clean(manager, task)
         del task, interrupted
         return calls

@@ -14,6 +14,7 @@ int ready_grow(struct ready_queue *queue)
 		PyErr_NoMemory();
 		return -1;
 	}
+	assert(queue->items != NULL || queue->count == 0);
 	for (i = 0; i < queue->count; i++)
 		items[i] = queue->items[(queue->head + i) & queue->mask];
 	PyMem_Free(queue->items);
