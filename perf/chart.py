@@ -1,7 +1,8 @@
-"""Draws what compare.py has measured: python perf/chart.py RESULTS.json [--rows ...] --out NAME.
+"""Draws what compare.py has measured: python perf/chart.py RESULTS.json... [--rows ...] --out NAME.
 
 Writes NAME.svg and NAME.png: for each row how much work a loop does with the same CPU
-time, uvloop's being 1. Needs matplotlib.
+time, uvloop's being 1. Of several files, of one machine, the first says which loops. Needs
+matplotlib.
 """
 
 import argparse
@@ -36,7 +37,10 @@ def draw(results: dict[str, object], names: list[str], out: Path) -> None:
     against = str(results["against"])
     rows = results["rows"]
     assert isinstance(loops, list) and isinstance(rows, list)
-    rows = [row for row in rows if not names or row["name"] in names]
+    if names:
+        rows = sorted(
+            (row for row in rows if row["name"] in names), key=lambda row: names.index(row["name"])
+        )
     matplotlib.rcParams["svg.hashsalt"] = "uring_loop"
     figure, axes = pyplot.subplots(figsize=(9, 0.8 + 0.16 * len(rows) * (len(loops) + 1)))
     height = BAR / len(loops)
@@ -88,12 +92,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=Path, help="written by compare.py --json")
-    parser.add_argument("--rows", default="", help="only these, separated by commas")
+    parser.add_argument("results", type=Path, nargs="+", help="written by compare.py --json")
+    parser.add_argument("--rows", default="", help="only these, separated by commas, in this order")
     parser.add_argument("--out", type=Path, required=True, help="the files' name without ending")
     options = parser.parse_args()
     names = options.rows.split(",") if options.rows else []
-    draw(json.loads(options.results.read_text()), names, options.out)
+    files = [json.loads(path.read_text()) for path in options.results]
+    draw({**files[0], "rows": [row for file in files for row in file["rows"]]}, names, options.out)
 
 
 if __name__ == "__main__":
