@@ -627,7 +627,8 @@ class World(Hostile):
                 line.note.received += await getattr(line.reader(), how)(size)
         except asyncio.IncompleteReadError as error:
             line.note.received += error.partial
-        except OSError:
+        except (OSError, Planned):
+            # Of a protocol that raised: whether a read had begun by then is a race.
             line.clean = False
 
     def spawn(self, coroutine):
