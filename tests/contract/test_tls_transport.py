@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import weakref
 
 import pytest
@@ -182,6 +183,22 @@ def test_tls_close_sends_what_is_pending_then_close_notify(loop, certificates, v
             await protocol.until_lost()
             assert protocol.lost is None
             assert "data_received" not in protocol.calls
+
+    run(loop, main())
+
+
+def test_tls_abort_behind_two_closes_does_nothing_more(loop, loop_kind, certificates):
+    oracle_lacks(loop_kind, sys.version_info < (3, 11, 7), "abort() fails after a second close()")
+
+    async def main():
+        async with tls_attached(certificates) as (transport, protocol, peer):
+            transport.close()
+            transport.close()
+            transport.abort()
+            transport.abort()
+            assert transport.is_closing()
+            peer.close()
+            await protocol.until_lost()
 
     run(loop, main())
 

@@ -218,7 +218,10 @@ async def tls_attached(
         yield transport, protocol, peer
     finally:
         peer.close()
-        transport.abort()
+        # asyncio's of Python 3.11.2 has let go of this when it was closed twice, and fails.
+        is_stock = isinstance(loop, asyncio.SelectorEventLoop)
+        if not is_stock or transport._ssl_protocol is not None:
+            transport.abort()
         await iterations(5)
 
 

@@ -44,14 +44,15 @@ class Signals:
     """The signal side of one loop."""
 
     # For __del__() of one whose __init__() there was no memory for.
-    _writer = -1
+    _pipes: list[tuple[int, int]] = []
 
     def __init__(self, loop: EventLoop) -> None:
         # Let go by close(): a closed loop is freed with its last name.
         self._loop: EventLoop | None = loop
         # asyncio's _signal_handlers, which others read and clear.
         self.handlers: dict[int, Any] = {}
-        # The ends of the pipe, or -1.
+        # What is open, and the ends of the pipe that is in use, or -1.
+        self._pipes = []
         self._reader = self._writer = -1
         self._watching: Poll | None = None
         self._process = 0
@@ -109,7 +110,7 @@ class Signals:
 
     def __del__(self) -> None:
         # Of a loop that nobody has closed; __del__ of a subclass may have kept us from it.
-        if self._writer >= 0:
+        if self._pipes:
             self._close_pipe()
 
     # Handlers.
@@ -166,12 +167,14 @@ class Signals:
             # After a fork the old pipe is the parent's: our signals are not for it.
             self._close_pipe()
             assert self._loop is not None
-            reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            # Ctrl-C may come behind any call made in Python, and lose what the call returned; this
+            # one is made by the list, which has the descriptors before that.
+            self._pipes.extend(map(os.pipe2, [os.O_CLOEXEC | os.O_NONBLOCK]))
             try:
+                reader, writer = self._pipes[-1]
                 self._watching = Poll(self._loop, reader, select.POLLIN, self._readable)
             except BaseException:
-                os.close(reader)
-                os.close(writer)
+                self._close_pipe()
                 raise
             self._reader, self._writer = reader, writer
             self._process = os.getpid()
@@ -182,10 +185,10 @@ class Signals:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        if self._writer >= 0:
-            os.close(self._reader)
-            os.close(self._writer)
         self._reader = self._writer = -1
+        while self._pipes:
+            for descriptor in self._pipes.pop():
+                os.close(descriptor)
 
     def _uninstall_when_unused(self) -> None:
         if not self.handlers and not self._entered:

@@ -52,6 +52,12 @@ class SSLTransport(SSLProtocolTransport):  # type: ignore[misc]  # private, and 
     # Where those find it.
     __slots__ = ("_ssl_protocol",)
 
+    def abort(self) -> None:
+        """Close at once, without the data that is not sent yet."""
+        # A second close() lets go of it, which asyncio's abort() asks since a later 3.11 only.
+        if self._ssl_protocol is not None:
+            super().abort()
+
 
 class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private, and so Any
     """TLS between a stream transport and the user's protocol."""
