@@ -225,7 +225,7 @@ OTHER_UNITS = {
     "idle_connection_memory": ("B", "memory per silent connection, of 10,000"),
     "spoken_connection_memory": ("B", "memory per connection that spoke once, of 10,000"),
     "accept_and_hold": ("us", "CPU time to accept one of 10,000"),
-    "import": ("ms", "CPU time of an interpreter that imports asyncio and makes one loop"),
+    "import": ("ms", "an interpreter that imports it and makes a loop"),
     "idle_loop_memory": ("MiB", "private memory of a server before its first connection"),
 }
 
