@@ -284,7 +284,7 @@ class Striking:
             strike()
             yield b""
 
-        class Data:
+        class Data(bytearray):
             def __buffer__(self, flags):
                 strike()
                 return memoryview(b"")
@@ -298,7 +298,7 @@ class Striking:
             if place == "lines":
                 transport.writelines(lines())
             else:
-                transport.write(Data())
+                transport.write(Data(b"of these none is shown"))
 
     @rule(what=anything, index=st.integers(0, 3), inside=st.booleans())
     def strike_from_log(self, what, index, inside):
