@@ -73,7 +73,7 @@ struct Loop {
 		bool asked;                /* there is something below */
 		struct operation *cancels; /* what they cancelled; owned references to holders */
 		struct ready_queue errands; /* what they want to have called */
-		struct Request *untold;    /* not of threads: ended, without memory to tell; owned */
+		struct Request *untold;    /* not of threads: ended, no memory to tell; owned */
 		struct fd_array orphans;   /* of int: descriptors that they gave up, linked */
 		int orphan;                /* the first of them, + 1, or 0 */
 	} threads;
