@@ -2,6 +2,8 @@
  * A preloaded malloc of which one call fails: the n-th that the arming thread makes.
  *
  *     faults_arm(n);  ...  calls = faults_disarm();
+ *
+ * What is made between faults_spare(1) and faults_spare(0) is not counted.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -14,6 +16,7 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 static __thread __attribute__((tls_model("initial-exec"))) long calls;
 static __thread __attribute__((tls_model("initial-exec"))) long fails_at;
+static __thread __attribute__((tls_model("initial-exec"))) int spared;
 
 void faults_arm(long at)
 {
@@ -28,9 +31,14 @@ long faults_disarm(void)
 	return calls;
 }
 
+void faults_spare(int whether)
+{
+	spared = whether;
+}
+
 static int strikes(void)
 {
-	if (fails_at == 0 || ++calls != fails_at)
+	if (fails_at == 0 || spared || ++calls != fails_at)
 		return 0;
 	errno = ENOMEM;
 	return 1;

@@ -367,13 +367,12 @@ def _is_plain(context: ssl.SSLContext, sslobj: Any) -> bool:
 
     What a message callback raises is kept in OpenSSL's object for these to raise.
     """
+    kind = type(sslobj)
     return (
         isinstance(sslobj, ssl.SSLObject)
         and getattr(context, "_msg_callback", None) is None
-        and all(
-            getattr(type(sslobj), name) is getattr(ssl.SSLObject, name)
-            for name in ("read", "write")
-        )
+        and kind.read is ssl.SSLObject.read
+        and kind.write is ssl.SSLObject.write
     )
 
 
