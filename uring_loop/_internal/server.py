@@ -316,8 +316,15 @@ class _Acceptor:
         except BaseException as exc:
             self._open_failed(descriptor, protocol, transport, exc)
         else:
-            # A task, so that cancelling all tasks at the end of a program ends it too.
-            self._loop.create_task(self._handshake(protocol, transport, waiter))
+            handshake = self._handshake(protocol, transport, waiter)
+            try:
+                # A task, so that cancelling all tasks at the end of a program ends it too.
+                self._loop.create_task(handshake)
+            except BaseException:
+                # Nobody would hear how it ends.
+                handshake.close()
+                transport.abort()
+                raise
             if self._loop.get_debug():
                 self._log_accepted(transport)
 

@@ -100,9 +100,18 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         super()._set_app_protocol(app_protocol)
 
     def connection_made(self, transport: Any) -> None:
-        """As asyncio's, but a stream of ours gives what it receives to C at once."""
-        self._attach(transport)
-        super().connection_made(transport)
+        """As asyncio's, but a stream of ours gives what it receives to C at once.
+
+        A handshake that could not begin, for want of memory, ends the connection: with asyncio's it
+        would be there for ever, for its close() waits for a handshake's end.
+        """
+        try:
+            self._attach(transport)
+            super().connection_made(transport)
+        except Exception as exc:
+            self._transport = transport
+            self._abort(exc)
+            raise
 
     def take_over(self, transport: Any, received: bytes) -> None:
         """Before connection_made(): what an upgraded connection brings along.

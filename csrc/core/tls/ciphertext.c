@@ -125,7 +125,11 @@ static int bio_write(BIO *bio, const char *data, int size)
 		self->room_used += (size_t)size;
 		return size;
 	}
-	return ciphertext_append(self, data, (size_t)size) < 0 ? -1 : size;
+	if (unlikely(ciphertext_append(self, data, (size_t)size) < 0)) {
+		openssl_tell_no_memory();
+		return -1;
+	}
+	return size;
 }
 
 static long bio_ctrl(BIO *bio, int command, long Py_UNUSED(number), void *Py_UNUSED(pointer))

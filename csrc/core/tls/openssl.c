@@ -32,6 +32,12 @@ const char *openssl_find(const char *path)
 	all = all && functions.name != NULL;
 	OPENSSL_FUNCTIONS(FIND_FUNCTION)
 #undef FIND_FUNCTION
+#define LOOK_FOR_FUNCTION(result, name, arguments) \
+	functions.name = (result (*) arguments)dlsym(library, #name);
+	OPENSSL_ERROR_FUNCTIONS(LOOK_FOR_FUNCTION)
+#undef LOOK_FOR_FUNCTION
+	all = all && ((functions.ERR_new != NULL && functions.ERR_set_error != NULL) ||
+	              functions.ERR_put_error != NULL);
 	/* The interpreter keeps it. */
 	dlclose(library);
 	if (!all)
@@ -39,6 +45,19 @@ const char *openssl_find(const char *path)
 	openssl = functions;
 	found = true;
 	return NULL;
+}
+
+void openssl_tell_no_memory(void)
+{
+	/* ERR_LIB_BIO; ERR_R_MALLOC_FAILURE of OpenSSL 3, and of 1.1.1. */
+	const int library = 32, reason = 256 | 3 << 18, old_reason = 1 | 64;
+
+	if (openssl.ERR_new != NULL && openssl.ERR_set_error != NULL) {
+		openssl.ERR_new();
+		openssl.ERR_set_error(library, reason, NULL);
+	} else {
+		openssl.ERR_put_error(library, 0, old_reason, "", 0);
+	}
 }
 
 /* Whether the kernel can read there: it says so where we would be killed. */

@@ -37,11 +37,19 @@ typedef struct bio_method_st BIO_METHOD;
 	X(void *, BIO_get_data, (BIO *)) \
 	X(void, BIO_set_init, (BIO *, int)) \
 	X(void, BIO_set_flags, (BIO *, int)) \
-	X(void, BIO_clear_flags, (BIO *, int))
+	X(void, BIO_clear_flags, (BIO *, int)) \
+	X(void, ERR_clear_error, (void))
+
+/* How an error is put into a thread's queue: since 3.0, and before; the other is NULL. */
+#define OPENSSL_ERROR_FUNCTIONS(X) \
+	X(void, ERR_new, (void)) \
+	X(void, ERR_set_error, (int, int, const char *, ...)) \
+	X(void, ERR_put_error, (int, int, int, const char *, int))
 
 struct openssl {
 #define DECLARE_FUNCTION(result, name, arguments) result (*name) arguments;
 	OPENSSL_FUNCTIONS(DECLARE_FUNCTION)
+	OPENSSL_ERROR_FUNCTIONS(DECLARE_FUNCTION)
 #undef DECLARE_FUNCTION
 };
 extern struct openssl openssl;
@@ -57,6 +65,8 @@ extern struct openssl openssl;
 
 /* Find the functions in what the module at `path` is linked with.  NULL, or why not. */
 const char *openssl_find(const char *path);
+/* For a BIO that found no memory: without an error in the queue it would be one to call again. */
+void openssl_tell_no_memory(void);
 /*
  * The SSL (borrowed) inside of an _ssl._SSLSocket that was made with these two
  * MemoryBIOs; NULL without an exception when it is not where it is expected.

@@ -22,7 +22,7 @@ enum {
 	READ_FAILED,
 };
 
-/* As much as there is, of one record; READ_ALL or what else it was when there is nothing. */
+/* As much as there is, of one record; READ_ALL or what else it was when there is nothing; -1. */
 static int records_decrypt(Records *self, char *data, size_t size, int *got)
 {
 	int result = openssl.SSL_read(self->ssl, data, size < INT_MAX ? (int)size : INT_MAX);
@@ -32,8 +32,14 @@ static int records_decrypt(Records *self, char *data, size_t size, int *got)
 		return READ_ALL;
 	/* SSL_get_error() would take what others have left in the queue for ours. */
 	if (likely(openssl.SSL_want(self->ssl) == OPENSSL_READING)) {
-		self->begun = openssl.SSL_has_pending(self->ssl);
-		return READ_ALL;
+		if (likely(ciphertext_pending(self->incoming->memory) == 0)) {
+			self->begun = openssl.SSL_has_pending(self->ssl);
+			return READ_ALL;
+		}
+		/* It wants what it has not taken: there was no memory to begin. */
+		openssl.ERR_clear_error();
+		PyErr_NoMemory();
+		return -1;
 	}
 	return openssl.SSL_get_error(self->ssl, result) == OPENSSL_ERROR_ZERO_RETURN
 		       ? READ_ENDED
@@ -113,7 +119,7 @@ static int records_read_bytes(Records *self)
 				return -1;
 		}
 	}
-	if (filled > 0 && likely(how != READ_FAILED)) {
+	if (filled > 0 && likely(how >= 0 && how != READ_FAILED)) {
 		if (filled != size && unlikely(_PyBytes_Resize(&bytes, (Py_ssize_t)filled) < 0))
 			return -1;
 		if (unlikely(records_call_data_received(self, bytes) < 0))
@@ -181,7 +187,7 @@ static int records_read_to_buffers(Records *self)
 			more = got > 0 && !records_are_read(self);
 		}
 		PyBuffer_Release(&view);
-		if (unlikely(how == READ_FAILED))
+		if (unlikely(how < 0 || how == READ_FAILED))
 			return how;
 		if (filled > 0 && unlikely(records_call_buffer_updated(self, filled) < 0))
 			return -1;
