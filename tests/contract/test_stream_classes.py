@@ -501,6 +501,9 @@ def test_streams_read_with_a_buffer_that_is_held_says_so(loop):
 
 
 def test_streams_unclosed_writer_warns(loop):
+    if not hasattr(asyncio.StreamWriter, "__del__"):
+        pytest.skip("a forgotten StreamWriter of this Python leaves its connection open")
+
     async def main():
         pair = await Pair().__aenter__()
         closed = pair.protocol._closed
