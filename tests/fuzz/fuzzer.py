@@ -25,7 +25,7 @@ import time
 import warnings
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import programs  # noqa: E402
 import world  # noqa: E402

@@ -16,6 +16,8 @@ import threading
 import warnings
 import weakref
 
+from hostile_callables import Nothing, at_end
+
 PLACES = (
     "del",  # a reference that may be the last one is dropped
     "repr",
@@ -45,13 +47,6 @@ def _audit(event, arguments):
 
 class Planned(Exception):
     """What a program raises on purpose."""
-
-
-class Nothing:
-    """A callback that somebody watches the end of."""
-
-    def __call__(self):
-        pass
 
 
 class Shouting(logging.Handler):
@@ -89,32 +84,16 @@ class Hostile:
     def strikable(self, line):
         return self.usable(line) and not line.eof_written
 
-    def at_end(self, strike):
-        """An object that strikes when it is freed, or asked what it is."""
-
-        class AtEnd:
-            def __del__(self):
-                strike()
-
-            def __repr__(self):
-                strike()
-                return "hostile"
-
-            def __call__(self, *ignored):
-                pass
-
-        return AtEnd()
-
     def from_del(self, number, line, strike):
-        self.loop.call_soon(self.at_end(strike))
-        self.loop.call_later(10, self.at_end(strike)).cancel()
+        self.loop.call_soon(at_end(strike))
+        self.loop.call_later(10, at_end(strike)).cancel()
         if self.is_watched:
             # What a watch replaces is freed in the middle of add_reader().
-            self.loop.add_reader(self.watched, self.at_end(strike))
+            self.loop.add_reader(self.watched, at_end(strike))
             self.loop.add_reader(self.watched, self.watch_ready)
 
     def from_repr(self, number, line, strike):
-        repr(self.loop.call_soon(self.at_end(strike), self.at_end(strike)))
+        repr(self.loop.call_soon(at_end(strike), at_end(strike)))
 
     def from_weakref(self, number, line, strike):
         target = Nothing()
@@ -324,12 +303,12 @@ class Hostile:
         if self.restore is not None:
             return
         loop = type(self.loop)()
-        loop.call_soon(self.at_end(strike))
-        loop.call_later(10, self.at_end(strike))
+        loop.call_soon(at_end(strike))
+        loop.call_later(10, at_end(strike))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             one, other = socket.socketpair()
             with one, other:
-                loop.add_reader(one, self.at_end(strike))
+                loop.add_reader(one, at_end(strike))
                 del loop
                 gc.collect()

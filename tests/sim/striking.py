@@ -21,6 +21,7 @@ import warnings
 import weakref
 
 from fake_driver import FakeDriver
+from hostile_callables import Nothing, at_end
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from simulation import IORING_OP_READ, Planned, SimLoop
@@ -58,30 +59,6 @@ class Shouting(logging.Handler):
         logging.getLogger("asyncio").removeHandler(self)
         with contextlib.suppress(Planned):
             self.strike()
-
-
-class Nothing:
-    """A callback that somebody watches the end of."""
-
-    def __call__(self):
-        pass
-
-
-def at_end(strike):
-    """A callback that strikes when it is freed, or asked what it is."""
-
-    class AtEnd:
-        def __del__(self):
-            strike()
-
-        def __repr__(self):
-            strike()
-            return "hostile"
-
-        def __call__(self, *ignored):
-            pass
-
-    return AtEnd()
 
 
 class Striking:
