@@ -18,6 +18,12 @@ from uring_loop._internal.bench import (
     build as _build,
 )
 from uring_loop._internal.bench import (
+    command as _command,
+)
+from uring_loop._internal.bench import (
+    comparison as _comparison,
+)
+from uring_loop._internal.bench import (
     loops as _loops,
 )
 from uring_loop._internal.bench import (
@@ -52,11 +58,6 @@ LABELS = {
 
 def bold(text: str) -> str:
     return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
-
-
-def progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def refusal(loop: str) -> str | None:
@@ -123,22 +124,14 @@ def measure(name: str, loops: list[str], deadline: float) -> _report.Result:
         if number and time.monotonic() > deadline:
             break
         for loop in loops if number % 2 == 0 else reversed(loops):
-            progress(f"{row.note}: {LABELS[loop]}, round {number + 1} of {ROUNDS}")
-            cell = cells[loop]
-            try:
-                sample = _measure.measure(loop, row, SECONDS, 0.2)
-            except _measure.MeasureError as error:
-                cell.error = str(error)
-                continue
-            cell.values.append(sample.cpu_us)
-            cell.per_second.append(sample.per_second)
-            cell.p99_us.append(sample.p99_us)
+            _command.show(f"{row.note}: {LABELS[loop]}, round {number + 1} of {ROUNDS}")
+            _comparison.load_sample(loop, row, SECONDS, cells[loop], 0.2)
     for loop in loops:
         if cells[loop].good and time.monotonic() < deadline:
-            progress(f"{row.note}: {LABELS[loop]}, counting system calls")
+            _command.show(f"{row.note}: {LABELS[loop]}, counting system calls")
             with contextlib.suppress(_measure.MeasureError):
                 cells[loop].calls, cells[loop].calls_how = _measure.count_calls(loop, row)
-    progress("")
+    _command.show("")
     return _report.Result(name, "us", row.note, cells)
 
 

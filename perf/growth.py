@@ -21,6 +21,7 @@ import _checkout  # noqa: F401
 from growth_parts import CURVES, PARTS, Part, row_name, split_name
 
 from uring_loop._internal.bench import build as _build
+from uring_loop._internal.bench import command as _command
 from uring_loop._internal.bench import comparison as _comparison
 from uring_loop._internal.bench import loops as _loops
 from uring_loop._internal.bench import measure as _measure
@@ -205,11 +206,6 @@ def chosen_sizes(part: Part, quick: bool, most: int | None) -> tuple[list[int], 
     return sizes, []
 
 
-def progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     begin = time.monotonic()
@@ -230,11 +226,11 @@ def main(arguments: Sequence[str]) -> int:
         lines += refused
         taken = _comparison.seats(loops, against)
         results += measure_part(
-            PARTS[name], sizes, taken, options.rounds, options.seconds, progress
+            PARTS[name], sizes, taken, options.rounds, options.seconds, _command.show
         )
         if options.json:
             _report.write_json(options.json, results, loops, against)
-    progress("")
+    _command.show("")
     facts = _report.machine()
     print(
         f"Linux {facts['kernel']}, Python {facts['python']}, {facts['cores']} cores,"

@@ -23,6 +23,7 @@ import _checkout  # noqa: F401
 from processes_server import WAYS
 
 from uring_loop._internal.bench import build as _build
+from uring_loop._internal.bench import command as _command
 from uring_loop._internal.bench import comparison as _comparison
 from uring_loop._internal.bench import loops as _loops
 from uring_loop._internal.bench import measure as _measure
@@ -128,11 +129,7 @@ def measure(
             except _measure.MeasureError as error:
                 cell.error = str(error)
                 continue
-            cell.values.append(sample.cpu_us)
-            cell.per_second.append(sample.per_second)
-            cell.p50_us.append(sample.p50_us)
-            cell.p99_us.append(sample.p99_us)
-            cell.load_share.append(sample.load_share)
+            cell.add(sample)
             shares[seat].add(counts)
     note = f"{row.note}, {count} processes, {way}"
     result = _comparison.gather(row_name(load, way, count), "us", note, cells, taken)
@@ -239,10 +236,6 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
 
-    def tell(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
     results: list[_report.Result] = []
     shares: dict[str, dict[str, Shares]] = {}
     taken = _comparison.seats(loops, against)
@@ -250,14 +243,14 @@ def main(arguments: Sequence[str]) -> int:
         for way in options.ways:
             for count in options.counts:
                 result, own = measure(
-                    load, way, count, taken, options.rounds, options.seconds, tell
+                    load, way, count, taken, options.rounds, options.seconds, _command.show
                 )
                 results.append(result)
                 shares[result.name] = own
                 if options.json:
                     report = as_json(results, shares, loops, against)
                     options.json.write_text(json.dumps(report, indent=1) + "\n")
-    tell("")
+    _command.show("")
     facts = _report.machine()
     print(
         f"Linux {facts['kernel']}, Python {facts['python']}, {facts['cores']} cores:"

@@ -25,6 +25,12 @@ _NO_CONTROL = "none"
 SHORT = ["call_soon", "sleep_0", "create_task", "gather_100", "echo_1k", "echo_100k", "http"]
 
 
+def show(text: str) -> None:
+    """What is done now, in the line of the one before, where standard error is a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 class Progress:
     """A bar on standard error, where that is a terminal."""
 
@@ -37,15 +43,11 @@ class Progress:
         share = min(1.0, self._done / self._steps)
         self._done += 1
         filled = round(share * _BAR)
-        self._show(f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}  {text}")
+        show(f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}  {text}")
 
     def end(self) -> None:
         """Leave nothing behind."""
-        self._show("")
-
-    def _show(self, text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        show("")
 
 
 def _parser(short: bool) -> argparse.ArgumentParser:

@@ -198,11 +198,7 @@ def load_sample(
     except _measure.MeasureError as error:
         cell.error = str(error)
         return
-    cell.values.append(sample.cpu_us)
-    cell.per_second.append(sample.per_second)
-    cell.p50_us.append(sample.p50_us)
-    cell.p99_us.append(sample.p99_us)
-    cell.load_share.append(sample.load_share)
+    cell.add(sample)
 
 
 def take_other(name: str, loop: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import measure as _measure
 from . import noise as _noise
 
 
@@ -29,6 +30,14 @@ class Cell:
     @property
     def good(self) -> bool:
         return bool(self.values) and not self.error
+
+    def add(self, sample: _measure.Sample) -> None:
+        """A round's window under load."""
+        self.values.append(sample.cpu_us)
+        self.per_second.append(sample.per_second)
+        self.p50_us.append(sample.p50_us)
+        self.p99_us.append(sample.p99_us)
+        self.load_share.append(sample.load_share)
 
 
 @dataclass
