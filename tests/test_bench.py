@@ -3,12 +3,12 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree
 
 import pytest
+from marks import needs_compiler
 
 import uring_loop
 from uring_loop._internal.bench import (
@@ -20,11 +20,6 @@ from uring_loop._internal.bench import (
     pyperf_file,
     report,
     svg,
-)
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which("cc") is None and shutil.which("gcc") is None,
-    reason="the load generator is C, and there is no compiler",
 )
 
 

@@ -4,21 +4,16 @@ import dataclasses
 import json
 import pathlib
 import resource
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree
 
 import pytest
+from marks import needs_compiler
 
 from uring_loop._internal.bench import noise, report
 
 PERF = pathlib.Path(__file__).parent.parent / "perf"
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which("cc") is None and shutil.which("gcc") is None,
-    reason="the load generator is C, and there is no compiler",
-)
 
 
 @pytest.fixture

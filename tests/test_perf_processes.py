@@ -2,18 +2,13 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import pytest
+from marks import needs_compiler
 
 PERF = pathlib.Path(__file__).parent.parent / "perf"
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which("cc") is None and shutil.which("gcc") is None,
-    reason="the load generator is C, and there is no compiler",
-)
 
 
 @pytest.fixture
