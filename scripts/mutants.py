@@ -99,7 +99,7 @@ MUTANTS = (
         "csrc/core/pipes/write_pipe.c",
         "if (likely(queued(self) == 0)) {",
         "{",
-        PIPES,
+        ("tests/contract/test_pipes.py",),
     ),
     Mutant(
         "pipe-writes-twice",
@@ -316,13 +316,6 @@ MUTANTS = (
         "csrc/core/tls/records_write.c",
         "\t\tend += size;\n",
         "",
-        RECORDS,
-    ),
-    Mutant(
-        "tls-offset-of-the-last-piece",
-        "csrc/core/tls/records_write.c",
-        "\t\ttext->index++;\n\t\ttext->offset = 0;\n",
-        "\t\ttext->index++;\n",
         RECORDS,
     ),
     Mutant(

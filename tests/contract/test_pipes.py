@@ -558,6 +558,21 @@ def test_write_pipe_queues_what_the_pipe_does_not_hold_and_writes_it_in_order(lo
     assert run(loop, main()) == (data, 1)
 
 
+def test_write_pipe_with_something_queued_writes_behind_it_though_there_is_room(loop, pair):
+    reader, writer = pair
+    data = pattern(2 << 20)
+
+    async def main():
+        async with write_pipe(writer) as (transport, protocol):
+            transport.write(data)
+            # Room of which the loop has not been told yet.
+            got = read_exactly(reader, len(data) - transport.get_write_buffer_size())
+            transport.write(b"behind")
+            return got + await in_thread(read_exactly, reader, len(data) + 6 - len(got))
+
+    assert run(loop, main()) == data + b"behind"
+
+
 @pytest.mark.parametrize("how", ["close", "write_eof"])
 def test_closing_write_pipe_writes_what_is_queued_first(loop, pair, how):
     reader, writer = pair
