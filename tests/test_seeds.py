@@ -45,6 +45,7 @@ def run(tmp_path, monkeypatch):
     # What else is installed takes longer to import than these tests to run.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # no pyproject.toml further up counts
     for name in ("test_one.py", "test_two.py"):
         (tmp_path / name).write_text(TEST)
 
