@@ -2,6 +2,7 @@
 
     python tests/fuzz/machines.py --seconds 600
     python tests/fuzz/machines.py --seed 7 --seconds 600     the same again
+    python tests/fuzz/machines.py --machine pipes            those of test_sim_pipes_machine.py
 
 Each machine gets its turn with a seed of its own. What fails is made smaller by Hypothesis, and
 printed as the program that it is.
@@ -24,11 +25,11 @@ sys.path[:0] = [str(SIM), str(HERE.parent)]
 PROGRAMS_PER_TURN = 50
 
 
-def machines():
-    """Every machine that there is: (name, class)."""
+def machines(part="*"):
+    """Every machine that there is, or those of one part: (name, class)."""
     from machine import Machine
 
-    for path in sorted(SIM.glob("test_sim_*_machine.py")):
+    for path in sorted(SIM.glob(f"test_sim_{part}_machine.py")):
         module = importlib.import_module(path.stem)
         for name, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, Machine) and value is not Machine:
@@ -63,12 +64,15 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--machine", default="*", metavar="PART")
     options = parser.parse_args(arguments)
     seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed
     print(f"seed: {seed} (--seed {seed} draws the same again)", flush=True)
     from machine import figures, states
 
-    found = list(machines())
+    found = list(machines(options.machine))
+    if not found:
+        parser.error(f"no machine of that part; there is no test_sim_{options.machine}_machine.py")
     deadline = time.monotonic() + options.seconds
     turns, violations = 0, Counter()
     while turns == 0 or time.monotonic() < deadline:

@@ -12,6 +12,8 @@ import fcntl
 import os
 import select
 import termios
+import threading
+from functools import partial
 
 from fake_driver import MORE
 from hypothesis import strategies as st
@@ -35,6 +37,15 @@ def pattern(begin, size):
     return words[begin % 4 : begin % 4 + size]
 
 
+class Sink(WritePipeTransport):
+    """Tells when what another thread has written is written."""
+
+    def _write(self, data):
+        if not self._lost:
+            self.comes_now(data)
+        super()._write(data)
+
+
 class PipesMachine(Machine):
     @initialize(mode=st.sampled_from(MODES), limit=st.sampled_from([1, 2, 64]))
     def start(self, mode, limit):
@@ -46,9 +57,12 @@ class PipesMachine(Machine):
         self.numbers = {"source": reading, "sink": writing}
         self.heard = {name: Recorder(self.driver) for name in self.files}
         self.source = ReadPipeTransport(self.sim.loop, self.files["source"], self.heard["source"])
-        self.sink = WritePipeTransport(self.sim.loop, self.files["sink"], self.heard["sink"])
+        self.sink = Sink(self.sim.loop, self.files["sink"], self.heard["sink"])
         self.sink.set_write_buffer_limits(HIGH, LOW)
-        self.sent = 0
+        self.drawn = 0  # bytes of the pattern
+        self.sent = bytearray()  # in the order in which the loop's thread has come to write it
+        self.sink.comes_now = self.sent.extend
+        self.loop_thread = threading.get_ident()
         self.thrown_away = False  # by whom a part of what was written will never be read
         self.reactions = []
         for recorder, methods in (
@@ -72,11 +86,13 @@ class PipesMachine(Machine):
 
     def act(self, action, size):
         if action == "write":
-            begin = self.sent
+            data = pattern(self.drawn, size)
+            self.drawn += size
+            elsewhere = self.sim.loop.is_running() and self.loop_thread != threading.get_ident()
             # Before the call: a reaction inside of it may write, too.
-            if not self.sink.is_closing():
-                self.sent += size
-            self.sink.write(pattern(begin, size))
+            if not elsewhere and not self.sink.is_closing():
+                self.sent += data
+            self.sink.write(data)
         elif action == "pause" and self.source.is_reading():
             self.heard["source"].pause()
         elif action == "resume" and not self.source.is_closing():
@@ -107,6 +123,16 @@ class PipesMachine(Machine):
     )
     def reactions_to_come(self, actions):
         self.reactions += actions
+
+    def strikes(self):
+        return [partial(self.act, action, 100) for action in ACTIONS[:-1]]
+
+    def child_strikes(self):
+        """The pipe is its parent's, too."""
+        return [partial(self.act, action, 0) for action in ACTIONS[1:-1]]
+
+    def transports(self):
+        return [(self.sink, not self.sink.is_closing())]
 
     # ---- the kernel ----
 
@@ -168,12 +194,12 @@ class PipesMachine(Machine):
         source, sink = self.heard["source"], self.heard["sink"]
         queued = self.sink.get_write_buffer_size()
         got = bytes(source.received)
-        assert got == pattern(0, len(got))
-        assert len(got) + queued <= self.sent
+        assert got == self.sent[: len(got)]
+        assert len(got) + queued <= len(self.sent)
         if not self.thrown_away and not self.files["source"].closed:
-            assert len(got) + self.in_pipe() + queued == self.sent
+            assert len(got) + self.in_pipe() + queued == len(self.sent)
         assert sink.write_paused is self.sink._protocol_paused
-        if queued > HIGH:
+        if queued > self.sink._high_water:
             assert sink.write_paused
         waits = [each for each in self.kept_polls("sink") if each.events & select.POLLOUT]
         assert len(waits) == (queued > 0), "a poll for nothing, or none for what is queued"
@@ -213,7 +239,7 @@ class PipesMachine(Machine):
         self.act("resume", 0)
         self.go_on()
         if not self.thrown_away:
-            assert len(self.heard["source"].received) == self.sent
+            assert self.heard["source"].received == self.sent
         if not self.thrown_away and self.heard["sink"].closing:
             assert self.heard["sink"].is_lost
             assert self.heard["source"].calls[-2:] == ["eof_received", "connection_lost"]
