@@ -23,7 +23,7 @@ import weakref
 from fake_driver import FakeDriver
 from hostile_callables import Nothing, at_end
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import initialize, precondition, rule
 from simulation import IORING_OP_READ, Planned, SimLoop
 
 from uring_loop._internal.streams import StreamTransport
@@ -61,11 +61,28 @@ class Shouting(logging.Handler):
             self.strike()
 
 
+def strikes_by(**drawn):
+    """A rule of programs whose callers are hostile."""
+
+    def decorated(function):
+        return rule(**drawn)(precondition(lambda self: self.is_hostile)(function))
+
+    return decorated
+
+
 class Striking:
-    """The rules; `era` tells those that are still to come from what has been called off."""
+    """The rules; `era` tells those that are still to come from what has been called off.
+
+    Half of the programs have none of them: so many rules leave little of what comes between.
+    """
 
     era = 0
     is_child = False
+    is_hostile = False
+
+    @initialize(is_hostile=st.booleans())
+    def choose_callers(self, is_hostile):
+        self.is_hostile = is_hostile
 
     def strikes(self):
         """What the user may do at any moment: functions."""
@@ -124,7 +141,7 @@ class Striking:
 
     # ---- places ----
 
-    @rule(what=anything, inside=st.booleans(), cancelled=st.booleans())
+    @strikes_by(what=anything, inside=st.booleans(), cancelled=st.booleans())
     def strike_from_del(self, what, inside, cancelled):
         strike = self.striking(what)
 
@@ -136,7 +153,7 @@ class Striking:
 
         self.perform(inside, place)
 
-    @rule(what=anything, inside=st.booleans())
+    @strikes_by(what=anything, inside=st.booleans())
     def strike_from_repr(self, what, inside):
         strike = self.striking(what)
 
@@ -146,26 +163,26 @@ class Striking:
 
         self.perform(inside, place)
 
-    @rule(what=anything)
+    @strikes_by(what=anything)
     def strike_from_weakref(self, what):
         strike = self.striking(what)
         target = Nothing()
         self.kept.append(weakref.ref(target, lambda _: strike()))
         self.sim.loop.call_soon(target)
 
-    @rule(what=anything)
+    @strikes_by(what=anything)
     def strike_from_handler(self, what):
         self.sim.loop.strike_from_handler = self.striking(what)
         self.sim.loop.call_soon(raises)
 
-    @rule(what=anything)
+    @strikes_by(what=anything)
     def strike_from_time(self, what):
         """Of the loop's own turn: for how long may it sleep?"""
         self.sim.loop.strike_from_time = None
         self.sim.loop.call_later(0, Nothing())
         self.sim.loop.strike_from_time = self.striking(what)
 
-    @rule(what=anything, inside=st.booleans())
+    @strikes_by(what=anything, inside=st.booleans())
     def strike_from_length(self, what, inside):
         strike = self.striking(what)
 
@@ -186,7 +203,7 @@ class Striking:
 
         self.perform(inside, place)
 
-    @rule(what=anything)
+    @strikes_by(what=anything)
     def strike_from_unraisable(self, what):
         strike = self.striking(what)
 
@@ -197,7 +214,7 @@ class Striking:
         self.strike_from_hook = strike
         self.sim.loop.call_soon(Falls())
 
-    @rule(what=anything, inside=st.booleans())
+    @strikes_by(what=anything, inside=st.booleans())
     def strike_from_warning(self, what, inside):
         """A transport that nobody has closed is freed."""
         strike = self.striking(what)
@@ -216,7 +233,7 @@ class Striking:
 
         self.perform(inside, place)
 
-    @rule(what=anything, inside=st.booleans(), after=st.integers(1, 4))
+    @strikes_by(what=anything, inside=st.booleans(), after=st.integers(1, 4))
     def strike_from_collector(self, what, inside, after):
         """In the middle of an allocation, or of a collection that was asked for."""
         strike = self.striking(what)
@@ -244,11 +261,11 @@ class Striking:
             if collected in gc.callbacks:
                 gc.callbacks.remove(collected)
 
-    @rule(what=st.integers(0, 99), index=st.integers(0, 3), inside=st.booleans())
+    @strikes_by(what=st.integers(0, 99), index=st.integers(0, 3), inside=st.booleans())
     def strike_from_lines(self, what, index, inside):
         self.perform(inside, self.write_hostile, self.striking(what), index, "lines")
 
-    @rule(what=st.integers(0, 99), index=st.integers(0, 3), inside=st.booleans())
+    @strikes_by(what=st.integers(0, 99), index=st.integers(0, 3), inside=st.booleans())
     def strike_from_buffer(self, what, index, inside):
         if sys.version_info >= (3, 12):
             self.perform(inside, self.write_hostile, self.striking(what), index, "buffer")
@@ -277,7 +294,7 @@ class Striking:
             else:
                 transport.write(Data(b"of these none is shown"))
 
-    @rule(what=anything, index=st.integers(0, 3), inside=st.booleans())
+    @strikes_by(what=anything, index=st.integers(0, 3), inside=st.booleans())
     def strike_from_log(self, what, index, inside):
         """Debug mode tells of a pause."""
         handler = Shouting(self.striking(what))
@@ -306,7 +323,7 @@ class Striking:
     def tell_in_debug(self, transport):
         """Have the transport write a line to the log, if the machine knows how."""
 
-    @rule(what=anything)
+    @strikes_by(what=anything)
     def strike_from_audit(self, what):
         global _hooked
         if not _hooked:
@@ -322,7 +339,7 @@ class Striking:
 
     # ---- threads, forks, loops dropped ----
 
-    @rule(what=anything, inside=st.booleans())
+    @strikes_by(what=anything, inside=st.booleans())
     def strike_in_thread(self, what, inside):
         """Another thread does it, while the loop's is in a callback."""
         if what in ("nest", "close the loop"):
@@ -346,7 +363,7 @@ class Striking:
         self.perform(inside, place)
         assert not raised, raised
 
-    @rule(what=anything, inside=st.booleans(), then=st.sampled_from(["go", "collect", "close"]))
+    @strikes_by(what=anything, inside=st.booleans(), then=st.sampled_from(["go", "collect", "close"]))
     def strike_in_child(self, what, inside, then):
         """The child of a fork does it, and more; the parent goes on unharmed."""
         if self.forks >= 2:
@@ -388,7 +405,7 @@ class Striking:
         finally:
             os._exit(status)
 
-    @rule(what=anything)
+    @strikes_by(what=anything)
     def strike_from_dropped_loop(self, what):
         """A loop with work is dropped unclosed; what dies with it strikes."""
         strike = self.striking(what)
