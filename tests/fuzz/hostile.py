@@ -101,7 +101,7 @@ class Hostile:
         self.loop.call_soon(target)
 
     def from_handler(self, number, line, strike):
-        self.hostile_handler = strike
+        self.hostile_handlers.append(strike)
         self.loop.call_soon(self.raises)
 
     def raises(self):

@@ -321,7 +321,7 @@ class World(Hostile):
         self.steps = 0
         self.states = set()
         self.restore, self.short_for = None, 0
-        self.hostile_handler = None
+        self.hostile_handlers = []  # strikes that are to come from the exception handler
         self.kept = []
         self.is_over = False  # the faults have stopped
 
@@ -371,9 +371,8 @@ class World(Hostile):
             pass
         elif not isinstance(error, (OSError, ssl.SSLError)):
             self.handled.append(type(error).__name__)
-        if self.hostile_handler is not None:
-            strike, self.hostile_handler = self.hostile_handler, None
-            strike()
+        if self.hostile_handlers:
+            self.hostile_handlers.pop(0)()
 
     def outcome(self):
         lines = []
@@ -845,7 +844,10 @@ class World(Hostile):
 
     async def quiet(self):
         """Everything finishes: or it is a violation."""
+        # Whether a step that waited for a thread has let them run already is a race.
+        await asyncio.sleep(0)
         self.is_over = True
+        self.hostile_handlers.clear()
         self.lift()
         for line in self.lines:
             line.note.reactions.clear()
@@ -857,7 +859,6 @@ class World(Hostile):
                 # epoll has forgotten the file: only who aborts can hear of the end.
                 with contextlib.suppress(Exception):
                     line.transport.abort()
-        self.hostile_handler = None
         self.do_watch("remove")
 
         def rested():
