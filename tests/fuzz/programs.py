@@ -8,6 +8,7 @@ import json
 import random
 import time
 
+import pipe_ends
 from hostile import PLACES
 
 KINDS = ("unix", "tcp", "server", "client")
@@ -48,6 +49,8 @@ STEPS = {
     "plain_arrive": 3,
     "datagram": 3,
     "datagram_back": 2,
+    "pipe": 5,
+    "pipe_react": 2,
     "file": 3,
     "timer": 2,
     "watch": 2,
@@ -60,7 +63,7 @@ STEPS = {
     "look": 2,
 }
 WITHOUT = {"turns", "shortage", "timer", "thread", "cancel", "file", "datagram", "datagram_back"}
-WITHOUT |= {"plain_recv", "plain_send", "plain_arrive", "watch"}
+WITHOUT |= {"plain_recv", "plain_send", "plain_arrive", "watch", "pipe", "pipe_react"}
 
 
 def draw(seed, tls=None):
@@ -98,6 +101,14 @@ def _step(chance, count):
         "plain_arrive": lambda: [chance.choice((1, 100, 5000))],
         "datagram": lambda: [chance.choice((1, 100, 1400)), chance.randint(1, 20)],
         "datagram_back": lambda: [chance.choice((1, 100, 1400)), chance.randint(1, 5)],
+        "pipe": lambda: [
+            chance.choice((*pipe_ends.MOSTLY * 4, *pipe_ends.ACTIONS)),
+            chance.choice(SIZES),
+        ],
+        "pipe_react": lambda: [
+            chance.choice(pipe_ends.EVENTS),
+            chance.choice(pipe_ends.REACTIONS),
+        ],
         "file": lambda: [
             chance.choice(("write", "read", "seek", "truncate")),
             chance.choice(SIZES[1:6]),
