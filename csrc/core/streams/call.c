@@ -1,6 +1,7 @@
 /* The coroutine protocol around the steps of reads.c and writes.c. */
 #include "call.h"
 #include "reader.h"
+#include "steps.h"
 #include "../base/process.h"
 
 #include <structmember.h>
@@ -87,6 +88,22 @@ static int call_delegate(StreamCall *self)
 	return self->awaited == NULL ? -1 : 0;
 }
 
+/* The wait has raised what is set, some of which readline() catches. */
+static PySendResult call_wait_failed(StreamCall *self, PyObject **result)
+{
+	PyObject *args[3] = {self->function, self->object, NULL};
+
+	*result = NULL;
+	if (self->step == step_readline && (PyErr_ExceptionMatches(helpers.incomplete_read) ||
+	                                    PyErr_ExceptionMatches(helpers.limit_overrun))) {
+		args[2] = PyErr_GetRaisedException();
+		*result = PyObject_Vectorcall(helpers.line_failed, args, 3, NULL);
+		Py_DECREF(args[2]);
+	}
+	call_end(self);
+	return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
 /* Goes on until it must wait, or ends. */
 static PySendResult call_go_on(StreamCall *self, PyObject **result)
 {
@@ -110,7 +127,7 @@ static PySendResult call_go_on(StreamCall *self, PyObject **result)
 			Py_CLEAR(self->awaited);
 			call_stop_waiting(self);
 			if (sent == PYGEN_ERROR)
-				break;
+				return call_wait_failed(self, result);
 			/* A future of somebody's that was done: there may be data. */
 			Py_DECREF(*result);
 			continue;
@@ -138,10 +155,8 @@ static PySendResult call_resume(StreamCall *self, PySendResult sent, PyObject **
 		return sent;
 	}
 	call_stop_waiting(self);
-	if (unlikely(sent == PYGEN_ERROR)) {
-		call_end(self);
-		return sent;
-	}
+	if (unlikely(sent == PYGEN_ERROR))
+		return call_wait_failed(self, result);
 	Py_DECREF(*result);
 	return call_go_on(self, result);
 }
