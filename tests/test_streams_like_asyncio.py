@@ -21,6 +21,7 @@ ERRORS = {
     "class": lambda: ValueError,
     "incomplete": lambda: asyncio.IncompleteReadError(b"par", 10),
     "overrun": lambda: asyncio.LimitOverrunError("far", 1),
+    "none": lambda: 3,
 }
 
 
@@ -278,6 +279,7 @@ def play(loop, limit, pausable, steps):
 @example(9, True, [("start", "read", (3,)), ("spin", 1), ("cancel", 0), ("feed", b"ab")])
 @example(9, True, [("start", "readexactly", (3,)), ("spin", 1), ("feed_eof",), ("spin", 2)])
 @example(9, True, [("start", "readline", ()), ("spin", 1), ("fail", "incomplete"), ("spin", 2)])
+@example(9, True, [("begin", "readline", ()), ("drive", 0, "none"), ("drive", 0, "send")])
 def test_readers_and_writers_do_what_asyncios_do(limit, pausable, steps):
     loop = uring_loop.EventLoop(driver="selector")
     try:

@@ -149,6 +149,14 @@ THROWN = {
     "a class and None": ((KeyError, None), KeyError, ()),
     "a class, an instance and None": ((KeyError, KeyError("k"), None), KeyError, ("k",)),
 }
+REFUSED = {
+    "a number": (3,),
+    "a class of something else": (int,),
+    "an instance and a value": (KeyError("k"), "value"),
+    "a traceback that is none": (KeyError, None, 3),
+    "nothing": (),
+    "too much": (KeyError, None, None, None),
+}
 # Those of more than one argument are deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:the .*signature of throw:DeprecationWarning")
 
@@ -170,6 +178,18 @@ def test_stream_call_raises_what_is_thrown_at_it_and_has_ended(loop, how, what):
         assert pair.reader._waiter is None
         pair.reader.feed_data(b"abc\n")
         assert await pair.reader.readline() == b"abc\n"
+
+    on_pair(loop, main)
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_stream_call_that_is_thrown_no_exception_at_can_still_be_awaited(loop, what):
+    async def main(pair):
+        call = pair.reader.readline()
+        with pytest.raises(TypeError):
+            call.throw(*REFUSED[what])
+        pair.reader.feed_data(b"abc\n")
+        assert await call == b"abc\n"
 
     on_pair(loop, main)
 

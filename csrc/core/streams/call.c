@@ -73,12 +73,18 @@ static PyObject *iterator_of(PyObject *awaitable)
 	return iterator;
 }
 
+/* What asyncio's own function gives: an owned coroutine, or NULL with an exception. */
+static PyObject *call_asyncio(StreamCall *self)
+{
+	PyObject *args[2] = {self->object, self->argument};
+
+	return PyObject_Vectorcall(self->function, args, self->argument == NULL ? 1 : 2, NULL);
+}
+
 /* Asyncio's own function takes over: 0 or -1. */
 static int call_delegate(StreamCall *self)
 {
-	PyObject *args[2] = {self->object, self->argument};
-	PyObject *coroutine = PyObject_Vectorcall(self->function, args,
-	                                          self->argument == NULL ? 1 : 2, NULL);
+	PyObject *coroutine = call_asyncio(self);
 
 	if (unlikely(coroutine == NULL))
 		return -1;
@@ -257,21 +263,28 @@ static PySendResult taken_stop(PyObject **result)
 	return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
-/* As `raise` with what throw() was given. */
-static void set_thrown(PyObject *const *args, Py_ssize_t nargs)
+/* Nobody awaits it yet: a coroutine of asyncio's raises it, or refuses what cannot be raised. */
+static PyObject *call_throw_at_new(StreamCall *self, PyObject *const *args, Py_ssize_t nargs)
 {
-	PyObject *exception = args[0];
+	PyObject *passed[4] = {call_asyncio(self)}, *frame, *result;
+	PyObject *exception;
+	Py_ssize_t i;
 
-	if (PyExceptionInstance_Check(exception)) {
-		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-	} else if (PyExceptionClass_Check(exception)) {
-		PyErr_SetObject(exception, nargs > 1 && args[1] != Py_None ? args[1] : NULL);
-	} else {
-		PyErr_Format(PyExc_TypeError,
-		             "exceptions must be classes or instances deriving from "
-		             "BaseException, not %s",
-		             Py_TYPE(exception)->tp_name);
-	}
+	if (passed[0] == NULL)
+		return NULL;
+	for (i = 0; i < nargs; i++)
+		passed[i + 1] = args[i];
+	result = PyObject_VectorcallMethod(names.throw, passed, (size_t)nargs + 1, NULL);
+	exception = PyErr_GetRaisedException();
+	frame = PyObject_GetAttrString(passed[0], "cr_frame");
+	if (frame == Py_None)
+		call_end(self);
+	else if (frame == NULL || call_method_and_drop(passed[0], names.close, NULL) < 0)
+		PyErr_Clear();
+	Py_XDECREF(frame);
+	Py_DECREF(passed[0]);
+	PyErr_SetRaisedException(exception);
+	return result;
 }
 
 static PyObject *call_throw(StreamCall *self, PyObject *const *args, Py_ssize_t nargs)
@@ -292,11 +305,8 @@ static PyObject *call_throw(StreamCall *self, PyObject *const *args, Py_ssize_t 
 		PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
 		return NULL;
 	}
-	if (self->state == CALL_NEW) {
-		call_end(self);
-		set_thrown(args, nargs);
-		return NULL;
-	}
+	if (self->state == CALL_NEW)
+		return call_throw_at_new(self, args, nargs);
 	Py_INCREF(self);
 	self->running = true;
 	passed[0] = self->awaited;
