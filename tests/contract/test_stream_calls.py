@@ -8,6 +8,7 @@ import gc
 import sys
 import warnings
 import weakref
+from unittest import mock
 
 import pytest
 from harness import iterations, run
@@ -440,5 +441,21 @@ def test_stream_call_of_a_reader_whose_waiter_fails_at_once_raises_it(loop):
         with pytest.raises(KeyError):
             await pair.reader.readline()
         assert pair.reader._waiter is None
+
+    on_pair(loop, main)
+
+
+# ---- drain() ---------------------------------------------------------------------------------------
+
+
+def test_drain_of_a_transport_that_does_not_know_whether_it_closes_asks_once(loop):
+    async def main(pair):
+        transport = pair.writer.transport
+        pair.writer._transport = mock.Mock()
+        pair.writer._transport.is_closing.side_effect = [KeyError("k"), False, False]
+        with pytest.raises(KeyError):
+            await pair.writer.drain()
+        assert pair.writer._transport.is_closing.call_count == 1
+        pair.writer._transport = transport
 
     on_pair(loop, main)
