@@ -79,6 +79,21 @@ def test_receive_whose_wait_the_driver_refuses_raises_it_and_the_next_one_waits(
     assert task.result() == b"x"
 
 
+def test_receive_for_which_the_loop_makes_no_future_raises_it_and_nobody_waits(sim, pair):
+    sock, _ = pair
+
+    def create_future():
+        raise Planned
+
+    sim.loop.create_future = create_future
+    task = receive(sim, sock)
+    sim.turns(2)
+    with pytest.raises(Planned):
+        task.result()
+    assert not sim.loop._sock_is_waited(sock, False)
+    assert poll(sim, sock) is None
+
+
 def test_receive_whose_second_wait_the_driver_refuses_raises_it_and_lets_the_next_one_in(sim, pair):
     sock, _ = pair
     first, second = receive(sim, sock), receive(sim, sock)
