@@ -15,6 +15,15 @@ from uring_loop import _core
 
 LETTERS = (b"a", b"b", b"\n")
 
+# What a reader is told to have failed with, or what is thrown at a call; made for each side.
+ERRORS = {
+    "broken": lambda: OSError("broken"),
+    "class": lambda: ValueError,
+    "incomplete": lambda: asyncio.IncompleteReadError(b"par", 10),
+    "overrun": lambda: asyncio.LimitOverrunError("far", 1),
+    "none": lambda: 3,
+}
+
 
 class Transport(asyncio.Transport):
     """Notes what it is asked; one that cannot be paused says so."""
@@ -90,8 +99,8 @@ class Side:
     def feed_eof(self):
         self.protocol.eof_received()
 
-    def fail(self):
-        self.reader.set_exception(OSError("broken"))
+    def fail(self, error):
+        self.reader.set_exception(ERRORS[error]())
 
     def lose(self, broken):
         self.protocol.connection_lost(OSError("lost") if broken else None)
@@ -116,14 +125,14 @@ class Side:
         return getattr(self.writer if name == "drain" else self.reader, name)
 
     def drive(self, which, how):
-        """send(), throw() or close() of a call that was begun."""
+        """send() or close() of a call that was begun, or which error is thrown at it."""
         call = self.calls[which % len(self.calls)] if self.calls else None
         if call is None or isinstance(call, asyncio.Task):
             return "nothing"
         if how == "send":
             return type(call.send(None)).__name__
-        if how == "throw":
-            return type(call.throw(ValueError("thrown"))).__name__
+        if how in ERRORS:
+            return type(call.throw(ERRORS[how]())).__name__
         return call.close()
 
     def cancel(self, which):
@@ -225,7 +234,7 @@ STEPS = st.one_of(
     st.tuples(st.just("feed"), DATA),
     st.tuples(st.just("feed_reader"), DATA | DATA.map(bytearray)),
     st.tuples(st.just("feed_eof")),
-    st.tuples(st.just("fail")),
+    st.tuples(st.just("fail"), st.sampled_from(["broken", "incomplete", "overrun"])),
     st.tuples(st.just("lose"), st.booleans()),
     st.tuples(st.just("pause_writing")),
     st.tuples(st.just("resume_writing")),
@@ -233,7 +242,7 @@ STEPS = st.one_of(
     READS.map(lambda call: ("start", *call)),
     READS.map(lambda call: ("start", *call)),
     READS.map(lambda call: ("begin", *call)),
-    st.tuples(st.just("drive"), st.integers(0, 5), st.sampled_from(["send", "throw", "close"])),
+    st.tuples(st.just("drive"), st.integers(0, 5), st.sampled_from(["send", "close", *ERRORS])),
     st.tuples(st.just("cancel"), st.integers(0, 5)),
     st.tuples(st.just("clear")),
     st.tuples(st.just("hold")),
@@ -269,6 +278,8 @@ def play(loop, limit, pausable, steps):
 @example(3, False, [("feed", b"aaaaaaa"), ("feed", b"a"), ("start", "read", (2,)), ("spin", 1)])
 @example(9, True, [("start", "read", (3,)), ("spin", 1), ("cancel", 0), ("feed", b"ab")])
 @example(9, True, [("start", "readexactly", (3,)), ("spin", 1), ("feed_eof",), ("spin", 2)])
+@example(9, True, [("start", "readline", ()), ("spin", 1), ("fail", "incomplete"), ("spin", 2)])
+@example(9, True, [("begin", "readline", ()), ("drive", 0, "none"), ("drive", 0, "send")])
 def test_readers_and_writers_do_what_asyncios_do(limit, pausable, steps):
     loop = uring_loop.EventLoop(driver="selector")
     try:

@@ -114,6 +114,33 @@ def test_handle_whose_repr_raises_in_debug_mode_is_cancelled_all_the_same(loop, 
     run(loop, iterations(3))
 
 
+@pytest.mark.parametrize("side", ["reader", "writer"])
+def test_watch_replaced_by_another_whose_repr_raises_in_debug_mode_is_replaced(
+    loop, sockets, side
+):
+    one, _ = sockets
+    add, remove = getattr(loop, f"add_{side}"), getattr(loop, f"remove_{side}")
+    calls = []
+
+    class Stop(BaseException):
+        pass
+
+    class Odd:
+        def __repr__(self):
+            raise Stop
+
+    loop.set_debug(True)
+    add(one, pytest.fail, Odd())
+    with pytest.raises(Stop):
+        add(one, calls.append, "new")
+    loop.set_debug(False)
+    sockets[1].send(b"x")
+    run(loop, iterations(3))
+    assert set(calls) == {"new"}
+    assert remove(one)
+    assert not remove(one)
+
+
 # Plain sockets.
 
 

@@ -683,6 +683,34 @@ def test_watch_of_a_file_is_refused_in_another_thread_at_once(loop, tmp_path):
     run(loop, elsewhere(work))
 
 
+def test_watch_made_in_another_thread_of_a_descriptor_closed_meanwhile_calls_nobody(
+    loop, loop_kind
+):
+    oracle_lacks(loop_kind, True, "it watches at once, and knows nothing of the close")
+
+    async def main():
+        sock, other = socket.socketpair()
+        with other:
+            number = sock.fileno()
+            # While the loop's thread is here, it cannot tell its driver.
+            await asyncio.sleep(0)
+            thread = threading.Thread(target=loop.add_reader, args=(number, pytest.fail))
+            thread.start()
+            thread.join()
+            sock.close()
+            other.close()
+            await iterations(5)
+        assert loop.remove_reader(number)
+        assert not loop.remove_reader(number)
+        # The number is the next one's.
+        sock, other = socket.socketpair()
+        with sock, other:
+            assert number in (sock.fileno(), other.fileno())
+            await iterations(3)
+
+    run(loop, main())
+
+
 def test_what_another_thread_schedules_without_leave_runs(loop):
     async def main():
         seen = Condition()

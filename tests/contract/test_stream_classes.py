@@ -262,6 +262,109 @@ def test_streams_an_attribute_is_not_taken_for_one_that_has_its_place_elsewhere(
     run(loop, main())
 
 
+def test_streams_attributes_under_names_that_are_only_equal_are_found(loop):
+    async def main():
+        async with Pair() as pair:
+            for stream in (pair.reader, pair.writer, pair.protocol):
+                stream.__dict__ = {
+                    "".join(list(name)): value for name, value in vars(stream).items()
+                }
+            pair.peer.send(b"abc\n")
+            assert await pair.reader.readline() == b"abc\n"
+            pair.writer.write(b"x")
+            await pair.writer.drain()
+            await iterations(2)
+            assert pair.peer.recv(10) == b"x"
+
+    run(loop, main())
+
+
+READS = {"readline": (), "readexactly": (3,), "read": (10,)}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("name", ["_buffer", "_waiter", "_eof", "_exception", "_paused", "_loop"])
+def test_streams_an_attribute_that_was_deleted_is_missed_as_asyncio_misses_it(loop, read, name):
+    async def main():
+        async with Pair() as pair:
+            value = getattr(pair.reader, name)
+            delattr(pair.reader, name)
+            try:
+                with pytest.raises(AttributeError, match=name):
+                    await asyncio.wait_for(getattr(pair.reader, read)(*READS[read]), 30)
+            finally:
+                setattr(pair.reader, name, value)
+            pair.reader.feed_data(b"ab\n")
+            assert await getattr(pair.reader, read)(*READS[read]) == b"ab\n"
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("read", READS)
+def test_streams_flags_that_somebody_has_set_to_numbers_mean_what_these_do(loop, read):
+    async def main():
+        async with Pair() as pair:
+            pair.reader._eof = pair.reader._paused = 0
+            reading = asyncio.create_task(getattr(pair.reader, read)(*READS[read]))
+            await iterations(2)
+            assert not reading.done()
+            pair.peer.send(b"ab\n")
+            assert await reading == b"ab\n"
+            pair.reader._eof = 1
+            if read == "readexactly":
+                with pytest.raises(asyncio.IncompleteReadError):
+                    await pair.reader.readexactly(3)
+            else:
+                assert await getattr(pair.reader, read)(*READS[read]) == b""
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("limit", [sys.maxsize // 2 + 1, sys.maxsize, sys.maxsize + 1, 2**80])
+def test_streams_a_limit_that_nothing_reaches_is_none(loop, limit):
+    async def main():
+        async with Pair(limit=limit) as pair:
+            reading = asyncio.create_task(pair.reader.readline())
+            await iterations(2)
+            pair.peer.send(b"abc\ndef")
+            assert await reading == b"abc\n"
+            assert await pair.reader.readexactly(3) == b"def"
+            assert not pair.reader._paused
+
+    run(loop, main())
+
+
+def test_streams_a_waiter_that_somebody_else_has_woken_refuses_to_be_woken_again(loop):
+    async def main():
+        async with Pair() as pair:
+            reading = asyncio.create_task(pair.reader.readline())
+            await iterations(2)
+            pair.reader._waiter.set_result(None)
+            with pytest.raises(asyncio.InvalidStateError):
+                pair.reader.feed_data(b"abc\n")
+            assert await reading == b"abc\n"
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("line", [b"abc\n", b"much too long\n"])
+def test_streams_a_transport_that_cannot_be_resumed_tells_the_reader_who_has_taken(loop, line):
+    async def main():
+        async with Pair(limit=4) as pair:
+            transport = pair.reader._transport
+            pair.reader._transport = mock.Mock()
+            pair.reader._transport.resume_reading.side_effect = KeyError("k")
+            pair.reader._paused = True
+            pair.reader._buffer += line + b"def\n"
+            with pytest.raises(KeyError):
+                await pair.reader.readline()
+            assert not pair.reader._paused
+            pair.reader._transport = transport
+            assert await pair.reader.readline() == b"def\n"
+
+    run(loop, main())
+
+
 def test_streams_attributes_of_others_on_the_instance_change_nothing(loop):
     async def main():
         async with Pair() as pair:
@@ -344,6 +447,31 @@ def test_streams_a_servers_callback_is_its_own_to_those_who_ask(loop):
         return writer.transport.get_protocol()._client_connected_cb.__qualname__
 
     assert run(loop, served(handler)).endswith("serve")
+
+
+def test_streams_a_protocol_that_refuses_a_second_connection_has_its_callback_again(loop):
+    """The reader has its transport: asyncio asserts that, before it calls back."""
+    calls = []
+
+    async def main():
+        reader = asyncio.StreamReader(loop=loop)
+
+        def connected_cb(reader, writer):
+            calls.append(writer)
+
+        protocol, peer = await connected(
+            lambda: asyncio.StreamReaderProtocol(reader, connected_cb, loop=loop)
+        )
+        assert len(calls) == 1
+        with pytest.raises(AssertionError):
+            protocol.connection_made(calls[0].transport)
+        assert protocol._client_connected_cb is connected_cb
+        assert len(calls) == 1
+        calls[0].close()
+        peer.close()
+        await calls[0].wait_closed()
+
+    run(loop, main())
 
 
 @pytest.mark.parametrize("name", ["write", "drain", "is_closing"])

@@ -235,3 +235,39 @@ def test_tls_buffered_protocol_that_pauses_after_each_buffer_gets_every_byte(
             await iterations(3)
 
     run(loop, main())
+
+
+class Interrupting(BufferedRecorder):
+    """Raises KeyboardInterrupt when it has got its second buffer."""
+
+    def buffer_updated(self, nbytes):
+        super().buffer_updated(nbytes)
+        if self.calls.count("buffer_updated") == 2:
+            raise KeyboardInterrupt
+
+
+def test_tls_interrupt_in_buffer_updated_keeps_the_records_that_came_together(
+    loop, certificates, version
+):
+    """What came behind is delivered with what comes next."""
+    protocol = Interrupting(size=100)
+    record = pattern(256)[:100]
+    attached = tls_attached(certificates, protocol, version=version)
+    _, _, peer = run(loop, attached.__aenter__())
+
+    async def together():
+        await peer.peer.send_all(b"".join([peer.seal(record) for _ in range(5)]))
+        await protocol.until_size(500)
+
+    async def behind():
+        await peer.send_all(b"next")
+        await protocol.until_size(504)
+
+    task = loop.create_task(together())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    assert protocol.data == record * 2
+    run(loop, behind())
+    run(loop, task)
+    assert protocol.data == record * 5 + b"next"
+    run(loop, attached.__aexit__(None, None, None))

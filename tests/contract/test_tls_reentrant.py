@@ -6,6 +6,7 @@ exceptions, what the handler was told and what the peer got must be the same.
 
 import asyncio
 import contextlib
+import logging
 import ssl
 
 import pytest
@@ -240,3 +241,67 @@ def test_tls_private_attribute_that_is_gone_ends_the_connection_with_an_attribut
             errors.clear()
 
     run(loop, main())
+
+
+class Heard(logging.Handler):
+    """Acts, once, when a transport's fatal error is logged."""
+
+    def __init__(self, act):
+        super().__init__(logging.DEBUG)
+        self.act = act
+        self.acted = False
+
+    def handle(self, record):
+        if record.exc_info and not self.acted:
+            self.acted = True
+            self.act()
+
+
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+@pytest.mark.parametrize("action", ["pause_reading", "abort", "interrupt"])
+def test_tls_connection_that_is_stopped_by_the_log_of_its_failed_write_delivers_nothing(
+    loop, certificates, kind, action
+):
+    """Written in the turn that brings data, so that it is encrypted first: OpenSSL refuses it."""
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+
+    def act():
+        if action == "interrupt":
+            raise KeyboardInterrupt
+        getattr(protocol.transport, action)()
+
+    protocol, handler = kind(), Heard(act)
+
+    async def main():
+        async with tls_attached(certificates, protocol) as (transport, _, peer):
+            loop.set_debug(True)
+            await peer.send_all(b"data")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                transport.get_extra_info("ssl_object").unwrap()
+            await asyncio.sleep(0)
+            transport.write(b"too late")
+            await protocol.until_lost()
+
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        if action == "interrupt":
+            task = loop.create_task(main())
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(task)
+            if task.done():
+                # Where it was raised by write().
+                assert isinstance(task.exception(), KeyboardInterrupt)
+                run(loop, protocol.until_lost())
+            else:
+                run(loop, task)
+        else:
+            run(loop, main())
+    finally:
+        loop.set_debug(False)
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+    assert handler.acted
+    assert protocol.data == b""
+    assert protocol.calls.count("connection_lost") == 1

@@ -449,3 +449,42 @@ def test_tls_transport_left_open_warns_when_collected(make_unwatched_loop, certi
         gc.collect()
     other.close()
     sock.close()
+
+
+@pytest.mark.parametrize("empty", [bytearray(), memoryview(b""), memoryview(b"ab")[1:1]])
+def test_tls_write_of_nothing_in_a_buffer_writes_nothing(loop, certificates, empty):
+    async def main():
+        async with tls_attached(certificates) as (transport, _, peer):
+            transport.write(empty)
+            transport.write(b"all")
+            assert await peer.recv_exactly(3) == b"all"
+
+    run(loop, main())
+
+
+def test_tls_write_of_a_view_with_gaps_ends_the_connection(loop, certificates, errors):
+    """OpenSSL takes no such buffer."""
+
+    async def main():
+        async with tls_attached(certificates) as (transport, protocol, peer):
+            transport.write(memoryview(b"abcdef")[::2])
+            await protocol.until_lost()
+            assert isinstance(protocol.lost, BufferError)
+            assert [type(context["exception"]) for context in errors] == [BufferError]
+            errors.clear()
+
+    run(loop, main())
+
+
+def test_tls_write_of_a_released_view_is_refused_and_the_connection_goes_on(loop, certificates):
+    view = memoryview(b"abc")
+    view.release()
+
+    async def main():
+        async with tls_attached(certificates) as (transport, _, peer):
+            with pytest.raises(ValueError, match="released memoryview"):
+                transport.write(view)
+            transport.write(b"all")
+            assert await peer.recv_exactly(3) == b"all"
+
+    run(loop, main())

@@ -308,6 +308,9 @@ async def tls():
             for size in (100, 100_000):
                 transport.write(b"t" * size)
                 await protocol.until(protocol.size + size)
+            # More than are kept for one record.
+            transport.writelines([b"t"] * 20)
+            await protocol.until(protocol.size + 20)
         finally:
             transport.abort()
 

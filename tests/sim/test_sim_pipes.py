@@ -1,7 +1,9 @@
 """What a pipe's ends do when something raises in the middle: of the rest the machine sees to it."""
 
+import gc
 import os
 import select
+import warnings
 
 import pytest
 from fake_driver import MORE
@@ -84,3 +86,19 @@ def test_transport_that_is_made_twice_is_refused(sim, full):
     transport, protocol, _ = full
     with pytest.raises(RuntimeError, match="made only once"):
         transport._begin(sim.loop, None, 0, protocol)
+
+
+def test_read_pipe_of_a_closed_loop_is_not_read(sim):
+    """By hand: nobody else asks for it any more."""
+    reading, writing = os.pipe()
+    transport = ReadPipeTransport(sim.loop, open(reading, "rb", 0), Recorder(sim.driver))
+    sim.turns(2)
+    os.write(writing, b"x")
+    sim.loop._close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport._read_ready()
+    os.close(writing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del transport
+        gc.collect()

@@ -2,6 +2,7 @@
 
 import errno
 import select
+import sys
 
 import pytest
 from fake_driver import MORE
@@ -67,3 +68,39 @@ def test_watch_that_was_cancelled_is_told_nothing_and_does_not_begin_again(sim, 
     sim.settle()
     assert told == []
     assert poll(sim) is None
+
+
+def test_watch_that_the_driver_refuses_at_once_is_told_in_the_next_turn(sim):
+    told = []
+    sim.driver.refusals["poll"] = -errno.EBADF
+    watch = _core.Poll(sim.loop, DESCRIPTOR, select.POLLIN, lambda: told.append(watch.ready))
+    assert told == []
+    sim.turns(2)
+    assert told == [-errno.EBADF]
+    assert not watch.in_flight
+    watch.cancel()
+
+
+def test_watch_that_the_driver_refuses_and_somebody_cancels_is_told_nothing(sim):
+    sim.driver.refusals["poll"] = -errno.EBADF
+    watch = _core.Poll(sim.loop, DESCRIPTOR, select.POLLIN, lambda: pytest.fail("called"))
+    watch.cancel()
+    sim.turns(2)
+
+
+def test_watch_of_a_loop_that_its_making_closes_is_refused(sim):
+    """In debug mode making the handle's traceback runs Python, and what signals run."""
+    sim.loop._set_core_debug(True)
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "extract_stack":
+            sys.setprofile(None)
+            sim.loop._close()
+
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            _core.Poll(sim.loop, DESCRIPTOR, select.POLLIN, print)
+    finally:
+        sys.setprofile(None)
+    assert sim.driver.operations == {}

@@ -161,6 +161,17 @@ def test_refused_watch_raises_and_changes_nothing(sim, fd):
     assert calls == ["in"]
 
 
+def test_reader_removed_where_the_driver_refuses_the_rest_is_removed(sim, fd):
+    """The descriptor was closed meanwhile: of what is gone there is nothing to end."""
+    sim.loop._add_reader(fd, pytest.fail)
+    sim.loop._add_writer(fd, print)
+    sim.driver.refusals["watch"] = -errno.EBADF
+    assert sim.loop._remove_reader(fd) is True
+    assert sim.loop._remove_reader(fd) is False
+    assert sim.loop._remove_writer(fd) is True
+    assert sim.driver.watches == {}
+
+
 def test_reader_raising_is_reported_and_stays(sim, fd):
     def fail():
         raise ZeroDivisionError

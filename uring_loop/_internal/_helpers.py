@@ -12,6 +12,7 @@ import sys
 
 from .. import _core
 from . import _stdlib, readers
+from .stream_classes import line_failed
 from .streams import StreamTransport
 
 TYPE_CHECKING = False
@@ -161,4 +162,5 @@ def install_helpers() -> None:
         incomplete_read=asyncio.IncompleteReadError,
         invalid_state=asyncio.InvalidStateError,
         limit_overrun=asyncio.LimitOverrunError,
+        line_failed=line_failed,
     )

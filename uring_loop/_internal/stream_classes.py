@@ -60,6 +60,28 @@ class _Loop:
         return True
 
 
+class _Failed:
+    """The reader of a readline() whose wait has failed, as asyncio's readline() sees it."""
+
+    def __init__(self, reader: Any, error: BaseException) -> None:
+        self._reader = reader
+        self._error = error
+
+    async def readuntil(self, separator: bytes) -> bytes:
+        raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+def line_failed(readline: Any, reader: Any, error: BaseException) -> Any:
+    """What asyncio's readline() gives, or raises, when what it has waited for has raised."""
+    try:
+        return readline(_Failed(reader, error)).send(None)
+    except StopIteration as stop:
+        return stop.value
+
+
 def install_stream_classes() -> None:
     """Let the core know the classes. Called once, when the loop is imported.
 

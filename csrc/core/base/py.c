@@ -122,7 +122,7 @@ static const struct {
 	HELPER(running_loop_module),
 	HELPER(make_socket),     HELPER(socket_class),       HELPER(stream_transport),
 	HELPER(check_descriptor), HELPER(incomplete_read),   HELPER(invalid_state),
-	HELPER(limit_overrun),
+	HELPER(limit_overrun), HELPER(line_failed),
 #undef HELPER
 };
 

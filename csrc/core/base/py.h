@@ -77,6 +77,7 @@ struct helpers {
 	PyObject *incomplete_read;     /* asyncio.IncompleteReadError */
 	PyObject *invalid_state;       /* asyncio.InvalidStateError */
 	PyObject *limit_overrun;       /* asyncio.LimitOverrunError */
+	PyObject *line_failed;         /* (readline, reader, exception): what that then gives */
 };
 extern struct helpers helpers;
 extern PyMethodDef helper_functions[]; /* of the module: set_helpers() */

@@ -1,5 +1,5 @@
 /*
- * Poll: calls back while a descriptor of the loop's own is ready, and reads it.
+ * Poll: calls back while a descriptor of the loop's own is ready, and reads it for a pipe.
  *
  * Unlike add_reader(), which is one per descriptor and the user's, any number of
  * them may poll a descriptor, for whatever events, and none is found by its
@@ -42,8 +42,9 @@ static int poll_start(Poll *self)
 		operation_hold(loop, &self->operation);
 		return 0;
 	}
-	/* Known at once.  The callback has its place in the next turn all the same. */
-	self->ready = status < 0 ? status : -EIO;
+	/* Refused at once.  The callback has its place in the next turn all the same. */
+	assert(status < 0);
+	self->ready = status;
 	return ready_push(&loop->ready, (Handle *)Py_NewRef((PyObject *)self->handle));
 }
 
@@ -174,11 +175,6 @@ static PyObject *poll_read_now(Poll *self)
 	return NULL;
 }
 
-PyDoc_STRVAR(poll_read_doc,
-"read($self, /)\n--\n\n"
-"Read what there is, up to 256 KiB: b'' at the end, None when there is nothing yet.\n\n"
-"Source: read(2), whose errors are raised as OSError.");
-
 PyObject *poll_receive(PyObject *poll)
 {
 	Poll *self = (Poll *)poll;
@@ -186,11 +182,6 @@ PyObject *poll_receive(PyObject *poll)
 	if (self->loop == NULL || loop_check_closed(self->loop) < 0)
 		return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 	return poll_read_now(self);
-}
-
-static PyObject *poll_read(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-	return poll_receive(self);
 }
 
 bool poll_is_in_flight(PyObject *poll)
@@ -239,7 +230,6 @@ static void poll_dealloc(Poll *self)
 
 static PyMethodDef poll_methods[] = {
 	{"cancel", (PyCFunction)poll_cancel, METH_NOARGS, poll_cancel_doc},
-	{"read", (PyCFunction)poll_read, METH_NOARGS, poll_read_doc},
 	{"_start", (PyCFunction)poll_start_method, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,7 @@
 /* The coroutine protocol around the steps of reads.c and writes.c. */
 #include "call.h"
 #include "reader.h"
+#include "steps.h"
 #include "../base/process.h"
 
 #include <structmember.h>
@@ -72,12 +73,18 @@ static PyObject *iterator_of(PyObject *awaitable)
 	return iterator;
 }
 
+/* What asyncio's own function gives: an owned coroutine, or NULL with an exception. */
+static PyObject *call_asyncio(StreamCall *self)
+{
+	PyObject *args[2] = {self->object, self->argument};
+
+	return PyObject_Vectorcall(self->function, args, self->argument == NULL ? 1 : 2, NULL);
+}
+
 /* Asyncio's own function takes over: 0 or -1. */
 static int call_delegate(StreamCall *self)
 {
-	PyObject *args[2] = {self->object, self->argument};
-	PyObject *coroutine = PyObject_Vectorcall(self->function, args,
-	                                          self->argument == NULL ? 1 : 2, NULL);
+	PyObject *coroutine = call_asyncio(self);
 
 	if (unlikely(coroutine == NULL))
 		return -1;
@@ -85,6 +92,22 @@ static int call_delegate(StreamCall *self)
 	self->awaited = PyCoro_CheckExact(coroutine) ? coroutine : iterator_of(coroutine);
 	self->state = CALL_DELEGATED;
 	return self->awaited == NULL ? -1 : 0;
+}
+
+/* The wait has raised what is set, some of which readline() catches. */
+static PySendResult call_wait_failed(StreamCall *self, PyObject **result)
+{
+	PyObject *args[3] = {self->function, self->object, NULL};
+
+	*result = NULL;
+	if (self->step == step_readline && (PyErr_ExceptionMatches(helpers.incomplete_read) ||
+	                                    PyErr_ExceptionMatches(helpers.limit_overrun))) {
+		args[2] = PyErr_GetRaisedException();
+		*result = PyObject_Vectorcall(helpers.line_failed, args, 3, NULL);
+		Py_DECREF(args[2]);
+	}
+	call_end(self);
+	return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
 /* Goes on until it must wait, or ends. */
@@ -110,7 +133,7 @@ static PySendResult call_go_on(StreamCall *self, PyObject **result)
 			Py_CLEAR(self->awaited);
 			call_stop_waiting(self);
 			if (sent == PYGEN_ERROR)
-				break;
+				return call_wait_failed(self, result);
 			/* A future of somebody's that was done: there may be data. */
 			Py_DECREF(*result);
 			continue;
@@ -138,10 +161,8 @@ static PySendResult call_resume(StreamCall *self, PySendResult sent, PyObject **
 		return sent;
 	}
 	call_stop_waiting(self);
-	if (unlikely(sent == PYGEN_ERROR)) {
-		call_end(self);
-		return sent;
-	}
+	if (unlikely(sent == PYGEN_ERROR))
+		return call_wait_failed(self, result);
 	Py_DECREF(*result);
 	return call_go_on(self, result);
 }
@@ -242,21 +263,28 @@ static PySendResult taken_stop(PyObject **result)
 	return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
-/* As `raise` with what throw() was given. */
-static void set_thrown(PyObject *const *args, Py_ssize_t nargs)
+/* Nobody awaits it yet: a coroutine of asyncio's raises it, or refuses what cannot be raised. */
+static PyObject *call_throw_at_new(StreamCall *self, PyObject *const *args, Py_ssize_t nargs)
 {
-	PyObject *exception = args[0];
+	PyObject *passed[4] = {call_asyncio(self)}, *frame, *result;
+	PyObject *exception;
+	Py_ssize_t i;
 
-	if (PyExceptionInstance_Check(exception)) {
-		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-	} else if (PyExceptionClass_Check(exception)) {
-		PyErr_SetObject(exception, nargs > 1 && args[1] != Py_None ? args[1] : NULL);
-	} else {
-		PyErr_Format(PyExc_TypeError,
-		             "exceptions must be classes or instances deriving from "
-		             "BaseException, not %s",
-		             Py_TYPE(exception)->tp_name);
-	}
+	if (passed[0] == NULL)
+		return NULL;
+	for (i = 0; i < nargs; i++)
+		passed[i + 1] = args[i];
+	result = PyObject_VectorcallMethod(names.throw, passed, (size_t)nargs + 1, NULL);
+	exception = PyErr_GetRaisedException();
+	frame = PyObject_GetAttrString(passed[0], "cr_frame");
+	if (frame == Py_None)
+		call_end(self);
+	else if (frame == NULL || call_method_and_drop(passed[0], names.close, NULL) < 0)
+		PyErr_Clear();
+	Py_XDECREF(frame);
+	Py_DECREF(passed[0]);
+	PyErr_SetRaisedException(exception);
+	return result;
 }
 
 static PyObject *call_throw(StreamCall *self, PyObject *const *args, Py_ssize_t nargs)
@@ -277,11 +305,8 @@ static PyObject *call_throw(StreamCall *self, PyObject *const *args, Py_ssize_t 
 		PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
 		return NULL;
 	}
-	if (self->state == CALL_NEW) {
-		call_end(self);
-		set_thrown(args, nargs);
-		return NULL;
-	}
+	if (self->state == CALL_NEW)
+		return call_throw_at_new(self, args, nargs);
 	Py_INCREF(self);
 	self->running = true;
 	passed[0] = self->awaited;

@@ -77,9 +77,10 @@ static bool has_none(PyTypeObject *type, PyObject *tuple)
 
 bool stream_class_look(struct stream_class *self)
 {
-	PyObject *exception = PyErr_GetRaisedException();
 	unsigned version;
 
+	/* An exception would be forgotten below. */
+	assert(!PyErr_Occurred());
 	self->plain = self->own->tp_getattro == PyObject_GenericGetAttr &&
 	              self->own->tp_setattro == PyObject_GenericSetAttr &&
 	              has_all(self->asyncio, self->names, self->found) &&
@@ -89,8 +90,6 @@ bool stream_class_look(struct stream_class *self)
 	/* The search has given the type one, if there are any left to give. */
 	version = self->own->tp_version_tag;
 	self->version = version != 0 ? version : VERSION_UNKNOWN;
-	if (exception != NULL)
-		PyErr_SetRaisedException(exception);
 	return self->plain;
 }
 

@@ -71,10 +71,8 @@ static int buffer_append(PyObject *buffer, const char *data, size_t size)
 {
 	Py_ssize_t old = PyByteArray_GET_SIZE(buffer);
 
-	if (unlikely(size > (size_t)(PY_SSIZE_T_MAX - old))) {
-		PyErr_NoMemory();
-		return -1;
-	}
+	/* Both are in memory. */
+	assert(size <= (size_t)(PY_SSIZE_T_MAX - old));
 	if (unlikely(PyByteArray_Resize(buffer, old + (Py_ssize_t)size) < 0))
 		return -1;
 	memcpy(PyByteArray_AS_STRING(buffer) + old, data, size);
@@ -182,7 +180,11 @@ int reader_maybe_resume(PyObject *attributes)
 PyObject *reader_wait(PyObject *attributes, const char *function)
 {
 	PyObject *waiter = reader_attribute(attributes, _waiter), *loop;
+	int paused = as_flag(reader_attribute(attributes, _paused));
 
+	loop = reader_attribute(attributes, _loop);
+	if (unlikely(waiter == NULL || loop == NULL || paused < 0))
+		return NULL;
 	if (unlikely(waiter != Py_None)) {
 		PyErr_Format(PyExc_RuntimeError,
 		             "%s() called while another coroutine is already waiting for "
@@ -190,13 +192,12 @@ PyObject *reader_wait(PyObject *attributes, const char *function)
 		             function);
 		return NULL;
 	}
+	Py_INCREF(loop);
 	/* Waiting for what a paused transport has would be for ever. */
-	if (unlikely(as_flag(reader_attribute(attributes, _paused)) != 0) &&
-	    reader_resume(attributes) < 0)
-		return NULL;
-	loop = Py_XNewRef(reader_attribute(attributes, _loop));
-	waiter = loop_make_future(loop == NULL ? Py_None : loop);
-	Py_XDECREF(loop);
+	waiter = NULL;
+	if (likely(!paused) || reader_resume(attributes) == 0)
+		waiter = loop_make_future(loop);
+	Py_DECREF(loop);
 	if (likely(waiter != NULL) &&
 	    unlikely(PyDict_SetItem(attributes, names._waiter, waiter) < 0))
 		Py_CLEAR(waiter);

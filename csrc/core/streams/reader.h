@@ -30,7 +30,8 @@ int reader_maybe_resume(PyObject *attributes);
 
 /*
  * A waiter for data, of which `function` is told if another waits: an owned future, or
- * NULL with an exception.  A paused transport is resumed.
+ * NULL with an exception; without: nothing was done, for asyncio's own to do.  A paused
+ * transport is resumed.
  */
 PyObject *reader_wait(PyObject *attributes, const char *function);
 /* Nobody waits any more; keeps the exception that is set. */

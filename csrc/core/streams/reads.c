@@ -33,10 +33,10 @@ static bool read_open(const StreamCall *self, struct read *read)
 	return false;
 }
 
-/* Nothing more will come. */
-static bool read_ended(const struct read *read)
+/* Nothing more will come (1), or may (0); -1: asyncio shall say what is wrong. */
+static int read_ended(const struct read *read)
 {
-	return as_flag(reader_attribute(read->attributes, _eof)) != 0;
+	return as_flag(reader_attribute(read->attributes, _eof));
 }
 
 static enum step read_close(struct read *read, enum step step)
@@ -49,7 +49,9 @@ static enum step read_close(struct read *read, enum step step)
 static enum step read_wait(struct read *read, const char *function, PyObject **given)
 {
 	*given = reader_wait(read->attributes, function);
-	return read_close(read, *given == NULL ? STEP_FAILED : STEP_WAIT);
+	if (likely(*given != NULL))
+		return read_close(read, STEP_WAIT);
+	return read_close(read, PyErr_Occurred() ? STEP_FAILED : STEP_DELEGATE);
 }
 
 /* The first `size` bytes of the buffer are the result. */
@@ -141,6 +143,7 @@ static enum step read_until(StreamCall *self, PyObject **given, const char *sepa
 	Py_ssize_t size, start, limit;
 	const char *data, *found;
 	struct read read;
+	int ended;
 
 	if (unlikely(!read_open(self, &read)))
 		return STEP_DELEGATE;
@@ -163,8 +166,11 @@ static enum step read_until(StreamCall *self, PyObject **given, const char *sepa
 		if (unlikely(self->offset > limit))
 			return read_overrun(&read, line, not_found, self->offset);
 	}
-	if (likely(!read_ended(&read)))
+	ended = read_ended(&read);
+	if (likely(ended == 0))
 		return read_wait(&read, "readuntil", given);
+	if (unlikely(ended < 0))
+		return read_close(&read, STEP_DELEGATE);
 	if (!line)
 		return read_incomplete(&read, Py_None);
 	*given = reader_take(read.buffer, size);
@@ -207,13 +213,16 @@ enum step step_readexactly(StreamCall *self, PyObject **given)
 {
 	Py_ssize_t size = read_size(self);
 	struct read read;
+	int ended;
 
 	if (unlikely(size < 0 || !read_open(self, &read)))
 		return STEP_DELEGATE;
 	if (PyByteArray_GET_SIZE(read.buffer) < size) {
-		if (unlikely(read_ended(&read)))
-			return read_incomplete(&read, self->argument);
-		return read_wait(&read, "readexactly", given);
+		ended = read_ended(&read);
+		if (likely(ended == 0))
+			return read_wait(&read, "readexactly", given);
+		return ended > 0 ? read_incomplete(&read, self->argument)
+		                 : read_close(&read, STEP_DELEGATE);
 	}
 	if (likely(size > 0))
 		return read_done(&read, size, given);
@@ -225,6 +234,7 @@ enum step step_read(StreamCall *self, PyObject **given)
 {
 	Py_ssize_t size = read_size(self), kept;
 	struct read read;
+	int ended;
 
 	if (unlikely(size < 0 || !read_open(self, &read)))
 		return STEP_DELEGATE;
@@ -234,7 +244,12 @@ enum step step_read(StreamCall *self, PyObject **given)
 		return read_close(&read, *given == NULL ? STEP_FAILED : STEP_DONE);
 	}
 	/* It waits once: somebody else may have taken what has come. */
-	if (kept == 0 && self->state == CALL_NEW && !read_ended(&read))
-		return read_wait(&read, "read", given);
+	if (kept == 0 && self->state == CALL_NEW) {
+		ended = read_ended(&read);
+		if (likely(ended == 0))
+			return read_wait(&read, "read", given);
+		if (unlikely(ended < 0))
+			return read_close(&read, STEP_DELEGATE);
+	}
 	return read_done(&read, size < kept ? size : kept, given);
 }

@@ -57,23 +57,20 @@ static bool reads_well(PyObject *reader)
 	return well;
 }
 
-/* Whether the transport is open; 0 also when it cannot be told. */
-static bool is_open(PyObject *transport)
+/* Whether the transport is open, or -1 with what it has raised. */
+static int is_open(PyObject *transport)
 {
 	PyObject *closing = PyObject_CallMethodNoArgs(transport, names.is_closing);
-	bool open = closing == Py_False;
 
-	if (unlikely(closing == NULL))
-		PyErr_Clear();
 	Py_XDECREF(closing);
-	return open;
+	return closing == NULL ? -1 : closing == Py_False;
 }
 
 enum step step_drain(StreamCall *self, PyObject **given)
 {
 	PyObject *attributes = stream_class_open(&writer_class, self->object);
 	PyObject *reader, *transport, *protocol;
-	bool free = false;
+	int free = 0;
 
 	if (unlikely(attributes == NULL))
 		return STEP_DELEGATE;
@@ -84,13 +81,15 @@ enum step step_drain(StreamCall *self, PyObject **given)
 	    likely(reads_well(reader))) {
 		Py_INCREF(transport);
 		Py_INCREF(protocol);
-		free = is_open(transport) && writes_freely(protocol);
+		free = is_open(transport);
+		if (free > 0)
+			free = writes_freely(protocol);
 		Py_DECREF(protocol);
 		Py_DECREF(transport);
 	}
 	Py_DECREF(attributes);
-	if (unlikely(!free))
-		return STEP_DELEGATE;
+	if (unlikely(free <= 0))
+		return free < 0 ? STEP_FAILED : STEP_DELEGATE;
 	*given = Py_NewRef(Py_None);
 	return STEP_DONE;
 }
