@@ -320,11 +320,12 @@ class _Acceptor:
             try:
                 # A task, so that cancelling all tasks at the end of a program ends it too.
                 self._loop.create_task(handshake)
-            except BaseException:
+            except BaseException as exc:
                 # Nobody would hear how it ends.
                 handshake.close()
                 transport.abort()
-                raise
+                self._task_refused(transport, exc)
+                return
             if self._loop.get_debug():
                 self._log_accepted(transport)
 
@@ -377,6 +378,18 @@ class _Acceptor:
         if transport is not None:
             context["transport"] = transport
         self._loop.call_exception_handler(context)
+
+    def _task_refused(self, transport: asyncio.Transport, exc: BaseException) -> None:
+        """The loop's task factory raised: whoever hears of callbacks hears of that, as with asyncio."""
+        if isinstance(exc, SystemExit | KeyboardInterrupt):
+            raise exc
+        self._loop.call_exception_handler(
+            {
+                "message": "No task could be made for an incoming connection",
+                "exception": exc,
+                "transport": transport,
+            }
+        )
 
     def _log_accepted(self, transport: asyncio.Transport) -> None:
         sock = transport.get_extra_info("socket")
