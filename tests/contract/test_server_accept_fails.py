@@ -139,7 +139,9 @@ def test_server_closed_before_it_tries_again_accepts_no_more(
     errors.clear()
 
 
-def test_server_without_a_descriptor_tries_again_and_serves(loop, loop_kind, errors, way, monkeypatch, echo):
+def test_server_without_a_descriptor_tries_again_and_serves(
+    loop, loop_kind, errors, way, monkeypatch, echo
+):
     monkeypatch.setattr("uring_loop._internal.server.ACCEPT_RETRY_DELAY", 0.01)
     monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
     sock, options, client = way
@@ -221,7 +223,9 @@ def test_tls_server_whose_task_factory_fails_reports_and_resets_the_connection(
 # ---- the accept() of somebody's own socket ----------------------------------------------
 
 
-def test_own_accept_failing_otherwise_is_reported_and_the_server_goes_on(loop, errors, accepting, echo):
+def test_own_accept_failing_otherwise_is_reported_and_the_server_goes_on(
+    loop, errors, accepting, echo
+):
     accepting.failures = [OSError(errno.EPERM, "not this one")]
 
     async def main():

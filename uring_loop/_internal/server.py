@@ -380,7 +380,7 @@ class _Acceptor:
         self._loop.call_exception_handler(context)
 
     def _task_refused(self, transport: asyncio.Transport, exc: BaseException) -> None:
-        """The loop's task factory raised: whoever hears of callbacks hears of that, as with asyncio."""
+        """The loop's task factory raised: who hears of callbacks hears of that, as with asyncio."""
         if isinstance(exc, SystemExit | KeyboardInterrupt):
             raise exc
         self._loop.call_exception_handler(
