@@ -220,6 +220,25 @@ def test_tls_server_whose_task_factory_fails_reports_and_resets_the_connection(
     errors.clear()
 
 
+def test_tls_server_whose_task_factory_is_interrupted_ends_the_run(loop, loop_kind, certificates):
+    oracle_lacks(loop_kind, True, LEFT_TO_GC)
+
+    def interrupt(*arguments, **options):
+        loop.set_task_factory(None)
+        raise KeyboardInterrupt
+
+    async def start():
+        return await loop.create_server(Recorder, "127.0.0.1", 0, ssl=certificates.server())
+
+    server = run(loop, start())
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        loop.set_task_factory(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        run(loop, end(server))
+        assert client.recv(1) == b""
+
+
 # ---- the accept() of somebody's own socket ----------------------------------------------
 
 
