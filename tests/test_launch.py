@@ -129,6 +129,22 @@ def test_loops_that_asyncio_makes_by_itself_are_ours(make):
     assert "uring_loop" in done.stdout.split(), done.stderr
 
 
+def test_asyncio_that_is_looked_for_before_it_is_imported_is_taken_over():
+    """As `python -m asyncio` does; what it finds is asyncio's own, whoever asks for it."""
+    code = LOOP + textwrap.dedent("""
+        print(spec.loader.is_package("asyncio"), spec.loader.get_filename() == asyncio.__file__)
+        print(asyncio.run(main()))
+        print([finder for finder in sys.meta_path if "uring" in type(finder).__module__])
+    """)
+    look = "import importlib.util, sys\nspec = importlib.util.find_spec('asyncio')\n"
+    path = os.pathsep.join([str(PACKAGE / "_site"), IMPORTABLE])
+    done = run_python("-c", look + code, PYTHONPATH=path, URING_LOOP_AUTO="1")
+    assert done.stdout.splitlines() == ["True True", "uring_loop", "[]"], done.stderr
+    code = "import sys; sys.path.clear()\nimport asyncio"
+    done = run_python("-c", code, PYTHONPATH=path, URING_LOOP_AUTO="1")
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'asyncio'"
+
+
 def test_loops_asked_for_by_name_are_ours_with_all_only():
     ask = LOOP + textwrap.dedent("""
         import selectors
@@ -343,3 +359,22 @@ def test_environment_is_asked_in_the_words_that_it_knows(monkeypatch):
     assert everywhere.wanted() == everywhere.OFF
     monkeypatch.setenv("URING_LOOP_AUTO", "all")
     assert everywhere.wanted() == everywhere.ALL
+    monkeypatch.setenv("URING_LOOP_AUTO", "yes")
+    with pytest.raises(ValueError, match="^URING_LOOP_AUTO must be '0', '1' or 'all', not 'yes'$"):
+        everywhere.wanted()
+
+
+@pytest.mark.parametrize(
+    ("asked", "reached"), [("0", "0"), ("", "0"), ("0", "1"), ("1", "1"), ("1", "all")]
+)
+def test_start_that_has_nothing_more_to_do_does_nothing(monkeypatch, asked, reached):
+    def refuse(*arguments):
+        raise AssertionError("asyncio is taken over")
+
+    monkeypatch.setenv("URING_LOOP_AUTO", asked)
+    monkeypatch.setattr(everywhere, "_reached", reached)
+    monkeypatch.setattr(everywhere, "take_over", refuse)
+    before = list(sys.meta_path), sys.modules.get("uvloop")
+    everywhere.start()
+    assert (list(sys.meta_path), sys.modules.get("uvloop")) == before
+    assert everywhere._reached == reached
