@@ -198,6 +198,21 @@ def test_spawned_and_started_children_are_on_our_loops(tmp_path):
     assert done.stdout.splitlines() == ["['uring_loop']", "uring_loop"], done.stderr
 
 
+def test_program_of_a_safe_path_has_nothing_put_in_front_of_it(programs):
+    expected = run_python("-P", "program.py", "fail", cwd=programs)
+    found = run_python("-P", "-m", "uring_loop", "run", "program.py", "fail", cwd=programs)
+    assert (found.returncode, found.stdout) == (expected.returncode, expected.stdout)
+
+
+def test_run_within_run_names_its_folder_to_children_once():
+    ask = "import os; print(os.environ['PYTHONPATH'].split(os.pathsep))"
+    inner = f"import subprocess, sys; subprocess.run([sys.executable, *{['-c', ask]}])"
+    again = ["-m", "uring_loop", "run", "-c", inner]
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, *{again}])"
+    (found,) = launch("-c", outer).stdout.splitlines()
+    assert found == str([str(PACKAGE / "_site"), *IMPORTABLE.split(os.pathsep)])
+
+
 def test_children_run_the_sitecustomize_that_ours_hides(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("print('theirs', __name__, __file__)")
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'])"
@@ -312,6 +327,30 @@ def test_wrong_value_is_named_and_the_program_runs(environment):
     done = run_python("-c", "print('runs')", python=environment, URING_LOOP_AUTO="yes")
     assert done.stdout == "runs\n"
     assert "URING_LOOP_AUTO must be '0', '1' or 'all', not 'yes'" in done.stderr
+
+
+def test_hook_is_written_to_the_users_folder_where_the_environments_is_not_to_be(
+    monkeypatch, capsys, tmp_path
+):
+    own, users = tmp_path / "file" / hook.FILE, tmp_path / "user" / hook.FILE
+    # No folder is made below what is a file.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(hook.sysconfig, "get_path", lambda name: str(own.parent))
+    monkeypatch.setattr(hook.site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(hook.site, "getusersitepackages", lambda: str(users.parent))
+    monkeypatch.delenv("URING_LOOP_AUTO", raising=False)
+    assert hook.main(["status"]) == 1
+    assert capsys.readouterr().out == "URING_LOOP_AUTO: not set\nnot installed\n"
+    assert hook.main(["install"]) == 0
+    assert capsys.readouterr().out == f"installed: {users}\n"
+    assert users.read_text() == hook.LINE
+    assert hook.main(["status"]) == 0
+    assert capsys.readouterr().out == f"installed: {users}\nURING_LOOP_AUTO: not set\n"
+    assert hook.main(["remove"]) == 0
+    assert capsys.readouterr().out == f"removed: {users}\n"
+    assert not users.exists()
+    assert hook.main(["remove"]) == 0
+    assert capsys.readouterr().out == "not installed\n"
 
 
 def test_hook_that_cannot_be_written_says_so_and_exits_with_2(monkeypatch, capsys):

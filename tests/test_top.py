@@ -361,6 +361,7 @@ def test_loop_that_is_closed_between_two_looks_is_left_out(monkeypatch):
     loop.close()
     monkeypatch.setattr(metrics, "running_loops", lambda: [loop])
     assert statistics_server.snapshot()["loops"] == []
+    assert metrics._Looks().look() == []
 
 
 def test_answer_in_another_format_is_not_shown(path, monkeypatch):
