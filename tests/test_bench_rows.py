@@ -5,6 +5,7 @@ A row that does not do what it says measures something else. No time is asserted
 
 import asyncio
 import gc
+import json
 import os
 import socket
 import ssl
@@ -231,6 +232,20 @@ def test_framework_as_a_server_answers_with_its_body_and_counts(kind):
         assert head.startswith(b"HTTP/1.1 200 ")
         assert body == frameworks.BODY
         assert server.statistics()["transports"]["connections_in"] == 1
+
+
+def test_server_that_cannot_be_says_why_in_a_line(loop, monkeypatch, capsys):
+    async def start(*arguments):
+        frameworks.find("no_such_framework")
+
+    monkeypatch.setattr(servers, "start", start)
+    loop.run_until_complete(servers.serve("uvicorn", None, False))
+    assert "no_such_framework" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_server_of_a_loop_that_there_is_not_is_an_error_of_its_row():
+    with pytest.raises(measure.MeasureError, match="^no loop is called 'no_such_loop'; known: "):
+        measure.Server("no_such_loop", rows.ROWS["echo_1k"]).__enter__()
 
 
 def test_framework_that_is_not_there_is_named():
