@@ -267,6 +267,12 @@ def test_pyperf_file_is_one_that_pyperf_loads(tmp_path):
     assert found["two"].median() == pytest.approx(2e-6)
 
 
+def test_pyperf_file_has_the_rows_that_worked_in_seconds():
+    found = pyperf_file.of(results(), "uring")["benchmarks"]
+    values = {each["metadata"]["name"]: each["runs"][0]["values"] for each in found}
+    assert values == {"one": [pytest.approx(50e-9)], "two": [pytest.approx(2e-6)]}
+
+
 def test_chart_has_a_bar_for_each_value_as_long_as_the_work():
     text = svg.chart(results(), ["asyncio", "uring"], "asyncio")
     space = "{http://www.w3.org/2000/svg}"

@@ -5,7 +5,9 @@ these run in children, some under a seccomp filter that refuses the ring.
 """
 
 import asyncio
+import contextlib
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import warnings
 import pytest
 
 import uring_loop
+from uring_loop._internal import driver, features
 
 # A filter as containers have it: io_uring_setup (425 everywhere) fails with this errno; or, as
 # systemd's without an errno, any of the three calls (425 to 427) kills the process.
@@ -430,3 +433,88 @@ def test_package_lists_what_it_offers_and_nothing_unknown():
             assert getattr(uring_loop, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'unknown'"):
         uring_loop.unknown  # noqa: B018
+
+
+# ---- what goes wrong on the way to a driver -------------------------------------------------
+
+
+@pytest.fixture
+def refusing_log():
+    """Whatever is logged of loops raises; a filter of somebody's logging may."""
+
+    def refuse(record):
+        raise LookupError(record.getMessage())
+
+    logger = logging.getLogger("uring_loop")
+    logger.addFilter(refuse)
+    before, logger.level = logger.level, logging.INFO
+    driver._note.cache_clear()
+    yield
+    logger.removeFilter(refuse)
+    logger.level = before
+    driver._note.cache_clear()
+
+
+def test_loop_that_cannot_be_announced_raises_that_and_leaves_no_driver(monkeypatch, refusing_log):
+    monkeypatch.setattr(driver, "asked_by_environment", lambda: (True, ""))
+    with pytest.raises(LookupError, match="^event loop on the selector driver"):
+        uring_loop.EventLoop("selector")
+
+
+@needs_ring
+def test_loop_that_cannot_say_it_has_less_than_wanted_raises_that_and_leaves_no_ring(
+    monkeypatch, refusing_log
+):
+    monkeypatch.setattr(driver.Driver, "shortage", "a ring of 2 entries")
+    with pytest.raises(LookupError, match="^a ring of 2 entries; "):
+        uring_loop.EventLoop("uring")
+
+
+SWITCH = "/proc/sys/kernel/io_uring_disabled"
+
+
+def test_ring_that_is_switched_off_is_not_asked_for(monkeypatch):
+    monkeypatch.setattr(driver.procfs, "text", {SWITCH: "2\n"}.get)
+    monkeypatch.setattr(driver, "_reports", {})
+    report = driver.ring_report(0)
+    assert report.explanation == (
+        "io_uring is disabled (kernel.io_uring_disabled=2); "
+        "enable it with sysctl kernel.io_uring_disabled=0"
+    )
+    assert not report.features
+    assert driver.ring_report(0) is report
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        ("1\n", "kernel.io_uring_disabled is 1: join kernel.io_uring_group, or set it to 0"),
+        ("0\n", features.PERMIT),
+        ("nonsense", features.PERMIT),
+    ],
+)
+def test_ring_that_is_not_permitted_has_the_cure_for_what_forbids_it(monkeypatch, text, cure):
+    known = {SWITCH: text, "/proc/sys/kernel/osrelease": "6.12"}
+    monkeypatch.setattr(driver.procfs, "text", known.get)
+    assert driver._explain(-errno.EPERM, "no ring") == ("no ring (EPERM)", cure)
+
+
+@needs_ring
+def test_features_to_do_without_may_be_words_in_one_string():
+    with contextlib.closing(uring_loop.EventLoop("uring", disable="no_iowait, poll_first")) as one:
+        found = one.report()["features"]
+    assert {found[name]["why"] for name in ("no_iowait", "poll_first")} == {"switched off"}
+
+
+@pytest.mark.parametrize(
+    ("error", "why", "cure"),
+    [
+        (errno.EPERM, "refused (EPERM)", features.PERMIT),
+        (errno.EACCES, "refused (EACCES)", features.PERMIT),
+        (errno.ENOMEM, "no memory for it (ENOMEM)", features.room(True)),
+        (errno.EINVAL, f"not in Linux {os.uname().release}", "Linux 5.13 or newer"),
+    ],
+)
+def test_feature_that_is_not_in_use_says_why_and_what_would_help(error, why, cure):
+    found = features.describe("multishot_poll", False, error, is_charged=lambda: True)
+    assert (found.used, found.since, found.why, found.cure) == (False, "5.13", why, cure)

@@ -48,6 +48,14 @@ def unit(name):
 
 # ---- the seccomp profile ---------------------------------------------------------------
 
+
+def test_profile_without_conditions_is_flat_already():
+    mine = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}
+    given = json.loads(seccomp.text("kubernetes", mine))
+    allowed = {"names": seccomp.CALLS, "action": "SCMP_ACT_ALLOW"}
+    assert given == {**mine, "syscalls": [allowed]}
+
+
 # Loads the rules that hold for a process without capabilities, on this kernel and machine.
 CONFINE = """
 import ctypes, errno, json, os, platform, sys

@@ -1,10 +1,13 @@
 """loop.report() and `python -m uring_loop doctor`: what they say, and their exit status."""
 
+import asyncio
+import concurrent.futures
 import json
 import os
 import subprocess
 import sys
 
+import pytest
 from test_choice import REFUSE_RING, needs_ring, run_python
 
 import uring_loop
@@ -166,8 +169,6 @@ def test_doctor_with_a_check_that_fails_exits_with_3_and_says_which(monkeypatch,
 
 def test_doctor_with_a_check_that_hangs_says_so_in_time(monkeypatch, capsys):
     async def hangs():
-        import asyncio
-
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(selftest, "SECONDS_PER_CHECK", 0.01)
@@ -194,3 +195,119 @@ def test_report_of_an_openssl_that_begins_no_handshake_says_so(tmp_path):
     done = run_python(code, OPENSSL_CONF=str(config))
     assert (done.returncode, done.stderr) == (0, "")
     assert "does not begin a handshake" in done.stdout
+
+
+def test_doctor_says_who_encrypts_and_why_it_is_not_c():
+    assert doctor._tls(None) == "none (there is no ssl module)"
+    said = doctor._tls({"openssl": "OpenSSL 9", "reason": "nobody knows it"})
+    assert said == "records in Python, by OpenSSL 9: nobody knows it"
+
+
+def test_python_without_ssl_has_loops_that_do_all_but_tls_and_doctor_says_so():
+    prelude = """
+sys.modules["_ssl"] = None
+import asyncio, socket, uring_loop
+async def main():
+    loop = asyncio.get_running_loop()
+    given, (one, other) = socket.socket(), socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=one)
+    other.close()
+    for asked in (
+        loop.create_connection(asyncio.Protocol, sock=given, ssl=True, server_hostname="x"),
+        loop.start_tls(transport, transport.get_protocol(), None),
+    ):
+        try:
+            await asked
+        except Exception as error:
+            print(type(error).__name__, error)
+    transport.abort()
+    given.close()
+for make in (asyncio.SelectorEventLoop, uring_loop.new_event_loop):
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(main())
+"""
+    done = run_doctor("doctor", prelude=prelude)
+    assert (done.returncode in (0, 1), done.stderr) == (True, "")
+    assert "TLS: none (there is no ssl module)" in done.stdout
+    said = done.stdout.splitlines()[:4]
+    assert said[:2] == said[2:]
+    assert said[:2] == [
+        "RuntimeError stdlib ssl module not available",
+        "RuntimeError Python ssl module is not available",
+    ]
+
+
+# ---- a self-test finds what is broken ------------------------------------------------------
+
+
+class Unordered(asyncio.SelectorEventLoop):
+    def call_at(self, when, callback, *args, context=None):
+        return super().call_at(0 if callback.__name__ == "append" else when, callback, *args)
+
+
+class Early(asyncio.SelectorEventLoop):
+    def call_at(self, when, callback, *args, context=None):
+        return super().call_at(when - 1, callback, *args)
+
+
+class InItsOwnThread(asyncio.SelectorEventLoop):
+    def run_in_executor(self, executor, function, *args):
+        done = self.create_future()
+        done.set_result(function(*args))
+        return done
+
+
+class Forgetful(asyncio.SelectorEventLoop):
+    """Takes what comes for who has gone."""
+
+    async def sock_recv(self, sock, size):
+        try:
+            return await super().sock_recv(sock, size)
+        except asyncio.CancelledError:
+            self.gone = True
+            raise
+
+    async def sock_sendall(self, sock, data):
+        await super().sock_sendall(sock, b"lost" if self.gone else data)
+
+
+class Lacking(asyncio.SelectorEventLoop):
+    def add_reader(self, *arguments):
+        raise NotImplementedError("no readers")
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "problem"),
+    [
+        (Unordered, "timers", "CheckFailed: timers of 1, 2 and 3 ms came in the order [3, 1, 2]"),
+        (Early, "timers", "CheckFailed: a timer of 5 ms came early"),
+        (InItsOwnThread, "threads", "CheckFailed: the executor ran in the loop's own thread"),
+        (Forgetful, "sockets", "CheckFailed: a cancelled receive took bytes with it"),
+        (Lacking, "readers", "NotImplementedError: no readers"),
+    ],
+)
+def test_self_test_says_what_is_wrong_with_a_loop(monkeypatch, kind, check, problem):
+    monkeypatch.setattr(selftest, "CHECKS", {check: selftest.CHECKS[check]})
+    with asyncio.Runner(loop_factory=kind) as runner:
+        assert runner.run(selftest.run()) == {check: problem}
+
+
+def test_self_test_says_when_other_bytes_come_back(monkeypatch):
+    async def garble(reader, writer):
+        writer.write(bytes(len(await reader.readexactly(300_000))))
+        writer.close()
+
+    monkeypatch.setattr(selftest, "_echo", garble)
+    monkeypatch.setattr(selftest, "CHECKS", {"unix": selftest.CHECKS["unix"]})
+    with asyncio.Runner(loop_factory=uring_loop.new_event_loop) as runner:
+        found = runner.run(selftest.run())
+    assert found == {"unix": "CheckFailed: what came back is not what was sent"}
+
+
+def test_self_test_passes_in_another_thread_than_the_main_one():
+    def check():
+        with asyncio.Runner(loop_factory=uring_loop.new_event_loop) as runner:
+            return runner.run(selftest.run())
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert pool.submit(check).result() == dict.fromkeys(selftest.CHECKS)

@@ -129,6 +129,22 @@ def test_loops_that_asyncio_makes_by_itself_are_ours(make):
     assert "uring_loop" in done.stdout.split(), done.stderr
 
 
+def test_asyncio_that_is_looked_for_before_it_is_imported_is_taken_over():
+    """As `python -m asyncio` does; what it finds is asyncio's own, whoever asks for it."""
+    code = LOOP + textwrap.dedent("""
+        print(spec.loader.is_package("asyncio"), spec.loader.get_filename() == asyncio.__file__)
+        print(asyncio.run(main()))
+        print([finder for finder in sys.meta_path if "uring" in type(finder).__module__])
+    """)
+    look = "import importlib.util, sys\nspec = importlib.util.find_spec('asyncio')\n"
+    path = os.pathsep.join([str(PACKAGE / "_site"), IMPORTABLE])
+    done = run_python("-c", look + code, PYTHONPATH=path, URING_LOOP_AUTO="1")
+    assert done.stdout.splitlines() == ["True True", "uring_loop", "[]"], done.stderr
+    code = "import sys; sys.path.clear()\nimport asyncio"
+    done = run_python("-c", code, PYTHONPATH=path, URING_LOOP_AUTO="1")
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'asyncio'"
+
+
 def test_loops_asked_for_by_name_are_ours_with_all_only():
     ask = LOOP + textwrap.dedent("""
         import selectors
@@ -180,6 +196,21 @@ def test_spawned_and_started_children_are_on_our_loops(tmp_path):
     )
     done = launch("parent.py", cwd=tmp_path)
     assert done.stdout.splitlines() == ["['uring_loop']", "uring_loop"], done.stderr
+
+
+def test_program_of_a_safe_path_has_nothing_put_in_front_of_it(programs):
+    expected = run_python("-P", "program.py", "fail", cwd=programs)
+    found = run_python("-P", "-m", "uring_loop", "run", "program.py", "fail", cwd=programs)
+    assert (found.returncode, found.stdout) == (expected.returncode, expected.stdout)
+
+
+def test_run_within_run_names_its_folder_to_children_once():
+    ask = "import os; print(os.environ['PYTHONPATH'].split(os.pathsep))"
+    inner = f"import subprocess, sys; subprocess.run([sys.executable, *{['-c', ask]}])"
+    again = ["-m", "uring_loop", "run", "-c", inner]
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, *{again}])"
+    (found,) = launch("-c", outer).stdout.splitlines()
+    assert found == str([str(PACKAGE / "_site"), *IMPORTABLE.split(os.pathsep)])
 
 
 def test_children_run_the_sitecustomize_that_ours_hides(tmp_path):
@@ -298,6 +329,30 @@ def test_wrong_value_is_named_and_the_program_runs(environment):
     assert "URING_LOOP_AUTO must be '0', '1' or 'all', not 'yes'" in done.stderr
 
 
+def test_hook_is_written_to_the_users_folder_where_the_environments_is_not_to_be(
+    monkeypatch, capsys, tmp_path
+):
+    own, users = tmp_path / "file" / hook.FILE, tmp_path / "user" / hook.FILE
+    # No folder is made below what is a file.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(hook.sysconfig, "get_path", lambda name: str(own.parent))
+    monkeypatch.setattr(hook.site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(hook.site, "getusersitepackages", lambda: str(users.parent))
+    monkeypatch.delenv("URING_LOOP_AUTO", raising=False)
+    assert hook.main(["status"]) == 1
+    assert capsys.readouterr().out == "URING_LOOP_AUTO: not set\nnot installed\n"
+    assert hook.main(["install"]) == 0
+    assert capsys.readouterr().out == f"installed: {users}\n"
+    assert users.read_text() == hook.LINE
+    assert hook.main(["status"]) == 0
+    assert capsys.readouterr().out == f"installed: {users}\nURING_LOOP_AUTO: not set\n"
+    assert hook.main(["remove"]) == 0
+    assert capsys.readouterr().out == f"removed: {users}\n"
+    assert not users.exists()
+    assert hook.main(["remove"]) == 0
+    assert capsys.readouterr().out == "not installed\n"
+
+
 def test_hook_that_cannot_be_written_says_so_and_exits_with_2(monkeypatch, capsys):
     monkeypatch.setattr(hook, "places", lambda: ["/proc/nowhere/x.pth"])
     assert hook.main(["install"]) == 2
@@ -343,3 +398,22 @@ def test_environment_is_asked_in_the_words_that_it_knows(monkeypatch):
     assert everywhere.wanted() == everywhere.OFF
     monkeypatch.setenv("URING_LOOP_AUTO", "all")
     assert everywhere.wanted() == everywhere.ALL
+    monkeypatch.setenv("URING_LOOP_AUTO", "yes")
+    with pytest.raises(ValueError, match="^URING_LOOP_AUTO must be '0', '1' or 'all', not 'yes'$"):
+        everywhere.wanted()
+
+
+@pytest.mark.parametrize(
+    ("asked", "reached"), [("0", "0"), ("", "0"), ("0", "1"), ("1", "1"), ("1", "all")]
+)
+def test_start_that_has_nothing_more_to_do_does_nothing(monkeypatch, asked, reached):
+    def refuse(*arguments):
+        raise AssertionError("asyncio is taken over")
+
+    monkeypatch.setenv("URING_LOOP_AUTO", asked)
+    monkeypatch.setattr(everywhere, "_reached", reached)
+    monkeypatch.setattr(everywhere, "take_over", refuse)
+    before = list(sys.meta_path), sys.modules.get("uvloop")
+    everywhere.start()
+    assert (list(sys.meta_path), sys.modules.get("uvloop")) == before
+    assert everywhere._reached == reached

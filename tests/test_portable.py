@@ -92,6 +92,22 @@ def elsewhere(platform, text, tmp_path, **environment):
     return child(program.replace("FOLDER", repr(str(tmp_path))), **environment)
 
 
+def test_package_without_compiled_modules_has_no_loops_of_ours_to_watch_or_count(tmp_path):
+    text = """
+        import uring_loop
+        from uring_loop import metrics
+        async def main():
+            return metrics.running_loops()
+        print(uring_loop.run(main()))
+        try:
+            uring_loop.watch_blocking(0.1)
+        except RuntimeError as error:
+            print(error)
+    """
+    out, _ = elsewhere("linux", text, tmp_path)
+    assert out.splitlines() == ["[]", "watch_blocking() needs uring_loop's compiled modules"]
+
+
 @pytest.mark.parametrize("platform", OTHERS)
 def test_package_without_compiled_modules_imports_with_all_its_names(platform, tmp_path):
     text = """

@@ -1,5 +1,7 @@
 """uring_loop/_internal/statistics.py: percentiles, delays and differences, from numbers alone."""
 
+import functools
+
 import pytest
 
 from uring_loop._internal import statistics
@@ -58,3 +60,16 @@ def test_idle_time_of_a_difference_is_not_negative():
     before = {"time": statistics.of_turns(0, 1000, 0, [])}
     after = {"time": statistics.of_turns(900, 500, 0, [])}
     assert statistics.difference(after, before)["time"]["idle_ns"] == 0
+
+
+def test_difference_of_counters_alone_is_of_these():
+    assert statistics.difference({"turns": 5}, {"turns": 2}) == {"turns": 3}
+
+
+def test_callback_wrapped_in_partials_is_named_by_the_function():
+    def work():
+        raise NotImplementedError
+
+    wrapped = functools.partial(functools.partial(work), 1)
+    assert statistics.name_of(wrapped) == statistics.name_of(work)
+    assert statistics.name_of(work).endswith("<locals>.work")

@@ -1,10 +1,12 @@
 """`python -m uring_loop top`, the socket that it asks, and the line that names the driver."""
 
+import errno
 import json
 import logging
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import stat
@@ -13,11 +15,13 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 
 import pytest
 from test_choice import child, run_python
 
 import uring_loop
+from uring_loop import metrics
 from uring_loop._internal import driver, statistics_server, top
 
 # Says its number when its loop runs, and runs until its standard input ends.
@@ -267,6 +271,124 @@ def test_reader_that_takes_nothing_or_has_gone_does_not_end_the_server(path):
         with socket.socket(socket.AF_UNIX) as gone:
             gone.connect(path)
         assert top.ask(path)["pid"] == os.getpid()
+
+
+def test_reader_for_whom_there_is_no_descriptor_waits_and_keeps_no_processor_busy(
+    path, monkeypatch
+):
+    class Counted:
+        """The listening socket, and how often it was asked."""
+
+        def __init__(self, sock):
+            self.sock = sock
+            self.asked = 0
+
+        def accept(self):
+            self.asked += 1
+            return self.sock.accept()
+
+        def close(self):
+            self.sock.close()
+
+    monkeypatch.setattr(statistics_server, "_RETRY_MS", 20)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with uring_loop.serve_statistics(path) as server, socket.socket(socket.AF_UNIX) as reader:
+        counted = server._sock = Counted(server._sock)
+        with socket.socket() as lowest:
+            number = lowest.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        try:
+            reader.connect(path)
+            while counted.asked < 3:
+                time.sleep(0.001)
+            began, asked = time.monotonic(), counted.asked
+            time.sleep(0.05)
+            # Without end it would be thousands.
+            assert counted.asked - asked <= (time.monotonic() - began) / 0.02 + 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with reader.makefile("rb") as answer:
+            assert json.loads(answer.readline())["pid"] == os.getpid()
+
+
+def test_server_that_is_closed_while_there_is_no_descriptor_ends(path, monkeypatch):
+    monkeypatch.setattr(statistics_server, "_RETRY_MS", 60_000)
+    refused = threading.Event()
+
+    class Refusing:
+        def accept(self):
+            refused.set()
+            raise OSError(errno.EMFILE, "none left")
+
+        def close(self):
+            sock.close()
+
+    server = uring_loop.serve_statistics(path)
+    sock, server._sock = server._sock, Refusing()
+    with socket.socket(socket.AF_UNIX) as reader:
+        reader.connect(path)
+        refused.wait()
+        server.close()
+    assert not server._thread.is_alive()
+
+
+def test_connection_that_is_gone_before_it_is_taken_is_nobodys(path):
+    class Late:
+        """There is nothing by the time it is asked."""
+
+        def accept(self):
+            sock.accept()[0].close()
+            server._sock = sock
+            raise BlockingIOError
+
+    with uring_loop.serve_statistics(path) as server:
+        sock, server._sock = server._sock, Late()
+        with pytest.raises(top.Unreachable):
+            top.ask(path)
+        assert top.ask(path)["pid"] == os.getpid()
+
+
+def test_every_peer_may_ask_where_no_kernel_tells_whose_it_is(monkeypatch):
+    one, other = socket.socketpair()
+    with one, other:
+        monkeypatch.delattr(socket, "SO_PEERCRED")
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert statistics_server._may_ask(one)
+
+
+def test_loop_that_is_closed_between_two_looks_is_left_out(monkeypatch):
+    loop = uring_loop.new_event_loop()
+    loop.close()
+    monkeypatch.setattr(metrics, "running_loops", lambda: [loop])
+    assert statistics_server.snapshot()["loops"] == []
+    assert metrics._Looks().look() == []
+
+
+def test_answer_in_another_format_is_not_shown(path, monkeypatch):
+    monkeypatch.setattr(statistics_server, "snapshot", lambda: {"format": 0, "uring_loop": "0.0"})
+    with uring_loop.serve_statistics(path):
+        with pytest.raises(top.Unreachable, match="has uring_loop 0.0, whose answers are of anoth"):
+            top.ask(path)
+
+
+def test_interval_in_which_nothing_happened_is_shown_as_that():
+    assert top._shares({"1": 0, "2": 0}) == "no turn"
+    assert top._rates({}, 1.0) == "none"
+    assert top._bytes(5 * 1024**4) == "5.12e+03 GiB"
+
+
+def test_top_whose_reader_has_left_ends_without_a_word(served):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uring_loop", "top", str(served), "--interval", "0.01"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), said) == (0, "")
 
 
 def test_environment_asks_once_for_all_loops_of_a_process_and_failure_is_a_warning(path):

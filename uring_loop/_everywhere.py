@@ -111,7 +111,10 @@ class _StandIn(types.ModuleType):
 
 
 class _AfterAsyncio(importlib.abc.MetaPathFinder):
-    """Takes over when asyncio has been imported, and is gone then."""
+    """Takes over when asyncio has been imported, and is gone then.
+
+    Not when it was only looked for: `python -m asyncio` does so before it imports it.
+    """
 
     def __init__(self, extent: str) -> None:
         self._extent = extent
@@ -121,18 +124,18 @@ class _AfterAsyncio(importlib.abc.MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != "asyncio":
             return None
-        sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._extent)
+            spec.loader = _Loader(spec.loader, self, self._extent)
         return spec
 
 
 class _Loader(importlib.abc.Loader):
     """asyncio's own loader, and what comes after it."""
 
-    def __init__(self, loader: Any, extent: str) -> None:
+    def __init__(self, loader: Any, finder: _AfterAsyncio, extent: str) -> None:
         self._loader = loader
+        self._finder = finder
         self._extent = extent
 
     def __getattr__(self, name: str) -> Any:
@@ -148,4 +151,6 @@ class _Loader(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        take_over(self._extent)
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+            take_over(self._extent)

@@ -258,3 +258,11 @@ def test_report_that_raises_is_logged_and_the_watch_goes_on(loop, caplog):
 def test_threshold_that_is_none_is_refused(threshold):
     with pytest.raises(ValueError, match="threshold"):
         uring_loop.watch_blocking(threshold)
+
+
+def test_callback_that_has_returned_between_two_looks_is_not_told(loop):
+    reports = Reports()
+    with uring_loop.watch_blocking(1000.0, report=reports) as watch:
+        watch._tell(loop, "another turn", 1.0)
+        assert watch.reports == 0
+    assert reports.told == []

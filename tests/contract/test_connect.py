@@ -382,6 +382,22 @@ def test_connect_accepted_socket_makes_a_transport_of_it(loop):
     run(loop, main())
 
 
+def test_connect_accepted_socket_in_debug_mode_is_logged(loop, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 60
+
+    async def main():
+        accepted, other = socket.socketpair()
+        transport, protocol = await loop.connect_accepted_socket(Recorder, accepted)
+        other.close()
+        await protocol.until_lost()
+        return transport, protocol
+
+    with caplog.at_level("DEBUG", "asyncio"):
+        transport, protocol = run(loop, main())
+    assert sum(" handled: (" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_connect_accepted_socket_of_a_datagram_socket_raises(loop):
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         with pytest.raises(ValueError, match="^A Stream Socket was expected, got "):

@@ -339,3 +339,44 @@ def test_happy_eyeballs_slow_loser_is_cancelled(loop):
             sock.close()
 
     run(loop, main())
+
+
+def test_happy_eyeballs_cancelled_as_an_attempt_succeeds_closes_its_socket(loop, loop_kind):
+    oracle_lacks(loop_kind, sys.version_info < (3, 14), "the socket that connected is lost")
+
+    async def main():
+        connected = []
+        connect = loop.sock_connect
+
+        async def cancelling(sock, address):
+            await connect(sock, address)
+            connected.append(sock)
+            task.cancel()
+
+        loop.sock_connect = cancelling
+        async with serving(Echo) as (_, address):
+            answer_with(loop, [address])
+            task = loop.create_task(
+                loop.create_connection(pytest.fail, "some.name", 1, happy_eyeballs_delay=20)
+            )
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            (sock,) = connected
+            assert sock.fileno() == -1
+
+    run(loop, main())
+
+
+def test_happy_eyeballs_attempts_that_fail_otherwise_than_by_the_network_end_it(loop, loop_kind):
+    oracle_lacks(loop_kind, sys.version_info < (3, 13), "it stumbles over having no error to tell")
+
+    async def main():
+        async def sock_connect(sock, address):
+            raise LookupError("no proxy for it")
+
+        loop.sock_connect = sock_connect
+        answer_with(loop, [("127.0.0.1", 1), ("127.0.0.2", 1)])
+        with pytest.raises(TimeoutError, match="^create_connection failed$"):
+            await loop.create_connection(pytest.fail, "some.name", 1, happy_eyeballs_delay=0)
+
+    run(loop, main())

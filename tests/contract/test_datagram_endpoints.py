@@ -407,3 +407,18 @@ def test_creation_is_logged_in_debug_mode(loop, loop_kind, caplog, side):
     text = "\n".join(caplog.messages)
     assert f"{side}=" in text and "created: (" in text
     assert "pauses reading" in text and "resumes reading" in text
+
+
+def test_addresses_of_such_a_family_are_none_once_the_transport_is_closed(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "it has asked for them at the beginning")
+
+    async def main():
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2)
+        sock.bind((0, 0))
+        async with endpoint(sock=sock) as (transport, protocol):
+            transport.abort()
+            await iterations(3)
+            assert transport.get_extra_info("sockname") is None
+            assert transport.get_extra_info("sockname", "nothing") is None
+
+    run(loop, main())

@@ -178,6 +178,23 @@ def test_default_handler_overridden_and_raising_is_logged(loop_kind, plain_loop,
     ]
 
 
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("own", [False, True], ids=["default alone", "behind a handler"])
+def test_default_handler_raising_an_interrupt_stops_the_run(plain_loop, exception, own):
+    class Sub(type(plain_loop)):
+        def default_exception_handler(self, context):
+            raise exception
+
+    loop = Sub()
+    if own:
+        loop.set_exception_handler(failing)
+    loop.call_soon(failing)
+    with pytest.raises(exception):
+        loop.run_forever()
+    assert loop.run_until_complete(asyncio.sleep(0, 1)) == 1
+    loop.close()
+
+
 def test_default_handler_overridden_in_a_subclass_is_called(plain_loop):
     seen = []
 

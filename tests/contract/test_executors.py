@@ -156,6 +156,56 @@ def test_shutdown_default_executor_out_of_time_warns_and_returns(loop, loop_kind
     run(loop, main())
 
 
+def test_shutdown_default_executor_that_fails_raises_that(loop):
+    class Failing(concurrent.futures.ThreadPoolExecutor):
+        def shutdown(self, wait=True, **options):
+            super().shutdown(wait, **options)
+            if wait and not failed:
+                failed.append(True)
+                raise LookupError("not like this")
+
+    failed = []
+    loop.set_default_executor(Failing())
+    with pytest.raises(LookupError, match="not like this"):
+        run(loop, loop.shutdown_default_executor())
+
+
+def test_executor_that_ends_after_its_loop_was_closed_tells_nobody(make_loop, loop_kind):
+    oracle_lacks(loop_kind, sys.version_info < (3, 13), "no timeout, or one that waits anyway")
+    loop = make_loop()
+    release = threading.Event()
+    before = set(threading.enumerate())
+
+    async def main():
+        loop.run_in_executor(None, release.wait, 20)
+        with pytest.warns(RuntimeWarning, match="did not finishing joining its threads within"):
+            await loop.shutdown_default_executor(timeout=0.01)
+
+    run(loop, main())
+    loop.close()
+    release.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_asyncgen_dropped_after_its_loop_was_closed_harms_nobody(make_loop):
+    loop = make_loop()
+
+    async def generate():
+        yield 1
+
+    async def main():
+        generator = generate()
+        await anext(generator)
+        return generator
+
+    generator = run(loop, main())
+    loop.close()
+    del generator
+    gc.collect()
+
+
 def test_close_does_not_wait_for_the_executor(make_loop):
     loop = make_loop()
     release = threading.Event()

@@ -497,6 +497,29 @@ def test_tls_written_and_ended_in_another_thread(loop, certificates, method):
     run(loop, main())
 
 
+def test_debug_mode_refuses_the_end_of_tls_in_another_thread(loop, loop_kind, certificates):
+    from tls_peer import tls_attached
+
+    oracle_lacks(loop_kind, True, "it is half closed then, and nobody can close the rest")
+
+    def work(transport):
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            transport.close()
+
+    async def main():
+        async with tls_attached(certificates) as (transport, protocol, peer):
+            loop.set_debug(True)
+            await elsewhere(work, transport)
+            loop.set_debug(False)
+            assert not transport.is_closing()
+            transport.write(b"still there")
+            assert await peer.recv_exactly(11) == b"still there"
+            transport.close()
+            assert await peer.recv() == b""
+
+    run(loop, main())
+
+
 def test_tls_paused_and_resumed_in_another_thread_receives(loop, certificates):
     from tls_peer import tls_attached
 

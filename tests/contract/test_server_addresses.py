@@ -186,6 +186,37 @@ def test_create_server_one_address_of_another_machine_is_passed_over(loop):
     run(loop, main())
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_create_server_passes_over_what_the_system_has_no_socket_for(loop, caplog, debug):
+    """A resolver may know of a family, or a protocol, of which the kernel does not."""
+    loop.set_debug(debug)
+    loop.slow_callback_duration = 60
+
+    async def main():
+        port = free_port()
+
+        async def getaddrinfo(*arguments, **options):
+            stream = socket.SOCK_STREAM
+            return [
+                (socket.AF_INET, stream, 250, "", ("127.0.0.1", port)),
+                (socket.AF_INET, stream, socket.IPPROTO_TCP, "", ("127.0.0.1", port)),
+            ]
+
+        loop.getaddrinfo = getaddrinfo
+        server = await loop.create_server(Recorder, "some.name", port)
+        (sock,) = server.sockets
+        assert sock.getsockname() == ("127.0.0.1", port)
+        server.close()
+        await server.wait_closed()
+
+    run(loop, main())
+    said = [entry for entry in caplog.records if entry.levelname == "WARNING"]
+    assert len(said) == debug
+    for entry in said:
+        assert "create_server() failed to create socket.socket(" in entry.getMessage()
+        assert entry.exc_info[0] is OSError
+
+
 def test_create_server_resolver_finding_nothing_raises(loop):
     async def getaddrinfo(host, port, **options):
         return []

@@ -426,6 +426,63 @@ def test_wait_closed_before_and_after_close_with_clients(loop, loop_kind):
     run(loop, main())
 
 
+def test_wait_closed_cancelled_leaves_the_others_waiting(loop):
+    async def main():
+        server = await loop.create_server(Recorder, "127.0.0.1", 0)
+        first, second = (loop.create_task(server.wait_closed()) for _ in range(2))
+        await iterations(2)
+        # And the server ends before the task has heard of it.
+        first.cancel()
+        server.close()
+        await second
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    run(loop, main())
+
+
+def test_last_client_forgotten_in_another_thread_ends_wait_closed(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "never counts a client that was forgotten")
+
+    async def main():
+        made = []
+
+        class Paused(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.pause_reading()
+                made.append(transport)
+
+        server = await loop.create_server(Paused, "127.0.0.1", 0)
+        client = Peer(socket.create_connection(server.sockets[0].getsockname()))
+        while not made:
+            await asyncio.sleep(0)
+        await iterations(3)
+        closed = loop.create_task(server.wait_closed())
+        await iterations(2)
+        server.close()
+        await iterations(3)
+        assert not closed.done()
+        with resource_warning("unclosed transport <"):
+            await loop.run_in_executor(None, made.clear)
+        await closed
+        client.close()
+
+    run(loop, main())
+
+
+def test_start_serving_of_a_closed_server_raises(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "it stumbles over having no sockets, and says that it serves")
+
+    async def main():
+        server = await loop.create_server(Recorder, "127.0.0.1", 0)
+        server.close()
+        with pytest.raises(RuntimeError, match="^server <Server sockets=\\(\\)> is closed$"):
+            await server.start_serving()
+        assert not server.is_serving()
+
+    run(loop, main())
+
+
 def test_server_async_with_waits_for_its_clients(loop, loop_kind):
     async def main():
         protocol = Recorder()

@@ -10,7 +10,15 @@ import socket
 import ssl
 
 import pytest
-from harness import PAIRS, iterations, oracle_lacks, run, small_buffers, tcp_pair
+from harness import (
+    PAIRS,
+    iterations,
+    never_answering,
+    oracle_lacks,
+    run,
+    small_buffers,
+    tcp_pair,
+)
 from ports import free_port
 
 HUGE = bytes(range(256)) * 4096  # 1 MiB: no socket buffer of these tests holds it
@@ -832,6 +840,89 @@ def test_subclass_of_socket_has_its_own_methods_called(loop, pair):
 
     with closing(shouting):
         assert run(loop, main()) == (b"ABC", b"DEF")
+
+
+class Reluctant(socket.socket):
+    """Would block as often as it is told to, and sends at most a byte at a time."""
+
+    refusals = 0
+
+    def _refuse(self):
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise BlockingIOError
+
+    def recv_into(self, *args):
+        self._refuse()
+        return super().recv_into(*args)
+
+    def send(self, data, *args):
+        self._refuse()
+        with memoryview(data) as view:
+            return super().send(view[:1], *args)
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 3])
+def test_own_send_that_takes_little_or_would_block_is_called_until_all_is_sent(
+    loop, pair, refusals
+):
+    one, other = pair
+    with Reluctant(fileno=one.detach()) as reluctant:
+        reluctant.setblocking(False)
+        reluctant.refusals = refusals
+        run(loop, loop.sock_sendall(reluctant, b"abc"))
+        assert reluctant.refusals == 0
+        assert run(loop, recv_exactly(loop, other, 3)) == b"abc"
+
+
+def test_own_sends_of_several_tasks_that_wait_are_one_after_the_other(loop, loop_kind, pair):
+    oracle_lacks(loop_kind, True, OTHERS_ARE_LOST)
+    one, other = pair
+
+    async def main():
+        sending = [
+            asyncio.ensure_future(loop.sock_sendall(reluctant, text)) for text in (b"abc", b"def")
+        ]
+        await asyncio.gather(*sending)
+        return await recv_exactly(loop, other, 6)
+
+    with Reluctant(fileno=one.detach()) as reluctant:
+        reluctant.setblocking(False)
+        reluctant.refusals = 1
+        assert run(loop, main()) == b"abcdef"
+
+
+def test_own_receive_that_would_block_though_there_is_something_is_called_again(loop, pair):
+    one, other = pair
+    with Reluctant(fileno=one.detach()) as reluctant:
+        reluctant.setblocking(False)
+        other.send(b"abc")
+        reluctant.refusals = 3
+        assert run(loop, by_recv_into(loop, reluctant)) == b"abc"
+        assert reluctant.refusals == 0
+
+
+def test_own_connect_whose_connection_fails_later_says_where(loop):
+    """Of a plain one only the driver knows that it has to wait."""
+
+    class Own(socket.socket):
+        def connect(self, address):
+            super().connect(address)
+
+    never, fillers = never_answering()
+    address = never.getsockname()
+
+    async def main():
+        task = await waiting(loop.sock_connect(client, address))
+        # The kernel resets a connection that is shut down before it is made.
+        client.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(ConnectionResetError) as caught:
+            await task
+        return str(caught.value)
+
+    with closing(Own(), never, *fillers) as (client, *_):
+        client.setblocking(False)
+        assert run(loop, main()) == f"[Errno 104] Connect call failed {address}"
 
 
 # Around them.

@@ -1,6 +1,7 @@
 """start_tls: plain connections that become TLS ones, on either side."""
 
 import asyncio
+import gc
 import socket
 import ssl
 import sys
@@ -375,5 +376,27 @@ def test_start_tls_of_an_accepted_socket_with_small_buffers_carries_bulk(loop, c
         assert protocol.resumes == 1
         tls.close()
         await protocol.until_lost()
+
+    run(loop, main())
+
+
+def test_start_tls_of_a_stream_whose_reader_has_gone_talks(loop, certificates):
+    async def main():
+        sock, other = tcp_pair()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        plain, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+        del reader
+        gc.collect()
+        tls = TlsPeer(other, certificates.client())
+        transport, _ = await asyncio.gather(
+            loop.start_tls(plain, protocol, certificates.server(), server_side=True),
+            tls.handshake(),
+        )
+        transport.write(b"hello")
+        assert await tls.recv_exactly(5) == b"hello"
+        transport.abort()
+        tls.close()
+        await iterations(3)
 
     run(loop, main())

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import inspect
 import socket
+import subprocess
 import sys
 import warnings
 import weakref
@@ -662,3 +663,35 @@ def test_streams_in_debug_mode_work_too(loop):
             await pair.writer.drain()
 
     run(loop, main())
+
+
+def test_streams_a_class_that_was_patched_before_us_stays_as_it_is(loop_kind):
+    """And what it was patched with is called."""
+    program = """
+import asyncio, sys
+called = []
+async def readline(self, original=asyncio.StreamReader.readline):
+    called.append(type(self))
+    return await original(self)
+asyncio.StreamReader.readline = readline
+import uring_loop
+async def main():
+    async def answer(reader, writer):
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"line\\n")
+    assert await reader.readline() == b"line\\n"
+    assert called == [asyncio.StreamReader] * 2, called
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+with asyncio.Runner(
+    loop_factory=asyncio.SelectorEventLoop if "asyncio" in sys.argv else uring_loop.new_event_loop
+) as runner:
+    runner.run(main())
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program, loop_kind], check=True)

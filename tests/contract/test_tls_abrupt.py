@@ -349,3 +349,27 @@ def test_start_tls_peer_leaving_in_the_handshake_is_told_to_everybody(
             assert protocol.names.count("connection_lost") == 1
 
     run(loop, main())
+
+
+def test_tls_handshake_that_cannot_be_timed_ends_the_connection(
+    loop, loop_kind, errors, certificates, server_side
+):
+    oracle_lacks(loop_kind, True, "nobody hears of it, and the connection stays for ever")
+
+    def refuse(*arguments, **options):
+        loop.call_later = call_later
+        raise LookupError("no timers")
+
+    async def main():
+        sock, other = tcp_pair()
+        peer, protocol = Peer(other), Recorder()
+        loop.call_later = refuse
+        with pytest.raises(LookupError, match="no timers"):
+            await opening(loop, certificates, server_side, protocol, sock)
+        assert await peer.recv() == b""
+        assert protocol.calls == []
+        peer.close()
+
+    call_later = loop.call_later
+    run(loop, asyncio.wait_for(main(), 5))
+    errors.clear()

@@ -99,6 +99,28 @@ def test_tls_object_whose_class_overrides_reading_and_writing_is_asked(loop, cer
     run(loop, main())
 
 
+def test_tls_object_that_takes_little_at_a_time_is_called_until_all_is_written(
+    loop, certificates
+):
+    class Sparing(ssl.SSLObject):
+        def write(self, data):
+            with memoryview(data) as view:
+                return super().write(view[:10_000])
+
+    async def main():
+        context = certificates.client()
+        context.sslobject_class = Sparing
+        async with tls_attached(certificates, context=context) as (transport, _, peer):
+            data = bytearray(pattern(35_000))
+            transport.writelines([pattern(15_000), data])
+            # And nothing of it is held any more.
+            data.clear()
+            received = await peer.recv_exactly(50_000)
+            assert received == pattern(15_000) + pattern(35_000)
+
+    run(loop, main())
+
+
 class Standing:
     """For a TLS object, of which it is none."""
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
 from harness import PAIRS, Recorder, attached, iterations, run, serving
@@ -163,6 +164,25 @@ def test_socket_of_a_transport_that_is_garbage_or_closed_is_closed(loop):
             assert sock.fileno() == -1
             with pytest.raises(OSError):
                 sock.getpeername()
+
+    run(loop, main())
+
+
+def test_socket_that_outlives_its_transport_is_closed(loop):
+    async def main():
+        sock, other = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+        kept = transport.get_extra_info("socket")
+        gone = weakref.ref(transport)
+        transport.abort()
+        del transport, sock, _
+        await iterations(3)
+        gc.collect()
+        assert gone() is None
+        assert kept.fileno() == -1
+        with pytest.raises(OSError):
+            kept.getsockname()
+        other.close()
 
     run(loop, main())
 

@@ -328,6 +328,25 @@ def test_descriptor_closed_before_removal_can_still_be_removed(loop):
     run(loop, main())
 
 
+def test_objects_closed_before_removal_are_known_by_what_they_were(loop):
+    async def main():
+        socks = [*socket.socketpair(), *socket.socketpair()]
+        for sock in socks[:2]:
+            loop.add_reader(sock, pytest.fail)
+        loop.add_writer(socks[2], pytest.fail)
+        for sock in socks:
+            sock.close()
+        assert loop.remove_reader(socks[1]) is True
+        assert loop.remove_writer(socks[2]) is True
+        assert loop.remove_reader(socks[0]) is True
+        for sock in (socks[0], socks[3]):
+            with pytest.raises(ValueError, match="^Invalid file"):
+                loop.remove_reader(sock)
+        await iterations(3)
+
+    run(loop, main())
+
+
 def test_descriptor_closed_without_removal_and_reused_can_be_watched_anew(loop):
     async def main():
         one, other = socket.socketpair()

@@ -95,8 +95,7 @@ def transport_failed(
     mode; what the protocol did is reported.
     """
     if isinstance(exception, OSError):
-        if loop.get_debug():
-            logger.debug("%r: %s", transport, message, exc_info=exception)
+        logger.debug("%r: %s", transport, message, exc_info=exception)
     else:
         protocol_failed(loop, transport, protocol, exception, message)
 

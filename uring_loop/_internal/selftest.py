@@ -61,10 +61,12 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     blob = os.urandom(300_000)
-    writer.write(blob)
-    if await reader.readexactly(len(blob)) != blob:
-        raise CheckFailed("what came back is not what was sent")
-    writer.close()
+    try:
+        writer.write(blob)
+        if await reader.readexactly(len(blob)) != blob:
+            raise CheckFailed("what came back is not what was sent")
+    finally:
+        writer.close()
     await writer.wait_closed()
 
 
@@ -110,12 +112,14 @@ async def _readers() -> None:
         if not readable.done():
             readable.set_result(None)
 
-    loop.add_reader(reading, tell)
-    os.write(writing, b"x")
-    await readable
-    loop.remove_reader(reading)
-    os.close(reading)
-    os.close(writing)
+    try:
+        loop.add_reader(reading, tell)
+        os.write(writing, b"x")
+        await readable
+        loop.remove_reader(reading)
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 async def _signals() -> None:

@@ -287,59 +287,76 @@ class _Acceptor:
         if descriptor < 0:
             self._accept_failed(os_error(descriptor))
         elif exc is not None:
-            self._open_failed(descriptor, protocol, transport, exc)
+            self._open_failed(descriptor, protocol, exc)
         else:
             assert transport is not None
             self._log_accepted(transport)
 
     def _open(self, server: Server, descriptor: int | socket.socket) -> None:
-        protocol = transport = waiter = None
+        protocol = waiter = None
         try:
             protocol = server._protocol_factory()
-            if not server._ssl_context:
+            if server._ssl_context:
+                waiter = self._loop.create_future()
+                transport = tls.make_transport(
+                    self._loop,
+                    descriptor,
+                    protocol,
+                    server._ssl_context,
+                    waiter,
+                    server_side=True,
+                    server=server,
+                    ssl_handshake_timeout=server._ssl_handshake_timeout,
+                    ssl_shutdown_timeout=server._ssl_shutdown_timeout,
+                )
+            else:
                 transport = open_stream(self._loop, descriptor, protocol, None, None, server)
-                if self._loop.get_debug():
-                    self._log_accepted(transport)
-                return
-            waiter = self._loop.create_future()
-            transport = tls.make_transport(
-                self._loop,
-                descriptor,
-                protocol,
-                server._ssl_context,
-                waiter,
-                server_side=True,
-                server=server,
-                ssl_handshake_timeout=server._ssl_handshake_timeout,
-                ssl_shutdown_timeout=server._ssl_shutdown_timeout,
-            )
         except BaseException as exc:
-            self._open_failed(descriptor, protocol, transport, exc)
-        else:
-            handshake = self._handshake(protocol, transport, waiter)
-            try:
-                # A task, so that cancelling all tasks at the end of a program ends it too.
-                self._loop.create_task(handshake)
-            except BaseException:
-                # Nobody would hear how it ends.
-                handshake.close()
-                transport.abort()
+            self._open_failed(descriptor, protocol, exc)
+            return
+        if waiter is not None and not self._await_handshake(protocol, transport, waiter):
+            return
+        if self._loop.get_debug():
+            self._log_accepted(transport)
+
+    def _await_handshake(
+        self,
+        protocol: asyncio.BaseProtocol,
+        transport: asyncio.Transport,
+        waiter: asyncio.Future[None],
+    ) -> bool:
+        """Whether somebody will hear how it ends; else there is no connection."""
+        handshake = self._handshake(protocol, transport, waiter)
+        try:
+            # A task, so that cancelling all tasks at the end of a program ends it too.
+            self._loop.create_task(handshake)
+        except BaseException as exc:
+            handshake.close()
+            transport.abort()
+            if isinstance(exc, SystemExit | KeyboardInterrupt):
                 raise
-            if self._loop.get_debug():
-                self._log_accepted(transport)
+            # As of any callback of asyncio's.
+            self._loop.call_exception_handler(
+                {
+                    "message": "No task could be made for an incoming connection",
+                    "exception": exc,
+                    "transport": transport,
+                }
+            )
+            return False
+        return True
 
     async def _handshake(
         self,
         protocol: asyncio.BaseProtocol,
         transport: asyncio.Transport,
-        waiter: asyncio.Future[None] | None,
+        waiter: asyncio.Future[None],
     ) -> None:
         try:
-            assert waiter is not None
             await waiter
         except BaseException as exc:
             # The waiter refers to the exception, and that to this frame.
-            waiter = None
+            del waiter
             transport.close()
             self._report(protocol, transport, exc)
 
@@ -347,15 +364,14 @@ class _Acceptor:
         self,
         descriptor: int | socket.socket,
         protocol: asyncio.BaseProtocol | None,
-        transport: asyncio.Transport | None,
         exc: BaseException,
     ) -> None:
-        if transport is None:
-            if isinstance(descriptor, int):
-                os.close(descriptor)
-            else:
-                socket.socket.close(descriptor)
-        self._report(protocol, transport, exc)
+        """There is no transport, which would have been the descriptor's owner."""
+        if isinstance(descriptor, int):
+            os.close(descriptor)
+        else:
+            socket.socket.close(descriptor)
+        self._report(protocol, None, exc)
 
     def _report(
         self,

@@ -28,8 +28,7 @@ class _SharedNumber(_stdlib.TransportSocket):
         @property
         def _shown(self) -> socket.socket: ...
 
-    def _share(self) -> None:
-        raise NotImplementedError
+        def _share(self) -> None: ...
 
     def fileno(self) -> int:
         """The descriptor, or -1."""

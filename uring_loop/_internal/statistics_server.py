@@ -12,6 +12,7 @@ asked who connects. A TCP address is for whoever reaches it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -36,6 +37,9 @@ _logger = logging.getLogger("uring_loop")
 FORMAT = 1
 # A reader that takes nothing does not hold up the others for longer.
 _SEND_SECONDS = 5.0
+# A reader for whom there is no descriptor is asked for again after so long.
+_RETRY_MS = 200
+_OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _TCP = re.compile(r"(?:\[(?P<v6>[^\]/]*)\]|(?P<host>[^/\[\]]*)):(?P<port>\d{1,5})")
 
 
@@ -145,6 +149,8 @@ class StatisticsServer:
     def _serve(self) -> None:
         import select
 
+        stopping = select.poll()
+        stopping.register(self._stopped, select.POLLIN)
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         poll.register(self._stopped, select.POLLIN)
@@ -153,10 +159,12 @@ class StatisticsServer:
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self._stopped.fileno() in ready:
                 return
-            # A reader that has gone already, or for whom there is no descriptor.
             try:
                 connection, _ = self._sock.accept()
-            except OSError:
+            except OSError as exc:
+                # Else it is a reader that has gone already. Him poll() would tell of without end.
+                if exc.errno in _OUT_OF_RESOURCE and stopping.poll(_RETRY_MS):
+                    return
                 continue
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(_SEND_SECONDS)

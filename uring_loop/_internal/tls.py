@@ -7,11 +7,17 @@ came to be.
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 from ._stdlib import take_buffered
 from .streams import open_stream
-from .tls_protocol import TLSProtocol
+
+try:
+    import ssl
+except ImportError:
+    # A Python that was built without OpenSSL: as asyncio, all but TLS works there.
+    ssl = None  # type: ignore[assignment]
+else:
+    from .tls_protocol import TLSProtocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +45,8 @@ def make_transport(
 
     sock: a socket or, like StreamTransport's, a descriptor that the transport will own.
     """
+    if ssl is None:
+        raise RuntimeError("stdlib ssl module not available")
     ssl_protocol = TLSProtocol(
         loop,
         protocol,
@@ -69,6 +77,8 @@ async def start_tls(
 
     A method of EventLoop.  Source: asyncio, TLS Upgrade.
     """
+    if ssl is None:
+        raise RuntimeError("Python ssl module is not available")
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError(
             f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"

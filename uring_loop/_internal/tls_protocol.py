@@ -103,9 +103,15 @@ class TLSProtocol(_core.Records, SSLProtocol):  # type: ignore[misc]  # private,
         """As asyncio's, but a stream of ours gives what it receives to C at once.
 
         A handshake that could not begin, for want of memory, ends the connection: with asyncio's it
-        would be there for ever, for its close() waits for a handshake's end.
+        would be there for ever, for its close() waits for a handshake's end. And a transport that
+        was closed before begins none; asyncio has forgotten it, and would serve who connected.
         """
+        closed = self._app_transport is not None and self._app_transport._closed
         try:
+            if closed:
+                self._transport = transport
+                self._abort()
+                return
             self._attach(transport)
             super().connection_made(transport)
         except Exception as exc:

@@ -261,12 +261,13 @@ async def echo_socket(loop: asyncio.AbstractEventLoop, connection: socket.socket
 
 async def accept_sockets(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
     tasks: set[asyncio.Task[None]] = set()
-    while True:
-        connection, _ = await loop.sock_accept(listener)
-        connection.setblocking(False)
-        task = loop.create_task(echo_socket(loop, connection))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    with listener:
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            connection.setblocking(False)
+            task = loop.create_task(echo_socket(loop, connection))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
 
 PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
