@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import functools
+import io
 import os
 import pty
 import select
@@ -165,6 +166,47 @@ def test_what_can_seek_and_knows_no_offsets_is_read_and_written_where_it_is(loop
             assert os.eventfd_read(number) == 5
 
     run(loop, main())
+
+
+@pytest.fixture
+def unseekable(tmp_path, monkeypatch):
+    """A regular file that knows no places, as tracefs and FUSE have them: the kernel's answers."""
+
+    def refuse(*_):
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    monkeypatch.setattr(descriptor, "_devices", {})
+    monkeypatch.setattr(descriptor, "_local_devices", set())
+    monkeypatch.setattr(descriptor, "file_is_local", lambda number: False)
+    monkeypatch.setattr(descriptor, "_can_seek", lambda number: False)
+    monkeypatch.setattr(descriptor, "pread", refuse)
+    monkeypatch.setattr(descriptor, "pwrite", refuse)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+    path = tmp_path / "file"
+    path.write_bytes(b"one\ntwo\nthree\n")
+    return path
+
+
+def test_regular_file_that_cannot_seek_is_a_stream(loop, unseekable):
+    async def main():
+        for buffering in (0, -1):
+            async with uring_loop.open(unseekable, "rb", buffering) as file:
+                assert not file.seekable()
+                assert await file.read(2) == b"on"
+                assert await file.readline() == b"e\n"
+                for call in (file.tell(), file.seek(0), file.pread(1, 0)):
+                    with pytest.raises(io.UnsupportedOperation):
+                        await call
+                assert await file.read() == b"two\nthree\n"
+        async with uring_loop.open(unseekable) as file:
+            assert [line async for line in file] == ["one\n", "two\n", "three\n"]
+        with pytest.raises(io.UnsupportedOperation, match="not seekable"):
+            await uring_loop.open(unseekable, "r+b")
+        async with uring_loop.open(unseekable, "ab") as file:
+            await file.write(b"four\n")
+
+    run(loop, main())
+    assert unseekable.read_bytes().endswith(b"three\nfour\n")
 
 
 def test_forgotten_file_of_proc_is_written(loop):

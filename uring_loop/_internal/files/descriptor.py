@@ -117,7 +117,14 @@ class Descriptor:
     )
 
     def __init__(
-        self, number: int, mode: int, size: int, block_size: int, writable: bool, closes: bool
+        self,
+        number: int,
+        mode: int,
+        size: int,
+        block_size: int,
+        writable: bool,
+        closes: bool,
+        local: bool,
     ) -> None:
         self.number: int = number
         # What closes it until there is a file that does.
@@ -125,18 +132,19 @@ class Descriptor:
         self.size_at_open: int = size
         self.block_size: int = block_size if block_size > 1 else 8192
         self.closes: bool = closes
-        self.regular: bool = stat.S_ISREG(mode)
+        # Whether it is a regular file whose device answers from this machine's memory.
+        self.local: bool = local
+        self.seekable: bool = local or _can_seek(number)
+        # One that cannot seek (tracefs has such, and FUSE) is a stream like any other.
+        self.regular: bool = stat.S_ISREG(mode) and self.seekable
         # Others that can seek (a device, an eventfd) need not know what an offset is.
         self.positioned: bool = self.regular or stat.S_ISBLK(mode)
-        self.seekable: bool = self.regular or _can_seek(number)
         # Whether calls are made where the descriptor is, rather than at an offset.
         self.own_position: bool = not self.positioned
         # Whether it was opened with O_APPEND: then the kernel finds the end under a lock.
         self.appends: bool = False
         self.at_once: bool = _read_now is not None
         self.written: bool = writable
-        # Whether its device answers from this machine's memory.
-        self.local: bool = False
         self.use: Use = Use()
 
     def read_now(self, size: int, offset: int | None) -> tuple[bytes, int] | None:
@@ -386,9 +394,8 @@ def adopt(number: int, writable: bool, closes: bool, path: Any) -> tuple[Descrip
     mode, size, block_size, device = file_status_now(number)
     if stat.S_ISDIR(mode):
         raise os_error(-errno.EISDIR, path)
-    descriptor = Descriptor(number, mode, size, block_size, writable, closes)
-    descriptor.local = stat.S_ISREG(mode) and device in _local_devices
-    return descriptor, device
+    local = stat.S_ISREG(mode) and device in _local_devices
+    return Descriptor(number, mode, size, block_size, writable, closes, local), device
 
 
 async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> Descriptor:
@@ -398,9 +405,8 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
         found = file_open_now(encoded, flags, _local_devices)
         if type(found) is tuple:
             opened, mode, size, block_size, _ = found
-            descriptor = Descriptor(opened.number, mode, size, block_size, writable, True)
+            descriptor = Descriptor(opened.number, mode, size, block_size, writable, True, True)
             descriptor.opened = opened
-            descriptor.local = True
             descriptor.appends = bool(flags & os.O_APPEND)
             return descriptor
         fifo = found is True
