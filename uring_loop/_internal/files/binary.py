@@ -330,13 +330,17 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if not part:
             return await self._get_slowly(size, offset)
         # Only the beginning was in memory, after a truncate() that made it longer, say.
+        unread = len(self._buffer) - self._index
         try:
             return part + await self._get_slowly(size - len(part), offset + len(part))
         except OSError:
             return part
         except BaseException:
             if self._descriptor.own_position:
-                self._keep_late(part)
+                # Behind these may be what came too late.
+                at = self._index + unread
+                self._buffer = self._buffer[self._index : at] + part + self._buffer[at:]
+                self._index = 0
             raise
 
     async def _get_slowly(self, size: int, offset: int) -> bytes:
