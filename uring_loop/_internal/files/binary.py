@@ -257,14 +257,12 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         return data
 
     def _want(self, size: int, total: int) -> int:
-        """The bytes to ask for when `total` of `size` are there."""
+        """The bytes to ask for when `total` of `size` are there; of `size`, for a buffered file."""
         left = self._descriptor.size_at_open - self._position - total + 1
         if size < 0:
             return max(left, total, self._read_ahead)
         # No allocation for more than there can be.
         missing = min(size - total, max(left, total, _GROWTH_MIN))
-        if not self._buffered:
-            return missing
         if missing < self._read_ahead:
             missing = self._read_ahead
             if not self._read_ahead_fixed:
@@ -697,10 +695,8 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         self._check(call)
         if self._serial.busy:
             await self._serial.enter()
-            # A close() that was called later comes later.
-            if self._closed:
-                self._serial.leave()
-                self._check_open()
+            # A close() that was called later comes later, and one before was seen above.
+            assert not self._closed
         else:
             self._serial.busy = True
 
