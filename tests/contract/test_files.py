@@ -187,6 +187,34 @@ def test_unbuffered_files_write_at_once(loop, tmp_path):
     run(loop, main())
 
 
+def test_unbuffered_write_of_nothing_writes_nothing(loop, tmp_path):
+    async def main():
+        async with uring_loop.open(tmp_path / "raw", "w+b", buffering=0) as file:
+            await file.write(b"abc")
+            await file.seek(1)
+            assert await file.write(b"") == 0
+            assert await file.tell() == 1
+            assert await file.read() == b"bc"
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_peek_shows_what_comes_next_and_moves_nothing(loop, path, size):
+    async def main():
+        async with uring_loop.open(path, "rb") as file:
+            first = await file.peek(size)
+            assert first
+            assert DATA.startswith(first)
+            assert await file.read(3) == DATA[:3]
+            assert await file.peek(size) == first[3:]
+            assert await file.tell() == 3
+            await file.seek(0, os.SEEK_END)
+            assert await file.peek(size) == b""
+
+    run(loop, main())
+
+
 def test_pread_and_pwrite_leave_the_position(loop, path):
     async def main():
         async with uring_loop.open(path, "r+b") as file:
@@ -803,6 +831,105 @@ def test_close_that_cannot_write_all_says_so_to_each_caller_and_closes(loop, tmp
 
     run(loop, main())
     assert path.read_bytes() == b"x" * 4096
+
+
+def test_closing_that_is_cancelled_with_all_tasks_writes_what_the_file_has_taken(
+    loop, tmp_path, monkeypatch
+):
+    """As asyncio.run() ends, while the close is a task that has begun to write."""
+    path = tmp_path / "file"
+    write = descriptor.Descriptor.write
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def waiting(self, data, offset, late=None):
+        begun.set()
+        await gate.wait()
+        return await write(self, data, offset, late)
+
+    monkeypatch.setattr(descriptor.Descriptor, "write", waiting)
+    monkeypatch.setattr(descriptor.Descriptor, "closes_by_requests", lambda self: False)
+
+    async def main():
+        ours = asyncio.all_tasks()
+        file = await uring_loop.open(path, "ab")
+        await file.write(b"x" * 1000)
+        closing = asyncio.ensure_future(file.close())
+        await begun.wait()
+        tasks = asyncio.all_tasks() - ours
+        for task in tasks:
+            task.cancel()
+        gate.set()
+        await asyncio.wait(tasks)
+        assert closing.cancelled()
+        assert file.closed
+
+    run(loop, main())
+    assert path.read_bytes() == b"x" * 1000
+
+
+def test_close_whose_task_is_cancelled_is_not_taken_for_done(
+    loop, loop_kind, tmp_path, monkeypatch
+):
+    if loop_kind == "asyncio":
+        pytest.skip("only our loops close by requests")
+    gate = asyncio.Event()
+    monkeypatch.setattr(files.BinaryFile, "_flush_last", lambda self: gate.wait())
+
+    async def main():
+        ours = asyncio.all_tasks()
+        file = await uring_loop.open(tmp_path / "file", "wb")
+        monkeypatch.setattr(type(loop), "_request", lambda *_: -errno.ENOMEM)
+        closing = asyncio.ensure_future(file.close())
+        await iterations(2)
+        (inner,) = asyncio.all_tasks() - ours - {closing}
+        inner.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert file.closed
+
+    run(loop, main())
+
+
+def test_close_by_requests_that_cannot_write_all_says_so_to_each_caller_and_closes(loop, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        file = await uring_loop.open(path, "wb")
+        number = file._descriptor.number
+        await file.write(b"x" * 10_000)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(OSError) as flushing:
+                await file.flush()
+            results = await asyncio.gather(file.close(), file.close(), return_exceptions=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [error.errno for error in (flushing.value, *results)] == [errno.EFBIG] * 3
+        assert file.closed
+        with pytest.raises(OSError):
+            os.fstat(number)
+
+    run(loop, main())
+    assert path.read_bytes() == b"x" * 4096
+
+
+def test_forgotten_file_that_cannot_be_written_says_so_and_is_closed(loop, tmp_path, monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_value.errno))
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "file", "wb")
+        await file.write(b"x" * 10_000)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with resource_warning("unclosed file"):
+            run(loop, main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert unraisable == [errno.EFBIG]
 
 
 def test_many_chunks_and_a_close_leave_them_in_order(loop, tmp_path):

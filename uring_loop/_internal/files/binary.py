@@ -650,6 +650,13 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             if not self._descriptor.positioned:
                 raise
             self._write_out()
+        except asyncio.CancelledError:
+            # Who ends a loop cancels all its tasks, this one too.  As above, once it is known how
+            # much was written of what was under way.
+            if self._descriptor.positioned:
+                await self._descriptor.settled()
+                await self._flush()
+            raise
 
     async def _close_descriptor(self) -> None:
         try:

@@ -303,17 +303,21 @@ class Descriptor:
         made = calls.of_loop()
         return made.has(calls.OP_WRITE) and made.has(calls.OP_CLOSE)
 
-    async def close(self) -> None:
-        """Close it as soon as nothing is under way; an error of close(2) is raised."""
+    async def settled(self) -> None:
+        """Wait until nothing is under way."""
         if self.use.pending:
-            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
             def tell() -> None:
-                if not settled.done():
-                    settled.set_result(None)
+                if not waiter.done():
+                    waiter.set_result(None)
 
             self.use.when_settled(tell)
-            await settled
+            await waiter
+
+    async def close(self) -> None:
+        """Close it as soon as nothing is under way; an error of close(2) is raised."""
+        await self.settled()
         if self.close_now():
             return
         number, self.number = self.number, -1
