@@ -459,23 +459,33 @@ def test_close_that_finds_no_thread_closes(loop, tmp_path, monkeypatch):
     run(loop, main())
 
 
+def ended(loop, callback, result):
+    """A request that ends in the next turn with this result."""
+    request = types.SimpleNamespace(result=result, flags=0, opened=None)
+    loop.call_soon(callback, request)
+    return request
+
+
 @pytest.mark.parametrize("failure", ["refused", "no memory", "never made"])
+@pytest.mark.parametrize("operation", [calls.OP_WRITE, calls.OP_CLOSE], ids=["write", "close"])
 @pytest.mark.parametrize("written", [False, True])
-def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch, failure, written):
+def test_close_whose_request_fails_closes(
+    loop, loop_kind, tmp_path, monkeypatch, failure, operation, written
+):
     if loop_kind == "asyncio":
         pytest.skip("only our loops have requests")
     request_of_the_loop = type(loop)._request
+    failed = []
 
-    def fail_to_close(self, callback, keep, request):
-        if request[0] != calls.OP_CLOSE:
+    def fail(self, callback, keep, request):
+        if request[0] != operation or (operation == calls.OP_WRITE and failed):
             return request_of_the_loop(self, callback, keep, request)
+        failed.append(request)
         if failure == "no memory":
             raise MemoryError
         if failure == "refused":
             return -errno.ENOMEM
-        ended = types.SimpleNamespace(result=-errno.ENOTBLK, flags=0, opened=None)
-        self.call_soon(callback, ended)
-        return ended
+        return ended(self, callback, -errno.ENOTBLK)
 
     async def main():
         file = await uring_loop.open(tmp_path / "file", "wb")
@@ -483,7 +493,7 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
         if written:
             await file.write(b"content")
         with monkeypatch.context() as failing:
-            failing.setattr(type(loop), "_request", fail_to_close)
+            failing.setattr(type(loop), "_request", fail)
             try:
                 await file.close()
             except MemoryError:
@@ -493,7 +503,78 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
             os.fstat(number)
 
     run(loop, main())
+    assert bool(failed) is (written or operation == calls.OP_CLOSE)
     assert (tmp_path / "file").read_bytes() == (b"content" if written else b"")
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [(-errno.EIO, errno.EIO), (-errno.EINTR, None), (-errno.ENOTBLK, errno.EBADF)],
+)
+def test_close_that_fails_in_the_kernel_raises_its_error_and_is_not_made_again(
+    loop, loop_kind, tmp_path, monkeypatch, result, expected
+):
+    """The descriptor is closed then, whatever the kernel says (close(2))."""
+    if loop_kind == "asyncio":
+        pytest.skip("only our loops have requests")
+
+    def close_and_fail(self, callback, keep, request):
+        assert request[0] == calls.OP_CLOSE
+        os.close(request[1])
+        return ended(self, callback, result)
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "file", "wb")
+        with monkeypatch.context() as failing:
+            failing.setattr(type(loop), "_request", close_and_fail)
+            (outcome,) = await asyncio.gather(file.close(), return_exceptions=True)
+        assert getattr(outcome, "errno", outcome) == expected
+        assert file.closed
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_close_that_finds_no_thread_writes_what_the_file_has_taken(
+    loop, tmp_path, monkeypatch, mode
+):
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "file", mode)
+        await file.write(b"content")
+        with monkeypatch.context() as refusing:
+            refusing_threads(refusing)
+            await file.close()
+        assert file.closed
+
+    run(loop, main())
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_close_of_a_pipe_that_finds_no_thread_says_so_and_closes(loop, monkeypatch):
+    """It may be full: written by this thread, it could hold the loop for ever."""
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+    monkeypatch.setattr(descriptor, "file_write_now", lambda number, data: (-1, errno.EOPNOTSUPP))
+
+    async def never(*_, **__):
+        return False
+
+    monkeypatch.setattr(calls, "readiness", never)
+
+    async def main():
+        theirs, ours = os.pipe()
+        file = await uring_loop.open(ours, "wb")
+        await file.write(b"content")
+        with monkeypatch.context() as refusing:
+            refusing_threads(refusing)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await file.close()
+        assert file.closed
+        assert os.read(theirs, 10) == b""
+        os.close(theirs)
+
+    run(loop, main())
 
 
 def test_process_that_may_have_no_more_threads_is_told_so_and_loses_nothing(loop_kind, tmp_path):
