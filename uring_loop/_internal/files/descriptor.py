@@ -14,6 +14,7 @@ child writes at that moment.  So there these calls are threads'.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import os
@@ -527,25 +528,26 @@ async def _open_fifo(path: Any, encoded: bytes, flags: int) -> Opened:
         if waiter.cancelled():
             with lock:
                 state["abandoned"] = True
-            _release_fifo(loop, thread, encoded, flags)
+            # Not by the loop, which may be about to be closed.
+            release = functools.partial(_release_fifo, thread, encoded, flags)
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=release, name="uring_loop-no-fifo", daemon=True).start()
         elif waiter.exception() is None:
             waiter.result().close()
         raise
 
 
-def _release_fifo(
-    loop: asyncio.AbstractEventLoop, thread: threading.Thread, encoded: bytes, flags: int
-) -> None:
+def _release_fifo(thread: threading.Thread, encoded: bytes, flags: int) -> None:
     """Be the other end for a moment, until the thread that waits for it has come back."""
-    if not thread.is_alive():
-        return
     other = os.O_RDONLY if flags & os.O_WRONLY else os.O_WRONLY
-    try:
-        _open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC).close()
-    except OSError:
-        pass  # The thread is not there yet, or the name is gone.
-    if not loop.is_closed():
-        loop.call_later(0.01, _release_fifo, loop, thread, encoded, flags)
+    while thread.is_alive():
+        try:
+            _open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC).close()
+        except FileNotFoundError:
+            return  # nobody will ever be the other end
+        except OSError:
+            pass  # the thread is not there yet
+        thread.join(0.01)
 
 
 _KINDS = {
