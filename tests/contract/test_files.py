@@ -534,6 +534,93 @@ def test_an_opener_is_used(loop, path):
     os.close(directory)
 
 
+@pytest.mark.parametrize("given", [None, "3", 1.5, -1, 10_000])
+def test_opener_that_gives_no_descriptor_is_refused_as_the_builtin_does(loop, path, given):
+    async def main():
+        with pytest.raises(Exception) as ours:
+            await uring_loop.open(path, "rb", opener=lambda *_: given)
+        with pytest.raises(Exception) as theirs:
+            open(path, "rb", opener=lambda *_: given).close()
+        assert type(ours.value) is type(theirs.value)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("given", ["a descriptor", "none"])
+def test_opener_that_ends_when_its_caller_was_cancelled_leaves_no_descriptor(loop, path, given):
+    gate, begun = threading.Event(), threading.Event()
+
+    def opener(name, flags):
+        begun.set()
+        gate.wait()
+        return os.open(name, flags) if given == "a descriptor" else None
+
+    async def main():
+        opening = asyncio.ensure_future(uring_loop.open(path, opener=opener).__aenter__())
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        gate.set()
+        await loop.shutdown_default_executor()
+
+    run(loop, main())
+
+
+def test_file_of_proc_that_was_adopted_or_is_read_into_gives_what_io_does(loop):
+    """Nothing of such a file system is known to be in memory, and it is not asked twice."""
+    name = "/proc/self/status"
+
+    async def main():
+        for given in (name, None):
+            for mode, method in (("rb", "read"), ("rb", "readinto")):
+                number = os.open(name, os.O_RDONLY) if given is None else given
+                async with uring_loop.open(number, mode) as file:
+                    if method == "read":
+                        found = await file.read()
+                    else:
+                        buffer = bytearray(100_000)
+                        found = bytes(buffer[: await file.readinto(buffer)])
+                        found += bytes(buffer[len(found) : len(found) + await file.readinto(buffer)])
+                assert found.startswith(b"Name:\t"), (given, method)
+                assert b"\nThreads:" in found, (given, method)
+
+    run(loop, main())
+
+
+def test_close_waits_for_the_pread_that_is_under_way(loop, path, monkeypatch):
+    gate, begun = threading.Event(), threading.Event()
+    pread = descriptor.pread
+
+    def slow(*arguments):
+        begun.set()
+        gate.wait()
+        return pread(*arguments)
+
+    monkeypatch.setattr(descriptor, "pread", slow)
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+
+    async def main():
+        file = await uring_loop.open(path, "rb")
+        number = file._descriptor.number
+        reading = asyncio.ensure_future(file.pread(5, 100))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        closings = [asyncio.ensure_future(file.close()) for _ in range(2)]
+        await iterations(3)
+        assert file.closed
+        os.fstat(number)
+        gate.set()
+        await asyncio.gather(*closings)
+        with pytest.raises(OSError):
+            os.fstat(number)
+        assert await reading == DATA[100:105]
+
+    run(loop, main())
+
+
 def test_a_forgotten_file_warns_and_is_written_and_closed(loop, tmp_path):
     async def main():
         file = await uring_loop.open(tmp_path / "new", "wb")

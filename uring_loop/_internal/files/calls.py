@@ -106,11 +106,9 @@ class Use:
         self._settled: tuple[Callable[[], object], ...] = ()
 
     def when_quiet(self, callback: Callable[[], object]) -> None:
-        """Call back once, when nothing is left that nobody waits for."""
-        if self.abandoned:
-            self._quiet += (callback,)
-        else:
-            callback()
+        """Call back once, when nothing is left that nobody waits for; something is now."""
+        assert self.abandoned
+        self._quiet += (callback,)
 
     def when_settled(self, callback: Callable[[], object]) -> None:
         """Call back once, when nothing is under way."""
@@ -297,8 +295,8 @@ class _Call:
 
     def end_with_thread(self) -> None:
         """End as soon as the thread is through, without the loop."""
-        if self._thread is not None:
-            self._thread.when_over(self.ended)
+        assert self._thread is not None
+        self._thread.when_over(self.ended)
 
     def ended(self) -> None:
         """Nothing more comes of it."""

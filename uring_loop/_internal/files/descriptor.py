@@ -287,8 +287,7 @@ class Descriptor:
 
     def close_now(self) -> bool:
         """Close it if that takes no waiting; whether it is closed."""
-        if self.number < 0:
-            return True
+        assert self.number >= 0
         if self.use.pending:
             return False
         if self.closes:
