@@ -79,6 +79,13 @@ async def use_files(folder):
         assert await file.read(3) == b"TWO"
     os.close(number)
     assert (await paths.stat(name)).st_size == 14
+    for call, arguments in (("statvfs", (folder,)), ("sendfile", (-1, -1, 0, 1))):
+        try:
+            await getattr(paths, call)(*arguments)
+        except NotImplementedError:
+            assert not hasattr(os, call)
+        except OSError:
+            assert call == "sendfile"
     ends = os.pipe()
     async with uring_loop.open(ends[1], "wb") as file:
         await file.write(b"through a pipe")

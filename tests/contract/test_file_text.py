@@ -192,7 +192,7 @@ def test_positions_along_a_long_file_are_those_of_io(loop, tmp_path):
 
 
 def test_text_is_read_behind_what_was_just_written(loop, tmp_path):
-    """As io does after a flush(); without one it forgets what was written."""
+    """As io does after a flush(); without one it reads, and writes, somewhere else."""
     found = {}
     for name in ("ours", "theirs"):
         (tmp_path / name).write_text("one\ntwo\nthree\n")
