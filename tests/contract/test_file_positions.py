@@ -340,20 +340,23 @@ def test_cancelled_read_at_a_shared_position_loses_no_byte(loop, path, monkeypat
     assert run(loop, main()) == LINES
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["own position", "shared position"])
 @pytest.mark.parametrize("late", [False, True], ids=["before the rest", "with the rest"])
 def test_cancelled_read_whose_beginning_was_in_memory_keeps_it_in_front_of_the_rest(
-    loop, path, monkeypatch, late
+    loop, path, monkeypatch, late, shared
 ):
-    """Both moved the kernel's position: the next read has both, in their order."""
+    """Where both moved the kernel's position the next read has both, in their order."""
     monkeypatch.setattr(descriptor.Descriptor, "read_now", beginning_only)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
     arrived = calls._Call._arrived
     begun, gate = threading.Event(), threading.Event()
-    os_read = os.read
+    function = (os, "read") if shared else (descriptor, "pread")
+    real = getattr(*function)
 
-    def slow(number, size):
+    def slow(*arguments):
         begun.set()
         gate.wait()
-        return os_read(number, size)
+        return real(*arguments)
 
     def arrive_and_cancel(self, value):
         arrived(self, value)
@@ -361,10 +364,11 @@ def test_cancelled_read_whose_beginning_was_in_memory_keeps_it_in_front_of_the_r
 
     async def main():
         nonlocal reading
-        file = await uring_loop.open(os.open(path, os.O_RDONLY), "rb", buffering=0)
+        what = os.open(path, os.O_RDONLY) if shared else path
+        file = await uring_loop.open(what, "rb", buffering=0)
         assert await file.read1(2) == LINES[:2]
         with monkeypatch.context() as held:
-            held.setattr(os, "read", slow)
+            held.setattr(*function, slow)
             reading = asyncio.ensure_future(file.read1(1000))
             while not begun.is_set():
                 await asyncio.sleep(0)
@@ -500,6 +504,24 @@ def test_number_given_away_during_a_seek_is_where_it_goes(loop, path):
             assert await seeking == 100
             assert os.read(number, 10) == LINES[100:110]
             assert await file.read(10) == LINES[110:120]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_number_given_away_twice_during_a_read_is_behind_it(loop, path, monkeypatch, adopted):
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+
+    async def main():
+        what = os.open(path, os.O_RDONLY) if adopted else path
+        async with uring_loop.open(what, "rb", buffering=0) as file:
+            reading = asyncio.ensure_future(file.read(1000))
+            await asyncio.sleep(0)
+            number = file.fileno()
+            assert file.fileno() == number
+            assert await reading == LINES[:1000]
+            assert os.read(number, 10) == LINES[1000:1010]
+            assert await file.read(10) == LINES[1010:1020]
 
     run(loop, main())
 

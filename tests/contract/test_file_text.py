@@ -191,6 +191,21 @@ def test_positions_along_a_long_file_are_those_of_io(loop, tmp_path):
     run(loop, main())
 
 
+@pytest.mark.parametrize("size", [0, 1, 4, 6, 7, -1])
+def test_line_without_an_end_is_read_by_so_many_characters(loop, tmp_path, size):
+    path = tmp_path / "text"
+    path.write_text("abcdef")
+
+    async def main():
+        async with uring_loop.open(path) as file:
+            with open(path) as other:
+                for _ in range(3):
+                    assert await file.readline(size) == other.readline(size)
+                    assert await file.tell() == other.tell()
+
+    run(loop, main())
+
+
 def test_text_is_read_behind_what_was_just_written(loop, tmp_path):
     """As io does after a flush(); without one it reads, and writes, somewhere else."""
     found = {}

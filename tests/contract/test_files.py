@@ -508,6 +508,20 @@ def test_an_adopted_descriptor_keeps_its_place_and_its_owner(loop, path):
     run(loop, main())
 
 
+@pytest.mark.parametrize("closefd", [True, False])
+def test_adopted_descriptor_that_is_refused_stays_its_owners(loop, closefd):
+    async def main():
+        ends = os.pipe()
+        with pytest.raises(io.UnsupportedOperation, match="not seekable"):
+            await uring_loop.open(ends[0], "r+b", closefd=closefd)
+        os.write(ends[1], b"x")
+        assert os.read(ends[0], 1) == b"x"
+        for end in ends:
+            os.close(end)
+
+    run(loop, main())
+
+
 def test_fileno_is_at_the_files_position(loop, path):
     async def main():
         async with uring_loop.open(path, "rb") as file:

@@ -482,6 +482,21 @@ def test_transport_that_is_closed_half_way_ends_sendfile(loop, loop_kind, huge_f
     run(loop, main())
 
 
+def test_transport_that_is_aborted_after_a_reset_ends_sendfile(loop, loop_kind, huge_file):
+    """There is nothing left then to shut down."""
+    oracle_lacks(loop_kind, True, "waits for ever")
+
+    async def main():
+        async with stuck(huge_file) as (task, transport, protocol, peer):
+            peer.reset()
+            transport.abort()
+            with pytest.raises(ConnectionError):
+                await task
+            await protocol.until_lost()
+
+    run(loop, main())
+
+
 def test_transport_that_is_aborted_before_its_queue_is_empty_ends_sendfile(loop, file):
     async def main():
         async with attached(small=True) as (transport, protocol, peer):
