@@ -731,7 +731,7 @@ def test_child_is_waited_for_without_a_pidfd(loop, loop_kind, monkeypatch, numbe
 
 
 class PollThat:
-    """Stands in for the poll of a pidfd: its first word is `ready`."""
+    """Stands in for the poll of a pidfd: its first word is `ready`, its last if that is an error."""
 
     def __init__(self, real, ready):
         self._real = real
@@ -740,12 +740,14 @@ class PollThat:
     def __call__(self, loop, descriptor, events, callback):
         poll = self._real(loop, descriptor, events, callback)
         told = types.SimpleNamespace(ready=self._ready, cancel=poll.cancel, in_flight=False)
+        if self._ready < 0:
+            poll.cancel()
 
         def tell():
             watch = callback.__self__
             watch._watch = told
             callback()
-            if watch._watch is told:
+            if self._ready >= 0:
                 watch._watch = poll
 
         loop.call_soon(tell)
