@@ -474,4 +474,4 @@ def test_loop_closed_while_the_interpreter_ends_leaves_its_handlers_and_says_so(
     assert (found.returncode, found.stdout) == (0, "11")
     assert "ResourceWarning: Closing the loop <" in found.stderr
     text = "> on interpreter shutdown stage, skipping signal handlers removal"
-    assert found.stderr.rstrip().endswith(text)
+    assert text in found.stderr
