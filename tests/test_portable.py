@@ -43,7 +43,7 @@ def pretend(platform):
         lacking += ["pread", "pwrite", "statvfs", "preadv", "pwritev", "O_CLOEXEC",
                     "O_NONBLOCK", "makedev", "get_blocking", "pidfd_open", "sendfile"]
         del signal.SIGWINCH, asyncio.start_unix_server, asyncio.open_unix_connection
-        del sys.modules["resource"]
+        del sys.modules["resource"], sys.modules["fcntl"]
         Hidden.names.add("resource")
     for name in lacking:
         delattr(os, name)
@@ -79,7 +79,25 @@ async def use_files(folder):
         assert await file.read(3) == b"TWO"
     os.close(number)
     assert (await paths.stat(name)).st_size == 14
-    await paths.rename(name, name + "2")
+    for call, arguments in (("statvfs", (folder,)), ("sendfile", (-1, -1, 0, 1))):
+        try:
+            await getattr(paths, call)(*arguments)
+        except NotImplementedError:
+            assert not hasattr(os, call)
+        except OSError:
+            assert call == "sendfile"
+    ends = os.pipe()
+    async with uring_loop.open(ends[1], "wb") as file:
+        await file.write(b"through a pipe")
+    async with uring_loop.open(ends[0], "rb") as file:
+        assert await file.read() == b"through a pipe"
+    before = len(os.listdir("/proc/self/fd"))
+    try:
+        await uring_loop.open(folder)
+    except OSError as error:
+        assert error.filename == folder
+    assert len(os.listdir("/proc/self/fd")) == before
+    await paths.replace(name, name + "2")
     assert await paths.listdir(folder) == ["file2"]
     await paths.unlink(name + "2")
 """

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import functools
+import io
 import os
 import pty
 import select
@@ -165,6 +166,47 @@ def test_what_can_seek_and_knows_no_offsets_is_read_and_written_where_it_is(loop
             assert os.eventfd_read(number) == 5
 
     run(loop, main())
+
+
+@pytest.fixture
+def unseekable(tmp_path, monkeypatch):
+    """A regular file that knows no places, as tracefs and FUSE have them: the kernel's answers."""
+
+    def refuse(*_):
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    monkeypatch.setattr(descriptor, "_devices", {})
+    monkeypatch.setattr(descriptor, "_local_devices", set())
+    monkeypatch.setattr(descriptor, "file_is_local", lambda number: False)
+    monkeypatch.setattr(descriptor, "_can_seek", lambda number: False)
+    monkeypatch.setattr(descriptor, "pread", refuse)
+    monkeypatch.setattr(descriptor, "pwrite", refuse)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+    path = tmp_path / "file"
+    path.write_bytes(b"one\ntwo\nthree\n")
+    return path
+
+
+def test_regular_file_that_cannot_seek_is_a_stream(loop, unseekable):
+    async def main():
+        for buffering in (0, -1):
+            async with uring_loop.open(unseekable, "rb", buffering) as file:
+                assert not file.seekable()
+                assert await file.read(2) == b"on"
+                assert await file.readline() == b"e\n"
+                for call in (file.tell(), file.seek(0), file.pread(1, 0)):
+                    with pytest.raises(io.UnsupportedOperation):
+                        await call
+                assert await file.read() == b"two\nthree\n"
+        async with uring_loop.open(unseekable) as file:
+            assert [line async for line in file] == ["one\n", "two\n", "three\n"]
+        with pytest.raises(io.UnsupportedOperation, match="not seekable"):
+            await uring_loop.open(unseekable, "r+b")
+        async with uring_loop.open(unseekable, "ab") as file:
+            await file.write(b"four\n")
+
+    run(loop, main())
+    assert unseekable.read_bytes().endswith(b"three\nfour\n")
 
 
 def test_forgotten_file_of_proc_is_written(loop):
@@ -417,23 +459,33 @@ def test_close_that_finds_no_thread_closes(loop, tmp_path, monkeypatch):
     run(loop, main())
 
 
+def ended(loop, callback, result):
+    """A request that ends in the next turn with this result."""
+    request = types.SimpleNamespace(result=result, flags=0, opened=None)
+    loop.call_soon(callback, request)
+    return request
+
+
 @pytest.mark.parametrize("failure", ["refused", "no memory", "never made"])
+@pytest.mark.parametrize("operation", [calls.OP_WRITE, calls.OP_CLOSE], ids=["write", "close"])
 @pytest.mark.parametrize("written", [False, True])
-def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch, failure, written):
+def test_close_whose_request_fails_closes(
+    loop, loop_kind, tmp_path, monkeypatch, failure, operation, written
+):
     if loop_kind == "asyncio":
         pytest.skip("only our loops have requests")
     request_of_the_loop = type(loop)._request
+    failed = []
 
-    def fail_to_close(self, callback, keep, request):
-        if request[0] != calls.OP_CLOSE:
+    def fail(self, callback, keep, request):
+        if request[0] != operation or (operation == calls.OP_WRITE and failed):
             return request_of_the_loop(self, callback, keep, request)
+        failed.append(request)
         if failure == "no memory":
             raise MemoryError
         if failure == "refused":
             return -errno.ENOMEM
-        ended = types.SimpleNamespace(result=-errno.ENOTBLK, flags=0, opened=None)
-        self.call_soon(callback, ended)
-        return ended
+        return ended(self, callback, -errno.ENOTBLK)
 
     async def main():
         file = await uring_loop.open(tmp_path / "file", "wb")
@@ -441,7 +493,7 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
         if written:
             await file.write(b"content")
         with monkeypatch.context() as failing:
-            failing.setattr(type(loop), "_request", fail_to_close)
+            failing.setattr(type(loop), "_request", fail)
             try:
                 await file.close()
             except MemoryError:
@@ -451,7 +503,78 @@ def test_close_whose_request_fails_closes(loop, loop_kind, tmp_path, monkeypatch
             os.fstat(number)
 
     run(loop, main())
+    assert bool(failed) is (written or operation == calls.OP_CLOSE)
     assert (tmp_path / "file").read_bytes() == (b"content" if written else b"")
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [(-errno.EIO, errno.EIO), (-errno.EINTR, None), (-errno.ENOTBLK, errno.EBADF)],
+)
+def test_close_that_fails_in_the_kernel_raises_its_error_and_is_not_made_again(
+    loop, loop_kind, tmp_path, monkeypatch, result, expected
+):
+    """The descriptor is closed then, whatever the kernel says (close(2))."""
+    if loop_kind == "asyncio":
+        pytest.skip("only our loops have requests")
+
+    def close_and_fail(self, callback, keep, request):
+        assert request[0] == calls.OP_CLOSE
+        os.close(request[1])
+        return ended(self, callback, result)
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "file", "wb")
+        with monkeypatch.context() as failing:
+            failing.setattr(type(loop), "_request", close_and_fail)
+            (outcome,) = await asyncio.gather(file.close(), return_exceptions=True)
+        assert getattr(outcome, "errno", outcome) == expected
+        assert file.closed
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_close_that_finds_no_thread_writes_what_the_file_has_taken(
+    loop, tmp_path, monkeypatch, mode
+):
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "file", mode)
+        await file.write(b"content")
+        with monkeypatch.context() as refusing:
+            refusing_threads(refusing)
+            await file.close()
+        assert file.closed
+
+    run(loop, main())
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_close_of_a_pipe_that_finds_no_thread_says_so_and_closes(loop, monkeypatch):
+    """It may be full: written by this thread, it could hold the loop for ever."""
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+    monkeypatch.setattr(descriptor, "file_write_now", lambda number, data: (-1, errno.EOPNOTSUPP))
+
+    async def never(*_, **__):
+        return False
+
+    monkeypatch.setattr(calls, "readiness", never)
+
+    async def main():
+        theirs, ours = os.pipe()
+        file = await uring_loop.open(ours, "wb")
+        await file.write(b"content")
+        with monkeypatch.context() as refusing:
+            refusing_threads(refusing)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await file.close()
+        assert file.closed
+        assert os.read(theirs, 10) == b""
+        os.close(theirs)
+
+    run(loop, main())
 
 
 def test_process_that_may_have_no_more_threads_is_told_so_and_loses_nothing(loop_kind, tmp_path):

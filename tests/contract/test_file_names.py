@@ -123,6 +123,23 @@ def test_standard_streams_are_what_sys_has_at_that_moment(loop, monkeypatch):
     assert (text.getvalue(), error.getvalue()) == ("written and more", "wrong")
 
 
+def test_standard_streams_tell_what_they_are_as_sys_has_them(loop, monkeypatch, tmp_path):
+    async def main():
+        with open(tmp_path / "file", "w") as file:
+            monkeypatch.setattr(sys, "stdout", file)
+            assert repr(files.stdout) == "<asynchronous sys.stdout>"
+            assert repr(files.stdout_bytes) == "<asynchronous sys.stdout.buffer>"
+            for stream, theirs in ((files.stdout, file), (files.stdout_bytes, file.buffer)):
+                for name in ("readable", "writable", "seekable", "isatty"):
+                    assert await getattr(stream, name)() == getattr(theirs, name)()
+                assert stream.fileno() == file.fileno()
+                assert stream.name == str(theirs.name)
+                assert stream.closed is False
+        assert files.stdout.closed is True
+
+    run(loop, main())
+
+
 def test_standard_streams_of_bytes_are_the_buffers(loop, monkeypatch):
     received = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb")))
@@ -262,6 +279,43 @@ def test_spooled_file_reads_the_same_in_memory_and_on_the_disk(
         return found
 
     assert run(loop, main()) == expected
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_spooled_file_is_closed_by_close_in_memory_and_on_the_disk(loop, tmp_path, rolled):
+    async def main():
+        file = await files.tempfile.SpooledTemporaryFile(dir=tmp_path)
+        async with file as same:
+            assert same is file
+            await file.write(b"12")
+            if rolled:
+                await file.rollover()
+                await file.rollover()
+                await file.seek(0)
+                assert await file.read() == b"12"
+            await file.close()
+            assert file.closed
+            with pytest.raises(ValueError):
+                await file.write(b"3")
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("mode", ["w+b", "w+"])
+def test_named_temporary_file_that_cannot_be_made_a_file_leaves_no_name(
+    loop, tmp_path, monkeypatch, mode
+):
+    async def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("uring_loop._internal.files.tempfile.settle", fail)
+
+    async def main():
+        with pytest.raises(MemoryError):
+            await files.tempfile.NamedTemporaryFile(mode, dir=tmp_path)
+
+    run(loop, main())
+    assert os.listdir(tmp_path) == []
 
 
 def test_temporary_directory_gives_its_path_and_is_removed_with_what_is_in_it(loop, tmp_path):

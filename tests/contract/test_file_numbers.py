@@ -147,6 +147,21 @@ def test_descriptors_and_sizes_of_paths(loop, files):
     run(loop, main())
 
 
+@pytest.mark.parametrize("given", [None, "3", 1.5, -1, 2**31])
+@pytest.mark.parametrize("name", ["fsync", "fdatasync"])
+def test_object_whose_fileno_is_no_descriptor_is_refused_as_os_does(loop, name, given):
+    class Descriptive:
+        def fileno(self):
+            return given
+
+    async def main():
+        for what in (Descriptive(), given):
+            found = await awaited(getattr(paths, name), what)
+            assert found == called(getattr(os, name), what), what
+
+    run(loop, main())
+
+
 def test_permissions_and_directories_of_paths(loop, tmp_path):
     async def main():
         for number in NUMBERS:

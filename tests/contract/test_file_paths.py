@@ -133,6 +133,57 @@ def test_errors_are_those_of_os_with_their_filenames(
     run(loop, main())
 
 
+def test_what_threads_do_with_paths_is_what_os_does(loop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def prepare(folder):
+        (tmp_path / folder / "a" / "b").mkdir(parents=True)
+        (tmp_path / folder / "file").write_bytes(b"12345")
+        os.utime(tmp_path / folder / "file", ns=(5, 6))
+
+    steps = [
+        ("access", ("file", os.R_OK), {}),
+        ("access", ("missing", os.R_OK), {"follow_symlinks": False}),
+        ("utime", ("file", (1, 2)), {}),
+        ("utime", ("file",), {"ns": (3_000_000_001, 4_000_000_002)}),
+        ("utime", ("file", (1, 2)), {"ns": (3, 4)}),
+        ("utime", ("missing",), {}),
+        ("truncate", ("file", 2), {}),
+        ("truncate", ("missing", 2), {}),
+        ("renames", ("a/b", "c/d/e"), {}),
+        ("removedirs", ("c/d/e",), {}),
+        ("removedirs", ("c/d/e",), {}),
+        ("renames", ("missing", "x/y"), {}),
+    ]
+
+    def state():
+        file = os.stat("file")
+        names = sorted(name for folder in os.walk(".") for name in (*folder[1], *folder[2]))
+        # Of when it was cut only that it was then.
+        return names, file.st_size, file.st_mtime_ns if file.st_size == 5 else None
+
+    async def main():
+        for name, arguments, options in steps:
+            os.chdir(tmp_path / "ours")
+            try:
+                found = await getattr(paths, name)(*arguments, **options)
+            except (OSError, ValueError) as error:
+                found = type(error), str(error)
+            after = state()
+            os.chdir(tmp_path / "theirs")
+            try:
+                expected = getattr(os, name)(*arguments, **options)
+            except (OSError, ValueError) as error:
+                expected = type(error), str(error)
+            assert (found, after) == (expected, state()), (name, arguments)
+        assert await paths.getcwd() == os.getcwd()
+        assert (await paths.statvfs(tmp_path)).f_bsize == os.statvfs(tmp_path).f_bsize
+
+    prepare("ours")
+    prepare("theirs")
+    run(loop, main())
+
+
 def test_open_descriptors_are_synced_cut_and_given_room(loop, tmp_path):
     async def main():
         with open(tmp_path / "file", "wb") as file:

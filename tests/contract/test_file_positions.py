@@ -4,6 +4,7 @@ io is the judge: what its files do, in order, ours do.
 """
 
 import asyncio
+import errno
 import gc
 import inspect
 import os
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uring_loop
-from uring_loop._internal.files import descriptor
+from uring_loop._internal.files import calls, descriptor
 
 LINES = b"".join(b"line %d\n" % number for number in range(5000))
 
@@ -337,6 +338,192 @@ def test_cancelled_read_at_a_shared_position_loses_no_byte(loop, path, monkeypat
         return data
 
     assert run(loop, main()) == LINES
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own position", "shared position"])
+@pytest.mark.parametrize("late", [False, True], ids=["before the rest", "with the rest"])
+def test_cancelled_read_whose_beginning_was_in_memory_keeps_it_in_front_of_the_rest(
+    loop, path, monkeypatch, late, shared
+):
+    """Where both moved the kernel's position the next read has both, in their order."""
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", beginning_only)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+    arrived = calls._Call._arrived
+    begun, gate = threading.Event(), threading.Event()
+    function = (os, "read") if shared else (descriptor, "pread")
+    real = getattr(*function)
+
+    def slow(*arguments):
+        begun.set()
+        gate.wait()
+        return real(*arguments)
+
+    def arrive_and_cancel(self, value):
+        arrived(self, value)
+        reading.cancel()
+
+    async def main():
+        nonlocal reading
+        what = os.open(path, os.O_RDONLY) if shared else path
+        file = await uring_loop.open(what, "rb", buffering=0)
+        assert await file.read1(2) == LINES[:2]
+        with monkeypatch.context() as held:
+            held.setattr(*function, slow)
+            reading = asyncio.ensure_future(file.read1(1000))
+            while not begun.is_set():
+                await asyncio.sleep(0)
+            if late:
+                held.setattr(calls._Call, "_arrived", arrive_and_cancel)
+                gate.set()
+            else:
+                reading.cancel()
+            await asyncio.wait([reading])
+            gate.set()
+            assert reading.cancelled()
+            assert await file.tell() == 2
+        data = await file.read(5) + await file.readall()
+        await file.close()
+        return data
+
+    reading = None
+    assert run(loop, main()) == LINES[2:]
+
+
+def beginning_only(self, size, offset):
+    """As of a file of which a few bytes are in memory wherever it is read."""
+    place = None if offset is None else os.lseek(self.number, offset, os.SEEK_SET)
+    data = read_plainly(self.number, min(size, 3))
+    if place is not None:
+        os.lseek(self.number, place, os.SEEK_SET)
+    return data, errno.EAGAIN if data and len(data) < size else 0
+
+
+read_plainly = os.read
+
+
+def test_read_whose_rest_cannot_be_read_gives_its_beginning_and_then_the_error(
+    loop, path, monkeypatch
+):
+    async def fail(self, size, offset, late=None):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def main():
+        async with uring_loop.open(path, "rb") as file:
+            with monkeypatch.context() as failing:
+                failing.setattr(descriptor.Descriptor, "read_now", beginning_only)
+                failing.setattr(descriptor.Descriptor, "read", fail)
+                assert await file.read1(10) == LINES[:3]
+                failing.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+                with pytest.raises(OSError) as caught:
+                    await file.read1(10)
+                assert caught.value.errno == errno.EIO
+            assert await file.tell() == 3
+            assert await file.read() == LINES[3:]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_file_that_can_seek_and_be_read_at_no_offset_is_read_where_it_is(
+    loop, path, monkeypatch, buffering
+):
+    def refuse(number, size, offset):
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(descriptor.Descriptor, "read_into_now", lambda *_: None)
+    monkeypatch.setattr(descriptor, "pread", refuse)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+
+    async def main():
+        async with uring_loop.open(path, "rb", buffering) as file:
+            await file.seek(5)
+            assert await file.read(10) == LINES[5:15]
+            assert await file.tell() == 15
+            assert await file.seek(7) == 7
+            assert await file.read() == LINES[7:]
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="this system knows no holes")
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+@pytest.mark.parametrize("given", [False, True], ids=["own position", "shared position"])
+def test_seek_to_data_and_holes_goes_where_io_goes(loop, tmp_path, given, mode):
+    path = tmp_path / "sparse"
+    with open(path, "wb") as file:
+        file.seek(1 << 20)
+        file.write(LINES)
+    steps = [
+        ("seek", 0, os.SEEK_DATA),
+        ("read", 10),
+        ("seek", 5, os.SEEK_CUR),
+        ("seek", 4096, os.SEEK_HOLE),
+        ("read", 10),
+        ("seek", 1 << 20, os.SEEK_HOLE),
+        ("read", 10),
+        ("seek", 1 << 30, os.SEEK_DATA),
+        ("tell",),
+        ("seek", -30, os.SEEK_END),
+        ("read", 3),
+        ("seek", 1 << 19, os.SEEK_SET),
+        ("read", 3),
+        ("seek", 1 << 20, os.SEEK_CUR),
+        ("tell",),
+    ]
+
+    async def main():
+        async with uring_loop.open(path, mode) as ours:
+            with open(path, mode) as theirs:
+                if given:
+                    ours.fileno()
+                for name, *arguments in steps:
+                    found = await outcome(getattr(ours, name), *arguments)
+                    expected = await outcome(getattr(theirs, name), *arguments)
+                    assert found == expected, (name, arguments)
+
+    run(loop, main())
+
+
+async def outcome(call, *arguments):
+    try:
+        return await value(call(*arguments))
+    except OSError as error:
+        return error.errno
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_DATA"), reason="this system knows no holes")
+def test_number_given_away_during_a_seek_is_where_it_goes(loop, path):
+    async def main():
+        async with uring_loop.open(path, "rb") as file:
+            assert await file.read(3) == LINES[:3]
+            seeking = asyncio.ensure_future(file.seek(100, os.SEEK_DATA))
+            await asyncio.sleep(0)
+            assert not seeking.done()
+            number = file.fileno()
+            assert await seeking == 100
+            assert os.read(number, 10) == LINES[100:110]
+            assert await file.read(10) == LINES[110:120]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_number_given_away_twice_during_a_read_is_behind_it(loop, path, monkeypatch, adopted):
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+
+    async def main():
+        what = os.open(path, os.O_RDONLY) if adopted else path
+        async with uring_loop.open(what, "rb", buffering=0) as file:
+            reading = asyncio.ensure_future(file.read(1000))
+            await asyncio.sleep(0)
+            number = file.fileno()
+            assert file.fileno() == number
+            assert await reading == LINES[:1000]
+            assert os.read(number, 10) == LINES[1000:1010]
+            assert await file.read(10) == LINES[1010:1020]
+
+    run(loop, main())
 
 
 def test_files_open_at_a_fork_are_shared_with_the_child(loop, tmp_path):

@@ -1,6 +1,7 @@
 """FIFOs as asynchronous files, and what any file has done when its caller was cancelled."""
 
 import asyncio
+import errno
 import os
 import threading
 
@@ -8,7 +9,10 @@ import pytest
 from harness import file_closings_end, iterations, run
 
 import uring_loop
-from uring_loop._internal.files import descriptor
+from uring_loop._internal.files import calls, descriptor
+
+
+SOON_S = 10
 
 
 async def closings_end():
@@ -66,9 +70,162 @@ def test_cancelled_open_of_a_fifo_leaves_nothing(loop, fifo, mode):
     async def main():
         await cancelled(uring_loop.open(fifo, mode).__aenter__())
         # The thread that waited is let go.
-        while any(thread.name == "uring_loop-fifo" for thread in threading.enumerate()):
+        while fifo_threads():
             await asyncio.sleep(0.001)
         await iterations(2)
+
+    run(loop, main())
+
+
+def fifo_threads():
+    """Of each open of a FIFO: who waits for the other end, and who lets that one go."""
+    return [thread for thread in threading.enumerate() if "fifo" in thread.name]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before it is told", "when it is told"])
+def test_open_of_a_fifo_that_is_cancelled_when_it_has_opened_leaves_nothing(loop, fifo, late):
+    """The thread has the descriptor, and tells the loop of it in its next turn."""
+
+    async def main():
+        opening = asyncio.ensure_future(uring_loop.open(fifo, "rb").__aenter__())
+        await iterations(3)
+        (thread,) = fifo_threads()
+        keeper = os.open(fifo, os.O_RDWR)
+        thread.join()
+        if late:
+            loop.call_soon(opening.cancel)
+        else:
+            opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        os.close(keeper)
+
+    run(loop, main())
+
+
+def test_fifo_that_opens_when_its_loop_is_closed_is_closed_again(make_loop, fifo):
+    loop = make_loop()
+
+    async def begin():
+        opening = asyncio.ensure_future(uring_loop.open(fifo, "rb").__aenter__())
+        await iterations(3)
+        return opening
+
+    opening = loop.run_until_complete(begin())
+    (thread,) = fifo_threads()
+    opening._log_destroy_pending = False
+    loop.close()
+    keeper = os.open(fifo, os.O_RDWR)
+    thread.join()
+    os.close(keeper)
+
+
+def test_cancelled_open_of_a_fifo_lets_its_thread_go_though_the_loop_is_closed(
+    make_loop, fifo, monkeypatch
+):
+    """As asyncio.run() ends, when the thread has not even begun to open it."""
+    loop = make_loop()
+    gate = threading.Event()
+    opened_plainly = descriptor._open_plain
+
+    def late(path, *arguments):
+        if threading.current_thread().name == "uring_loop-fifo":
+            gate.wait()
+        return opened_plainly(path, *arguments)
+
+    monkeypatch.setattr(descriptor, "_open_plain", late)
+
+    async def main():
+        await cancelled(uring_loop.open(fifo, "rb").__aenter__())
+
+    loop.run_until_complete(main())
+    loop.close()
+    gate.set()
+    for thread in fifo_threads():
+        thread.join(SOON_S)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["cancelled", "waited for"])
+def test_fifo_that_is_gone_when_it_is_opened_is_an_error_with_its_name(
+    loop, fifo, monkeypatch, told
+):
+    looked = descriptor.file_open_now
+
+    def look_and_remove(*arguments):
+        found = looked(*arguments)
+        os.unlink(fifo)
+        return found
+
+    monkeypatch.setattr(descriptor, "file_open_now", look_and_remove)
+
+    async def main():
+        opening = asyncio.ensure_future(uring_loop.open(fifo, "rb").__aenter__())
+        if told:
+            with pytest.raises(FileNotFoundError) as caught:
+                await opening
+            assert caught.value.filename == str(fifo)
+        else:
+            await iterations(1)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            while fifo_threads():
+                await asyncio.sleep(0.001)
+            await iterations(2)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb"])
+def test_stream_that_somebody_else_was_faster_at_is_waited_for_again(loop, monkeypatch, mode):
+    """What was ready is not any more when the call is made; a descriptor may have become one
+    that does not wait, for all who share it."""
+    function = "read" if mode == "rb" else "write"
+    real = getattr(os, function)
+    refused = []
+
+    def refuse_once(*arguments):
+        if not refused:
+            refused.append(arguments)
+            raise BlockingIOError
+        return real(*arguments)
+
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+    monkeypatch.setattr(descriptor, "_read_now", lambda *_: (b"", errno.EOPNOTSUPP))
+    monkeypatch.setattr(descriptor, "file_write_now", lambda *_: (-1, errno.EOPNOTSUPP))
+
+    async def main():
+        ends = os.pipe()
+        theirs, ours = ends if mode == "wb" else ends[::-1]
+        async with uring_loop.open(ours, mode, buffering=0) as file:
+            if mode == "rb":
+                os.write(theirs, b"bytes")
+            with monkeypatch.context() as contested:
+                contested.setattr(os, function, refuse_once)
+                if mode == "rb":
+                    assert await file.read(10) == b"bytes"
+                else:
+                    assert await file.write(b"bytes") == 5
+            if mode == "wb":
+                assert os.read(theirs, 10) == b"bytes"
+        os.close(theirs)
+
+    run(loop, main())
+    assert refused
+
+
+def test_number_of_a_stream_given_away_keeps_what_was_read_ahead(loop, fifo):
+    """Its bytes come once; there is no place to go back to."""
+
+    async def main():
+        keeper = os.open(fifo, os.O_RDWR)
+        async with uring_loop.open(fifo, "rb") as reader:
+            os.write(keeper, b"one\ntwo\n")
+            assert await reader.readline() == b"one\n"
+            assert not os.isatty(reader.fileno())
+            assert await reader.readline() == b"two\n"
+        os.close(keeper)
 
     run(loop, main())
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import struct
 
 import pytest
 from harness import run
@@ -155,7 +156,160 @@ def test_attributes_are_those_of_io(loop, tmp_path):
                 with open(path, mode, **options) as theirs:
                     for name in ("name", "mode", "encoding", "errors", "line_buffering"):
                         assert getattr(ours, name) == getattr(theirs, name)
+                    for name in ("readable", "writable", "seekable", "isatty"):
+                        assert getattr(ours, name)() == getattr(theirs, name)()
+                    what = f"name={str(path)!r} mode={mode!r} encoding={theirs.encoding!r}"
+                    assert repr(ours) == f"<TextFile {what}>"
                     assert ours.buffer.mode == theirs.buffer.mode
+
+    run(loop, main())
+
+
+def test_positions_along_a_long_file_are_those_of_io(loop, tmp_path):
+    """Its text is let go of piece by piece, in the middle of what was decoded."""
+    path = tmp_path / "text"
+    path.write_text("".join(f"line \u00e9 {number}\n" for number in range(5000)), encoding="utf-8")
+
+    async def main():
+        async with uring_loop.open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as other:
+                while line := await file.readline():
+                    assert line == other.readline()
+                    assert await file.tell() == other.tell()
+                assert other.readline() == ""
+                for size in (70_000, 10, 5_000, 3):
+                    assert await file.seek(0) == other.seek(0)
+                    assert await file.read(size) == other.read(size)
+                    assert await file.readline(4) == other.readline(4)
+                    assert await file.readline(1) == other.readline(1)
+                    told = await file.tell()
+                    rest = await file.read()
+                    assert rest == other.read()
+                    await file.seek(told)
+                    assert await file.read() == rest
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 6, 7, -1])
+def test_line_without_an_end_is_read_by_so_many_characters(loop, tmp_path, size):
+    path = tmp_path / "text"
+    path.write_text("abcdef")
+
+    async def main():
+        async with uring_loop.open(path) as file:
+            with open(path) as other:
+                for _ in range(3):
+                    assert await file.readline(size) == other.readline(size)
+                    assert await file.tell() == other.tell()
+
+    run(loop, main())
+
+
+def test_text_is_read_behind_what_was_just_written(loop, tmp_path):
+    """As io does after a flush(); without one it reads, and writes, somewhere else."""
+    found = {}
+    for name in ("ours", "theirs"):
+        (tmp_path / name).write_text("one\ntwo\nthree\n")
+
+    async def main():
+        async with uring_loop.open(tmp_path / "ours", "r+") as file:
+            await file.write("ONE\n")
+            found["ours"] = [await file.readline(), await file.write("x"), await file.read()]
+
+    run(loop, main())
+    with open(tmp_path / "theirs", "r+") as file:
+        file.write("ONE\n")
+        file.flush()
+        found["theirs"] = [file.readline(), file.write("x"), file.read()]
+    assert found["ours"] == found["theirs"]
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_bytes_of_a_text_are_synced_read_and_written_at_offsets(loop, tmp_path):
+    path = tmp_path / "text"
+
+    async def main():
+        async with uring_loop.open(path, "w+", encoding="utf-8") as file:
+            for sync in (file.fsync, file.fdatasync, file.flush):
+                await file.write("\u00e9")
+                await sync()
+                assert path.read_text("utf-8").endswith("\u00e9")
+            assert await file.pread(2, 2) == b"\xc3\xa9"
+            assert await file.pwrite(b"ab", 2) == 2
+            assert await file.tell() == 6
+            await file.seek(0)
+            assert await file.read() == "\u00e9ab\u00e9"
+
+    run(loop, main())
+
+
+def test_close_comes_after_the_calls_made_before_it(loop, tmp_path):
+    path = tmp_path / "text"
+
+    async def main():
+        file = await uring_loop.open(path, "w", buffering=1)
+        calls = [file.write("one\n"), file.write("two\n"), file.close()]
+        await asyncio.gather(*calls)
+        assert file.closed
+        with pytest.raises(ValueError):
+            await file.write("three\n")
+
+    run(loop, main())
+    assert path.read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        2**200,
+        2**168,
+        -(2**200),
+        2**63,
+        # position, decoder's flags, bytes to feed it, characters to skip, whether to end it
+        int.from_bytes(struct.pack("<qiiib", 0, 0, 3, 10, 0), "little"),
+        int.from_bytes(struct.pack("<qiiib", 2, 0, 3, 2, 1), "little"),
+        int.from_bytes(struct.pack("<qiiib", 0, 0, 3, 3, 0), "little"),
+        int.from_bytes(struct.pack("<qiiib", 100, 0, 3, 1, 0), "little"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["r", "r+", "w"])
+def test_position_that_nobody_told_is_refused_or_found_as_io_does(loop, tmp_path, cookie, mode):
+    path = tmp_path / "text"
+    path.write_bytes(b"one\ntwo\n")
+
+    def outcome(error):
+        return type(error), getattr(error, "errno", None)
+
+    async def ours():
+        async with uring_loop.open(path, mode) as file:
+            try:
+                return await file.seek(cookie), await file.read() if mode != "w" else ""
+            except (OSError, ValueError, OverflowError) as error:
+                return outcome(error)
+
+    def theirs():
+        with open(path, mode) as file:
+            try:
+                return file.seek(cookie), file.read() if mode != "w" else ""
+            except (OSError, ValueError, OverflowError) as error:
+                return outcome(error)
+
+    assert run(loop, ours()) == theirs()
+
+
+def test_text_of_a_pipe_knows_no_position(loop):
+    async def main():
+        theirs, ours = os.pipe()
+        async with uring_loop.open(ours, "w") as file:
+            assert not file.seekable()
+            assert file.fileno() == ours
+            for call in (file.tell(), file.seek(0), file.seek(0, os.SEEK_END)):
+                with pytest.raises(io.UnsupportedOperation):
+                    await call
+            await file.write("text")
+        assert os.read(theirs, 10) == b"text"
+        os.close(theirs)
 
     run(loop, main())
 

@@ -187,6 +187,34 @@ def test_unbuffered_files_write_at_once(loop, tmp_path):
     run(loop, main())
 
 
+def test_unbuffered_write_of_nothing_writes_nothing(loop, tmp_path):
+    async def main():
+        async with uring_loop.open(tmp_path / "raw", "w+b", buffering=0) as file:
+            await file.write(b"abc")
+            await file.seek(1)
+            assert await file.write(b"") == 0
+            assert await file.tell() == 1
+            assert await file.read() == b"bc"
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_peek_shows_what_comes_next_and_moves_nothing(loop, path, size):
+    async def main():
+        async with uring_loop.open(path, "rb") as file:
+            first = await file.peek(size)
+            assert first
+            assert DATA.startswith(first)
+            assert await file.read(3) == DATA[:3]
+            assert await file.peek(size) == first[3:]
+            assert await file.tell() == 3
+            await file.seek(0, os.SEEK_END)
+            assert await file.peek(size) == b""
+
+    run(loop, main())
+
+
 def test_pread_and_pwrite_leave_the_position(loop, path):
     async def main():
         async with uring_loop.open(path, "r+b") as file:
@@ -480,6 +508,20 @@ def test_an_adopted_descriptor_keeps_its_place_and_its_owner(loop, path):
     run(loop, main())
 
 
+@pytest.mark.parametrize("closefd", [True, False])
+def test_adopted_descriptor_that_is_refused_stays_its_owners(loop, closefd):
+    async def main():
+        ends = os.pipe()
+        with pytest.raises(io.UnsupportedOperation, match="not seekable"):
+            await uring_loop.open(ends[0], "r+b", closefd=closefd)
+        os.write(ends[1], b"x")
+        assert os.read(ends[0], 1) == b"x"
+        for end in ends:
+            os.close(end)
+
+    run(loop, main())
+
+
 def test_fileno_is_at_the_files_position(loop, path):
     async def main():
         async with uring_loop.open(path, "rb") as file:
@@ -504,6 +546,92 @@ def test_an_opener_is_used(loop, path):
 
     run(loop, main())
     os.close(directory)
+
+
+@pytest.mark.parametrize("given", [None, "3", 1.5, -1, 10_000])
+def test_opener_that_gives_no_descriptor_is_refused_as_the_builtin_does(loop, path, given):
+    async def main():
+        with pytest.raises(Exception) as ours:
+            await uring_loop.open(path, "rb", opener=lambda *_: given)
+        with pytest.raises(Exception) as theirs:
+            open(path, "rb", opener=lambda *_: given).close()
+        assert type(ours.value) is type(theirs.value)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("given", ["a descriptor", "none"])
+def test_opener_that_ends_when_its_caller_was_cancelled_leaves_no_descriptor(loop, path, given):
+    gate, begun = threading.Event(), threading.Event()
+
+    def opener(name, flags):
+        begun.set()
+        gate.wait()
+        return os.open(name, flags) if given == "a descriptor" else None
+
+    async def main():
+        opening = asyncio.ensure_future(uring_loop.open(path, opener=opener).__aenter__())
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        gate.set()
+        await loop.shutdown_default_executor()
+
+    run(loop, main())
+
+
+def test_file_of_proc_that_was_adopted_or_is_read_into_gives_what_io_does(loop):
+    """Nothing of such a file system is known to be in memory, and it is not asked twice."""
+    name = "/proc/self/status"
+
+    async def main():
+        for given in (name, None):
+            for mode, method in (("rb", "read"), ("rb", "readinto")):
+                number = os.open(name, os.O_RDONLY) if given is None else given
+                async with uring_loop.open(number, mode) as file:
+                    if method == "read":
+                        found = await file.read()
+                    else:
+                        buffer = bytearray(100_000)
+                        found = bytes(buffer[: await file.readinto(buffer)])
+                assert found.startswith(b"Name:\t"), (given, method)
+                assert b"\nThreads:" in found, (given, method)
+
+    run(loop, main())
+
+
+def test_close_waits_for_the_pread_that_is_under_way(loop, path, monkeypatch):
+    gate, begun = threading.Event(), threading.Event()
+    pread = descriptor.pread
+
+    def slow(*arguments):
+        begun.set()
+        gate.wait()
+        return pread(*arguments)
+
+    monkeypatch.setattr(descriptor, "pread", slow)
+    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
+    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
+
+    async def main():
+        file = await uring_loop.open(path, "rb")
+        number = file._descriptor.number
+        reading = asyncio.ensure_future(file.pread(5, 100))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        closings = [asyncio.ensure_future(file.close()) for _ in range(2)]
+        await iterations(3)
+        assert file.closed
+        os.fstat(number)
+        gate.set()
+        await asyncio.gather(*closings)
+        with pytest.raises(OSError):
+            os.fstat(number)
+        assert await reading == DATA[100:105]
+
+    run(loop, main())
 
 
 def test_a_forgotten_file_warns_and_is_written_and_closed(loop, tmp_path):
@@ -803,6 +931,105 @@ def test_close_that_cannot_write_all_says_so_to_each_caller_and_closes(loop, tmp
 
     run(loop, main())
     assert path.read_bytes() == b"x" * 4096
+
+
+def test_closing_that_is_cancelled_with_all_tasks_writes_what_the_file_has_taken(
+    loop, tmp_path, monkeypatch
+):
+    """As asyncio.run() ends, while the close is a task that has begun to write."""
+    path = tmp_path / "file"
+    write = descriptor.Descriptor.write
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def waiting(self, data, offset, late=None):
+        begun.set()
+        await gate.wait()
+        return await write(self, data, offset, late)
+
+    monkeypatch.setattr(descriptor.Descriptor, "write", waiting)
+    monkeypatch.setattr(descriptor.Descriptor, "closes_by_requests", lambda self: False)
+
+    async def main():
+        ours = asyncio.all_tasks()
+        file = await uring_loop.open(path, "ab")
+        await file.write(b"x" * 1000)
+        closing = asyncio.ensure_future(file.close())
+        await begun.wait()
+        tasks = asyncio.all_tasks() - ours
+        for task in tasks:
+            task.cancel()
+        gate.set()
+        await asyncio.wait(tasks)
+        assert closing.cancelled()
+        assert file.closed
+
+    run(loop, main())
+    assert path.read_bytes() == b"x" * 1000
+
+
+def test_close_whose_task_is_cancelled_is_not_taken_for_done(
+    loop, loop_kind, tmp_path, monkeypatch
+):
+    if loop_kind == "asyncio":
+        pytest.skip("only our loops close by requests")
+    gate = asyncio.Event()
+    monkeypatch.setattr(files.BinaryFile, "_flush_last", lambda self: gate.wait())
+
+    async def main():
+        ours = asyncio.all_tasks()
+        file = await uring_loop.open(tmp_path / "file", "wb")
+        monkeypatch.setattr(type(loop), "_request", lambda *_: -errno.ENOMEM)
+        closing = asyncio.ensure_future(file.close())
+        await iterations(2)
+        (inner,) = asyncio.all_tasks() - ours - {closing}
+        inner.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert file.closed
+
+    run(loop, main())
+
+
+def test_close_by_requests_that_cannot_write_all_says_so_to_each_caller_and_closes(loop, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        file = await uring_loop.open(path, "wb")
+        number = file._descriptor.number
+        await file.write(b"x" * 10_000)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(OSError) as flushing:
+                await file.flush()
+            results = await asyncio.gather(file.close(), file.close(), return_exceptions=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [error.errno for error in (flushing.value, *results)] == [errno.EFBIG] * 3
+        assert file.closed
+        with pytest.raises(OSError):
+            os.fstat(number)
+
+    run(loop, main())
+    assert path.read_bytes() == b"x" * 4096
+
+
+def test_forgotten_file_that_cannot_be_written_says_so_and_is_closed(loop, tmp_path, monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_value.errno))
+
+    async def main():
+        file = await uring_loop.open(tmp_path / "file", "wb")
+        await file.write(b"x" * 10_000)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with resource_warning("unclosed file"):
+            run(loop, main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert unraisable == [errno.EFBIG]
 
 
 def test_many_chunks_and_a_close_leave_them_in_order(loop, tmp_path):

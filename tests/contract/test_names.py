@@ -1,6 +1,8 @@
 """getaddrinfo and getnameinfo."""
 
 import asyncio
+import logging
+import re
 import socket
 
 import pytest
@@ -40,6 +42,7 @@ from harness import run
         ("127.0.0.1", 80, {"type": socket.SOCK_DGRAM, "proto": socket.IPPROTO_TCP}),
         ("127.0.0.1\0", 80, {"type": socket.SOCK_STREAM}),
         ("127.0.0.1", -1, {"type": socket.SOCK_STREAM}),
+        (b"\xff", 80, {"type": socket.SOCK_STREAM}),
     ],
 )
 def test_getaddrinfo_answers_as_the_socket_module(loop, host, port, options):
@@ -69,6 +72,34 @@ def test_getaddrinfo_of_a_bad_name_raises_gaierror(loop, host, options):
     with pytest.raises(socket.gaierror) as got:
         run(loop, loop.getaddrinfo(host, 80, **options))
     assert got.value.errno == expected.value.errno
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({}, "127.0.0.1:80"),
+        (
+            {"family": socket.AF_INET, "type": socket.SOCK_STREAM, "proto": 6, "flags": 4},
+            f"127.0.0.1:80, family={socket.AF_INET!r}, type={socket.SOCK_STREAM!r}, proto=6,"
+            " flags=4",
+        ),
+    ],
+)
+def test_getaddrinfo_in_debug_mode_tells_the_log_how_long_it_took(
+    loop, caplog, options, what, slow
+):
+    loop.set_debug(True)
+    if slow:
+        loop.slow_callback_duration = 0
+    with caplog.at_level(logging.DEBUG, logger="asyncio"):
+        infos = run(loop, loop.getaddrinfo("127.0.0.1", 80, **options))
+    assert infos == socket.getaddrinfo("127.0.0.1", 80, **options)
+    asked, told = (each for each in caplog.records if "ddress info" in each.getMessage())
+    assert asked.getMessage() == f"Get address info {what}"
+    text = rf"Getting address info {re.escape(what)} took \d+\.\d{{3}}ms: {re.escape(repr(infos))}"
+    assert re.fullmatch(text, told.getMessage())
+    assert (asked.levelno, told.levelno) == (logging.DEBUG, logging.INFO if slow else logging.DEBUG)
 
 
 @pytest.mark.parametrize("host", [5, 1.5, ["127.0.0.1"]])

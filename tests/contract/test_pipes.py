@@ -959,6 +959,35 @@ def test_callbacks_of_a_read_pipe_run_in_the_context_that_made_it(loop, pipe):
     assert values == dict.fromkeys(names, "of the maker")
 
 
+def test_debug_mode_tells_the_log_of_pauses_and_of_how_a_terminal_ended(
+    loop, loop_kind, terminal, caplog
+):
+    oracle_lacks(loop_kind, not PIPES_PAUSE, PIPES_LACK)
+    master, slave = terminal
+    loop.set_debug(True)
+
+    async def main():
+        async with read_pipe(master) as (transport, protocol):
+            transport.pause_reading()
+            transport.resume_reading()
+            slave.close()
+            await protocol.until_lost()
+        return type(transport).__name__, protocol.lost
+
+    with caplog.at_level(logging.DEBUG, logger="asyncio"):
+        name, lost = run(loop, main())
+    assert lost.errno == errno.EIO
+    told = [record for record in caplog.records if record.getMessage().startswith(f"<{name}")]
+    for record, text in zip(
+        told,
+        ["> pauses reading", "> resumes reading", ">: Fatal read error on pipe transport"],
+        strict=True,
+    ):
+        assert record.levelno == logging.DEBUG
+        assert record.getMessage().endswith(text)
+    assert told[-1].exc_info[1] is lost
+
+
 def test_repr_tells_descriptor_and_state(loop, pipe):
     reader, writer = pipe
 

@@ -128,6 +128,20 @@ def test_ready_is_changed_as_a_deque_is(loop):
     assert called == [1, 3, 2]
 
 
+def test_ready_is_copied_shown_rotated_when_empty_and_set_in_its_middle(loop):
+    called = []
+    loop._ready.rotate(1)
+    assert list(loop._ready) == []
+    first, second = (loop.call_soon(called.append, number) for number in (1, 2))
+    copied = loop._ready.copy()
+    assert repr(loop._ready).endswith(f"([{first!r}, {second!r}])")
+    loop._ready[1] = asyncio.Handle(called.append, (3,), loop)
+    assert list(copied) == [first, second]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert called == [1, 3]
+
+
 def test_ready_takes_handles_that_somebody_made_and_passes_over_cancelled_ones(loop):
     called = []
     wanted = asyncio.Handle(called.append, ("wanted",), loop)

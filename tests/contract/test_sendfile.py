@@ -1,7 +1,9 @@
 """sendfile and sock_sendfile: what arrives, where the file stands, what is refused."""
 
 import asyncio
+import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -212,6 +214,66 @@ def test_socket_of_a_transport_is_refused(loop, loop_kind, huge_file):
     run(loop, main())
 
 
+def test_socket_that_is_full_already_is_waited_for(loop, file):
+    async def main():
+        with sockets(small=True) as (sock, peer):
+            filled = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filled += sock.send(bytes(1 << 16))
+            sending = asyncio.ensure_future(loop.sock_sendfile(sock, file))
+            await iterations(5)
+            assert not sending.done()
+            received = asyncio.ensure_future(receive_all(peer))
+            assert await sending == len(CONTENT)
+            sock.close()
+            assert (await received)[filled:] == CONTENT
+
+    run(loop, main())
+
+
+def test_connection_that_is_lost_while_its_socket_is_full_is_a_connection_error(
+    loop, file, monkeypatch
+):
+    sendfile = os.sendfile
+    sent = []
+
+    def lose(*arguments):
+        if sent:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        sent.append(sendfile(*arguments[:-1], 1000))
+        return sent[0]
+
+    async def main():
+        with sockets() as (sock, peer):
+            monkeypatch.setattr(os, "sendfile", lose)
+            with pytest.raises(ConnectionError, match="socket is not connected"):
+                await loop.sock_sendfile(sock, file)
+            monkeypatch.undo()
+            sock.close()
+            return await receive_all(peer)
+
+    assert run(loop, main()) == CONTENT[:1000]
+    assert file.tell() == 1000
+
+
+class OnlyReadable:
+    """A file that has no descriptor and no position."""
+
+    def __init__(self, data):
+        self._rest = io.BytesIO(data)
+
+    def readinto(self, buffer):
+        return self._rest.readinto(buffer)
+
+
+@BOTH
+def test_object_that_can_only_be_read_is_sent_from_where_it_is(loop, send):
+    result, received = run(loop, send(OnlyReadable(CONTENT)))
+    assert result == len(CONTENT)
+    assert received == CONTENT
+
+
 @BOTH
 @pytest.mark.parametrize("size", [0, 1, 16384, 300_000])
 def test_object_without_descriptor_is_read(loop, send, size):
@@ -420,6 +482,21 @@ def test_transport_that_is_closed_half_way_ends_sendfile(loop, loop_kind, huge_f
     run(loop, main())
 
 
+def test_transport_that_is_aborted_after_a_reset_ends_sendfile(loop, loop_kind, huge_file):
+    """There is nothing left then to shut down."""
+    oracle_lacks(loop_kind, True, "waits for ever")
+
+    async def main():
+        async with stuck(huge_file) as (task, transport, protocol, peer):
+            peer.reset()
+            transport.abort()
+            with pytest.raises(ConnectionError):
+                await task
+            await protocol.until_lost()
+
+    run(loop, main())
+
+
 def test_transport_that_is_aborted_before_its_queue_is_empty_ends_sendfile(loop, file):
     async def main():
         async with attached(small=True) as (transport, protocol, peer):
@@ -524,6 +601,94 @@ def test_tls_transport_sends_by_reading(loop, file, certificates):
             transport.write(b"after")
             await remote.until_size(1_000_011)
             assert remote.data == b"before" + CONTENT[5:1_000_005] + b"after"
+
+    run(loop, main())
+
+
+def test_tls_transport_that_is_paused_both_ways_sends_and_is_as_it_was(loop, file, certificates):
+    """Its own protocol hears nothing of the pauses of meanwhile, and of the end of its own."""
+
+    async def main():
+        async with over_tls(certificates) as (transport, protocol, remote):
+            remote.transport.pause_reading()
+            before = 0
+            while protocol.pauses == protocol.resumes:
+                transport.write(bytes(1 << 20))
+                before += 1 << 20
+                # What the kernel takes it has taken by then.
+                await iterations(20)
+            pauses = protocol.pauses
+            transport.pause_reading()
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            await iterations(3)
+            assert not sending.done()
+            assert transport.get_protocol() is not protocol
+            remote.transport.resume_reading()
+            assert await sending == len(CONTENT)
+            assert transport.get_protocol() is protocol
+            assert not transport.is_reading()
+            await remote.until_size(before + len(CONTENT))
+            assert remote.data[before:] == CONTENT
+            assert (protocol.pauses, protocol.resumes) == (pauses, pauses)
+
+    run(loop, main())
+
+
+def test_tls_transport_lost_while_sendfile_waits_for_room_is_an_error_and_the_protocols_loss(
+    loop, huge_file, certificates
+):
+    async def main():
+        async with over_tls(certificates) as (transport, protocol, remote):
+            loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+            remote.transport.pause_reading()
+            sending = asyncio.ensure_future(loop.sendfile(transport, huge_file))
+            stuck = 0
+            while stuck < 5:
+                # The thread has read what comes next, and there was no room for it.
+                await loop.run_in_executor(None, int)
+                await iterations(3)
+                stuck = stuck + 1 if transport._protocol_paused else 0
+            assert transport.get_protocol() is not protocol
+            transport.abort()
+            with pytest.raises(ConnectionError):
+                await sending
+            await protocol.until_lost()
+            assert protocol.lost is None
+
+    run(loop, main())
+
+
+def test_who_stands_in_for_a_protocol_during_sendfile_takes_no_other_calls(
+    loop, file, certificates
+):
+    async def main():
+        async with over_tls(certificates) as (transport, protocol, _):
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            while transport.get_protocol() is protocol:
+                await iterations(1)
+            stand_in = transport.get_protocol()
+            for name, arguments in (
+                ("connection_made", (transport,)),
+                ("data_received", (b"x",)),
+                ("eof_received", ()),
+            ):
+                with pytest.raises(RuntimeError, match="^Invalid state: "):
+                    getattr(stand_in, name)(*arguments)
+            await sending
+
+    run(loop, main())
+
+
+def test_transport_that_tells_of_no_pauses_is_refused(loop, file):
+    class Strange(asyncio.Transport):
+        _sendfile_compatible = asyncio.constants._SendfileMode.FALLBACK
+
+        def is_closing(self):
+            return False
+
+    async def main():
+        with pytest.raises(TypeError, match="^transport should be _FlowControlMixin instance$"):
+            await loop.sendfile(Strange(), file)
 
     run(loop, main())
 

@@ -1,6 +1,7 @@
 """Signals: Ctrl-C on a blocked loop, add_signal_handler, EINTR."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
@@ -378,3 +379,99 @@ def test_wakeup_descriptor_of_somebody_else_is_left_to_them(loop):
         signal.set_wakeup_fd(-1)
         os.close(reader)
         os.close(writer)
+
+
+def test_wakeup_descriptor_that_somebody_sets_meanwhile_is_theirs_afterwards(loop, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio takes it away from them")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    async def main():
+        signal.set_wakeup_fd(writer)
+
+    try:
+        run(loop, main())
+        assert signal.set_wakeup_fd(-1) == writer
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_signal_whose_handler_was_cancelled_loses_it_when_it_comes(loop):
+    async def main():
+        loop.add_signal_handler(signal.SIGUSR1, print, "never")
+        loop._signal_handlers[signal.SIGUSR1].cancel()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while signal.SIGUSR1 in loop._signal_handlers:
+            await asyncio.sleep(0)
+
+    run(loop, main())
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert loop.remove_signal_handler(signal.SIGUSR1) is False
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.EINVAL, RuntimeError), (errno.EPERM, PermissionError)]
+)
+@pytest.mark.parametrize("method", ["add_signal_handler", "remove_signal_handler"])
+def test_signal_that_the_system_refuses_is_an_error(loop, monkeypatch, method, number, expected):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    arguments = (print,) if method.startswith("add") else ()
+    if not arguments:
+        loop.add_signal_handler(signal.SIGUSR1, print)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(signal, "signal", refuse)
+        with pytest.raises(expected) as caught:
+            getattr(loop, method)(signal.SIGUSR1, *arguments)
+    if expected is RuntimeError:
+        assert str(caught.value) == f"sig {signal.SIGUSR1:d} cannot be caught"
+    assert loop.remove_signal_handler(signal.SIGUSR1) is False
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def test_signal_handler_that_there_is_nothing_to_watch_for_leaves_no_pipe(
+    loop, loop_kind, monkeypatch
+):
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio has its pipe from the beginning")
+
+    def refuse(*_):
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr("uring_loop._internal.signals.Poll", refuse)
+        with pytest.raises(RuntimeError, match="no memory"):
+            loop.add_signal_handler(signal.SIGUSR1, print)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(RuntimeError, match="no memory"):
+            loop.add_signal_handler(signal.SIGUSR1, print)
+        assert os.listdir("/proc/self/fd") == before
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    assert loop.remove_signal_handler(signal.SIGUSR1) is True
+
+
+def test_loop_closed_while_the_interpreter_ends_leaves_its_handlers_and_says_so(loop_kind):
+    """Python's own state of signals may be gone by then."""
+    program = MAKE_LOOP + textwrap.dedent(
+        """
+        class Late:
+            def __del__(self, sys=sys, write=os.write):
+                write(1, b"%d" % sys.is_finalizing())
+                self.loop.close()
+                write(1, b"%d" % self.loop.is_closed())
+
+        late = Late()
+        late.loop = new_loop()
+        late.loop.add_signal_handler(signal.SIGUSR1, print)
+        """
+    )
+    command = [sys.executable, "-W", "always", "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "11")
+    assert "ResourceWarning: Closing the loop <" in found.stderr
+    text = "> on interpreter shutdown stage, skipping signal handlers removal"
+    assert text in found.stderr

@@ -223,6 +223,25 @@ def test_no_descriptors_left_for_a_pipe_sends_all_the_same(ours, file, monkeypat
     assert run(ours, sent_by_socket(file))[1] == CONTENT
 
 
+def test_pipes_of_a_process_are_not_its_forked_childs(monkeypatch):
+    """Parent and child have the same pipes then; neither gets to read the other's bytes."""
+    pipes = splice._Pipes()
+    idle, lent = pipes.take(), pipes.take()
+    pipes.give_back(idle)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    pipes.give_back(lent)
+    fresh = pipes.take()
+    assert fresh is not idle
+    for pipe in (idle, lent):
+        # Those of `fresh` may have the numbers of these.
+        for number in {pipe.reading, pipe.writing} - {fresh.reading, fresh.writing}:
+            with pytest.raises(OSError):
+                os.fstat(number)
+    pipes.give_back(fresh)
+    assert pipes.take() is fresh
+    fresh.close()
+
+
 def test_pipes_that_may_not_grow_send_all_the_same(ours, file, monkeypatch):
     monkeypatch.setattr(splice.fcntl, "F_SETPIPE_SZ", -1)
     assert run(ours, sent_by_socket(file, small=True))[1] == CONTENT

@@ -6,13 +6,17 @@ import errno
 import gc
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 from harness import Noting, iterations, oracle_lacks, resource_warning, run
+
+from uring_loop import _core
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
@@ -724,6 +728,161 @@ def test_child_is_waited_for_without_a_pidfd(loop, loop_kind, monkeypatch, numbe
         return output, process.returncode, await killed.wait()
 
     assert run(loop, main()) == (b"x", 0, -signal.SIGKILL)
+
+
+class PollThat:
+    """Stands in for the poll of a pidfd: its first word is `ready`, its last if that is an error."""
+
+    def __init__(self, real, ready):
+        self._real = real
+        self._ready = ready
+
+    def __call__(self, loop, descriptor, events, callback):
+        poll = self._real(loop, descriptor, events, callback)
+        told = types.SimpleNamespace(ready=self._ready, cancel=poll.cancel, in_flight=False)
+        if self._ready < 0:
+            poll.cancel()
+
+        def tell():
+            watch = callback.__self__
+            watch._watch = told
+            callback()
+            if self._ready >= 0:
+                watch._watch = poll
+
+        loop.call_soon(tell)
+        return poll
+
+
+@pytest.mark.parametrize(
+    "ready", [-errno.EBADF, select.POLLIN], ids=["a failure", "readiness too early"]
+)
+def test_poll_of_a_child_that_is_wrong_is_not_taken_for_its_end(
+    loop, loop_kind, monkeypatch, ready
+):
+    oracle_lacks(loop_kind, True, "has a watcher of its own")
+    subprocesses = "uring_loop._internal.subprocesses"
+    monkeypatch.setattr(f"{subprocesses}.Poll", PollThat(_core.Poll, ready))
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE)
+        await iterations(3)
+        assert process.returncode is None
+        output, _ = await process.communicate(b"x")
+        return output, await process.wait()
+
+    assert run(loop, main()) == (b"x", 0)
+
+
+def test_child_that_nobody_can_wait_for_is_an_error_of_the_start_and_does_not_live_on(
+    loop, loop_kind, monkeypatch
+):
+    """No descriptor for its pidfd, and no thread: the fixture sees that it was reaped."""
+    oracle_lacks(loop_kind, True, "lets the child live")
+
+    def refused(pid, flags=0):
+        pids.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    pids = []
+    children = []
+
+    def made():
+        children.append(Child())
+        return children[-1]
+
+    async def main():
+        with monkeypatch.context() as refusing:
+            refusing.setattr(os, "pidfd_open", refused)
+            refusing.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await loop.subprocess_exec(made, *CAT)
+        await iterations(5)
+        assert not alive(pids[0])
+        assert not loop._children
+        assert children[0].calls[-1] == "connection_lost"
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("turns", range(1, 4))
+@pytest.mark.parametrize("more", range(1, 4))
+def test_start_that_is_cancelled_twice_leaves_no_child_and_no_pipe(loop, loop_kind, turns, more):
+    oracle_lacks(loop_kind, True, "leaves its pipes open")
+
+    async def main():
+        task = loop.create_task(loop.subprocess_exec(Child, *CAT))
+        await iterations(turns)
+        task.cancel()
+        await iterations(more)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            transport, _ = await task
+            transport.close()
+        while loop._children:
+            await asyncio.sleep(0.001)
+        await iterations(5)
+
+    run(loop, main())
+
+
+def test_signal_to_a_child_that_somebody_else_has_reaped_goes_nowhere(loop, loop_kind):
+    oracle_lacks(loop_kind, True, "may have reaped it in a thread already")
+
+    async def main():
+        transport, child = await spawn(*CAT)
+        # Before the loop has a turn to hear of it.
+        os.kill(transport.get_pid(), signal.SIGKILL)
+        os.waitpid(transport.get_pid(), 0)
+        transport.send_signal(signal.SIGTERM)
+        transport.kill()
+        transport.terminate()
+        await child.until_called("process_exited")
+        transport.close()
+        await child.until_called("connection_lost")
+
+    run(loop, main())
+
+
+def test_child_that_may_not_be_killed_is_closed_and_its_end_is_heard(loop, loop_kind, monkeypatch):
+    """It runs as somebody else: sudo, say."""
+    oracle_lacks(loop_kind, sys.version_info < (3, 13), "lets the PermissionError out")
+
+    def refuse(self):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    async def main():
+        transport, child = await spawn(*CAT, stdout=DEVNULL, stderr=DEVNULL)
+        with monkeypatch.context() as refusing:
+            refusing.setattr(subprocess.Popen, "kill", refuse)
+            transport.close()
+        # cat ends with its input.
+        await child.until_called("connection_lost")
+        return transport.get_returncode()
+
+    assert run(loop, main()) == 0
+
+
+@pytest.mark.parametrize("which", ["stdin", "stdout", "stderr", None])
+def test_loop_that_is_closed_with_a_child_closes_the_pipes_that_there_are(
+    make_loop, loop_kind, which
+):
+    oracle_lacks(loop_kind, True, "leaves the pidfd that it polls, and cannot close the transport")
+    loop = make_loop()
+    options = {name: PIPE if name == which else DEVNULL for name in ("stdin", "stdout", "stderr")}
+
+    async def main():
+        return await loop.subprocess_exec(Child, "sleep", "100", **options)
+
+    transport, child = run(loop, main())
+    popen = transport.get_extra_info("subprocess")
+    loop.close()
+    transport.close()
+    assert popen.wait() == -signal.SIGKILL
+    child.transport = None
 
 
 def test_loop_that_is_closed_with_a_child_and_no_pidfd_leaves_no_thread(

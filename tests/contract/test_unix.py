@@ -377,6 +377,24 @@ def test_unix_server_of_a_bound_socket_removes_its_file(loop, tmp_path, cleans, 
     assert not path.exists()
 
 
+def test_unix_server_of_a_bound_socket_whose_file_is_gone_serves_nobody_and_closes_quietly(
+    loop, tmp_path, cleans, caplog
+):
+    path = tmp_path / "socket"
+
+    async def main():
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(path))
+        path.unlink()
+        server = await loop.create_unix_server(Echo, sock=sock, cleanup_socket=True)
+        path.touch()
+        await closed(server)
+
+    run(loop, main())
+    assert path.exists()
+    assert caplog.messages == []
+
+
 def test_unix_server_that_may_not_remove_its_file_says_so(
     loop, tmp_path, cleans, monkeypatch, caplog
 ):

@@ -82,6 +82,16 @@ def test_poll_that_fails_ends_either_end_with_its_error(sim, full):
     assert sim.loop.contexts.pop()["message"] == "Fatal read error on pipe transport"
 
 
+def test_watch_for_the_reader_that_fails_ends_the_write_pipe_with_its_error(sim, full):
+    transport, protocol, _ = full
+    fd = transport.get_extra_info("pipe").fileno()
+    [watch] = [each for each in sim.driver.on_descriptor(fd) if not each.events & select.POLLOUT]
+    sim.driver.complete(watch, -9)
+    sim.settle()
+    assert protocol.lost_with.errno == 9
+    assert transport.is_closing()
+
+
 def test_transport_that_is_made_twice_is_refused(sim, full):
     transport, protocol, _ = full
     with pytest.raises(RuntimeError, match="made only once"):

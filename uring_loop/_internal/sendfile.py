@@ -134,8 +134,8 @@ async def sendfile_native(
             return number
 
         def lost(_: asyncio.Future[None]) -> None:
-            if loss.cancelled() or loss.exception() is None:
-                return
+            # Nothing else ends it. Asked for here, since nobody else may.
+            loss.exception()
             if transport._fd == number and transport._state == "joining":
                 # It is ours until we give it back. Whoever waits for room in it wakes up.
                 _shut_down(number)

@@ -223,14 +223,6 @@ class Signals:
                     self._loop, handler._callback, *handler._args, context=handler._context
                 )
 
-    def _forget_wakeup(self) -> None:
-        """In a forked child: its signals must not reach the parent's loop."""
-        try:
-            signal.set_wakeup_fd(-1)
-        except ValueError:
-            pass
-
-
 def _install(descriptor: int) -> bool:
     """Give somebody's wake-up back; False when it was closed and left behind."""
     try:
@@ -252,8 +244,9 @@ _current: weakref.WeakSet[Signals] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for signals in list(_current):
-        signals._forget_wakeup()
+    if _current:
+        # The child's signals must not reach the parent's loop.  Who forks is its main thread.
+        signal.set_wakeup_fd(-1)
     _current.clear()
 
 

@@ -24,6 +24,7 @@ Source: asyncio, Running subprocesses.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import select
@@ -37,7 +38,6 @@ from ._stdlib import logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from typing import Any, TypeVar
 
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     P = TypeVar("P", bound=asyncio.BaseProtocol)
     ProtocolFactory = Callable[[], P]
     Started = tuple[asyncio.SubprocessTransport, P]
+
+
+# One that was killed ends within a few of these.
+_ASKED_EVERY_S = 0.005
 
 
 class _Starter:
@@ -81,8 +85,10 @@ class _Starter:
         )
         try:
             child = ExitWatch(loop, transport)
-        except BaseException:
+        except BaseException as exc:
             transport.close()
+            if isinstance(exc, Exception):
+                await transport.ask_for_end()
             raise
         try:
             await waiter
@@ -182,6 +188,13 @@ class SubprocessTransport(_stdlib.SubprocessTransport):  # type: ignore[misc]  #
         if self._loop is not None and self._loop.is_closed():
             # Python since 3.14 leaves the pipes of a closed loop open; ours can be closed.
             self.close_pipes()
+
+    async def ask_for_end(self) -> None:
+        """Ask again and again for the end of a process that was killed, and that nobody watches."""
+        while self._proc.poll() is None:
+            await asyncio.sleep(_ASKED_EVERY_S)
+        self._process_exited(self._proc.returncode)
+        self.close_pipes()
 
     def send_signal(self, signal: int) -> None:
         """Send a signal, unless the process is known to have ended.

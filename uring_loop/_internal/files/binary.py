@@ -257,14 +257,12 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         return data
 
     def _want(self, size: int, total: int) -> int:
-        """The bytes to ask for when `total` of `size` are there."""
+        """The bytes to ask for when `total` of `size` are there; of `size`, for a buffered file."""
         left = self._descriptor.size_at_open - self._position - total + 1
         if size < 0:
             return max(left, total, self._read_ahead)
         # No allocation for more than there can be.
         missing = min(size - total, max(left, total, _GROWTH_MIN))
-        if not self._buffered:
-            return missing
         if missing < self._read_ahead:
             missing = self._read_ahead
             if not self._read_ahead_fixed:
@@ -330,13 +328,17 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         if not part:
             return await self._get_slowly(size, offset)
         # Only the beginning was in memory, after a truncate() that made it longer, say.
+        unread = len(self._buffer) - self._index
         try:
             return part + await self._get_slowly(size - len(part), offset + len(part))
         except OSError:
             return part
         except BaseException:
             if self._descriptor.own_position:
-                self._keep_late(part)
+                # Behind these may be what came too late.
+                at = self._index + unread
+                self._buffer = self._buffer[self._index : at] + part + self._buffer[at:]
+                self._index = 0
             raise
 
     async def _get_slowly(self, size: int, offset: int) -> bytes:
@@ -648,6 +650,13 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
             if not self._descriptor.positioned:
                 raise
             self._write_out()
+        except asyncio.CancelledError:
+            # Who ends a loop cancels all its tasks, this one too.  As above, once it is known how
+            # much was written of what was under way.
+            if self._descriptor.positioned:
+                await self._descriptor.settled()
+                await self._flush()
+            raise
 
     async def _close_descriptor(self) -> None:
         try:
@@ -693,10 +702,8 @@ class BinaryFile(PositionedFile, LineFile[bytes]):
         self._check(call)
         if self._serial.busy:
             await self._serial.enter()
-            # A close() that was called later comes later.
-            if self._closed:
-                self._serial.leave()
-                self._check_open()
+            # A close() that was called later comes later, and one before was seen above.
+            assert not self._closed
         else:
             self._serial.busy = True
 

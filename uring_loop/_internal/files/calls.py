@@ -106,11 +106,9 @@ class Use:
         self._settled: tuple[Callable[[], object], ...] = ()
 
     def when_quiet(self, callback: Callable[[], object]) -> None:
-        """Call back once, when nothing is left that nobody waits for."""
-        if self.abandoned:
-            self._quiet += (callback,)
-        else:
-            callback()
+        """Call back once, when nothing is left that nobody waits for; something is now."""
+        assert self.abandoned
+        self._quiet += (callback,)
 
     def when_settled(self, callback: Callable[[], object]) -> None:
         """Call back once, when nothing is under way."""
@@ -187,28 +185,33 @@ _ending = threading.RLock()
 class _InThread:
     """A function for a thread, and whether the thread is through with it."""
 
-    __slots__ = ("_callback", "_function", "_over", "_revoked")
+    __slots__ = ("_begun", "_callback", "_function", "_over", "_revoked")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self._callback: Callable[[], object] | None = None
+        self._begun = False
         self._over = False
         self._revoked = False
 
     def __call__(self) -> Any:
-        if self._revoked:
-            return None
+        with _ending:
+            if self._revoked:
+                return None
+            self._begun = True
         try:
             return self._function()
         finally:
             self._end()
 
-    def revoke(self) -> None:
-        """It must not be called any more: the executor could not take it.
+    def revoke(self) -> bool:
+        """It must not be called any more: the executor does not take it; whether it never was.
 
         One that found no thread has queued it all the same, for when it finds one.
         """
-        self._revoked = True
+        with _ending:
+            self._revoked = True
+            return not self._begun
 
     def when_over(self, callback: Callable[[], object]) -> None:
         """Call back once, from that thread, or now."""
@@ -297,8 +300,8 @@ class _Call:
 
     def end_with_thread(self) -> None:
         """End as soon as the thread is through, without the loop."""
-        if self._thread is not None:
-            self._thread.when_over(self.ended)
+        assert self._thread is not None
+        self._thread.when_over(self.ended)
 
     def ended(self) -> None:
         """Nothing more comes of it."""
@@ -337,7 +340,10 @@ class _Call:
     def thread_ended(self, future: asyncio.Future[Any]) -> None:
         try:
             if future.cancelled():
+                # The executor was shut down.
                 self.waiter.cancel()
+                if self._thread is not None and self._thread.revoke() and self._undone is not None:
+                    self._undone()
                 return
             error = future.exception()
             if error is None:

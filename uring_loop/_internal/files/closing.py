@@ -79,10 +79,10 @@ class Closing:
 
     async def wait(self) -> None:
         """Return when it is closed; raise what went wrong."""
-        if not self._over:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+        assert not self._over
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
         if self._error is not None:
             raise self._error
 
@@ -147,8 +147,8 @@ class Closing:
         self._close_in_task(self._loop).add_done_callback(self._task_ended)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._error = self._error or task.exception()
+        exc = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._error = self._error or exc
         self._end()
 
     def _end(self) -> None:

@@ -14,6 +14,7 @@ child writes at that moment.  So there these calls are threads'.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import os
@@ -117,7 +118,14 @@ class Descriptor:
     )
 
     def __init__(
-        self, number: int, mode: int, size: int, block_size: int, writable: bool, closes: bool
+        self,
+        number: int,
+        mode: int,
+        size: int,
+        block_size: int,
+        writable: bool,
+        closes: bool,
+        local: bool,
     ) -> None:
         self.number: int = number
         # What closes it until there is a file that does.
@@ -125,18 +133,19 @@ class Descriptor:
         self.size_at_open: int = size
         self.block_size: int = block_size if block_size > 1 else 8192
         self.closes: bool = closes
-        self.regular: bool = stat.S_ISREG(mode)
+        # Whether it is a regular file whose device answers from this machine's memory.
+        self.local: bool = local
+        self.seekable: bool = local or _can_seek(number)
+        # One that cannot seek (tracefs has such, and FUSE) is a stream like any other.
+        self.regular: bool = stat.S_ISREG(mode) and self.seekable
         # Others that can seek (a device, an eventfd) need not know what an offset is.
         self.positioned: bool = self.regular or stat.S_ISBLK(mode)
-        self.seekable: bool = self.regular or _can_seek(number)
         # Whether calls are made where the descriptor is, rather than at an offset.
         self.own_position: bool = not self.positioned
         # Whether it was opened with O_APPEND: then the kernel finds the end under a lock.
         self.appends: bool = False
         self.at_once: bool = _read_now is not None
         self.written: bool = writable
-        # Whether its device answers from this machine's memory.
-        self.local: bool = False
         self.use: Use = Use()
 
     def read_now(self, size: int, offset: int | None) -> tuple[bytes, int] | None:
@@ -278,8 +287,7 @@ class Descriptor:
 
     def close_now(self) -> bool:
         """Close it if that takes no waiting; whether it is closed."""
-        if self.number < 0:
-            return True
+        assert self.number >= 0
         if self.use.pending:
             return False
         if self.closes:
@@ -295,17 +303,21 @@ class Descriptor:
         made = calls.of_loop()
         return made.has(calls.OP_WRITE) and made.has(calls.OP_CLOSE)
 
-    async def close(self) -> None:
-        """Close it as soon as nothing is under way; an error of close(2) is raised."""
+    async def settled(self) -> None:
+        """Wait until nothing is under way."""
         if self.use.pending:
-            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
             def tell() -> None:
-                if not settled.done():
-                    settled.set_result(None)
+                if not waiter.done():
+                    waiter.set_result(None)
 
             self.use.when_settled(tell)
-            await settled
+            await waiter
+
+    async def close(self) -> None:
+        """Close it as soon as nothing is under way; an error of close(2) is raised."""
+        await self.settled()
         if self.close_now():
             return
         number, self.number = self.number, -1
@@ -386,9 +398,8 @@ def adopt(number: int, writable: bool, closes: bool, path: Any) -> tuple[Descrip
     mode, size, block_size, device = file_status_now(number)
     if stat.S_ISDIR(mode):
         raise os_error(-errno.EISDIR, path)
-    descriptor = Descriptor(number, mode, size, block_size, writable, closes)
-    descriptor.local = stat.S_ISREG(mode) and device in _local_devices
-    return descriptor, device
+    local = stat.S_ISREG(mode) and device in _local_devices
+    return Descriptor(number, mode, size, block_size, writable, closes, local), device
 
 
 async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> Descriptor:
@@ -398,9 +409,8 @@ async def open_path(path: Any, encoded: bytes, flags: int, writable: bool) -> De
         found = file_open_now(encoded, flags, _local_devices)
         if type(found) is tuple:
             opened, mode, size, block_size, _ = found
-            descriptor = Descriptor(opened.number, mode, size, block_size, writable, True)
+            descriptor = Descriptor(opened.number, mode, size, block_size, writable, True, True)
             descriptor.opened = opened
-            descriptor.local = True
             descriptor.appends = bool(flags & os.O_APPEND)
             return descriptor
         fifo = found is True
@@ -517,25 +527,26 @@ async def _open_fifo(path: Any, encoded: bytes, flags: int) -> Opened:
         if waiter.cancelled():
             with lock:
                 state["abandoned"] = True
-            _release_fifo(loop, thread, encoded, flags)
+            # Not by the loop, which may be about to be closed.
+            release = functools.partial(_release_fifo, thread, encoded, flags)
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=release, name="uring_loop-no-fifo", daemon=True).start()
         elif waiter.exception() is None:
             waiter.result().close()
         raise
 
 
-def _release_fifo(
-    loop: asyncio.AbstractEventLoop, thread: threading.Thread, encoded: bytes, flags: int
-) -> None:
+def _release_fifo(thread: threading.Thread, encoded: bytes, flags: int) -> None:
     """Be the other end for a moment, until the thread that waits for it has come back."""
-    if not thread.is_alive():
-        return
     other = os.O_RDONLY if flags & os.O_WRONLY else os.O_WRONLY
-    try:
-        _open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC).close()
-    except OSError:
-        pass  # The thread is not there yet, or the name is gone.
-    if not loop.is_closed():
-        loop.call_later(0.01, _release_fifo, loop, thread, encoded, flags)
+    while thread.is_alive():
+        try:
+            _open_plain(encoded, encoded, other | os.O_NONBLOCK | os.O_CLOEXEC).close()
+        except FileNotFoundError:
+            return  # nobody will ever be the other end
+        except OSError:
+            pass  # the thread is not there yet
+        thread.join(0.01)
 
 
 _KINDS = {

@@ -48,8 +48,8 @@ class Opening(Generic[F]):
         return self._file
 
     async def __aexit__(self, *raised: object) -> None:
-        if self._file is not None:
-            await self._file.__aexit__(*raised)
+        assert self._file is not None
+        await self._file.__aexit__(*raised)
 
 
 @overload

@@ -475,5 +475,5 @@ class TemporaryDirectory:
         return self._made.name
 
     async def __aexit__(self, *raised: object) -> None:
-        if self._made is not None:
-            await self._made.cleanup()
+        assert self._made is not None
+        await self._made.cleanup()

@@ -407,8 +407,9 @@ class TextFile(LineFile[str]):
         # As in io, what a decoder had to be fed from the start on counts as the start.
         self._restart(position == 0 and flags == 0)
         if not self.buffer.readable():
-            return
-        if cookie == 0:
+            if skip:
+                raise io.UnsupportedOperation("read")
+        elif cookie == 0:
             self._get_decoder().reset()
         else:
             self._get_decoder().setstate((b"", flags))
