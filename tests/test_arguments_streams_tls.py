@@ -1,4 +1,4 @@
-"""What the core's own functions of sockets, watches, streams and TLS say to arguments that are wrong.
+"""What the core's own functions of sockets, watches, streams and TLS say to wrong arguments.
 
 Python's half calls them with others; a slip there must not become a crash.
 """

@@ -59,7 +59,7 @@ def said(**answer):
     return f"echo '{json.dumps(answer)}'"
 
 
-LISTENS = (f'echo "{{\\"port\\": 7, \\"unix\\": \\"/socket\\", \\"pid\\": $$}}"', "cat >/dev/null")
+LISTENS = ('echo "{\\"port\\": 7, \\"unix\\": \\"/socket\\", \\"pid\\": $$}"', "cat >/dev/null")
 
 
 # ---- the server's process --------------------------------------------------------------------

@@ -11,7 +11,6 @@ from harness import file_closings_end, iterations, run
 import uring_loop
 from uring_loop._internal.files import calls, descriptor
 
-
 SOON_S = 10
 
 

@@ -587,17 +587,17 @@ def test_file_of_proc_that_was_adopted_or_is_read_into_gives_what_io_does(loop):
     name = "/proc/self/status"
 
     async def main():
-        for given in (name, None):
+        for named in (name, None):
             for mode, method in (("rb", "read"), ("rb", "readinto")):
-                number = os.open(name, os.O_RDONLY) if given is None else given
+                number = os.open(name, os.O_RDONLY) if named is None else named
                 async with uring_loop.open(number, mode) as file:
                     if method == "read":
                         found = await file.read()
                     else:
                         buffer = bytearray(100_000)
                         found = bytes(buffer[: await file.readinto(buffer)])
-                assert found.startswith(b"Name:\t"), (given, method)
-                assert b"\nThreads:" in found, (given, method)
+                assert found.startswith(b"Name:\t"), (named, method)
+                assert b"\nThreads:" in found, (named, method)
 
     run(loop, main())
 

@@ -445,7 +445,7 @@ def test_stream_call_of_a_reader_whose_waiter_fails_at_once_raises_it(loop):
     on_pair(loop, main)
 
 
-# ---- drain() ---------------------------------------------------------------------------------------
+# ---- drain() ---------------------------------------------------------------------------------
 
 
 def test_drain_of_a_transport_that_does_not_know_whether_it_closes_asks_once(loop):

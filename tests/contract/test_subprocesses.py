@@ -731,7 +731,7 @@ def test_child_is_waited_for_without_a_pidfd(loop, loop_kind, monkeypatch, numbe
 
 
 class PollThat:
-    """Stands in for the poll of a pidfd: its first word is `ready`, its last if that is an error."""
+    """A poll of a pidfd: its first word is `ready`, its last if that is an error."""
 
     def __init__(self, real, ready):
         self._real = real

@@ -2,6 +2,7 @@
 
 import asyncio
 
+
 class Hearing:
     """A protocol of the program's: asyncio's contract, checked, and the program's reactions."""
 

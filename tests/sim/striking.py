@@ -363,7 +363,9 @@ class Striking:
         self.perform(inside, place)
         assert not raised, raised
 
-    @strikes_by(what=anything, inside=st.booleans(), then=st.sampled_from(["go", "collect", "close"]))
+    @strikes_by(
+        what=anything, inside=st.booleans(), then=st.sampled_from(["go", "collect", "close"])
+    )
     def strike_in_child(self, what, inside, then):
         """The child of a fork does it, and more; the parent goes on unharmed."""
         if self.forks >= 2:

@@ -223,6 +223,7 @@ class Signals:
                     self._loop, handler._callback, *handler._args, context=handler._context
                 )
 
+
 def _install(descriptor: int) -> bool:
     """Give somebody's wake-up back; False when it was closed and left behind."""
     try:

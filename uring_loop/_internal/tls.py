@@ -11,21 +11,23 @@ import asyncio
 from ._stdlib import take_buffered
 from .streams import open_stream
 
-try:
-    import ssl
-except ImportError:
-    # A Python that was built without OpenSSL: as asyncio, all but TLS works there.
-    ssl = None  # type: ignore[assignment]
-else:
-    from .tls_protocol import TLSProtocol
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    import ssl
     from typing import Any
 
     from .loop import EventLoop
     from .server import Server
+    from .tls_protocol import TLSProtocol
+else:
+    try:
+        import ssl
+    except ImportError:
+        # A Python that was built without OpenSSL: as asyncio, all but TLS works there.
+        ssl = None
+    else:
+        from .tls_protocol import TLSProtocol
 
 
 def make_transport(
