@@ -379,7 +379,7 @@ __attribute__((noinline)) static int handle_call_observed(Loop *loop, Handle *ha
 	                         : handle_call(loop, handle, loop->state);
 
 	if (status == 0)
-		loop_note_long(loop, callback, start);
+		status = loop_note_long(loop, callback, start);
 	Py_DECREF(callback);
 	return status;
 }
