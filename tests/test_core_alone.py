@@ -1,4 +1,4 @@
-"""The compiled core where it is not as it should be: without its package, in a second interpreter."""
+"""The compiled core where it should not be: without its package, in a second interpreter."""
 
 import subprocess
 import sys

@@ -63,6 +63,49 @@ def test_time_patched_while_the_loop_runs_moves_timers(loop):
     loop.run_until_complete(main())
 
 
+def test_time_that_cannot_be_got_raises_what_its_getting_raises(loop):
+    with mock.patch.object(type(loop), "time", property(lambda self: 1 / 0)):
+        with pytest.raises(ZeroDivisionError):
+            loop.call_later(5, print)
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+
+
+def test_create_future_is_asked_for_what_a_stream_waits_for(make_subclass):
+    made = []
+
+    def create_future(self):
+        made.append(super(type(self), self).create_future())
+        return made[-1]
+
+    loop = make_subclass(create_future=create_future)
+
+    async def main():
+        reader = asyncio.StreamReader()
+        del made[:]
+        task = asyncio.create_task(reader.read(10))
+        await iterations(2)
+        waiters = list(made)
+        reader.feed_data(b"data")
+        return waiters, await task
+
+    waiters, data = run(loop, main())
+    assert data == b"data"
+    assert len(waiters) == 1 and waiters[0].get_loop() is loop
+
+
+def test_create_future_of_whatever_a_stream_was_given_as_its_loop_is_asked(loop):
+    async def main():
+        given = mock.Mock(create_future=mock.Mock(side_effect=loop.create_future))
+        reader = asyncio.StreamReader(loop=given)
+        task = asyncio.create_task(reader.read(10))
+        await iterations(2)
+        reader.feed_data(b"data")
+        return await task, given.create_future.call_count
+
+    assert run(loop, main()) == (b"data", 1)
+
+
 def test_time_set_on_the_loop_and_deleted_counts_no_more(loop):
     loop.time = lambda: 100.0
     assert loop.call_later(5, print).when() == 105.0

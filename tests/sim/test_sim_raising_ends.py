@@ -3,6 +3,9 @@
 What is left is done, and told: by the run while nothing else is, then by sys.unraisablehook.
 """
 
+import contextlib
+import contextvars
+import ctypes
 import errno
 import gc
 import logging
@@ -179,6 +182,32 @@ def test_logging_that_raises_where_close_sends_the_last_bytes_is_told_of(sim, to
         gc.collect()
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         os.fstat(wire.fd)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_protocol_that_leaves_another_context_behind_is_told_of(sim, told, ends):
+    transport, protocol, wire = sim.connect()
+    other = contextvars.copy_context()
+
+    def data_received(data):
+        protocol.hooks.clear()
+        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(other))
+        if ends:
+            raise Ends
+
+    protocol.hooks["data_received"] = data_received
+    sim.driver.arrive(wire.fd, b"data")
+    own = [found for found in gc.get_referents(transport) if type(found) is contextvars.Context]
+    assert len(own) == 1
+    with pytest.raises(Ends) if ends else contextlib.nullcontext():
+        sim.turns(1)
+    for context in (other, *own):
+        ctypes.pythonapi.PyContext_Exit(ctypes.py_object(context))
+    assert told == [RuntimeError]
+    assert protocol.received == b"data"
+    sim.driver.arrive(wire.fd, b" and more")
+    sim.settle()
+    assert protocol.received == b"data and more"
 
 
 def test_thread_that_cannot_be_told_that_no_loop_runs_is_told_of(sim, told, monkeypatch):
