@@ -302,7 +302,6 @@ static void handle_wake_waiters(Loop *loop, const Handle *handle)
 		struct handle_waiter *waiter = loop->waiters;
 
 		assert(waiter->handle == handle);
-		(void)handle;
 		loop->waiters = waiter->next;
 		waiter->handle = NULL;
 		PyThread_release_lock(waiter->lock);
