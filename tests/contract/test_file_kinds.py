@@ -292,6 +292,18 @@ def test_opening_for_writing_of_a_program_that_runs_is_refused_as_open_does(loop
         running.communicate()
 
 
+def test_truncate_that_the_kernel_refuses_raises_as_io_does(loop):
+    async def ours():
+        async with uring_loop.open(os.devnull, "wb", buffering=0) as file:
+            with pytest.raises(OSError) as caught:
+                await file.truncate(10)
+            return type(caught.value), caught.value.errno
+
+    with open(os.devnull, "wb", buffering=0) as file, pytest.raises(OSError) as caught:
+        file.truncate(10)
+    assert run(loop, ours()) == (type(caught.value), caught.value.errno)
+
+
 def test_cancelled_first_open_of_a_device_leaves_nothing(loop, tmp_path, monkeypatch):
     monkeypatch.setattr(descriptor, "_devices", {})
     monkeypatch.setattr(descriptor, "_local_devices", set())

@@ -274,13 +274,18 @@ def test_submit_of_another_thread_leaves_the_driver_to_the_loops_own(sim):
 
 
 def test_loop_is_found_as_what_holds_a_transport_that_has_bytes_to_send(sim):
-    transport, _, _ = sim.connect()
+    transport, protocol, wire = sim.connect()
+    protocol.keep_open = True
+    sim.driver.arrive(wire.fd, 0)
+    sim.turns(2)
+    assert sim.driver.on_descriptor(wire.fd) == []
     found = []
 
     def look():
-        transport.write(b"data")
-        found.extend(holder for holder in gc.get_referrers(transport) if holder is sim.loop)
+        found.append(any(holder is sim.loop for holder in gc.get_referrers(transport)))
 
     sim.loop.call_soon(look)
+    sim.loop.call_soon(transport.write, b"data")
+    sim.loop.call_soon(look)
     sim.turns(1)
-    assert found
+    assert found == [False, True]
