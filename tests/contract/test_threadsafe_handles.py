@@ -90,7 +90,7 @@ def test_threads_that_ask_a_running_handle_wait_for_its_end(waiting, errors, met
 def test_wait_for_a_handle_that_a_signal_ends_leaves_the_others_waiting(waiting):
     order, told = [], []
     here, raised = threading.get_ident(), threading.Event()
-    asks = threading.Event()
+    began, asks = threading.Event(), threading.Event()
     other = Asking("cancelled", order)
 
     def handler(number, frame):
@@ -99,6 +99,7 @@ def test_wait_for_a_handle_that_a_signal_ends_leaves_the_others_waiting(waiting)
             raise Planned
 
     def callback():
+        began.set()
         asks.wait()
         other.asks_now()
         # It may come before the wait has begun in the kernel, as for any lock of Python's.
@@ -116,6 +117,7 @@ def test_wait_for_a_handle_that_a_signal_ends_leaves_the_others_waiting(waiting)
         runner = threading.Thread(target=run)
         runner.start()
         other.start()
+        began.wait()
         with pytest.raises(Planned):
             asks.set()
             handle.cancel()
