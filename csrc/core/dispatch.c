@@ -31,7 +31,7 @@ __attribute__((noinline)) static int loop_dispatch_timed(Loop *self,
 	int status = loop_dispatch(self, completion);
 
 	if (status == 0 && holder != NULL)
-		loop_note_long(self, holder, start);
+		status = loop_note_long(self, holder, start);
 	Py_XDECREF(holder);
 	return status;
 }

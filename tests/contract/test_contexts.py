@@ -2,11 +2,13 @@
 
 import asyncio
 import contextvars
+import ctypes
 import gc
 import os
 import signal
 import socket
 import sys
+import threading
 import weakref
 
 import pytest
@@ -421,6 +423,63 @@ def test_callback_that_runs_another_handle_has_a_context_of_its_own(loop):
     assert handle._context[variable] == "outer"
 
 
+def logged_kinds(caplog):
+    """The exceptions that the default exception handler has logged."""
+    return [record.exc_info[0] for record in caplog.records]
+
+
+def test_callback_whose_context_is_entered_already_is_told_of_and_the_next_is_called(loop, caplog):
+    context = context_of("given")
+    called = []
+    # asyncio calls another one in that context, since 3.12, and so not at all.
+    loop.set_exception_handler(None)
+
+    def inside():
+        loop.call_soon(called.append, "in it", context=context)
+        loop.call_soon(called.append, "after it")
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    context.run(inside)
+    assert called == ["after it"]
+    assert logged_kinds(caplog) == [RuntimeError]
+    assert "is already entered" in caplog.text
+
+
+def leave(context):
+    ctypes.pythonapi.PyContext_Exit(ctypes.py_object(context))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_callback_that_leaves_another_context_behind_is_told_of(
+    loop, loop_kind, caplog, monkeypatch, fails
+):
+    """Only C can, as coroutines of C (greenlets) do that are left in the middle."""
+    told, called = [], []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    own, other = context_of("own"), context_of("other")
+
+    def callback():
+        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(other))
+        if fails:
+            raise ZeroDivisionError
+
+    loop.set_exception_handler(None)
+    loop.call_soon(callback, context=own)
+    loop.call_soon(called.append, "after it")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    leave(other)
+    leave(own)
+    kinds = logged_kinds(caplog)
+    assert called == ["after it"]
+    if fails and loop_kind != "asyncio":
+        assert (kinds, told) == ([ZeroDivisionError], [RuntimeError])
+    else:
+        assert (kinds, told) == ([RuntimeError], [])
+    assert variable.get() == "unset"
+
+
 def test_value_that_dies_with_a_callbacks_context_finds_no_handle_any_more(loop):
     found = []
 
@@ -431,6 +490,35 @@ def test_value_that_dies_with_a_callbacks_context_finds_no_handle_any_more(loop)
     handle = weakref.ref(loop.call_soon(lambda: variable.set(Last())))
     run(loop, iterations(2))
     assert found == [None]
+
+
+def test_value_that_dies_with_a_callbacks_context_may_run_another_loop(loop, make_loop):
+    """Which has contexts of its own to keep for later, more than are kept."""
+    other = make_loop()
+    ran = []
+
+    def run_other():
+        handles = [other.call_soon(ran.append, number) for number in range(20)]
+        assert all(handle._context is not None for handle in handles)
+        handles.clear()
+        run(other, iterations(2))
+        other.close()
+
+    class Last:
+        def __del__(self):
+            thread = threading.Thread(target=run_other)
+            thread.start()
+            thread.join()
+
+    def contexts():
+        gc.collect()
+        return sum(type(found) is contextvars.Context for found in gc.get_objects())
+
+    before = contexts()
+    loop.call_soon(lambda: variable.set(Last()))
+    run(loop, iterations(2))
+    assert ran == list(range(20))
+    assert contexts() - before < 20
 
 
 def test_context_asked_for_while_it_is_made_is_one_context(loop, loop_kind):

@@ -8,6 +8,8 @@ import io
 import os
 import pty
 import select
+import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -275,6 +277,73 @@ def test_opening_keeps_the_locks_of_the_process(loop, tmp_path, monkeypatch):
             assert state() == "free"
 
     run(loop, main())
+
+
+def test_opening_of_a_leased_file_waits_and_the_loop_goes_on_to_end_the_lease(loop, tmp_path):
+    """What was opened before on the same device is known to wait for no server."""
+    path = tmp_path / "leased"
+    path.write_bytes(b"leased")
+
+    async def main():
+        async with uring_loop.open(path, "rb"):
+            pass
+        number = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            os.close(number)
+            pytest.skip(f"no leases on this file system: {error}")
+        ended = []
+
+        def end():
+            fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            ended.append(True)
+
+        loop.add_signal_handler(signal.SIGIO, end)
+        try:
+            async with uring_loop.open(path, "rb") as file:
+                return await file.read(), ended
+        finally:
+            loop.remove_signal_handler(signal.SIGIO)
+            os.close(number)
+
+    assert run(loop, main()) == (b"leased", [True])
+
+
+def test_opening_for_writing_of_a_program_that_runs_is_refused_as_open_does(loop, tmp_path):
+    program = tmp_path / "program"
+    shutil.copy(shutil.which("cat"), program)
+
+    async def opened():
+        try:
+            async with uring_loop.open(program, "r+b") as file:
+                return await file.read(4)
+        except OSError as error:
+            return type(error), error.errno, error.filename
+
+    def expected():
+        try:
+            with open(program, "r+b") as file:
+                return file.read(4)
+        except OSError as error:
+            return type(error), error.errno, error.filename
+
+    assert run(loop, opened()) == expected()
+    with subprocess.Popen([program], stdin=subprocess.PIPE) as running:
+        assert run(loop, opened()) == expected()
+        running.communicate()
+
+
+def test_truncate_that_the_kernel_refuses_raises_as_io_does(loop):
+    async def ours():
+        async with uring_loop.open(os.devnull, "wb", buffering=0) as file:
+            with pytest.raises(OSError) as caught:
+                await file.truncate(10)
+            return type(caught.value), caught.value.errno
+
+    with open(os.devnull, "wb", buffering=0) as file, pytest.raises(OSError) as caught:
+        file.truncate(10)
+    assert run(loop, ours()) == (type(caught.value), caught.value.errno)
 
 
 def test_cancelled_first_open_of_a_device_leaves_nothing(loop, tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import os
 import sys
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -133,6 +135,20 @@ def test_handles_in_a_long_chain_of_arguments_end_together(loop, method, more):
     assert reference() is not None
     del handle
     assert reference() is None
+
+
+def test_handles_in_a_long_chain_that_are_weakly_referenced_end_together(loop):
+    """Freed one inside the other, they wait for each other from a depth on."""
+    told = []
+    handle, references = None, []
+    for _ in range(200):
+        handle = loop.call_soon(callback_of_these_tests, handle)
+        references.append(weakref.ref(handle, told.append))
+    loop._ready.clear()
+    assert [reference() for reference in references[:-1]].count(None) == 0
+    del handle
+    assert [reference() for reference in references] == [None] * 200
+    assert sorted(map(id, told)) == sorted(map(id, references))
 
 
 def test_handle_can_be_weakly_referenced(loop):
@@ -402,6 +418,57 @@ def test_handle_of_a_closed_loop_can_be_cancelled(make_loop):
     timer.cancel()
     assert handle.cancelled()
     assert timer.cancelled()
+
+
+def test_handle_whose_repr_fails_is_cancelled_all_the_same_in_debug_mode(loop):
+    class Odd:
+        def __repr__(self):
+            raise ZeroDivisionError
+
+        def __call__(self):
+            raise AssertionError("called though it was cancelled")
+
+    loop.set_debug(True)
+    handles = [loop.call_soon(Odd()), loop.call_later(0, Odd())]
+    for handle in handles:
+        with pytest.raises(ZeroDivisionError):
+            handle.cancel()
+        assert handle.cancelled()
+        handle.cancel()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+
+
+def test_handle_that_the_cycle_collector_has_emptied_answers_and_runs_nothing(
+    loop, loop_kind, monkeypatch
+):
+    """The collector clears all before it calls nothing more, but for what it does not know."""
+    if loop_kind == "asyncio":
+        pytest.skip("its attributes are gone there")
+    seen = []
+
+    def find(*arguments, **options):
+        for found in gc.get_objects():
+            if type(found) is kind and found._callback is None:
+                found.cancel()
+                seen.append((found._context, found._args, found._run(), found.cancelled()))
+
+    monkeypatch.setattr("warnings.showwarning", find)
+    first = []
+    handle = loop.call_soon(callback_of_these_tests, first)
+    kind = type(handle)
+    # Cleared last, and from its end on: the iterator warns that nobody has closed it.
+    last = [handle, os.scandir("/")]
+    next(last[1])
+    last.append(last)
+    first.append(last)
+    loop._ready.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        gc.collect()
+        del handle, first, last
+        gc.collect()
+    assert seen == [(None, None, None, True)]
 
 
 @pytest.mark.parametrize("method", ["cancel", "cancelled"])

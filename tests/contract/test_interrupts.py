@@ -300,7 +300,7 @@ def test_allocation_that_fails_anywhere_in_a_run_leaves_a_thread_that_can_run_lo
     oracle_lacks(loop_kind, True, "its running loop stays set when there is no memory to unset it")
     testcapi = pytest.importorskip("_testcapi", reason="made for CPython's own tests only")
     unusable = []
-    for number in range(1, 120):
+    for number in range(120):
         loop = make_loop()
         loop.set_exception_handler(lambda loop, context: None)
         loop.run_until_complete(asyncio.sleep(0))

@@ -63,6 +63,45 @@ def test_time_patched_while_the_loop_runs_moves_timers(loop):
     loop.run_until_complete(main())
 
 
+def test_time_that_cannot_be_got_raises_what_its_getting_raises(loop):
+    with mock.patch.object(type(loop), "time", property(lambda self: 1 / 0)):
+        with pytest.raises(ZeroDivisionError):
+            loop.call_later(5, print)
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+
+
+async def read_by(loop, create_future, readers_loop):
+    """What is read of a connection, and how often create_future() was called for it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader = asyncio.StreamReader(loop=readers_loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        await iterations(2)
+        create_future.reset_mock()
+        task = asyncio.create_task(reader.read(10))
+        await iterations(2)
+        calls = create_future.call_count
+        theirs.send(b"data")
+        data = await task
+        transport.abort()
+        await iterations(2)
+    return data, calls
+
+
+def test_create_future_is_asked_for_what_a_stream_waits_for(make_subclass, loop):
+    create_future = mock.Mock(side_effect=lambda: asyncio.Future(loop=subclassed))
+    subclassed = make_subclass(create_future=lambda self: create_future())
+    assert run(subclassed, read_by(subclassed, create_future, subclassed)) == (b"data", 1)
+
+
+def test_create_future_of_whatever_a_stream_was_given_as_its_loop_is_asked(loop):
+    given = mock.Mock(create_future=mock.Mock(side_effect=loop.create_future))
+    given.get_debug.return_value = False
+    assert run(loop, read_by(loop, given.create_future, given)) == (b"data", 1)
+
+
 def test_time_set_on_the_loop_and_deleted_counts_no_more(loop):
     loop.time = lambda: 100.0
     assert loop.call_later(5, print).when() == 105.0

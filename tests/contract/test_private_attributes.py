@@ -71,6 +71,20 @@ def test_closed_set_refuses_what_a_closed_loop_refuses(make_unwatched_loop):
         loop.call_soon(print)
 
 
+def test_closed_set_on_an_open_loop_closes_it_for_good(make_unwatched_loop, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("a flag there, which leaves the selector open")
+    loop = make_unwatched_loop()
+    loop._closed = False
+    assert not loop.is_closed()
+    loop._closed = True
+    assert loop.is_closed()
+    with pytest.raises(RuntimeError, match="cannot be opened again"):
+        loop._closed = False
+    with pytest.raises(AttributeError, match="_closed cannot be deleted"):
+        del loop._closed
+
+
 def test_debug_is_the_debug_mode(loop):
     loop.set_debug(True)
     assert loop._debug is True
@@ -197,6 +211,18 @@ def test_scheduled_that_was_cleared_fires_no_more(loop):
     loop._scheduled.clear()
     run(loop, asyncio.sleep(0.01))
     assert fired == []
+
+
+def test_scheduled_timer_that_was_removed_does_not_fire_and_the_others_do(loop):
+    fired = []
+    timers = [loop.call_later(0.001 * number, fired.append, number) for number in range(4)]
+    loop._scheduled.remove(timers[2])
+    del loop._scheduled[loop._scheduled.index(timers[0])]
+    assert len(loop._scheduled) == 2
+    timers[0].cancel()
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert fired == [1, 3]
 
 
 def test_scheduled_timer_run_by_hand_leaves_and_runs_once(loop):

@@ -1,7 +1,9 @@
 """loop.statistics(): where the time of a loop went, and what its transports did."""
 
 import asyncio
+import ctypes
 import json
+import signal
 import socket
 import threading
 import time
@@ -201,6 +203,32 @@ def test_callback_that_cancels_itself_and_blocks_is_named(ours):
     handle = ours.call_soon(cancel_and_block)
     run(ours, turns(2))
     assert any("cancel_and_block" in entry["callback"] for entry in ours.statistics()["longest"])
+
+
+def test_ctrl_c_during_a_long_callback_of_c_ends_the_run_though_callbacks_are_timed(ours):
+    """Who notes the callback is the first Python to run after it, and so raises."""
+    told = []
+    ours.time_callbacks()
+    ours._long_callback_ns = 0
+    ours.call_soon(getattr(ctypes.PyDLL(None), "raise"), int(signal.SIGINT))
+    ours.call_soon(told.append, "the next run's")
+    with pytest.raises(KeyboardInterrupt):
+        ours.run_forever()
+    ours.call_soon(ours.stop)
+    ours.run_forever()
+    assert told == ["the next run's"]
+
+
+def test_long_callback_that_cannot_be_noted_is_told_of_and_the_loop_goes_on(ours, monkeypatch):
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    ours.time_callbacks()
+    ours._long_callback_ns = 0
+    ours._note_long = lambda callback, ns: 1 / 0
+    ours.call_soon(ours.stop)
+    ours.run_forever()
+    del ours._note_long
+    assert told == [ZeroDivisionError]
 
 
 def test_longest_callbacks_are_a_few_names_and_the_longest_of_them(ours):

@@ -215,6 +215,12 @@ def test_call_later_with_too_few_arguments_raises_type_error(loop, method, argum
         getattr(loop, method)(*arguments)
 
 
+@pytest.mark.parametrize(("method", "name"), [("call_later", "delay"), ("call_at", "when")])
+def test_call_later_with_its_arguments_by_keyword_runs_the_callback(loop, method, name):
+    getattr(loop, method)(**{"callback": loop.stop, name: 0})
+    loop.run_forever()
+
+
 @pytest.mark.parametrize("method", ["call_later", "call_at"])
 def test_call_later_on_a_closed_loop_raises(make_loop, method):
     loop = make_loop()

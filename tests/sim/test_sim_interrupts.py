@@ -60,6 +60,26 @@ def test_interrupted_dispatch_with_completions_left_in_the_driver_harvests_them_
     assert protocol.received == b"abcd"
 
 
+def test_completion_that_was_told_when_its_time_is_noted_is_not_told_again_after_an_interrupt(sim):
+    """Callbacks are timed, and Ctrl-C comes while the time of one is noted."""
+    _, protocol, wire = sim.connect()
+    sim.loop.time_callbacks()
+    sim.loop._long_callback_ns = 0
+
+    def noting(callback, ns):
+        if protocol.received == b"a":
+            del sim.loop._note_long
+            raise KeyboardInterrupt
+
+    sim.loop._note_long = noting
+    sim.driver.arrive(wire.fd, b"a")
+    with pytest.raises(KeyboardInterrupt):
+        sim.run()
+    sim.driver.arrive(wire.fd, b"b")
+    sim.settle()
+    assert protocol.received == b"ab"
+
+
 def test_ready_callback_interrupted_before_the_dispatch_leaves_completions_for_the_next_run(sim):
     """The turn has found them; the next run must take them before it sleeps."""
     _, protocol, wire = sim.connect()

@@ -43,7 +43,7 @@ def test_descriptor_dropped_by_another_thread_is_closed_whatever_allocation_fail
 ):
     testcapi = pytest.importorskip("_testcapi", reason="made for CPython's own tests only")
     monkeypatch.setattr("sys.unraisablehook", lambda unraisable: None)
-    for at in range(1, 40):
+    for at in range(40):
         holder, wire = half_closed(sim)
         last = []
 

@@ -31,17 +31,23 @@ int loop_report_slow(Loop *self, PyObject *what, double start)
 	return status;
 }
 
-void loop_note_long(Loop *self, PyObject *callback, int64_t start)
+int loop_note_long(Loop *self, PyObject *callback, int64_t start)
 {
 	unsigned long long ns = (unsigned long long)(clock_ns() - start);
 	PyObject *args[3] = {(PyObject *)self, callback, NULL};
+	int status = 0;
 
 	if (likely(ns < self->long_callback_ns))
-		return;
+		return 0;
 	args[2] = PyLong_FromUnsignedLongLong(ns);
-	if (args[2] == NULL || call_and_drop(helpers.callback_long, args, 3) < 0)
-		PyErr_WriteUnraisable(callback);
+	if (args[2] == NULL || call_and_drop(helpers.callback_long, args, 3) < 0) {
+		/* After a long callback of C this is the first that hears of a Ctrl-C. */
+		status = exception_ends_loop() ? -1 : 0;
+		if (status == 0)
+			PyErr_WriteUnraisable(callback);
+	}
 	Py_XDECREF(args[2]);
+	return status;
 }
 
 PyDoc_STRVAR(loop_time_doc,

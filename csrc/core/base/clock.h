@@ -32,9 +32,9 @@ static inline double loop_time(Loop *loop)
 
 /*
  * `callback` has run since `start`, of clock_ns(): Python keeps its name, if it is among
- * the longest.  Calls out, and keeps no exception.
+ * the longest.  Calls out.  0, or -1 with an exception that must end the loop.
  */
-void loop_note_long(Loop *loop, PyObject *callback, int64_t start);
+int loop_note_long(Loop *loop, PyObject *callback, int64_t start);
 
 /* Debug mode: log `what` if it has run since `start` for too long; 0 or -1. */
 int loop_report_slow(Loop *loop, PyObject *what, double start);

@@ -43,9 +43,9 @@ static bool loop_has_own(Loop *self, PyObject *name, PyCFunction function)
 
 unsigned loop_find_overrides(Loop *self)
 {
-	PyObject *exception = PyErr_GetRaisedException();
 	unsigned found = 0, version;
 
+	assert(!PyErr_Occurred());
 	if (!loop_has_own(self, names.time, own_time))
 		found |= OVERRIDES_TIME;
 	if (!loop_has_own(self, names.call_soon, own_call_soon))
@@ -58,8 +58,6 @@ unsigned loop_find_overrides(Loop *self)
 	version = Py_TYPE(self)->tp_version_tag;
 	self->overrides.version = version != 0 ? version : VERSION_UNKNOWN;
 	self->overrides.found = (uint8_t)found;
-	if (exception != NULL)
-		PyErr_SetRaisedException(exception);
 	return found;
 }
 

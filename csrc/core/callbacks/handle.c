@@ -295,18 +295,14 @@ struct handle_waiter {
 	PyThread_type_lock lock;     /* owned; taken until the callback has returned */
 };
 
+/* A loop runs one callback at a time: all wait for this one. */
 static void handle_wake_waiters(Loop *loop, const Handle *handle)
 {
-	struct handle_waiter **link = &loop->waiters;
+	while (loop->waiters != NULL) {
+		struct handle_waiter *waiter = loop->waiters;
 
-	while (*link != NULL) {
-		struct handle_waiter *waiter = *link;
-
-		if (waiter->handle != handle) {
-			link = &waiter->next;
-			continue;
-		}
-		*link = waiter->next;
+		assert(waiter->handle == handle);
+		loop->waiters = waiter->next;
 		waiter->handle = NULL;
 		PyThread_release_lock(waiter->lock);
 	}
@@ -379,7 +375,7 @@ __attribute__((noinline)) static int handle_call_observed(Loop *loop, Handle *ha
 	                         : handle_call(loop, handle, loop->state);
 
 	if (status == 0)
-		loop_note_long(loop, callback, start);
+		status = loop_note_long(loop, callback, start);
 	Py_DECREF(callback);
 	return status;
 }

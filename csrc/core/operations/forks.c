@@ -49,7 +49,10 @@ static bool has_brought_fd(const struct ul_completion *completion)
 	return !(completion->flags & UL_WATCH) && operation->brings_fd && completion->result >= 0;
 }
 
-/* Whether `completion` stays; what an owner that cancelled waits for stays as an end. */
+/*
+ * Whether `completion` stays.  The last of an operation stays as an end, for whoever has
+ * cancelled it waits for that; who has not begins again.
+ */
 static bool leave_to_parent(struct ul_completion *completion)
 {
 	bool brought = has_brought_fd(completion);

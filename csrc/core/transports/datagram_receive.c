@@ -126,7 +126,8 @@ static int datagram_take(Datagram *self, const struct ul_completion *completion)
 
 static int datagram_take_error(Datagram *self, int error)
 {
-	if (error == ECANCELED && self->base.reading == READING_CANCELLED)
+	/* Cancelled, or in the child of a fork, whose parent has got the last: no error. */
+	if (error == ECANCELED)
 		return 0;
 	/* Somebody closed the descriptor: there is nothing to be armed again. */
 	if (error == EBADF || error == ENOTSOCK)

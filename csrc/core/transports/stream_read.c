@@ -375,8 +375,6 @@ static int stream_received_data(Stream *self, const struct ul_completion *comple
 
 static int stream_received_end(Stream *self, int result)
 {
-	if (result == -ECANCELED && self->base.reading == READING_CANCELLED)
-		return 0;
 	self->base.reading = READING_ENDED;
 	if (self->base.state == TRANSPORT_OPEN &&
 	    (self->base.paused || stream_has_held_back(&self->base))) {
@@ -547,6 +545,9 @@ static inline int stream_handle(struct transport *base, const struct ul_completi
 		return stream_received_data(self, completion);
 	if (completion->flags & UL_READABLE)
 		return completion->flags & UL_MORE ? stream_received_readable(self) : 0;
+	/* Cancelled, or in the child of a fork, whose parent has got the last bytes: no end. */
+	if (completion->result == -ECANCELED)
+		return 0;
 	return stream_received_end(self, completion->result);
 }
 
