@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,6 +18,18 @@ typedef void (*dump_fn)(void);
 
 static dump_fn dumps[16];
 static size_t count;
+static pid_t process;
+
+static void note_process(void)
+{
+	process = getpid();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+	note_process();
+	pthread_atfork(NULL, NULL, note_process);
+}
 
 void counted_exit_tells(dump_fn dump)
 {
@@ -26,7 +39,8 @@ void counted_exit_tells(dump_fn dump)
 
 void _exit(int status)
 {
-	for (size_t i = 0; i < count; i++)
+	/* vfork()'s child has its parent's memory, which would take itself for told. */
+	for (size_t i = 0; i < count && process == getpid(); i++)
 		dumps[i]();
 	for (;;)
 		syscall(SYS_exit_group, status);

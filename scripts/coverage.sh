@@ -3,8 +3,8 @@
 #
 # Built in build/coverage, a copy; the driver's C tests are compiled with counters, too, and children
 # are counted with their parents. What ends by a signal tells nothing of itself. Tests that take
-# memory, files or threads away run a second time for C's lines only, with each allocation once:
-# Python's counting needs what they take.
+# memory away run apart, for C's lines only, with each allocation once: Python's counting needs what
+# they take. What gives its user away cannot write its counters, and is left out.
 # The lines that were not run: build/coverage/missing-c.txt and build/coverage/missing.txt.
 set -euo pipefail
 
@@ -37,6 +37,8 @@ cd "$tree"
 starved=(
 	tests/shortage
 	tests/contract/test_interrupts.py::test_allocation_that_fails_anywhere_in_a_run_leaves_a_thread_that_can_run_loops
+)
+homeless=(
 	tests/contract/test_file_kinds.py::test_process_that_may_have_no_more_threads_is_told_so_and_loses_nothing
 )
 # A sanitized program of C need not find its runtime before the library.
@@ -46,7 +48,7 @@ read -ra workers < <(scripts/workers.sh "$python"; echo)
 common=(-q -p no:cacheprovider "${workers[@]}")
 status=0
 if [ $# -eq 0 ]; then
-	set -- tests --ignore tests/kernels "${starved[@]/#/--deselect=}"
+	set -- tests --ignore tests/kernels "${starved[@]/#/--deselect=}" "${homeless[@]/#/--deselect=}"
 	TEST_SHORTAGE=all LD_PRELOAD=$tree/counted_exit.so "$python" -m pytest "${common[@]}" --dist=load \
 		"${starved[@]}" || status=$?
 fi
