@@ -218,10 +218,12 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 	bool first = true;
 
 	while (true) {
-		uring_flush(uring, IORING_ENTER_GETEVENTS);
+		int result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+
 		if (uring_read_queue(uring, handle) != 0 || count_in_kernel(uring) == 0)
 			return;
-		if (monotonic_ns() >= deadline_ns)
+		/* Of a ring that somebody has closed behind our back nothing more comes. */
+		if ((result < 0 && !uring_error_passes(result)) || monotonic_ns() >= deadline_ns)
 			return;
 		if (!first)
 			nanosleep(&moment, NULL);

@@ -176,6 +176,22 @@ int uring_enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsi
 	return result;
 }
 
+bool uring_error_passes(int error)
+{
+	switch (error) {
+	case -EINTR:
+	case -ETIME:
+	/* Too many completions wait outside the queue: read the queue first. */
+	case -EBUSY:
+	/* Out of memory for requests. */
+	case -EAGAIN:
+	case -ENOMEM:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int uring_flush(struct uring *uring, unsigned flags)
 {
 	return uring_enter(uring, uring->sq_tail - uring->sq_head, 0, flags, NULL, _NSIG / 8);

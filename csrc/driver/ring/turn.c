@@ -47,21 +47,12 @@ static int enter_failed(struct uring *uring, int error)
 {
 	static const struct timespec moment = { 0, 1000000 };
 
-	switch (error) {
-	case -EINTR:
-	case -ETIME:
-	/* Too many completions wait outside the queue: read the queue first. */
-	case -EBUSY:
-		return 0;
-	case -EAGAIN:
-	case -ENOMEM:
-		/* Out of memory for requests; in flight ones give theirs back. */
-		if (!queue_has_entries(uring))
-			nanosleep(&moment, NULL);
-		return 0;
-	default:
+	if (!uring_error_passes(error))
 		return error;
-	}
+	/* Out of memory for requests; in flight ones give theirs back. */
+	if ((error == -EAGAIN || error == -ENOMEM) && !queue_has_entries(uring))
+		nanosleep(&moment, NULL);
+	return 0;
 }
 
 void uring_hand_over_all(struct uring *uring)

@@ -212,6 +212,8 @@ bool uring_may_enter(const struct uring *uring);
 /* io_uring_enter(2) of what is in the submission queue; its result. */
 int uring_enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsigned flags,
                 void *argument, size_t argument_size);
+/* An error of uring_enter()'s after which the ring may be entered again. */
+bool uring_error_passes(int error);
 /* Submit the queue without waiting; io_uring_enter's result. */
 int uring_flush(struct uring *uring, unsigned flags);
 typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);
