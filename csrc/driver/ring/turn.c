@@ -328,16 +328,8 @@ static inline int entry_completed(struct uring *uring, const struct io_uring_cqe
 	case URING_ACCEPT:
 		return uring_accept_completed(uring, slot, cqe, out);
 	default:
-		/* SEND_ZC through submit(): the notification ends it. */
-		if (unlikely(cqe->flags & IORING_CQE_F_MORE)) {
-			*out = (struct ul_completion){
-				.owner = slot->base.owner,
-				.token = slot_token(&slot->base),
-				.result = cqe->res,
-				.flags = UL_MORE,
-			};
-			return 1;
-		}
+		/* restrictions.c has none with a second entry, as a SEND_ZC's would be. */
+		assert((cqe->flags & IORING_CQE_F_MORE) == 0);
 		return uring_operation_completed(uring, slot, cqe->res, out);
 	}
 }
