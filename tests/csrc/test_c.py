@@ -43,6 +43,14 @@ FAULTS = (HERE / "faults.h").read_text()
 WRAPPED = {
     "test_uring_shortage": ("io_uring_enter2", "io_uring_queue_init_params"),
     "test_selector_shortage": ("epoll_ctl",),
+    "test_open": (
+        "io_uring_queue_init_params",
+        "io_uring_register_buf_ring",
+        "io_uring_register_ring_fd",
+        "io_uring_register",
+        "io_uring_enter2",
+        "fopen",
+    ),
     "test_faults": tuple(
         re.findall(r"^WRAP(?:_ERRNO|_NUMBER)?\((?:[\w ]+\*?, )?(\w+), ", FAULTS, re.MULTILINE)
     ),
