@@ -328,6 +328,7 @@ static void *drive(void *argument)
 static void threads(struct bench *bench, struct place *place)
 {
 	struct record *reader = &place->records[0], *timer = &place->records[6];
+	struct record *server = &place->records[2];
 	struct elsewhere elsewhere = { .bench = bench };
 	pthread_t thread;
 	void *went;
@@ -336,6 +337,9 @@ static void threads(struct bench *bench, struct place *place)
 	                                        UL_STREAM_TCP, &reader->token)));
 	ask(place, 6, DRIVER(bench->table->timeout(bench->driver, timer,
 	                                           600 * (uint64_t)SECOND_NS, &timer->token)));
+	/* Which no end of a run leaves in the kernel. */
+	ask(place, 2, DRIVER(bench->table->accept(bench->driver, server, place->listener, false,
+	                                          &server->token)));
 	turn(bench, 0);
 	DRIVER_DO(bench->table->end(bench->driver));
 	CHECK_EQUAL(__real_pthread_create(&thread, NULL, drive, &elsewhere), 0);
@@ -346,6 +350,16 @@ static void threads(struct bench *bench, struct place *place)
 	CHECK_EQUAL(write(place->tcp[1], "abc", 3), 3);
 	if (place->asked[0])
 		TURN_UNTIL(reader->size == 3 || reader->ends == 1);
+	place->client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_EQUAL(connect(place->client, (struct sockaddr *)&place->address,
+	                    sizeof(place->address)), 0);
+	TURN_UNTIL(server->completions > 0);
+	if (server->results[0] >= 0)
+		close(server->results[0]);
+	else
+		CHECK(fault.struck);
+	if (server->ends == 0)
+		bench_cancel(bench, server);
 	DRIVER_DO(bench->table->wake(bench->driver));
 	turn(bench, SECOND_NS);
 	if (place->asked[6] && timer->ends == 0)

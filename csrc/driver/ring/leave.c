@@ -112,12 +112,13 @@ int uring_flush_aside(struct uring *uring, unsigned flags)
  */
 void uring_park_accepts(struct uring *uring)
 {
-	uint32_t armed = 1;
 	uint32_t number;
 	int looks;
 
-	for (looks = 0; uring->accepts != 0 && armed != 0 && looks < PARK_LOOKS; looks++) {
-		armed = 0;
+	for (looks = 0; uring->accepts != 0 && looks < PARK_LOOKS; looks++) {
+		uint32_t armed = 0;
+		int result;
+
 		for (number = 1; number <= uring_slot_count(uring); number++) {
 			struct uring_slot *slot = uring_slot_number(uring, number);
 
@@ -131,8 +132,13 @@ void uring_park_accepts(struct uring *uring)
 				uring_flush(uring, 0);
 			uring_push_cancel(uring, slot);
 		}
-		if (armed != 0 && (uring_flush(uring, IORING_ENTER_GETEVENTS) < 0 ||
-		                   uring_read_queue(uring, uring_put_aside) != 0))
+		if (armed == 0)
+			return;
+		/* A shortage that passes leaves none armed. */
+		uring_hand_over_all(uring);
+		result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+		if ((result < 0 && !uring_error_passes(result)) ||
+		    uring_read_queue(uring, uring_put_aside) != 0)
 			return;
 	}
 }
