@@ -151,6 +151,22 @@ WRAP(int, close, (int fd))
 	return result;
 }
 
+/* Of its commands those with no argument or a number are ours. */
+WRAP(int, fcntl, (int fd, int command, ...))
+{
+	va_list list;
+	long value;
+
+	va_start(list, command);
+	value = va_arg(list, long);
+	va_end(list);
+	if (STRIKES(fcntl, EPERM)) {
+		errno = fault.error;
+		return -1;
+	}
+	return __real_fcntl(fd, command, value);
+}
+
 /* epoll_pwait2(2), and what the libc has no functions for. */
 WRAP(long, syscall, (long number, ...))
 {
@@ -161,7 +177,7 @@ WRAP(long, syscall, (long number, ...))
 	for (int index = 0; index < 6; index++)
 		value[index] = va_arg(list, long);
 	va_end(list);
-	if (STRIKES(syscall, EINTR)) {
+	if (STRIKES(syscall, EINTR, ENOSYS)) {
 		errno = fault.error;
 		return -1;
 	}
