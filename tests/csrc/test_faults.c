@@ -429,6 +429,7 @@ static void each_child_begins(struct bench *bench)
 
 				alarm(PATIENCE_NS / SECOND_NS);
 				fault.calls = 0;
+				fault.reached = fault.struck = false;
 				result = child_begins(bench, &poller, pair[1]);
 				CHECK(result == 0 || fault.struck);
 				_exit(2 * fault.reached + 4 * fault.struck + 8 * (result != 0));
