@@ -146,6 +146,60 @@ static void what_had_ended_before_the_fork_has_ended_in_the_child(struct bench *
 	bench_close(bench);
 }
 
+static void find_sent(struct bench *bench, struct record *sender)
+{
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	UNTIL(bench, sender->ends == 1);
+	CHECK_EQUAL(sender->result, 3);
+	bench_close(bench);
+}
+
+struct forker {
+	struct bench *bench;
+	struct record *sender;
+};
+
+static void *fork_here(void *argument)
+{
+	struct forker *forker = argument;
+
+	IN_CHILD(find_sent(forker->bench, forker->sender));
+	return NULL;
+}
+
+/* Which may not look into the ring of a thread that runs. */
+static void send_that_was_seen_to_have_ended_is_not_repeated_by_another_threads_child(
+	struct bench *bench)
+{
+	struct record sender = { 0 };
+	struct forker forker = { bench, &sender };
+	struct iovec iov = { "abc", 3 };
+	pthread_t thread;
+	int64_t deadline = now_ns() + PATIENCE_NS;
+	int pair[2];
+
+	bench_open(bench);
+	if (!bench_can_fork(bench)) {
+		bench_close(bench);
+		return;
+	}
+	make_tcp_pair(pair);
+	CHECK_EQUAL(bench->table->send(bench->driver, &sender, pair[0], &iov, 1, &sender.token),
+	            -EINPROGRESS);
+	do {
+		CHECK(now_ns() < deadline);
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
+	} while (bench->table->outcome(bench->driver, sender.token, false) == -EINPROGRESS);
+	CHECK_EQUAL(pthread_create(&thread, NULL, fork_here, &forker), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	UNTIL(bench, sender.ends == 1);
+	CHECK_EQUAL(sender.result, 3);
+	CHECK(arrives(pair[1]));
+	CHECK_EQUAL(drain_socket(pair[1]), 3);
+	close_pair(pair);
+	bench_close(bench);
+}
+
 static void *make_rings(void *argument)
 {
 	const struct bench *bench = argument;
@@ -203,6 +257,7 @@ int main(int count, char **arguments)
 	static const struct test tests[] = {
 		TEST(child_that_ends_it_keeps_the_memory_of_its_own),
 		TEST(what_had_ended_before_the_fork_has_ended_in_the_child),
+		TEST(send_that_was_seen_to_have_ended_is_not_repeated_by_another_threads_child),
 		TEST(child_forked_while_rings_are_made_has_none_and_can_make_one),
 	};
 
