@@ -11,6 +11,8 @@
 /* The time that the kernel may take to let go of our memory. */
 #define SHUTDOWN_NS UINT64_C(1000000000)
 #define REBUILD_NS UINT64_C(100000000)
+/* Refusals for want of memory, a millisecond each, after which a run ends all the same. */
+#define SHORTAGES_MAX 50
 /* A cancelled accept has ended after one; more than a few would be a bug. */
 #define PARK_LOOKS 8
 
@@ -90,17 +92,35 @@ int uring_put_aside(struct uring *uring, const struct io_uring_cqe *cqe)
  * Linux 5.10 takes nothing while completions have no place (EBUSY): they are put
  * aside, and it is asked again.
  */
-int uring_flush_aside(struct uring *uring, unsigned flags)
+static int flush_aside(struct uring *uring)
 {
 	uint32_t head;
 	int result;
 
 	do {
 		head = uring->cq_head;
-		result = uring_flush(uring, flags);
+		result = uring_flush(uring, 0);
 	} while (result == -EBUSY && uring_read_queue(uring, uring_put_aside) == 0 &&
 	         uring->cq_head != head);
 	return result;
+}
+
+void uring_hand_over_all(struct uring *uring)
+{
+	int shortages = 0;
+
+	while (uring->lists[LIST_BACKLOG].count != 0 || uring->sq_tail != uring->sq_head) {
+		int result;
+
+		uring_feed_starved(uring);
+		uring_fill_queue(uring);
+		result = flush_aside(uring);
+		if (result > 0)
+			continue;
+		if (result == -EBUSY || shortages++ == SHORTAGES_MAX ||
+		    !uring_wait_out(uring, result))
+			break;
+	}
 }
 
 /*
@@ -137,7 +157,7 @@ void uring_park_accepts(struct uring *uring)
 		/* A shortage that passes leaves none armed. */
 		uring_hand_over_all(uring);
 		result = uring_flush(uring, IORING_ENTER_GETEVENTS);
-		if ((result < 0 && !uring_error_passes(result)) ||
+		if ((result < 0 && !uring_wait_out(uring, result)) ||
 		    uring_read_queue(uring, uring_put_aside) != 0)
 			return;
 	}
@@ -229,7 +249,7 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 		if (uring_read_queue(uring, handle) != 0 || count_in_kernel(uring) == 0)
 			return;
 		/* Of a ring that somebody has closed behind our back nothing more comes. */
-		if ((result < 0 && !uring_error_passes(result)) || monotonic_ns() >= deadline_ns)
+		if ((result < 0 && !uring_wait_out(uring, result)) || monotonic_ns() >= deadline_ns)
 			return;
 		if (!first)
 			nanosleep(&moment, NULL);
