@@ -2,8 +2,8 @@
  * Faults: of the calls that the driver makes to allocate memory or to ask the kernel, the n-th
  * fails, with each errno that it may fail with in turn.
  *
- * Linked with --wrap for each name that is WRAP*()ped here (its __real_ is missing): that is the
- * seam, and the driver knows nothing of it.  Only calls of a thread that is `faults_armed` count.
+ * Linked with --wrap for each name that is WRAP*()ped here: that is the seam, and the driver
+ * knows nothing of it.  Only calls of a thread that is `faults_armed` count.
  */
 #ifndef FAULTS_H
 #define FAULTS_H

@@ -74,9 +74,9 @@ def compiled(*arguments: str) -> None:
 
 
 def wrapped(test: str) -> list[str]:
-    """The linker's options for what a test replaces, to answer for the kernel: __real_NAME."""
-    symbols = subprocess.run(["nm", "-u", test], capture_output=True, text=True, check=True)
-    return [f"-Wl,--wrap={name}" for name in re.findall(r"__real_(\w+)", symbols.stdout)]
+    """The linker's options for what a test replaces, to answer for the kernel: __wrap_NAME."""
+    symbols = subprocess.run(["nm", test], capture_output=True, text=True, check=True)
+    return [f"-Wl,--wrap={name}" for name in re.findall(r" T __wrap_(\w+)", symbols.stdout)]
 
 
 def sanitizers(directory: Path) -> list[str]:

@@ -10,6 +10,7 @@
 #include "driver_fixture.h"
 #include "faults.h"
 #include "ring/uring.h"
+#include "selector/calls.h"
 #include "selector/selector.h"
 
 /* Of one path, while it is tried. */
@@ -543,6 +544,27 @@ static void verb_for_which_there_is_no_memory_starts_nothing(struct bench *bench
 	fault.at = 0;
 }
 
+/* As a thread does, for a file that is to block. */
+static void open_whose_flags_cannot_be_set_leaves_no_descriptor(struct bench *bench)
+{
+	struct ul_request request = { .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD,
+	                              .address = (uintptr_t)"/", .op_flags = O_RDONLY };
+	int fds = count_fds();
+	int64_t result;
+
+	if (is_ring(bench))
+		return;
+	fault.at = 1;
+	fault.variant = fault.calls = 0;
+	CHECK_EQUAL(DRIVER(calls_make(&request)), -EPERM);
+	CHECK_EQUAL(strcmp(fault.name, "fcntl"), 0);
+	CHECK_EQUAL(count_fds(), fds);
+	fault.at = 0;
+	result = calls_make(&request);
+	CHECK(result >= 0);
+	close((int)result);
+}
+
 static void probe_survives_each_failure(struct bench *bench)
 {
 	int failures = 0;
@@ -660,6 +682,7 @@ int main(int count, char **arguments)
 		TEST(change_of_thread_survives_each_failure),
 		TEST(begin_in_a_forked_child_survives_each_failure),
 		TEST(verb_for_which_there_is_no_memory_starts_nothing),
+		TEST(open_whose_flags_cannot_be_set_leaves_no_descriptor),
 		TEST(probe_survives_each_failure),
 	};
 

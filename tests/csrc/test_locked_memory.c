@@ -92,6 +92,18 @@ int __wrap_clone(int (*run)(void *), void *stack, int flags, void *argument, ...
 	return __real_clone(run, stack, flags, argument);
 }
 
+/* And getrlimit(2). */
+int __real_getrlimit(int resource, struct rlimit *limit);
+int __wrap_getrlimit(int resource, struct rlimit *limit);
+int __wrap_getrlimit(int resource, struct rlimit *limit)
+{
+	if (forbidden == EPERM) {
+		errno = forbidden;
+		return -1;
+	}
+	return __real_getrlimit(resource, limit);
+}
+
 static void trial_that_may_have_no_child_says_so_and_leaves_nothing(void)
 {
 	sigset_t mask;
@@ -102,6 +114,8 @@ static void trial_that_may_have_no_child_says_so_and_leaves_nothing(void)
 	CHECK_EQUAL(errno, EDOM);
 	CHECK_EQUAL(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
 	CHECK_EQUAL(sigismember(&mask, SIGCHLD), 0);
+	forbidden = EPERM;
+	CHECK_EQUAL(ul_ring_is_charged(), -EPERM);
 	forbidden = 0;
 	CHECK(ul_ring_is_charged() >= 0);
 }

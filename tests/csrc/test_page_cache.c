@@ -37,7 +37,6 @@ struct range {
 	uint64_t offset, size;
 };
 
-long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
 {
