@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
+#include "ring/uring.h"
 
 /* Ended without leak checks: a child has what its parent has, and gives up most of it. */
 #define IN_CHILD(code)                                                                \
@@ -91,6 +92,18 @@ static void only_end(struct bench *bench, struct record *opener)
 	bench->table->destroy(bench->driver);
 }
 
+/* The queue has its completion entry. */
+static bool is_answered(const struct bench *bench, const struct record *record)
+{
+	const struct uring *uring = uring_of(bench->driver);
+	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
+
+	for (uint32_t head = uring->cq_head; head != tail; head++)
+		if (uring->cqes[head & uring->cq_mask].user_data == record->token)
+			return true;
+	return false;
+}
+
 /* Not harvested yet, in a ring whose memory the child does not have. */
 static void what_had_ended_before_the_fork_has_ended_in_the_child(struct bench *bench)
 {
@@ -128,9 +141,10 @@ static void what_had_ended_before_the_fork_has_ended_in_the_child(struct bench *
 		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
 	}
 	/* And until the kernel has said so: a worker's word comes with a later turn. */
-	for (int turn = 0; turn < 20; turn++) {
-		CHECK_EQUAL(bench->table->turn(bench->driver, 0), 0);
-		usleep(1000);
+	for (int64_t deadline = now_ns() + PATIENCE_NS; !is_answered(bench, &opener) ||
+	     !is_answered(bench, &sender);) {
+		CHECK(now_ns() < deadline);
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
 	}
 	IN_CHILD(find_ended(bench, &sender, &opener));
 	IN_CHILD(only_end(bench, &opener));
