@@ -1,7 +1,7 @@
 /*
  * Every sequence of calls up to a length, on the smallest of each: the table of operations in
- * flight, the pools of buffers of both drivers, the selector's deadlines.  What a sequence leaves is compared after each
- * call with a model that is too simple to be wrong.
+ * flight, the pools of buffers of both drivers, the selector's deadlines.  What a sequence
+ * leaves is compared after each call with a model that is too simple to be wrong.
  */
 #include <string.h>
 

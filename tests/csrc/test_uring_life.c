@@ -346,7 +346,8 @@ static void driver_that_is_shut_down_starts_nothing(struct bench *bench)
 }
 
 /* closerange() by somebody who owns none of them. */
-static void turn_of_a_ring_that_somebody_has_closed_fails_and_its_end_does_not_wait(struct bench *bench)
+static void turn_of_a_ring_that_somebody_has_closed_fails_and_its_end_does_not_wait(
+	struct bench *bench)
 {
 	struct record timer = { 0 };
 	struct uring *uring;
