@@ -251,8 +251,8 @@ static void answer_that_means_once_more_ends_what_was_cancelled(struct bench *be
 			CHECK_EQUAL(bench->table->recv_from(bench->driver, &records[1], udp,
 			                                    &records[1].token), -EINPROGRESS);
 			cancel_and_answer(bench, records[1].token, receives[round - 1], 0);
-			CHECK_EQUAL(bench->table->accept(bench->driver, &records[2], listener, false,
-			                                 &records[2].token), -EINPROGRESS);
+			CHECK_EQUAL(bench->table->accept(bench->driver, &records[2], listener,
+			                                 false, &records[2].token), -EINPROGRESS);
 			cancel_and_answer(bench, records[2].token, accepts[round - 1], 0);
 			CHECK_EQUAL(bench->table->send(bench->driver, &records[3], sockets[0], &iov,
 			                               1, &records[3].token), -EINPROGRESS);
