@@ -40,7 +40,7 @@ run() {
 
 if [ $# -eq 0 ]; then
 	for test in test_driver_life test_driver_streams test_driver_operations test_driver_bulk \
-		test_uring_leave test_uring_fork test_uring_life test_uring test_slots test_watches; do
+		test_uring_leave test_uring_fork test_uring_life test_uring test_uring_answers test_slots test_watches; do
 		"${CC:-cc}" "${flags[@]}" "tests/csrc/$test.c" "${objects[@]}" -luring -lpthread -o "$tree/$test"
 		case $test in
 		test_driver_*) run "$tree/$test" uring; run "$tree/$test" selector ;;

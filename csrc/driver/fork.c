@@ -42,17 +42,23 @@ static void install(void)
 	nodes_error = -pthread_atfork(before_fork, after_in_parent, after_in_child);
 }
 
-/* The selector looks at the epoch only: the handlers must be there for it too. */
 __attribute__((constructor)) static void install_early(void)
 {
 	pthread_once(&nodes_once, install);
 }
 
-int fork_add(struct fork_node *node)
+int fork_is_seen(void)
 {
 	pthread_once(&nodes_once, install);
-	if (nodes_error != 0)
-		return nodes_error;
+	return nodes_error;
+}
+
+int fork_add(struct fork_node *node)
+{
+	int result = fork_is_seen();
+
+	if (result != 0)
+		return result;
 	pthread_mutex_lock(&fork_lock);
 	node->next = nodes;
 	node->link = &nodes;

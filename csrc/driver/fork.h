@@ -37,6 +37,8 @@ struct fork_node {
 	struct fork_node **link;    /* what points to this node; NULL: not on the list */
 };
 
+/* 0, or -errno: there was no memory for the handlers that raise the epoch. */
+int fork_is_seen(void);
 /* 0 or -errno.  The node stays the caller's and must be removed before it goes. */
 int fork_add(struct fork_node *node);
 void fork_remove(struct fork_node *node);

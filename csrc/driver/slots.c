@@ -5,12 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-int slots_init(struct slots *slots, size_t slot_size)
+void slots_init(struct slots *slots, size_t slot_size)
 {
 	assert(slot_size >= sizeof(struct slot));
 	memset(slots, 0, sizeof(*slots));
 	slots->slot_size = slot_size;
-	return 0;
 }
 
 void slots_release(struct slots *slots)

@@ -50,7 +50,7 @@ struct slots {
 	uint32_t live;       /* slots not FREE */
 };
 
-int slots_init(struct slots *slots, size_t slot_size);
+void slots_init(struct slots *slots, size_t slot_size);
 void slots_release(struct slots *slots);
 
 /*

@@ -2,8 +2,8 @@
  * Faults: of the calls that the driver makes to allocate memory or to ask the kernel, the n-th
  * fails, with each errno that it may fail with in turn.
  *
- * Linked with --wrap for each name that is WRAP*()ped here (test_c.py reads them): that is the
- * seam, and the driver knows nothing of it.  Only calls of a thread that is `faults_armed` count.
+ * Linked with --wrap for each name that is WRAP*()ped here: that is the seam, and the driver
+ * knows nothing of it.  Only calls of a thread that is `faults_armed` count.
  */
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -151,6 +151,22 @@ WRAP(int, close, (int fd))
 	return result;
 }
 
+/* Of its commands those with no argument or a number are ours. */
+WRAP(int, fcntl, (int fd, int command, ...))
+{
+	va_list list;
+	long value;
+
+	va_start(list, command);
+	value = va_arg(list, long);
+	va_end(list);
+	if (STRIKES(fcntl, EPERM)) {
+		errno = fault.error;
+		return -1;
+	}
+	return __real_fcntl(fd, command, value);
+}
+
 /* epoll_pwait2(2), and what the libc has no functions for. */
 WRAP(long, syscall, (long number, ...))
 {
@@ -161,7 +177,7 @@ WRAP(long, syscall, (long number, ...))
 	for (int index = 0; index < 6; index++)
 		value[index] = va_arg(list, long);
 	va_end(list);
-	if (STRIKES(syscall, EINTR)) {
+	if (STRIKES(syscall, EINTR, ENOSYS)) {
 		errno = fault.error;
 		return -1;
 	}

@@ -38,15 +38,6 @@ FLAGS = [
     # `make coverage` has its counters compiled in.
     *os.environ.get("C_TESTS_CFLAGS", "").split(),
 ]
-FAULTS = (HERE / "faults.h").read_text()
-# What a program replaces, to refuse what the kernel would have granted.
-WRAPPED = {
-    "test_uring_shortage": ("io_uring_enter2", "io_uring_queue_init_params"),
-    "test_selector_shortage": ("epoll_ctl",),
-    "test_faults": tuple(
-        re.findall(r"^WRAP(?:_ERRNO|_NUMBER)?\((?:[\w ]+\*?, )?(\w+), ", FAULTS, re.MULTILINE)
-    ),
-}
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 # By bit.
@@ -80,6 +71,12 @@ ON_BOTH = [*ON_THE_RING, pytest.param("selector", 0, id="selector")]
 def compiled(*arguments: str) -> None:
     result = subprocess.run(["cc", *FLAGS, *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def wrapped(test: str) -> list[str]:
+    """The linker's options for what a test replaces, to answer for the kernel: __wrap_NAME."""
+    symbols = subprocess.run(["nm", test], capture_output=True, text=True, check=True)
+    return [f"-Wl,--wrap={name}" for name in re.findall(r" T __wrap_(\w+)", symbols.stdout)]
 
 
 def sanitizers(directory: Path) -> list[str]:
@@ -116,8 +113,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         objects = list(pool.map(compile_one, [*sources, *tests]))
     shared = objects[: len(sources)]
     for test, own in zip(tests, objects[len(sources) :], strict=True):
-        wrapped = [f"-Wl,--wrap={name}" for name in WRAPPED.get(test.stem, ())]
-        program = ["-luring", "-lpthread", *wrapped, "-o", str(directory / test.stem)]
+        program = ["-luring", "-lpthread", *wrapped(own), "-o", str(directory / test.stem)]
         compiled(*options, own, *shared, *program)
     return directory
 

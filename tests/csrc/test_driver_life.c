@@ -63,6 +63,36 @@ static void watch_of_a_regular_file_is_refused(struct bench *bench)
 	bench_close(bench);
 }
 
+/* epoll still knows the file, which a duplicate holds open, and no watch is told of it. */
+static void watch_of_a_number_closed_by_somebody_else_does_not_keep_the_loop_awake(
+	struct bench *bench)
+{
+	struct record watcher = { 0 };
+	int64_t deadline = now_ns() + PATIENCE_NS;
+	int64_t start;
+	int duplicate;
+	int sockets[2];
+
+	bench_open(bench);
+	make_pair(sockets);
+	duplicate = dup(sockets[0]);
+	CHECK_EQUAL(bench->table->watch(bench->driver, &watcher, sockets[0], EPOLLIN,
+	                                &watcher.token), 0);
+	bench_quiet(bench);
+	close(sockets[0]);
+	CHECK_EQUAL(bench->table->watch(bench->driver, NULL, sockets[0], 0, &watcher.token), 0);
+	CHECK_EQUAL(write(sockets[1], "x", 1), 1);
+	do {
+		start = now_ns();
+		CHECK(start < deadline);
+		bench_turn(bench, 10 * MILLISECOND_NS);
+	} while (now_ns() - start < 10 * MILLISECOND_NS);
+	CHECK_EQUAL(watcher.completions, 0);
+	close(sockets[1]);
+	close(duplicate);
+	bench_close(bench);
+}
+
 static void watch_and_recv_live_side_by_side(struct bench *bench)
 {
 	struct record watcher = { 0 };
@@ -455,6 +485,7 @@ static void token_of_an_ended_operation_names_nothing(struct bench *bench)
 		                                    &poller.token));
 		old = poller.token;
 		bench_cancel(bench, &poller);
+		CHECK(bench->table->released(bench->driver, old));
 		started(&poller, bench->table->poll(bench->driver, &poller, sockets[0], POLLIN,
 		                                    &poller.token));
 		CHECK(old != poller.token);
@@ -534,6 +565,7 @@ int main(int count, char **arguments)
 	static const struct test tests[] = {
 		TEST(watch_reports_a_level_until_it_is_gone),
 		TEST(watch_of_a_regular_file_is_refused),
+		TEST(watch_of_a_number_closed_by_somebody_else_does_not_keep_the_loop_awake),
 		TEST(watch_and_recv_live_side_by_side),
 		TEST(turn_sleeps_as_long_as_asked),
 		TEST(wake_from_another_thread_ends_the_turn),

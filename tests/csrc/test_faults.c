@@ -5,8 +5,13 @@
  *
  *     test_faults KIND [disabled features [one test]]
  */
+#include <poll.h>
+
 #include "driver_fixture.h"
 #include "faults.h"
+#include "ring/uring.h"
+#include "selector/calls.h"
+#include "selector/selector.h"
 
 /* Of one path, while it is tried. */
 #define DRIVER(call)                                                                  \
@@ -43,6 +48,12 @@ struct place {
 	char path[32];
 	char data[64];
 };
+
+static const struct slots *slots_of(const struct bench *bench)
+{
+	return is_ring(bench) ? &((struct uring *)bench->driver)->slots :
+	       &((struct selector *)bench->driver)->slots;
+}
 
 static int count_fds(void)
 {
@@ -328,6 +339,7 @@ static void *drive(void *argument)
 static void threads(struct bench *bench, struct place *place)
 {
 	struct record *reader = &place->records[0], *timer = &place->records[6];
+	struct record *server = &place->records[2];
 	struct elsewhere elsewhere = { .bench = bench };
 	pthread_t thread;
 	void *went;
@@ -336,6 +348,9 @@ static void threads(struct bench *bench, struct place *place)
 	                                        UL_STREAM_TCP, &reader->token)));
 	ask(place, 6, DRIVER(bench->table->timeout(bench->driver, timer,
 	                                           600 * (uint64_t)SECOND_NS, &timer->token)));
+	/* Which no end of a run leaves in the kernel. */
+	ask(place, 2, DRIVER(bench->table->accept(bench->driver, server, place->listener, false,
+	                                          &server->token)));
 	turn(bench, 0);
 	DRIVER_DO(bench->table->end(bench->driver));
 	CHECK_EQUAL(__real_pthread_create(&thread, NULL, drive, &elsewhere), 0);
@@ -346,6 +361,16 @@ static void threads(struct bench *bench, struct place *place)
 	CHECK_EQUAL(write(place->tcp[1], "abc", 3), 3);
 	if (place->asked[0])
 		TURN_UNTIL(reader->size == 3 || reader->ends == 1);
+	place->client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_EQUAL(connect(place->client, (struct sockaddr *)&place->address,
+	                    sizeof(place->address)), 0);
+	TURN_UNTIL(server->completions > 0);
+	if (server->results[0] >= 0)
+		close(server->results[0]);
+	else
+		CHECK(fault.struck);
+	if (server->ends == 0)
+		bench_cancel(bench, server);
 	DRIVER_DO(bench->table->wake(bench->driver));
 	turn(bench, SECOND_NS);
 	if (place->asked[6] && timer->ends == 0)
@@ -353,6 +378,222 @@ static void threads(struct bench *bench, struct place *place)
 	else
 		CHECK(fault.struck);
 }
+
+/* --- In a forked child ---------------------------------------------------- */
+
+/* What the child is left with works, though it may have taken two tries; 0, or -errno. */
+static int child_begins(struct bench *bench, const struct record *poller, int peer)
+{
+	int result = DRIVER(bench->table->begin(bench->driver));
+
+	if (result != 0)
+		CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	CHECK_EQUAL(write(peer, "abc", 3), 3);
+	UNTIL(bench, poller->ends == 1);
+	CHECK(poller->result == POLLIN || fault.struck);
+	works(bench);
+	return result;
+}
+
+static void each_child_begins(struct bench *bench)
+{
+	struct record watcher = { 0 }, timer = { 0 };
+	int refused = 0, reached = 1;
+	int pair[2], watched[2];
+
+	bench_open(bench);
+	if (!bench_can_fork(bench)) {
+		bench_close(bench);
+		return;
+	}
+	make_tcp_pair(pair);
+	make_pair(watched);
+	CHECK_EQUAL(bench->table->timeout(bench->driver, &timer, 600 * (uint64_t)SECOND_NS,
+	                                  &timer.token), -EINPROGRESS);
+	CHECK_EQUAL(bench->table->watch(bench->driver, &watcher, watched[0], EPOLLIN,
+	                                &watcher.token), 0);
+	bench_quiet(bench);
+	for (fault.at = 1; reached != 0; fault.at++) {
+		reached = 0;
+		for (fault.variant = 0;; fault.variant++) {
+			struct record poller = { 0 };
+			int status = 0;
+			pid_t child;
+
+			CHECK_EQUAL(bench->table->poll(bench->driver, &poller, pair[0], POLLIN,
+			                               &poller.token), -EINPROGRESS);
+			bench_turn(bench, 0);
+			child = fork();
+			CHECK(child >= 0);
+			if (child == 0) {
+				int result;
+
+				alarm(PATIENCE_NS / SECOND_NS);
+				fault.calls = 0;
+				fault.reached = fault.struck = false;
+				result = child_begins(bench, &poller, pair[1]);
+				CHECK(result == 0 || fault.struck);
+				_exit(2 * fault.reached + 4 * fault.struck + 8 * (result != 0));
+			}
+			CHECK_EQUAL(waitpid(child, &status, 0), child);
+			CHECK(WIFEXITED(status) && WEXITSTATUS(status) != 1);
+			reached |= WEXITSTATUS(status) & 2;
+			refused += (WEXITSTATUS(status) & 8) != 0;
+			UNTIL(bench, poller.ends == 1);
+			drain_socket(pair[0]);
+			if ((WEXITSTATUS(status) & 4) == 0)
+				break;
+		}
+	}
+	fprintf(stderr, "%ld calls, %d refusals; ", fault.at - 2, refused);
+	CHECK(refused > 2);
+	fault.at = 0;
+	bench_cancel(bench, &timer);
+	CHECK_EQUAL(bench->table->watch(bench->driver, NULL, watched[0], 0, &watcher.token), 0);
+	close_pair(pair);
+	close_pair(watched);
+	bench_close(bench);
+}
+
+/* --- With no place in the table of operations ----------------------------- */
+
+#define VERBS 10
+
+static int verb(struct bench *bench, struct place *place, int full, int which, ul_token *token)
+{
+	const struct ul_table *table = bench->table;
+	struct ul_request request = { .opcode = IORING_OP_FSYNC, .fd = place->listener };
+	static char big[20000];
+	struct iovec iov[20];
+	void *owner = &place->records[0];
+
+	for (int index = 0; index < 20; index++)
+		iov[index] = (struct iovec){ big, 1000 };
+	switch (which) {
+	case 0:
+		return table->recv(bench->driver, owner, place->tcp[0], UL_STREAM_TCP, token);
+	case 1:
+		return table->recv_from(bench->driver, owner, place->udp[0], token);
+	case 2:
+		return table->send(bench->driver, owner, full, iov, 1, token);
+	case 3:
+		return table->send(bench->driver, owner, full, iov, 2, token);
+	case 4:
+		return table->send(bench->driver, owner, full, iov, 20, token);
+	case 5:
+		return table->accept(bench->driver, owner, place->listener, true, token);
+	case 6:
+		return table->connect(bench->driver, owner, place->connecting,
+		                      (struct sockaddr *)&place->address,
+		                      sizeof(place->address), token);
+	case 7:
+		return table->poll(bench->driver, owner, place->pipe[0], POLLIN, token);
+	case 8:
+		return table->timeout(bench->driver, owner, 600 * (uint64_t)SECOND_NS, token);
+	default:
+		return table->submit(bench->driver, owner, &request, token);
+	}
+}
+
+static void verb_for_which_there_is_no_memory_starts_nothing(struct bench *bench)
+{
+	struct ul_options options = bench->options;
+
+	for (int which = 0; which < VERBS; which++) {
+		struct place place;
+		bool grew = false;
+		int full[2];
+
+		place_make(&place);
+		make_pair(full);
+		fill_socket(full[0]);
+		for (fault.at = 1, fault.reached = true; fault.reached; fault.at++) {
+			struct record timer = { 0 };
+			uint64_t in_flight;
+			ul_token token = 1;
+			int result;
+
+			fault.variant = 0;
+			fault.calls = 0;
+			fault.reached = fault.struck = false;
+			bench->options = options;
+			bench_open(bench);
+			/* Up to the end of the first block of slots. */
+			while (slots_of(bench)->first_free != 0)
+				CHECK_EQUAL(bench->table->timeout(bench->driver, &timer,
+				                                  600 * (uint64_t)SECOND_NS,
+				                                  &timer.token), -EINPROGRESS);
+			in_flight = bench->table->statistics(bench->driver)->in_flight;
+			result = DRIVER(verb(bench, &place, full[0], which, &token));
+			if (result != -EINPROGRESS) {
+				CHECK(token == 0);
+				CHECK_EQUAL(bench->table->statistics(bench->driver)->in_flight,
+				            in_flight);
+			}
+			if (fault.struck && strcmp(fault.name, "realloc") == 0 &&
+			    result == -ENOMEM)
+				grew = true;
+			CHECK(fault.struck || result == -EINPROGRESS || result >= 0);
+			bench_close(bench);
+		}
+		/* A connect is made at once where that can be. */
+		CHECK(grew || (which == 6 && !is_ring(bench)));
+		close_pair(full);
+		place_unmake(&place);
+	}
+	fault.at = 0;
+}
+
+/* As a thread does, for a file that is to block. */
+static void open_whose_flags_cannot_be_set_leaves_no_descriptor(struct bench *bench)
+{
+	struct ul_request request = { .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD,
+	                              .address = (uintptr_t)"/", .op_flags = O_RDONLY };
+	int fds = count_fds();
+	int64_t result;
+
+	if (is_ring(bench))
+		return;
+	fault.at = 1;
+	fault.variant = fault.calls = 0;
+	CHECK_EQUAL(DRIVER(calls_make(&request)), -EPERM);
+	CHECK_EQUAL(strcmp(fault.name, "fcntl"), 0);
+	CHECK_EQUAL(count_fds(), fds);
+	fault.at = 0;
+	result = calls_make(&request);
+	CHECK(result >= 0);
+	close((int)result);
+}
+
+static void probe_survives_each_failure(struct bench *bench)
+{
+	int failures = 0;
+
+	if (!is_ring(bench))
+		return;
+	for (fault.at = 1, fault.reached = true; fault.reached; fault.at++)
+		for (fault.variant = 0, fault.struck = true; fault.struck; fault.variant++) {
+			struct ul_probe probe;
+			long blocks = faults_blocks;
+			int fds = count_fds();
+			int result;
+
+			fault.calls = 0;
+			fault.reached = fault.struck = false;
+			result = DRIVER(ul_probe(&probe, bench->options.disable));
+			CHECK_EQUAL(probe.error, -result);
+			CHECK_EQUAL(strlen(probe.reason) != 0, result != 0);
+			CHECK(result == 0 || fault.struck);
+			CHECK_EQUAL(count_fds(), fds);
+			CHECK_EQUAL(faults_blocks, blocks);
+			failures += result != 0;
+		}
+	fprintf(stderr, "%ld calls, %d failures; ", fault.at - 2, failures);
+	CHECK(failures > 5);
+	fault.at = 0;
+}
+
+/* --- Paths, tried --------------------------------------------------------- */
 
 /* Until a call is asked to fail that is not made any more: all of the path's have. */
 static void each_fails(struct bench *bench, void (*path)(struct bench *, struct place *))
@@ -413,6 +654,11 @@ static void requests_survive_each_failure(struct bench *bench)
 	each_fails(bench, requests);
 }
 
+static void begin_in_a_forked_child_survives_each_failure(struct bench *bench)
+{
+	each_child_begins(bench);
+}
+
 static void change_of_thread_survives_each_failure(struct bench *bench)
 {
 	each_fails(bench, threads);
@@ -434,6 +680,10 @@ int main(int count, char **arguments)
 		TEST(send_that_waits_survives_each_failure),
 		TEST(requests_survive_each_failure),
 		TEST(change_of_thread_survives_each_failure),
+		TEST(begin_in_a_forked_child_survives_each_failure),
+		TEST(verb_for_which_there_is_no_memory_starts_nothing),
+		TEST(open_whose_flags_cannot_be_set_leaves_no_descriptor),
+		TEST(probe_survives_each_failure),
 	};
 
 	atexit(say_which);

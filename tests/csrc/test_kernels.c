@@ -1,6 +1,9 @@
 /* Known-broken kernels: which version is running, and what is not used there. */
 #include "ring/kernels.h"
 
+#include <string.h>
+#include <sys/utsname.h>
+
 #include "check.h"
 
 #define DEFER UL_FEATURE_DEFER_TASKRUN
@@ -83,8 +86,35 @@ static void broken_features_are_denied_where_they_are_broken(void)
 	}
 }
 
+static const char signature[] = "Ubuntu 5.15.0-60.66-generic 5.15.78\n";
+
+/* Linked with fopen(3) wrapped. */
+FILE *__real_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+	if (strcmp(path, "/proc/version_signature") != 0)
+		return __real_fopen(path, mode);
+	return fmemopen((void *)signature, strlen(signature), mode);
+}
+
+static void running_kernel_is_that_of_its_signature(void)
+{
+	struct utsname name;
+	int number;
+
+	CHECK_EQUAL(uname(&name), 0);
+	number = kernel_number(name.release, name.version, signature);
+	/* Debian's has no such file. */
+	CHECK(number == KERNEL(5, 15, 78) || strstr(name.version, "Debian") != NULL);
+	CHECK_EQUAL(kernel_running(), number);
+	if (number == KERNEL(5, 15, 78))
+		CHECK_EQUAL(strcmp(ul_known_bug(0), "lxc/lxc#4256"), 0);
+}
+
 int main(void)
 {
+	running_kernel_is_that_of_its_signature();
 	version_is_that_of_the_source();
 	broken_features_are_denied_where_they_are_broken();
 	return 0;

@@ -78,6 +78,48 @@ static void trial_leaves_nothing(void)
 	CHECK_EQUAL(dup(0), lowest);
 }
 
+static int forbidden;
+
+/* Linked with clone(2) wrapped. */
+int __real_clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
+int __wrap_clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
+int __wrap_clone(int (*run)(void *), void *stack, int flags, void *argument, ...)
+{
+	if (forbidden != 0) {
+		errno = forbidden;
+		return -1;
+	}
+	return __real_clone(run, stack, flags, argument);
+}
+
+/* And getrlimit(2). */
+int __real_getrlimit(int resource, struct rlimit *limit);
+int __wrap_getrlimit(int resource, struct rlimit *limit);
+int __wrap_getrlimit(int resource, struct rlimit *limit)
+{
+	if (forbidden == EPERM) {
+		errno = forbidden;
+		return -1;
+	}
+	return __real_getrlimit(resource, limit);
+}
+
+static void trial_that_may_have_no_child_says_so_and_leaves_nothing(void)
+{
+	sigset_t mask;
+
+	forbidden = EAGAIN;
+	errno = EDOM;
+	CHECK_EQUAL(ul_ring_is_charged(), -EAGAIN);
+	CHECK_EQUAL(errno, EDOM);
+	CHECK_EQUAL(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+	CHECK_EQUAL(sigismember(&mask, SIGCHLD), 0);
+	forbidden = EPERM;
+	CHECK_EQUAL(ul_ring_is_charged(), -EPERM);
+	forbidden = 0;
+	CHECK(ul_ring_is_charged() >= 0);
+}
+
 int main(void)
 {
 	if (ul_ring_is_charged() < 0) {
@@ -86,5 +128,6 @@ int main(void)
 	}
 	answer_is_that_of_a_child_with_no_locked_memory();
 	trial_leaves_nothing();
+	trial_that_may_have_no_child_says_so_and_leaves_nothing();
 	return 0;
 }

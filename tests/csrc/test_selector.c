@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "selector_fixture.h"
+#include "selector/selector.h"
 
 static void test_timeouts_end_in_the_order_of_their_deadlines(void)
 {
@@ -245,6 +246,32 @@ static void test_file_that_outlives_its_descriptor_reaches_no_stranger(void)
 	}
 }
 
+/* epoll has it still: the same file by the same number. */
+static void test_file_that_comes_back_under_its_number_is_received(void)
+{
+	struct ul_completion done;
+	ul_token token;
+	int duplicate;
+	int pair[2];
+
+	pair_make(pair);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], 0, &token), -EINPROGRESS);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	duplicate = dup(pair[0]);
+	CHECK_EQUAL(verbs->close(driver, pair[0]), 0);
+	CHECK_EQUAL(dup2(duplicate, pair[0]), pair[0]);
+	CHECK_EQUAL(verbs->recv(driver, &second, pair[0], 0, &token), -EINPROGRESS);
+	CHECK_EQUAL(write(pair[1], "x", 1), 1);
+	done = next_completion();
+	CHECK(done.owner == &second && done.token == token);
+	CHECK_EQUAL(done.result, 1);
+	verbs->recycle(driver, done.data);
+	nothing_happens();
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	close(duplicate);
+	pair_close(pair);
+}
+
 static void test_close_between_turn_and_harvest_drops_what_was_seen(void)
 {
 	ul_token tokens[2];
@@ -394,6 +421,35 @@ static void test_fork_leaves_the_parents_set_alone(void)
 	pair_close(pair);
 }
 
+/* The table of descriptors has a hole before it. */
+static void test_fork_carries_over_what_waits_for_a_high_number(void)
+{
+	const int number = 3 * DESCRIPTORS_PER_BLOCK + 1;
+	struct ul_completion done;
+	ul_token token;
+	pid_t child;
+	int status;
+	int pair[2];
+
+	pair_make(pair);
+	CHECK_EQUAL(dup3(pair[0], number, O_CLOEXEC), number);
+	CHECK_EQUAL(verbs->recv(driver, &first, number, 0, &token), -EINPROGRESS);
+	child = fork();
+	if (child == 0) {
+		alarm(20);
+		CHECK_EQUAL(write(pair[1], "x", 1), 1);
+		done = next_completion();
+		CHECK(done.owner == &first && done.token == token);
+		CHECK_EQUAL(done.result, 1);
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(child, &status, 0), child);
+	CHECK_EQUAL(status, 0);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	CHECK_EQUAL(verbs->close(driver, number), 0);
+	pair_close(pair);
+}
+
 static void test_fork_ends_what_waits_for_a_closed_descriptor(void)
 {
 	ul_token token;
@@ -509,10 +565,12 @@ int main(void)
 	test_harvest_of_one_at_a_time_loses_nothing();
 	test_descriptor_closed_behind_our_back_starts_anew();
 	test_file_that_outlives_its_descriptor_reaches_no_stranger();
+	test_file_that_comes_back_under_its_number_is_received();
 	test_close_between_turn_and_harvest_drops_what_was_seen();
 	test_wake_ends_the_turn_that_sleeps_or_the_next_one();
 	test_wakes_from_a_thread_are_never_lost();
 	test_fork_leaves_the_parents_set_alone();
+	test_fork_carries_over_what_waits_for_a_high_number();
 	test_fork_ends_what_waits_for_a_closed_descriptor();
 	test_fork_and_destroy_without_a_turn();
 	test_shutdown_ends_everything_once();

@@ -99,6 +99,60 @@ static void test_watch_of_the_next_owner_is_told_of_the_one_that_ended(void)
 	close_all(old, pair);
 }
 
+/* The event was reported to the first of the two, which has not taken anything. */
+static void test_next_stream_has_what_a_cancelled_one_did_not_take(void)
+{
+	struct ul_completion out[4];
+	ul_token tokens[2];
+	int old[2], pair[2];
+	int handed;
+
+	for (handed = 0; handed < 2; handed++) {
+		pair_make(old);
+		CHECK_EQUAL(verbs->recv(driver, &first, old[0], UL_STREAM_UNIX, &tokens[0]),
+		            -EINPROGRESS);
+		CHECK_EQUAL(verbs->recv(driver, &second, old[0], UL_STREAM_UNIX, &tokens[1]),
+		            -EINPROGRESS);
+		verbs->hold(driver, tokens[0], true);
+		CHECK_EQUAL(write(old[1], "old", 3), 3);
+		CHECK_EQUAL(settle(out, 4), 1);
+		CHECK(out[0].owner == &first);
+		CHECK_EQUAL(out[0].flags, UL_READABLE | UL_MORE);
+		if (handed)
+			hand_on(old[0], pair);
+		CHECK_EQUAL(verbs->cancel(driver, tokens[0]), 0);
+		CHECK_EQUAL(settle(out, 4), 1);
+		CHECK(out[0].owner == &second && out[0].token == tokens[1]);
+		if (handed) {
+			/* It had waited for what is gone. */
+			CHECK_EQUAL(out[0].result, -EBADF);
+			CHECK_EQUAL(out[0].flags, 0);
+			close_all(old, pair);
+		} else {
+			CHECK_EQUAL(out[0].result, 3);
+			CHECK_EQUAL(memcmp(out[0].data, "old", 3), 0);
+			verbs->recycle(driver, out[0].data);
+			CHECK_EQUAL(verbs->cancel(driver, tokens[1]), 0);
+			pair_close(old);
+		}
+	}
+}
+
+static void test_watch_ends_when_what_was_asked_beside_it_is_cancelled(void)
+{
+	ul_token watch, token;
+	int old[2], pair[2];
+
+	pair_make(old);
+	CHECK_EQUAL(verbs->watch(driver, &first, old[0], EPOLLIN, &watch), 0);
+	CHECK_EQUAL(verbs->poll(driver, &second, old[0], POLLPRI, &token), -EINPROGRESS);
+	nothing_happens();
+	hand_on(old[0], pair);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	nothing_happens();
+	close_all(old, pair);
+}
+
 static void test_set_that_is_made_anew_knows_no_next_owner(void)
 {
 	struct ul_completion out[4];
@@ -126,6 +180,8 @@ int main(void)
 	test_watch_ends_when_the_next_owner_waits();
 	test_operations_end_when_the_next_owner_waits_or_watches();
 	test_watch_of_the_next_owner_is_told_of_the_one_that_ended();
+	test_next_stream_has_what_a_cancelled_one_did_not_take();
+	test_watch_ends_when_what_was_asked_beside_it_is_cancelled();
 	test_set_that_is_made_anew_knows_no_next_owner();
 	driver_end();
 	return 0;

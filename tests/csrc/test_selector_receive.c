@@ -2,6 +2,7 @@
 #include <sys/un.h>
 
 #include "selector_fixture.h"
+#include "selector/selector.h"
 
 static void test_recv_streams_bytes_then_the_end(void)
 {
@@ -146,6 +147,70 @@ static void test_recv_behind_an_urgent_byte_that_was_read_goes_on(void)
 		CHECK_EQUAL(verbs->cancel(driver, token), 0);
 		pair_close(pair);
 	}
+}
+
+/* Asked about many at a time, and all of them. */
+static void test_recv_behind_urgent_bytes_of_many_streams_goes_on(void)
+{
+	enum { STREAMS = 70 };
+	static ul_token tokens[STREAMS];
+	static int pairs[STREAMS][2];
+	static int sizes[STREAMS];
+	int size = 0;
+	int index;
+
+	for (index = 0; index < STREAMS; index++) {
+		tcp_pair_make(pairs[index]);
+		CHECK_EQUAL(verbs->recv(driver, &sizes[index], pairs[index][0], UL_STREAM_TCP,
+		                        &tokens[index]), -EINPROGRESS);
+	}
+	nothing_happens();
+	for (index = 0; index < STREAMS; index++) {
+		char urgent;
+
+		CHECK_EQUAL(send(pairs[index][1], "ab", 2, 0), 2);
+		CHECK_EQUAL(send(pairs[index][1], "!", 1, MSG_OOB), 1);
+		CHECK_EQUAL(send(pairs[index][1], "cde", 3, 0), 3);
+		while (recv(pairs[index][0], &urgent, 1, MSG_OOB) != 1)
+			continue;
+	}
+	while (size < 5 * STREAMS) {
+		struct ul_completion done = next_completion();
+
+		CHECK(done.result > 0);
+		*(int *)done.owner += done.result;
+		size += done.result;
+		verbs->recycle(driver, done.data);
+	}
+	for (index = 0; index < STREAMS; index++) {
+		CHECK_EQUAL(sizes[index], 5);
+		CHECK_EQUAL(verbs->cancel(driver, tokens[index]), 0);
+		pair_close(pairs[index]);
+	}
+}
+
+/* It is announced, and there is nothing to receive. */
+static void test_recv_of_an_urgent_byte_alone_waits_for_what_follows(void)
+{
+	struct ul_completion done;
+	ul_token token;
+	int pair[2];
+
+	tcp_pair_make(pair);
+	CHECK_EQUAL(verbs->recv(driver, &first, pair[0], UL_STREAM_TCP, &token), -EINPROGRESS);
+	nothing_happens();
+	CHECK_EQUAL(send(pair[1], "!", 1, MSG_OOB), 1);
+	/* Until it has come. */
+	while (poll_now(pair[0], EPOLLPRI) == 0)
+		CHECK_EQUAL(verbs->turn(driver, 0), 0);
+	nothing_happens();
+	CHECK_EQUAL(send(pair[1], "ab", 2, 0), 2);
+	done = next_completion();
+	CHECK_EQUAL(done.result, 2);
+	CHECK_EQUAL(memcmp(done.data, "ab", 2), 0);
+	verbs->recycle(driver, done.data);
+	CHECK_EQUAL(verbs->cancel(driver, token), 0);
+	pair_close(pair);
 }
 
 /* A TCP receive stops at urgent data, which is not part of the stream. */
@@ -401,6 +466,8 @@ int main(void)
 	test_recv_across_passed_descriptors_loses_nothing();
 	test_recv_across_urgent_data_loses_nothing();
 	test_recv_behind_an_urgent_byte_that_was_read_goes_on();
+	test_recv_behind_urgent_bytes_of_many_streams_goes_on();
+	test_recv_of_an_urgent_byte_alone_waits_for_what_follows();
 	test_recv_cancelled_leaves_the_data_in_the_socket();
 	test_each_stream_is_received_once_per_turn();
 	test_turns_with_work_still_look_at_other_descriptors();

@@ -183,6 +183,41 @@ static void test_cancel_before_it_began_undoes_it(void)
 	CHECK(!exists(path_of("never")));
 }
 
+static void test_cancel_within_the_queue_undoes_that_one_alone(void)
+{
+	struct ul_request request = opening(path_of("never"), O_RDWR | O_CREAT);
+	struct ul_request kept = opening("/", O_RDONLY | O_CLOEXEC);
+	struct ul_completion done;
+	ul_token tokens[4];
+	int index;
+
+	for (index = 0; index < 4; index++)
+		CHECK_EQUAL(verbs->submit(driver, index % 2 == 0 ? &first : &second,
+		                          index % 2 == 0 ? &kept : &request, &tokens[index]),
+		            -EINPROGRESS);
+	/* One between two others, and the last. */
+	CHECK_EQUAL(verbs->cancel(driver, tokens[1]), 0);
+	CHECK_EQUAL(verbs->cancel(driver, tokens[3]), 0);
+	for (index = 0; index < 2; index++) {
+		done = next_completion();
+		CHECK(done.owner == &first);
+		CHECK(done.result >= 0);
+		close(done.result);
+	}
+	nothing_happens();
+	CHECK(!exists(path_of("never")));
+}
+
+static void test_transfer_of_a_number_that_is_no_descriptor_is_ebadf(void)
+{
+	char data[4];
+	int fd = dup(0);
+
+	close(fd);
+	CHECK_EQUAL(result_of(transfer(IORING_OP_READ, fd, data, 4, -1)), -EBADF);
+	CHECK_EQUAL(result_of(transfer(IORING_OP_WRITE, fd, data, 4, 0)), -EBADF);
+}
+
 static void test_cancel_of_what_has_begun_waits_for_its_end(void)
 {
 	struct ul_request request;
@@ -377,6 +412,8 @@ int main(void)
 	test_what_waits_for_others_is_refused_and_left_alone();
 	test_many_at_once_all_end_with_their_own_result();
 	test_cancel_before_it_began_undoes_it();
+	test_cancel_within_the_queue_undoes_that_one_alone();
+	test_transfer_of_a_number_that_is_no_descriptor_is_ebadf();
 	test_cancel_of_what_has_begun_waits_for_its_end();
 	test_child_of_a_fork_cancels_what_the_parent_does();
 	test_child_that_only_ends_does_not_wait_for_the_parents_threads();

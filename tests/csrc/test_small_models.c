@@ -1,13 +1,14 @@
 /*
  * Every sequence of calls up to a length, on the smallest of each: the table of operations in
- * flight, the pools of buffers of both drivers.  What a sequence leaves is compared after each
- * call with a model that is too simple to be wrong.
+ * flight, the pools of buffers of both drivers, the selector's deadlines.  What a sequence
+ * leaves is compared after each call with a model that is too simple to be wrong.
  */
 #include <string.h>
 
 #include "check.h"
 #include "ring/buffers.h"
 #include "selector/buffers.h"
+#include "selector/selector.h"
 #include "slots.h"
 
 static long sequences;
@@ -36,7 +37,7 @@ static void slots_play(const int *steps)
 	ul_token tokens[SLOT_STEPS], dead[SLOT_STEPS];
 	int count = 0, gone = 0;
 
-	CHECK_EQUAL(slots_init(&slots, sizeof(struct slot)), 0);
+	slots_init(&slots, sizeof(struct slot));
 	for (int step = 0; step < SLOT_STEPS; step++) {
 		if (steps[step] < 2) {
 			struct slot *slot = slot_take(&slots, (uint8_t)steps[step], &slots);
@@ -177,6 +178,51 @@ static void buffers_play(const int *steps)
 	buffers_release(&buffers);
 }
 
+/* --- The selector's deadlines: the nearest first, and of equal ones the older --------- */
+
+#define DEADLINE_STEPS 6
+#define DEADLINE_CHOICES 5
+
+/* 0 to 2: add one of that deadline; 3: remove the oldest; 4: the newest. */
+static void deadlines_play(const int *steps)
+{
+	struct operation operations[DEADLINE_STEPS] = { 0 };
+	struct operation *live[DEADLINE_STEPS];
+	struct deadlines deadlines = { 0 };
+	int count = 0;
+
+	for (int step = 0; step < DEADLINE_STEPS || count > 0; step++) {
+		if (step < DEADLINE_STEPS && steps[step] < 3) {
+			live[count++] = &operations[step];
+			CHECK_EQUAL(deadlines_add(&deadlines, &operations[step],
+			                          (uint64_t)steps[step]), 0);
+		} else if (count > 0) {
+			int at = step < DEADLINE_STEPS && steps[step] == 4 ? count - 1 : 0;
+
+			/* At the end all pass, the root first. */
+			while (step >= DEADLINE_STEPS && live[at] != deadlines.heap[0])
+				at++;
+			deadlines_remove(&deadlines, live[at]);
+			CHECK_EQUAL(live[at]->heap_position, 0);
+			count--;
+			memmove(&live[at], &live[at + 1], (size_t)(count - at) * sizeof(*live));
+		}
+		CHECK_EQUAL(deadlines.count, (uint32_t)count);
+		if (count > 0) {
+			const struct operation *nearest = live[0];
+
+			/* In order of their age. */
+			for (int index = 1; index < count; index++)
+				if (live[index]->deadline_ns < nearest->deadline_ns)
+					nearest = live[index];
+			CHECK(deadlines.heap[0] == nearest);
+		}
+		for (int index = 0; index < count; index++)
+			CHECK(deadlines.heap[live[index]->heap_position - 1] == live[index]);
+	}
+	deadlines_release(&deadlines);
+}
+
 int main(void)
 {
 	int steps[16] = { 0 };
@@ -196,6 +242,11 @@ int main(void)
 		buffers_play(steps);
 		sequences++;
 	} while (next_sequence(steps, BUFFERS_STEPS, BUFFERS_CHOICES));
+	memset(steps, 0, sizeof(steps));
+	do {
+		deadlines_play(steps);
+		sequences++;
+	} while (next_sequence(steps, DEADLINE_STEPS, DEADLINE_CHOICES));
 	fprintf(stderr, "%ld sequences\n", sequences);
 	return 0;
 }

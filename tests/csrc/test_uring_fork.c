@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
+#include "ring/uring.h"
 
 /* Ended without leak checks: a child has what its parent has, and gives up most of it. */
 #define IN_CHILD(code)                                                                \
@@ -91,6 +92,18 @@ static void only_end(struct bench *bench, struct record *opener)
 	bench->table->destroy(bench->driver);
 }
 
+/* The queue has its completion entry. */
+static bool is_answered(const struct bench *bench, const struct record *record)
+{
+	const struct uring *uring = uring_of(bench->driver);
+	uint32_t tail = io_uring_smp_load_acquire(uring->cq_ktail);
+
+	for (uint32_t head = uring->cq_head; head != tail; head++)
+		if (uring->cqes[head & uring->cq_mask].user_data == record->token)
+			return true;
+	return false;
+}
+
 /* Not harvested yet, in a ring whose memory the child does not have. */
 static void what_had_ended_before_the_fork_has_ended_in_the_child(struct bench *bench)
 {
@@ -128,9 +141,10 @@ static void what_had_ended_before_the_fork_has_ended_in_the_child(struct bench *
 		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
 	}
 	/* And until the kernel has said so: a worker's word comes with a later turn. */
-	for (int turn = 0; turn < 20; turn++) {
-		CHECK_EQUAL(bench->table->turn(bench->driver, 0), 0);
-		usleep(1000);
+	for (int64_t deadline = now_ns() + PATIENCE_NS; !is_answered(bench, &opener) ||
+	     !is_answered(bench, &sender);) {
+		CHECK(now_ns() < deadline);
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
 	}
 	IN_CHILD(find_ended(bench, &sender, &opener));
 	IN_CHILD(only_end(bench, &opener));
@@ -142,6 +156,60 @@ static void what_had_ended_before_the_fork_has_ended_in_the_child(struct bench *
 	close(client);
 	bench_cancel(bench, &acceptor);
 	close(listener);
+	close_pair(pair);
+	bench_close(bench);
+}
+
+static void find_sent(struct bench *bench, struct record *sender)
+{
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	UNTIL(bench, sender->ends == 1);
+	CHECK_EQUAL(sender->result, 3);
+	bench_close(bench);
+}
+
+struct forker {
+	struct bench *bench;
+	struct record *sender;
+};
+
+static void *fork_here(void *argument)
+{
+	struct forker *forker = argument;
+
+	IN_CHILD(find_sent(forker->bench, forker->sender));
+	return NULL;
+}
+
+/* Which may not look into the ring of a thread that runs. */
+static void send_that_was_seen_to_have_ended_is_not_repeated_by_another_threads_child(
+	struct bench *bench)
+{
+	struct record sender = { 0 };
+	struct forker forker = { bench, &sender };
+	struct iovec iov = { "abc", 3 };
+	pthread_t thread;
+	int64_t deadline = now_ns() + PATIENCE_NS;
+	int pair[2];
+
+	bench_open(bench);
+	if (!bench_can_fork(bench)) {
+		bench_close(bench);
+		return;
+	}
+	make_tcp_pair(pair);
+	CHECK_EQUAL(bench->table->send(bench->driver, &sender, pair[0], &iov, 1, &sender.token),
+	            -EINPROGRESS);
+	do {
+		CHECK(now_ns() < deadline);
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
+	} while (bench->table->outcome(bench->driver, sender.token, false) == -EINPROGRESS);
+	CHECK_EQUAL(pthread_create(&thread, NULL, fork_here, &forker), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	UNTIL(bench, sender.ends == 1);
+	CHECK_EQUAL(sender.result, 3);
+	CHECK(arrives(pair[1]));
+	CHECK_EQUAL(drain_socket(pair[1]), 3);
 	close_pair(pair);
 	bench_close(bench);
 }
@@ -203,6 +271,7 @@ int main(int count, char **arguments)
 	static const struct test tests[] = {
 		TEST(child_that_ends_it_keeps_the_memory_of_its_own),
 		TEST(what_had_ended_before_the_fork_has_ended_in_the_child),
+		TEST(send_that_was_seen_to_have_ended_is_not_repeated_by_another_threads_child),
 		TEST(child_forked_while_rings_are_made_has_none_and_can_make_one),
 	};
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "driver_fixture.h"
+#include "ring/uring.h"
 
 /* More than the driver takes for a failure that lasts. */
 #define CHANGES 20
@@ -157,12 +158,42 @@ static void read_under_way_is_not_repeated_into_memory_that_may_still_be_filled(
 	bench_close(bench);
 }
 
+static void splice_that_waits_for_bytes_waits_in_the_next_threads_ring(struct bench *bench)
+{
+	struct record splicer = { 0 };
+	const struct uring_slot *slot;
+	int in[2], out[2];
+	char buffer[8];
+
+	bench_open(bench);
+	CHECK_EQUAL(pipe2(in, O_CLOEXEC | O_NONBLOCK), 0);
+	CHECK_EQUAL(pipe2(out, O_CLOEXEC | O_NONBLOCK), 0);
+	CHECK_EQUAL(bench->table->splice(bench->driver, &splicer, in[0], -1, out[1], -1, 8,
+	                                 SPLICE_F_NONBLOCK, &splicer.token), -EINPROGRESS);
+	/* The answer is that there is nothing yet, and the poll for it is not submitted. */
+	slot = uring_slot_find(uring_of(bench->driver), splicer.token);
+	UNTIL(bench, slot->phase == PHASE_POLLING);
+	CHECK(uring_unsubmitted(uring_of(bench->driver), slot));
+	/* Without an end of the run, which would submit it. */
+	drive_elsewhere(bench);
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	CHECK_EQUAL(splicer.completions, 0);
+	CHECK_EQUAL(write(in[1], "abc", 3), 3);
+	UNTIL(bench, splicer.ends == 1);
+	CHECK_EQUAL(splicer.result, 3);
+	CHECK_EQUAL(read(out[0], buffer, 8), 3);
+	close_pair(in);
+	close_pair(out);
+	bench_close(bench);
+}
+
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
 		TEST(what_waits_for_long_outlives_any_number_of_threads),
 		TEST(timeout_passes_however_often_the_thread_changes),
 		TEST(turn_ends_in_time_although_an_earlier_ones_timeout_passed_between_runs),
+		TEST(splice_that_waits_for_bytes_waits_in_the_next_threads_ring),
 		TEST(read_under_way_is_not_repeated_into_memory_that_may_still_be_filled),
 	};
 

@@ -251,6 +251,126 @@ static void turn_in_a_thread_that_did_not_begin_it_makes_a_new_ring(struct bench
 	bench_close(bench);
 }
 
+/* --- Shut down ------------------------------------------------------------ */
+
+static void shutdown_gives_back_what_was_received_and_accepted_but_not_harvested(
+	struct bench *bench)
+{
+	struct record reader = { 0 }, server = { 0 }, datagrams = { 0 };
+	const struct pool *pools;
+	struct sockaddr_in address, here;
+	int listener = make_listener(&address);
+	int udp = make_udp(&here);
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fds, after;
+	char byte;
+	int pair[2];
+
+	CHECK_EQUAL(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+	make_tcp_pair(pair);
+	CHECK_EQUAL(write(pair[1], "abc", 3), 3);
+	CHECK_EQUAL(sendto(udp, "abc", 3, 0, (struct sockaddr *)&here, sizeof(here)), 3);
+	bench_open(bench);
+	bench_quiet(bench);
+	fds = dup(0);
+	close(fds);
+	CHECK_EQUAL(bench->table->recv(bench->driver, &reader, pair[0], UL_STREAM_TCP,
+	                               &reader.token), -EINPROGRESS);
+	CHECK_EQUAL(bench->table->recv_from(bench->driver, &datagrams, udp, &datagrams.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(bench->table->accept(bench->driver, &server, listener, false, &server.token),
+	            -EINPROGRESS);
+	for (int turn = 0; turn < 3; turn++)
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
+	/* Accepted, where an accept does not begin with a poll. */
+	CHECK(fcntl(fds, F_GETFD) >= 0 || !has(bench, UL_FEATURE_MULTISHOT_ACCEPT));
+	bench->table->shutdown(bench->driver);
+	bench_harvest(bench);
+	CHECK_EQUAL(reader.size + datagrams.size, 0);
+	CHECK_EQUAL(reader.ends + datagrams.ends + server.ends, 3);
+	CHECK_EQUAL(reader.completions + datagrams.completions + server.completions, 3);
+	CHECK_EQUAL(server.result, -ECANCELED);
+	pools = uring_of(bench->driver)->pools;
+	for (int pool = 0; pool < POOLS; pool++)
+		for (uint32_t index = 0; index < pools[pool].count; index++)
+			CHECK(pools[pool].places[index] == BUFFER_FREE ||
+			      pools[pool].places[index] == BUFFER_IN_RING);
+	bench->table->destroy(bench->driver);
+	after = dup(0);
+	CHECK(after <= fds);
+	close(after);
+	close(listener);
+	/* The client is not left with a connection that nobody serves. */
+	CHECK(arrives(client));
+	CHECK(recv(client, &byte, 1, 0) <= 0);
+	close(client);
+	close(udp);
+	close_pair(pair);
+}
+
+static void driver_that_is_shut_down_starts_nothing(struct bench *bench)
+{
+	struct ul_request request = { .opcode = IORING_OP_FSYNC, .fd = 0 };
+	const struct ul_table *table;
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	struct iovec iov[2] = { { "abc", 3 }, { "def", 3 } };
+	struct ul_driver *driver;
+	ul_token tokens[11];
+
+	bench_open(bench);
+	table = bench->table;
+	driver = bench->driver;
+	table->end(driver);
+	table->shutdown(driver);
+	memset(tokens, 0xff, sizeof(tokens));
+	CHECK_EQUAL(table->recv(driver, NULL, 0, UL_STREAM_TCP, &tokens[0]), -ESHUTDOWN);
+	CHECK_EQUAL(table->recv_from(driver, NULL, 0, &tokens[1]), -ESHUTDOWN);
+	CHECK_EQUAL(table->send(driver, NULL, 0, iov, 1, &tokens[2]), -ESHUTDOWN);
+	CHECK_EQUAL(table->send(driver, NULL, 0, iov, 2, &tokens[3]), -ESHUTDOWN);
+	CHECK_EQUAL(table->accept(driver, NULL, 0, false, &tokens[4]), -ESHUTDOWN);
+	CHECK_EQUAL(table->connect(driver, NULL, 0, (struct sockaddr *)&address, sizeof(address),
+	                           &tokens[5]), -ESHUTDOWN);
+	CHECK_EQUAL(table->poll(driver, NULL, 0, POLLIN, &tokens[6]), -ESHUTDOWN);
+	CHECK_EQUAL(table->timeout(driver, NULL, 1, &tokens[7]), -ESHUTDOWN);
+	CHECK_EQUAL(table->splice(driver, NULL, 0, -1, 0, -1, 1, 0, &tokens[8]), -ESHUTDOWN);
+	CHECK_EQUAL(table->submit(driver, NULL, &request, &tokens[9]), -ESHUTDOWN);
+	CHECK_EQUAL(table->watch(driver, NULL, 0, POLLIN, &tokens[10]), -ESHUTDOWN);
+	for (int index = 0; index < 11; index++)
+		CHECK_EQUAL(tokens[index], 0);
+	CHECK_EQUAL(table->begin(driver), -ESHUTDOWN);
+	/* Nor does it sleep, for nothing would end that. */
+	CHECK(table->immediate(driver));
+	CHECK_EQUAL(table->turn(driver, UL_FOREVER), 0);
+	CHECK_EQUAL(bench_harvest(bench), 0);
+	table->destroy(driver);
+}
+
+/* closerange() by somebody who owns none of them. */
+static void turn_of_a_ring_that_somebody_has_closed_fails_and_its_end_does_not_wait(
+	struct bench *bench)
+{
+	struct record timer = { 0 };
+	struct uring *uring;
+	int64_t start;
+
+	bench_open(bench);
+	uring = uring_of(bench->driver);
+	bench_quiet(bench);
+	CHECK_EQUAL(close(uring->ring.ring_fd), 0);
+	CHECK_EQUAL(bench->table->timeout(bench->driver, &timer, 1000, &timer.token),
+	            -EINPROGRESS);
+	CHECK_EQUAL(bench->table->turn(bench->driver, TURN_NS), -EBADF);
+	start = now_ns();
+	bench->table->end(bench->driver);
+	bench->table->shutdown(bench->driver);
+	/* Nothing is left to wait for. */
+	CHECK(now_ns() - start < SECOND_NS / 2);
+	bench_harvest(bench);
+	CHECK_EQUAL(timer.ends, 1);
+	CHECK_EQUAL(timer.result, -ECANCELED);
+	bench->table->destroy(bench->driver);
+}
+
 /* --- Probing -------------------------------------------------------------- */
 
 static void probe_of_every_mask_finds_a_ring_that_works(struct bench *bench)
@@ -299,6 +419,9 @@ int main(int count, char **arguments)
 		TEST(write_under_way_when_the_thread_changes_is_not_repeated),
 		TEST(shutdown_from_another_thread_says_what_to_keep),
 		TEST(turn_in_a_thread_that_did_not_begin_it_makes_a_new_ring),
+		TEST(shutdown_gives_back_what_was_received_and_accepted_but_not_harvested),
+		TEST(driver_that_is_shut_down_starts_nothing),
+		TEST(turn_of_a_ring_that_somebody_has_closed_fails_and_its_end_does_not_wait),
 		TEST(probe_of_every_mask_finds_a_ring_that_works),
 		TEST(open_with_a_limit_on_descriptors_fails_cleanly),
 	};

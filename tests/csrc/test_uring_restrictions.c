@@ -212,12 +212,49 @@ static void ring_that_a_forked_child_makes_is_restricted_again(struct bench *ben
 	bench_close(bench);
 }
 
+/* Of a rule for an opcode that it does not know the kernel would refuse them all. */
+static void ring_of_a_kernel_that_lacks_an_opcode_is_restricted_to_the_others(
+	struct bench *bench)
+{
+	struct io_uring_params params = { .flags = IORING_SETUP_R_DISABLED };
+	const uint8_t asked[] = { IORING_OP_NOP, IORING_OP_FSYNC };
+	bool has_opcode[256];
+	struct io_uring ring;
+
+	if (!open_restricted(bench))
+		return;
+	for (unsigned opcode = 0; opcode < 256; opcode++)
+		has_opcode[opcode] = kernel_has_opcode((uint8_t)opcode) &&
+		                     opcode != IORING_OP_FSYNC;
+	CHECK_EQUAL(io_uring_queue_init_params(2, &ring, &params), 0);
+	CHECK_EQUAL(restrictions_apply(&ring, has_opcode, 0, false), 0);
+	CHECK_EQUAL(io_uring_register((unsigned)ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+	                              0), 0);
+	for (int index = 0; index < 2; index++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+		struct io_uring_cqe *cqe;
+
+		memset(sqe, 0, sizeof(*sqe));
+		sqe->opcode = asked[index];
+		sqe->fd = -1;
+		CHECK_EQUAL(io_uring_submit(&ring), 1);
+		CHECK_EQUAL(io_uring_wait_cqe(&ring, &cqe), 0);
+		CHECK_EQUAL(cqe->res, index == 0 ? 0 : -EACCES);
+		io_uring_cqe_seen(&ring, cqe);
+	}
+	CHECK_EQUAL(io_uring_register((unsigned)ring.ring_fd, IORING_REGISTER_IOWQ_MAX_WORKERS,
+	                              NULL, 0), -EACCES);
+	io_uring_queue_exit(&ring);
+	bench_close(bench);
+}
+
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
 		TEST(what_the_driver_never_asks_for_is_refused),
 		TEST(ring_without_restrictions_answers_what_another_is_refused),
 		TEST(request_that_is_not_on_the_list_is_refused_by_the_driver_itself),
+		TEST(ring_of_a_kernel_that_lacks_an_opcode_is_restricted_to_the_others),
 		TEST(ring_that_is_remade_for_another_thread_is_restricted_again),
 		TEST(ring_that_a_forked_child_makes_is_restricted_again),
 	};

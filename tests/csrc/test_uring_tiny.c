@@ -198,6 +198,117 @@ static void poll_of_the_drivers_own_on_the_backlog_moves_to_a_new_ring(struct be
 	bench_close(bench);
 }
 
+/*
+ * Two sends have ended and nobody has harvested them, and the cancel of the second waits for
+ * room in the queue.
+ */
+struct late_cancel {
+	struct record senders[2], timers[2];
+	int sockets[2];
+};
+
+static void cancel_late(struct bench *bench, struct late_cancel *late)
+{
+	struct iovec iov = { "abc", 3 };
+	char buffer[8];
+
+	memset(late, 0, sizeof(*late));
+	open_tiny(bench);
+	make_tcp_pair(late->sockets);
+	bench_quiet(bench);
+	for (int index = 0; index < 2; index++)
+		CHECK_EQUAL(bench->table->send(bench->driver, &late->senders[index],
+		                               late->sockets[0], &iov, 1,
+		                               &late->senders[index].token), -EINPROGRESS);
+	for (int turn = 0; turn < 2; turn++)
+		CHECK_EQUAL(bench->table->turn(bench->driver, MILLISECOND_NS), 0);
+	CHECK(arrives(late->sockets[1]));
+	while (recv(late->sockets[1], buffer, 8, MSG_PEEK) != 6)
+		usleep(100);
+	for (int index = 0; index < 2; index++)
+		CHECK_EQUAL(bench->table->timeout(bench->driver, &late->timers[index],
+		                                  600 * (uint64_t)SECOND_NS,
+		                                  &late->timers[index].token), -EINPROGRESS);
+	CHECK_EQUAL(bench->table->cancel(bench->driver, late->senders[1].token), -EINPROGRESS);
+	CHECK_EQUAL(uring_of(bench->driver)->lists[LIST_BACKLOG].count, 1);
+}
+
+/* Both have ended once, as sent, and were not sent again. */
+static void check_late(struct bench *bench, struct late_cancel *late)
+{
+	bench_quiet(bench);
+	for (int index = 0; index < 2; index++) {
+		CHECK_EQUAL(late->senders[index].completions, 1);
+		CHECK_EQUAL(late->senders[index].result, 3);
+		CHECK_EQUAL(late->timers[index].completions, 0);
+	}
+	CHECK_EQUAL(drain_socket(late->sockets[1]), 6);
+}
+
+static void end_late(struct bench *bench, struct late_cancel *late)
+{
+	for (int index = 0; index < 2; index++)
+		bench_cancel(bench, &late->timers[index]);
+	close_pair(late->sockets);
+	bench_close(bench);
+}
+
+static void cancel_of_what_is_harvested_first_is_not_submitted(struct bench *bench)
+{
+	struct late_cancel late;
+	const uint64_t *submissions;
+
+	cancel_late(bench, &late);
+	bench_harvest(bench);
+	CHECK_EQUAL(late.senders[1].ends, 1);
+	CHECK_EQUAL(uring_of(bench->driver)->lists[LIST_BACKLOG].count, 0);
+	check_late(bench, &late);
+	submissions = bench->table->statistics(bench->driver)->submissions;
+	CHECK_EQUAL(submissions[IORING_OP_ASYNC_CANCEL], 0);
+	end_late(bench, &late);
+}
+
+static void cancel_of_what_has_ended_is_not_taken_to_another_threads_ring(struct bench *bench)
+{
+	struct late_cancel late;
+	pthread_t thread;
+
+	cancel_late(bench, &late);
+	/* Without an end of the run, which would have submitted it. */
+	CHECK_EQUAL(pthread_create(&thread, NULL, drive_for_a_while, bench), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	check_late(bench, &late);
+	end_late(bench, &late);
+}
+
+static void cancel_of_what_has_ended_is_not_the_forked_childs(struct bench *bench)
+{
+	struct late_cancel late;
+	int status = 0;
+	pid_t child;
+
+	cancel_late(bench, &late);
+	if (bench_can_fork(bench)) {
+		child = fork();
+		CHECK(child >= 0);
+		if (child == 0) {
+			alarm(PATIENCE_NS / SECOND_NS);
+			CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+			bench_quiet(bench);
+			for (int index = 0; index < 2; index++) {
+				CHECK_EQUAL(late.senders[index].completions, 1);
+				CHECK_EQUAL(late.senders[index].result, 3);
+			}
+			_exit(0);
+		}
+		CHECK_EQUAL(waitpid(child, &status, 0), child);
+		CHECK_EQUAL(status, 0);
+	}
+	check_late(bench, &late);
+	end_late(bench, &late);
+}
+
 int main(int count, char **arguments)
 {
 	static const struct test tests[] = {
@@ -206,6 +317,9 @@ int main(int count, char **arguments)
 		TEST(accepts_of_many_listeners_are_parked_between_runs),
 		TEST(shutdown_ends_also_what_was_still_to_be_cancelled),
 		TEST(poll_of_the_drivers_own_on_the_backlog_moves_to_a_new_ring),
+		TEST(cancel_of_what_is_harvested_first_is_not_submitted),
+		TEST(cancel_of_what_has_ended_is_not_taken_to_another_threads_ring),
+		TEST(cancel_of_what_has_ended_is_not_the_forked_childs),
 	};
 
 	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), arguments, count);

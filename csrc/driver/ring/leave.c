@@ -11,6 +11,8 @@
 /* The time that the kernel may take to let go of our memory. */
 #define SHUTDOWN_NS UINT64_C(1000000000)
 #define REBUILD_NS UINT64_C(100000000)
+/* Refusals for want of memory, a millisecond each, after which a run ends all the same. */
+#define SHORTAGES_MAX 50
 /* A cancelled accept has ended after one; more than a few would be a bug. */
 #define PARK_LOOKS 8
 
@@ -90,17 +92,35 @@ int uring_put_aside(struct uring *uring, const struct io_uring_cqe *cqe)
  * Linux 5.10 takes nothing while completions have no place (EBUSY): they are put
  * aside, and it is asked again.
  */
-int uring_flush_aside(struct uring *uring, unsigned flags)
+static int flush_aside(struct uring *uring)
 {
 	uint32_t head;
 	int result;
 
 	do {
 		head = uring->cq_head;
-		result = uring_flush(uring, flags);
+		result = uring_flush(uring, 0);
 	} while (result == -EBUSY && uring_read_queue(uring, uring_put_aside) == 0 &&
 	         uring->cq_head != head);
 	return result;
+}
+
+void uring_hand_over_all(struct uring *uring)
+{
+	int shortages = 0;
+
+	while (uring->lists[LIST_BACKLOG].count != 0 || uring->sq_tail != uring->sq_head) {
+		int result;
+
+		uring_feed_starved(uring);
+		uring_fill_queue(uring);
+		result = flush_aside(uring);
+		if (result > 0)
+			continue;
+		if (result == -EBUSY || shortages++ == SHORTAGES_MAX ||
+		    !uring_wait_out(uring, result))
+			break;
+	}
 }
 
 /*
@@ -112,12 +132,13 @@ int uring_flush_aside(struct uring *uring, unsigned flags)
  */
 void uring_park_accepts(struct uring *uring)
 {
-	uint32_t armed = 1;
 	uint32_t number;
 	int looks;
 
-	for (looks = 0; uring->accepts != 0 && armed != 0 && looks < PARK_LOOKS; looks++) {
-		armed = 0;
+	for (looks = 0; uring->accepts != 0 && looks < PARK_LOOKS; looks++) {
+		uint32_t armed = 0;
+		int result;
+
 		for (number = 1; number <= uring_slot_count(uring); number++) {
 			struct uring_slot *slot = uring_slot_number(uring, number);
 
@@ -131,8 +152,13 @@ void uring_park_accepts(struct uring *uring)
 				uring_flush(uring, 0);
 			uring_push_cancel(uring, slot);
 		}
-		if (armed != 0 && (uring_flush(uring, IORING_ENTER_GETEVENTS) < 0 ||
-		                   uring_read_queue(uring, uring_put_aside) != 0))
+		if (armed == 0)
+			return;
+		/* A shortage that passes leaves none armed. */
+		uring_hand_over_all(uring);
+		result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+		if ((result < 0 && !uring_wait_out(uring, result)) ||
+		    uring_read_queue(uring, uring_put_aside) != 0)
 			return;
 	}
 }
@@ -218,10 +244,12 @@ static void drain(struct uring *uring, uring_entry_handler handle, uint64_t limi
 	bool first = true;
 
 	while (true) {
-		uring_flush(uring, IORING_ENTER_GETEVENTS);
+		int result = uring_flush(uring, IORING_ENTER_GETEVENTS);
+
 		if (uring_read_queue(uring, handle) != 0 || count_in_kernel(uring) == 0)
 			return;
-		if (monotonic_ns() >= deadline_ns)
+		/* Of a ring that somebody has closed behind our back nothing more comes. */
+		if ((result < 0 && !uring_wait_out(uring, result)) || monotonic_ns() >= deadline_ns)
 			return;
 		if (!first)
 			nanosleep(&moment, NULL);

@@ -68,9 +68,7 @@ int uring_open(const struct ul_options *options, struct ul_driver **driver)
 	pool_init(&uring->pools[POOL_DATAGRAM], POOL_DATAGRAM, uring->options.datagram_count,
 	          uring->options.datagram_size + (uint32_t)(sizeof(struct sockaddr_storage) +
 	                                                    sizeof(struct io_uring_recvmsg_out)));
-	result = slots_init(&uring->slots, sizeof(struct uring_slot));
-	if (result != 0)
-		goto fail;
+	slots_init(&uring->slots, sizeof(struct uring_slot));
 	/* The handlers come before anything that a child must not keep. */
 	result = uring_fork_add(uring);
 	if (result != 0)

@@ -10,6 +10,7 @@
 #include "setup.h"
 
 #include <sys/eventfd.h>
+#include <time.h>
 
 /* Worker threads, for files and splice only: {bounded, unbounded}. */
 #define WORKERS_UNBOUNDED 16
@@ -174,6 +175,27 @@ int uring_enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsi
 	uring->statistics.submitted += head - uring->sq_head;
 	uring->sq_head = head;
 	return result;
+}
+
+bool uring_wait_out(const struct uring *uring, int error)
+{
+	static const struct timespec moment = { 0, 1000000 };
+
+	switch (error) {
+	case -EINTR:
+	case -ETIME:
+	/* Too many completions wait outside the queue: read the queue first. */
+	case -EBUSY:
+		return true;
+	case -EAGAIN:
+	case -ENOMEM:
+		/* Out of memory for requests; in flight ones give theirs back. */
+		if (!uring_has_entries(uring))
+			nanosleep(&moment, NULL);
+		return true;
+	default:
+		return false;
+	}
 }
 
 int uring_flush(struct uring *uring, unsigned flags)

@@ -7,22 +7,14 @@
  */
 #include "queue.h"
 
-#include <time.h>
 #include <unistd.h>
 
 /* Further looks at work that the kernel still holds back after a wait. */
 #define MORE_LOOKS 2
-/* Refusals for want of memory, a millisecond each, after which a run ends all the same. */
-#define SHORTAGES_MAX 50
 
 static inline unsigned kernel_flags(const struct uring *uring)
 {
 	return IO_URING_READ_ONCE(*uring->sq_kflags);
-}
-
-static inline bool queue_has_entries(const struct uring *uring)
-{
-	return io_uring_smp_load_acquire(uring->cq_ktail) != uring->cq_head;
 }
 
 /* Move the lists of ours to the submission queue, as far as there is room. */
@@ -40,46 +32,6 @@ static void hand_over(struct uring *uring)
 	/* More than the queue holds goes in several loads. */
 	while (uring->lists[LIST_BACKLOG].count != 0 && uring_flush(uring, 0) > 0)
 		fill_queue(uring);
-}
-
-/* The answer of turn() to an error of io_uring_enter(2). */
-static int enter_failed(struct uring *uring, int error)
-{
-	static const struct timespec moment = { 0, 1000000 };
-
-	switch (error) {
-	case -EINTR:
-	case -ETIME:
-	/* Too many completions wait outside the queue: read the queue first. */
-	case -EBUSY:
-		return 0;
-	case -EAGAIN:
-	case -ENOMEM:
-		/* Out of memory for requests; in flight ones give theirs back. */
-		if (!queue_has_entries(uring))
-			nanosleep(&moment, NULL);
-		return 0;
-	default:
-		return error;
-	}
-}
-
-void uring_hand_over_all(struct uring *uring)
-{
-	int shortages = 0;
-
-	while (uring->lists[LIST_BACKLOG].count != 0 || uring->sq_tail != uring->sq_head) {
-		int result;
-
-		fill_queue(uring);
-		result = uring_flush_aside(uring, 0);
-		if (result > 0)
-			continue;
-		if ((result != -EAGAIN && result != -ENOMEM && result != -EINTR) ||
-		    shortages++ == SHORTAGES_MAX)
-			break;
-		enter_failed(uring, result);
-	}
 }
 
 /* --- Waiting -------------------------------------------------------------- */
@@ -207,7 +159,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 	 * Work that waits for us need not end in a completion; to sleep after it
 	 * would break immediate()'s promise, on which the caller keeps the GIL.
 	 */
-	if (timeout_ns != 0 && !something && !queue_has_entries(uring) &&
+	if (timeout_ns != 0 && !something && !uring_has_entries(uring) &&
 	    !(flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))) {
 		result = sleep_in_kernel(uring, timeout_ns);
 	} else if (uring->sq_tail != uring->sq_head ||
@@ -220,9 +172,7 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns)
 		if (result == 0)
 			result = uring_flush(uring, IORING_ENTER_GETEVENTS);
 	}
-	if (unlikely(result < 0))
-		result = enter_failed(uring, result);
-	else
+	if (likely(result >= 0) || uring_wait_out(uring, result))
 		result = 0;
 	/*
 	 * A deferred ring runs only some of its work in each call (6.13+), and
@@ -248,7 +198,7 @@ bool uring_immediate(struct ul_driver *driver)
 
 	if (uring->sq_limit == 0)
 		return uring->closed;
-	return queue_has_entries(uring) ||
+	return uring_has_entries(uring) ||
 	       (kernel_flags(uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0 ||
 	       uring->lists[LIST_DONE].count != 0 ||
 	       uring->left_over_next != uring->left_over_count ||
@@ -337,16 +287,8 @@ static inline int entry_completed(struct uring *uring, const struct io_uring_cqe
 	case URING_ACCEPT:
 		return uring_accept_completed(uring, slot, cqe, out);
 	default:
-		/* SEND_ZC through submit(): the notification ends it. */
-		if (unlikely(cqe->flags & IORING_CQE_F_MORE)) {
-			*out = (struct ul_completion){
-				.owner = slot->base.owner,
-				.token = slot_token(&slot->base),
-				.result = cqe->res,
-				.flags = UL_MORE,
-			};
-			return 1;
-		}
+		/* restrictions.c has none with a second entry, as a SEND_ZC's would be. */
+		assert((cqe->flags & IORING_CQE_F_MORE) == 0);
 		return uring_operation_completed(uring, slot, cqe->res, out);
 	}
 }

@@ -150,6 +150,11 @@ static inline bool uring_has(const struct uring *uring, uint64_t feature)
 	return (uring->features & feature) != 0;
 }
 
+static inline bool uring_has_entries(const struct uring *uring)
+{
+	return io_uring_smp_load_acquire(uring->cq_ktail) != uring->cq_head;
+}
+
 static inline uint32_t uring_sq_room(const struct uring *uring)
 {
 	/* A limit of 0 has the tail at the head as well. */
@@ -212,6 +217,11 @@ bool uring_may_enter(const struct uring *uring);
 /* io_uring_enter(2) of what is in the submission queue; its result. */
 int uring_enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsigned flags,
                 void *argument, size_t argument_size);
+/*
+ * Whether the ring may be entered again after that error of uring_enter()'s: a moment later,
+ * which has passed, where memory is short.
+ */
+bool uring_wait_out(const struct uring *uring, int error);
 /* Submit the queue without waiting; io_uring_enter's result. */
 int uring_flush(struct uring *uring, unsigned flags);
 typedef int (*uring_entry_handler)(struct uring *uring, const struct io_uring_cqe *cqe);
@@ -290,8 +300,8 @@ void uring_leave_to_parent(struct uring *uring);
 /* A new ring with every live operation: after a fork or in another thread. */
 int uring_rebuild(struct uring *uring);
 void uring_shutdown(struct ul_driver *driver);
-/* uring_flush(), with the completions put aside that are in its way. */
-int uring_flush_aside(struct uring *uring, unsigned flags);
+/* Submit everything that waits for it, with patience where memory is short. */
+void uring_hand_over_all(struct uring *uring);
 void uring_park_accepts(struct uring *uring);
 /* Remember an entry for the next harvest(), of whichever ring.  0 or -errno. */
 int uring_put_aside(struct uring *uring, const struct io_uring_cqe *cqe);
@@ -301,7 +311,5 @@ int uring_turn(struct ul_driver *driver, int64_t timeout_ns);
 bool uring_immediate(struct ul_driver *driver);
 int uring_harvest(struct ul_driver *driver, struct ul_completion *out, int capacity);
 void uring_wake(struct ul_driver *driver);
-/* Submit everything that waits for it, with patience where memory is short. */
-void uring_hand_over_all(struct uring *uring);
 
 #endif

@@ -45,6 +45,10 @@ int selector_open(const struct ul_options *options, struct ul_driver **driver)
 		if (options->buffer_count != 0)
 			buffer_count = options->buffer_count;
 	}
+	/* A child that took itself for its parent would undo what its parent waits for. */
+	result = fork_is_seen();
+	if (result != 0)
+		return result;
 	selector = calloc(1, sizeof(*selector));
 	if (selector == NULL)
 		return -ENOMEM;
