@@ -152,12 +152,12 @@ def test_logging_that_raises_where_close_sends_the_last_bytes_is_told_of(sim, to
                 sim.loop._close()
             raise Ends
 
-    def last():
+    def last(transport):
         transport.write(b"last")
         in_thread(sim.loop._hand_over, errand)
         raise Ends
 
-    sim.loop.call_soon(last)
+    sim.loop.call_soon(last, transport)
     with pytest.raises(Ends):
         sim.run()
     told.clear()

@@ -179,7 +179,7 @@ int uring_enter(struct uring *uring, unsigned to_submit, unsigned wait_for, unsi
 
 bool uring_wait_out(const struct uring *uring, int error)
 {
-	static const struct timespec moment = { 0, 1000000 };
+	static const struct timespec moment = {0, 1000000};
 
 	switch (error) {
 	case -EINTR:
