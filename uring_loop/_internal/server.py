@@ -297,7 +297,7 @@ class _Acceptor:
         try:
             protocol = server._protocol_factory()
             if not server._ssl_context:
-                transport = open_stream(self._loop, descriptor, protocol, None, None, server)
+                transport = open_stream(self._loop, descriptor, protocol, None, server)
                 if self._loop.get_debug():
                     self._log_accepted(transport)
                 return
