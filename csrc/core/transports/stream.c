@@ -167,8 +167,13 @@ static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 			return NULL;
 		sock = PyObject_CallOneArg(helpers.make_socket, fd);
 		Py_DECREF(fd);
-		if (sock == NULL)
-			return NULL;
+		if (sock == NULL) {
+			/* Another thread may have closed us meanwhile. */
+			if (!self->base.fd_closed || !PyErr_ExceptionMatches(PyExc_OSError))
+				return NULL;
+			PyErr_Clear();
+			Py_RETURN_NONE;
+		}
 		/* Another thread may have made one meanwhile, or closed us. */
 		if (unlikely(self->base.sock != NULL || self->base.fd_closed)) {
 			PyObject *number = PyObject_CallMethodNoArgs(sock, names.detach);
