@@ -1,6 +1,7 @@
 """The listener: start and stop against descriptors that are accepted at any moment."""
 
 import asyncio
+import ctypes
 import errno
 import os
 import sys
@@ -266,6 +267,23 @@ def test_callback_that_raises_is_reported_and_accepting_goes_on(sim, monkeypatch
     assert not listener.idle
     listener.stop()
     sim.settle()
+
+
+PY_TP_CLEAR = 51
+
+
+def test_listener_that_the_cycle_collector_has_emptied_starts_nothing(sim):
+    """A finalizer of the same garbage may be called later, and start it."""
+    listener = _core.Listener(sim.loop, LISTENING, print)
+    slot = ctypes.pythonapi.PyType_GetSlot
+    slot.restype, slot.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_int]
+    clear = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(slot(type(listener), PY_TP_CLEAR))
+    assert clear(listener) == 0
+    listener.start()
+    listener._begin()
+    listener.stop()
+    assert listener.idle
+    assert sim.driver.operations == {}
 
 
 @pytest.mark.parametrize("named", [{"shared": True}, {"loop": None}], ids=repr)
