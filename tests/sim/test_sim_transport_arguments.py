@@ -74,6 +74,18 @@ def test_transport_of_a_closed_loop_is_refused(sim):
         StreamTransport(sim.loop, sock, Recorder(sim.driver))
 
 
+def test_transport_of_a_loop_that_schedules_nothing_is_given_up(sim):
+    wire = sim.wire()
+    sim.loop.call_soon = None
+    with pytest.raises(TypeError):
+        StreamTransport(sim.loop, wire.fd, Recorder(sim.driver))
+    del sim.loop.call_soon
+    assert sim.loop._owner_of(wire.fd) is None
+    # The descriptor stays the caller's.
+    wire.peer.send(b"still there")
+    assert wire.sock.recv(100) == b"still there"
+
+
 def calls(transport, loop):
     """(what is called with wrong arguments, the arguments, what it raises)"""
     return [
