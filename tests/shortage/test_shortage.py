@@ -18,10 +18,10 @@ import trustme
 from uring_loop._internal.driver import ring_report
 
 HERE = Path(__file__).resolve().parent
-PATHS = ["start", "accept", "receive", "write", "timers", "datagrams", "descriptors", "file", "tls"]
-PATHS += ["pipes"]
+PATHS = ["start", "accept", "receive", "write", "timers", "datagrams", "queue", "descriptors"]
+PATHS += ["file", "tls", "pipes"]
 # A prime, so that the paths' own repetitions are not met in step; TLS allocates thousands of times.
-STEPS = {"start": 7, "file": 7, "tls": 23}
+STEPS = {"start": 7, "file": 7, "tls": 23, "queue": 41}
 STEP = 17
 ALL = os.environ.get("TEST_SHORTAGE") == "all"
 pytestmark = pytest.mark.timeout(3000 if ALL else 300)
