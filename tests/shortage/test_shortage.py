@@ -61,7 +61,8 @@ def test_each_allocation_that_fails_is_told_and_survived(malloc, certificate, dr
         [sys.executable, str(HERE / "child.py"), path, "1", str(step)],
         env={
             **os.environ,
-            "LD_PRELOAD": str(malloc),
+            # Behind it what counts lines for `make coverage`, if that is who runs this.
+            "LD_PRELOAD": f"{malloc} {os.environ.get('LD_PRELOAD', '')}".strip(),
             "PYTHONMALLOC": "malloc",
             "URING_LOOP_DRIVER": driver,
             "SHORTAGE_CERTIFICATE": str(certificate),
