@@ -345,7 +345,6 @@ class Stream(_Transport):
         sock: socket.socket | int,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
-        extra: dict[str, Any] | None = None,
         server: ClientList | None = None,
     ) -> None: ...
     @property

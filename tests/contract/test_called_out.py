@@ -1,8 +1,10 @@
 """What the loop calls out to (a __del__, a repr, a buffer, a hook) changes what it works on."""
 
 import asyncio
+import contextlib
 import functools
 import gc
+import logging
 import socket
 import sys
 import types
@@ -359,14 +361,12 @@ def test_transport_changed_by_the_log_of_what_happens_to_it(loop, pair, event, m
             return True
 
     async def main():
-        from logging import DEBUG, getLogger
-
         async with attached(pair=pair) as (transport, protocol, peer):
-            log = getLogger("asyncio")
+            log = logging.getLogger("asyncio")
             handler = Handler(transport)
             log.addHandler(handler)
             level = log.level
-            log.setLevel(DEBUG)
+            log.setLevel(logging.DEBUG)
             loop.set_debug(True)
             try:
                 transport.pause_reading()
@@ -385,6 +385,86 @@ def test_transport_changed_by_the_log_of_what_happens_to_it(loop, pair, event, m
             await protocol.until_lost()
 
     run(loop, main())
+
+
+@contextlib.contextmanager
+def log_that_raises(loop, event, error):
+    """The loop is in debug mode, and its log raises once when it is told of this."""
+    raised = []
+
+    class Handler:
+        level = 0
+
+        def handle(self, record):
+            if event in record.getMessage() and not raised:
+                raised.append(event)
+                raise error
+
+    log, handler = logging.getLogger("asyncio"), Handler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    loop.set_debug(True)
+    try:
+        yield
+    finally:
+        loop.set_debug(False)
+        log.removeHandler(handler)
+        log.setLevel(level)
+    assert raised
+
+
+@pytest.mark.parametrize("method", ["pause_reading", "resume_reading"])
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+def test_transport_whose_log_raises_raises_that_and_is_paused_or_resumed(
+    loop, pair, method, error
+):
+    async def main():
+        async with attached(pair=pair) as (transport, protocol, peer):
+            with log_that_raises(loop, method.replace("_", "s "), error):
+                for each in ("pause_reading", "resume_reading"):
+                    if each == method:
+                        with pytest.raises(error):
+                            getattr(transport, each)()
+                    else:
+                        getattr(transport, each)()
+                    assert transport.is_reading() == (each == "resume_reading")
+            await peer.send_all(b"x")
+            await protocol.until_size(1)
+
+    run(loop, main())
+
+
+def test_interrupt_of_the_log_of_an_end_ends_the_run_and_the_end_is_told_in_the_next(loop, pair):
+    async def connect():
+        one, other = pair()
+        return *await loop.create_connection(Recorder, sock=one), other
+
+    transport, protocol, other = run(loop, connect())
+    with log_that_raises(loop, "received EOF", KeyboardInterrupt):
+        other.close()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+    assert protocol.calls == ["connection_made"]
+    run(loop, protocol.until_lost())
+    assert protocol.calls == ["connection_made", "eof_received", "connection_lost"]
+
+
+def test_log_of_an_end_that_raises_is_told_and_so_is_the_end(loop, pair, errors, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+
+    async def main():
+        async with attached(pair=pair) as (_, protocol, peer):
+            with log_that_raises(loop, "received EOF", LookupError):
+                peer.close()
+                await protocol.until_lost()
+            assert protocol.calls == ["connection_made", "eof_received", "connection_lost"]
+            assert protocol.lost is None
+
+    run(loop, main())
+    assert [type(context["exception"]) for context in errors] + told == [LookupError]
+    errors.clear()
 
 
 def test_transport_that_its_protocol_has_ended_while_it_was_opened_is_given_up(loop, loop_kind):

@@ -364,6 +364,49 @@ def test_sendto_an_address_that_is_none_gives_up_with_the_socket_modules_error(
     run(loop, main())
 
 
+@pytest.mark.parametrize("address", [("/path", 1), 5, None, "\ud800"], ids=repr)
+def test_sendto_a_unix_address_that_is_none_gives_up_with_the_socket_modules_error(
+    loop, errors, address
+):
+    async def main():
+        async with endpoint(family=socket.AF_UNIX) as (transport, protocol):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as plain:
+                with pytest.raises(Exception) as caught:
+                    plain.sendto(b"x", address)
+            transport.sendto(b"x", address)
+            await protocol.until_called("connection_lost")
+            assert type(protocol.lost) is caught.type
+            assert str(protocol.lost) == str(caught.value)
+            assert [context["exception"] for context in errors] == [protocol.lost]
+            errors.clear()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), {}),
+        ((), {"addr": ("127.0.0.1", 9)}),
+        ((b"x", None, None), {}),
+        ((b"x",), {"address": None}),
+        ((b"x",), {"data": b"y"}),
+        ((b"x", None), {"addr": None}),
+    ],
+    ids=repr,
+)
+def test_sendto_with_wrong_arguments_raises_type_error_and_sends_nothing(loop, arguments, named):
+    async def main():
+        with udp_socket() as peer:
+            async with endpoint(remote_addr=peer.getsockname()) as (transport, _):
+                with pytest.raises(TypeError, match="sendto"):
+                    transport.sendto(*arguments, **named)
+                transport.sendto(data=b"sent", addr=None)
+                assert await receive_count(peer, 1) == [b"sent"]
+
+    run(loop, main())
+
+
 def test_sendto_a_host_name_or_an_unusual_form_is_resolved_as_the_socket_module_does(loop):
     async def main():
         async with endpoint(local_addr=LOCAL) as (transport, protocol):

@@ -1,9 +1,10 @@
 """Write flow control: limits, pause_writing and resume_writing."""
 
+import contextlib
 import socket
 
 import pytest
-from harness import Recorder, attached, iterations, run, tcp_pair
+from harness import Peer, Recorder, attached, iterations, run, small_buffers, tcp_pair
 
 HUGE = 4 << 20
 
@@ -75,6 +76,44 @@ def test_huge_write_pauses_once_and_resumes_once_when_drained(loop, pair):
             assert transport.get_write_buffer_size() == 0
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
+def test_closed_between_runs_with_its_queue_emptied_resumes_and_is_lost_in_the_next(loop, pair):
+    """Each write between two runs is offered to the kernel, as nothing else would send it."""
+    received = bytearray()
+
+    async def connect():
+        one, other = pair()
+        small_buffers(one, other)
+        other.setblocking(False)
+        return *await loop.create_connection(Recorder, sock=one), other
+
+    transport, protocol, other = run(loop, connect())
+    transport.set_write_buffer_limits(high=0)
+    transport.write(bytes(1 << 20))
+    assert protocol.calls == ["connection_made", "pause_writing"]
+    size = 1 << 20
+    # Stock asyncio's waits for the run.
+    for _ in range(1000):
+        with contextlib.suppress(BlockingIOError):
+            received += other.recv(1 << 20)
+        if len(received) == size:
+            break
+        transport.write(b"x")
+        size += 1
+    transport.close()
+    assert protocol.calls == ["connection_made", "pause_writing"]
+
+    async def rest():
+        return await Peer(other).recv_all()
+
+    with other:
+        received += run(loop, rest())
+        run(loop, protocol.until_lost())
+    assert received == bytes(1 << 20) + b"x" * (size - (1 << 20))
+    assert protocol.calls[1:] == ["pause_writing", "resume_writing", "connection_lost"]
+    assert protocol.lost is None
 
 
 def test_resume_comes_at_the_low_limit_not_at_the_end(loop):

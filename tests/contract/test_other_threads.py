@@ -636,6 +636,28 @@ def test_server_started_by_a_loop_of_another_thread_serves(loop):
     run(loop, main())
 
 
+def test_server_started_and_closed_by_a_loop_of_another_thread_does_not_serve(loop):
+    """What starts it in the loop's thread comes when it is no longer wanted."""
+
+    async def started_and_closed(server):
+        await server.start_serving()
+        server.close()
+
+    async def main():
+        server = await loop.create_server(
+            asyncio.Protocol, "127.0.0.1", 0, start_serving=False
+        )
+        address = server.sockets[0].getsockname()
+        thread = threading.Thread(target=in_loop_of_its_own, args=(started_and_closed(server),))
+        thread.start()
+        thread.join()
+        await iterations(2)
+        assert not server.is_serving()
+        assert refuses(address)
+
+    run(loop, main())
+
+
 # The loop.
 
 

@@ -1,7 +1,10 @@
 """BufferedProtocol and set_protocol, and exceptions a protocol raises."""
 
 import asyncio
+import gc
+import mmap
 import socket
+import sys
 
 import pytest
 from harness import (
@@ -11,6 +14,7 @@ from harness import (
     Recorder,
     attached,
     iterations,
+    oracle_lacks,
     run,
 )
 
@@ -46,6 +50,30 @@ def test_buffered_protocol_buffer_of_any_writable_type_is_filled(loop, wrap):
             await peer.send_all(b"0123456789")
             await protocol.until_size(10)
             assert protocol.data == b"0123456789"
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(sys.maxsize == 2**31 - 1, reason="no object is so large")
+def test_buffered_protocol_buffer_of_more_than_two_gib_is_filled_from_its_start(loop, pair):
+    class Vast(Recorder, asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint):
+            return self.memory
+
+        def buffer_updated(self, nbytes):
+            super().data_received(self.memory[:nbytes])
+
+    async def main():
+        protocol = Vast()
+        # Nothing of it is touched but its first page.
+        with mmap.mmap(-1, (2 << 30) + 4096) as protocol.memory:
+            async with attached(protocol, pair) as (transport, _, peer):
+                for size in (5, 10):
+                    await peer.send_all(b"bytes")
+                    await protocol.until_size(size)
+                assert protocol.data == b"bytesbytes"
+                transport.abort()
+                await protocol.until_lost()
 
     run(loop, main())
 
@@ -252,6 +280,71 @@ def test_protocol_raising_ends_the_connection_with_that_exception(loop, errors, 
             assert context["transport"] is transport
             assert context["protocol"] is protocol
             assert protocol.calls[-2:] == [where, "connection_lost"]
+
+    run(loop, main())
+
+
+def test_answer_of_eof_received_that_is_neither_true_nor_false_ends_the_connection(
+    loop, loop_kind, errors
+):
+    oracle_lacks(loop_kind, True, "it asks again, and fails again, for ever")
+
+    class Undecided(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            return Neither()
+
+    class Neither:
+        def __bool__(self):
+            raise LookupError("neither")
+
+    async def main():
+        async with attached(Undecided()) as (_, protocol, peer):
+            peer.sock.shutdown(socket.SHUT_WR)
+            await protocol.until_lost()
+            context = errors.pop()
+            assert context["message"] == "Fatal error: protocol.eof_received() call failed."
+            assert context["exception"] is protocol.lost
+            assert isinstance(protocol.lost, LookupError)
+            assert protocol.calls == ["connection_made", "eof_received", "connection_lost"]
+
+    run(loop, main())
+
+
+class Classless(Recorder):
+    """Of which isinstance() raises."""
+
+    @property
+    def __class__(self):
+        raise LookupError("no class")
+
+
+def test_set_protocol_to_one_whose_class_cannot_be_asked_raises_and_keeps_the_old(loop):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            with pytest.raises(LookupError, match="no class"):
+                transport.set_protocol(Classless())
+            assert transport.get_protocol() is protocol
+            await peer.send_all(b"data")
+            await protocol.until_size(4)
+
+    run(loop, main())
+
+
+# asyncio has made half a transport by then, which complains.
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("factory", "error"), [(object, AttributeError), (Classless, LookupError)]
+)
+def test_connection_of_what_is_no_protocol_is_refused(loop, pair, factory, error):
+    async def main():
+        one, other = pair()
+        with one, other:
+            with pytest.raises(error):
+                await loop.create_connection(factory, sock=one)
+            gc.collect()
+            await iterations(2)
 
     run(loop, main())
 

@@ -512,6 +512,31 @@ def test_transport_that_is_aborted_before_its_queue_is_empty_ends_sendfile(loop,
     run(loop, main())
 
 
+def test_transport_that_is_aborted_as_its_queue_gets_empty_sends_nothing_of_the_file(
+    loop, loop_kind, file
+):
+    oracle_lacks(loop_kind, True, "the file is sent over a connection that is aborted")
+
+    class Aborting(Recorder):
+        def resume_writing(self):
+            super().resume_writing()
+            # Before sendfile(), which is woken next, goes on.
+            loop.call_soon(self.transport.abort)
+
+    async def main():
+        async with attached(Aborting(), small=True) as (transport, protocol, peer):
+            transport.write(bytes(1 << 20))
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            received = await peer.recv_all()
+            with pytest.raises(ConnectionError, match="Connection is closed by peer"):
+                await sending
+            assert received == bytes(1 << 20)
+            assert file.tell() == 0
+            assert protocol.lost is None
+
+    run(loop, main())
+
+
 def test_cancelled_before_the_queue_is_empty_leaves_a_transport_that_writes(loop, loop_kind, file):
     oracle_lacks(loop_kind, True, "refuses every write from then on")
     queued = b"x" * (8 << 20)

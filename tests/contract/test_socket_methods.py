@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 from datagram_peers import DatagramRecorder
-from harness import PATIENCE_S, Echo, Recorder, run, serving
+from harness import PATIENCE_S, Echo, Recorder, oracle_lacks, run, serving
 from tls_peer import NAME, echoed
 
 
@@ -435,6 +435,56 @@ def test_audit_hooks_hear_what_they_hear_of_asyncio(loop_kind, work):
     expected = heard_of("asyncio")
     assert expected.startswith("socket.") or work in SILENT
     assert heard_of("asyncio" if loop_kind == "asyncio" else "uring_loop") == expected
+
+
+def test_audit_hook_that_ends_the_endpoint_that_sends_lets_it_send_to_no_stranger(loop_kind):
+    """The descriptor's number is somebody else's before the hook returns."""
+    oracle_lacks(loop_kind, True, "its protocol is None, and is told")
+    program = """
+import asyncio, os, socket, sys
+import uring_loop
+
+told = []
+
+class Protocol(asyncio.DatagramProtocol):
+    def error_received(self, exc):
+        told.append(exc)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+    number = transport.get_extra_info("socket").fileno()
+    transport.pause_reading()
+    await asyncio.sleep(0.001)
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.bind(("127.0.0.1", 0))
+    peer.setblocking(False)
+
+    def hook(event, arguments):
+        if event == "socket.sendto" and transport.get_extra_info("socket").fileno() == number:
+            transport.abort()
+            transport._call_connection_lost(None)
+            os.dup2(stranger.fileno(), number)
+
+    sys.addaudithook(hook)
+    transport.sendto(b"secret", peer.getsockname())
+    assert transport._state == "closed", transport._state
+    try:
+        print("received", peer.recv(100))
+    except BlockingIOError:
+        print("nothing", told)
+    os.close(number)
+
+uring_loop.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", program],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("nothing []\n", "")
 
 
 def test_audit_hook_that_raises_refuses_the_connection(loop_kind):

@@ -195,6 +195,34 @@ def test_start_tls_within_tls_talks(loop, certificates, server_side):
     run(loop, main())
 
 
+def test_protocol_set_below_tls_gets_what_comes_and_what_was_written_leaves_encrypted(
+    loop, certificates, server_side
+):
+    """The TLS above hears no more of its transport, and can still end it."""
+    context, options, peers = ends(certificates, server_side)
+
+    async def main():
+        async with attached() as (plain, protocol, peer):
+            tls = TlsPeer(peer.sock, peers, server_side=not server_side)
+            upgraded, _ = await asyncio.gather(
+                loop.start_tls(plain, protocol, context, **options), tls.handshake()
+            )
+            below = Recorder()
+            upgraded.write(b"secret")
+            plain.set_protocol(below)
+            assert await tls.recv_exactly(6) == b"secret"
+            plain.write(b"plain")
+            assert await peer.recv_exactly(5) == b"plain"
+            await peer.send_all(b"answer")
+            await below.until_size(6)
+            assert below.data == b"answer"
+            upgraded.abort()
+            await below.until_lost()
+            assert protocol.names == ["connection_made"]
+
+    run(loop, main())
+
+
 # ---- refusals and failures --------------------------------------------------------------------
 
 

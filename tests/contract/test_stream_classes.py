@@ -629,6 +629,26 @@ def test_streams_read_with_a_buffer_that_is_held_says_so(loop):
     run(loop, main())
 
 
+def test_streams_data_for_a_buffer_that_is_held_ends_the_connection(loop):
+    contexts = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+
+    async def main():
+        # Once from the reader, and once from the end of the connection.
+        with pytest.raises(BufferError):
+            async with Pair() as pair:
+                with memoryview(pair.reader._buffer):
+                    pair.peer.send(b"no room")
+                    with pytest.raises(BufferError):
+                        await pair.reader.read(1)
+                assert pair.writer.is_closing()
+
+    run(loop, main())
+    (context,) = contexts
+    assert context["message"] == "Fatal error: protocol.data_received() call failed."
+    assert isinstance(context["exception"], BufferError)
+
+
 def test_streams_unclosed_writer_warns(loop):
     if not hasattr(asyncio.StreamWriter, "__del__"):
         pytest.skip("a forgotten StreamWriter of this Python leaves its connection open")

@@ -281,6 +281,45 @@ def test_tls_interrupt_while_a_large_write_is_paused_loses_nothing_of_it(
     run(loop, main())
 
 
+def test_tls_interrupt_as_what_a_turn_has_written_pauses_loses_nothing_of_it(
+    loop, certificates, monkeypatch
+):
+    """Ours encrypts it, and finds that it is too much, at the end of the turn."""
+    size = 4 << 20
+    pause_writing = asyncio.sslproto.SSLProtocol.pause_writing
+
+    def interrupted(self):
+        pause_writing(self)
+        monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "pause_writing", pause_writing)
+        raise KeyboardInterrupt
+
+    opening = tls_attached(certificates, small=True)
+    transport, protocol, peer = run(loop, opening.__aenter__())
+    below = transport._ssl_protocol._transport
+
+    async def fill():
+        for each in (below, transport):
+            each.set_write_buffer_limits(high=1 << 30)
+        transport.write(bytes(size))
+        await iterations(5)
+        below.set_write_buffer_limits(high=below.get_write_buffer_size() + 100, low=0)
+
+    run(loop, fill())
+    assert protocol.pauses == 0
+    monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "pause_writing", interrupted)
+    loop.call_soon(transport.write, bytes(200))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+
+    async def rest():
+        transport.write(b"last")
+        assert await peer.recv_exactly(size + 204) == bytes(size + 200) + b"last"
+        assert protocol.calls == ["connection_made"]
+        await opening.__aexit__(None, None, None)
+
+    run(loop, rest())
+
+
 def test_tls_closed_with_something_unread_sends_what_was_written_before(
     loop, loop_kind, certificates, version, server_side
 ):

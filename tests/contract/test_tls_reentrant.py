@@ -243,6 +243,7 @@ def test_tls_private_attribute_that_is_gone_ends_the_connection_with_an_attribut
     run(loop, main())
 
 
+<<<<<<< HEAD
 class Heard(logging.Handler):
     """Acts, once, when a transport's fatal error is logged."""
 
@@ -305,3 +306,44 @@ def test_tls_connection_that_is_stopped_by_the_log_of_its_failed_write_delivers_
     assert handler.acted
     assert protocol.data == b""
     assert protocol.calls.count("connection_lost") == 1
+=======
+def test_two_connections_one_within_the_other_get_each_what_is_its(loop, certificates):
+    """Whoever runs the loop's handles by hand: the memory that both receive into is the loop's."""
+
+    def run_deliveries():
+        for handle in list(loop._ready):
+            if getattr(handle._callback, "__name__", None) == "_deliver_held_back":
+                handle._run()
+
+    class Outer(Recorder):
+        def data_received(self, data):
+            inner_below.resume_reading()
+            run_deliveries()
+            super().data_received(data)
+
+    async def main():
+        nonlocal inner_below
+        async with (
+            tls_attached(certificates, Outer()) as (outer, outer_protocol, outer_peer),
+            tls_attached(certificates) as (inner, inner_protocol, inner_peer),
+        ):
+            below = outer._ssl_protocol._transport
+            inner_below = inner._ssl_protocol._transport
+            for transport in (below, inner_below):
+                transport.pause_reading()
+            # Read when reading goes on, not before.
+            await iterations(3)
+            await outer_peer.send_all(b"outer" * 1000)
+            await inner_peer.send_all(b"inner" * 1000)
+            await iterations(3)
+            below.resume_reading()
+            await outer_protocol.until_size(5000)
+            await inner_protocol.until_size(5000)
+            assert outer_protocol.data == b"outer" * 1000
+            assert inner_protocol.data == b"inner" * 1000
+            await outer_peer.send_all(b"again")
+            await outer_protocol.until_size(5005)
+
+    inner_below = None
+    run(loop, main())
+>>>>>>> cov-transports

@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -486,6 +487,38 @@ def test_write_to_a_closed_peer_ends_the_connection_with_the_error(loop):
             transport.write(b"x")
             await protocol.until_lost()
             assert isinstance(protocol.lost, BrokenPipeError)
+
+    run(loop, main())
+
+
+def test_write_of_a_huge_bytearray_to_a_reset_peer_ends_the_connection_with_the_error(loop):
+    """It is offered to the kernel before it is copied, inside write()."""
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            await iterations(2)
+            peer.reset()
+            transport.write(bytearray(1 << 20))
+            assert transport.get_write_buffer_size() == 0
+            transport.write(bytearray(1 << 20))
+            await protocol.until_lost()
+            assert isinstance(protocol.lost, ConnectionResetError)
+            assert protocol.calls == ["connection_made", "connection_lost"]
+
+    run(loop, main())
+
+
+def test_write_eof_to_a_reset_peer_raises_and_the_loss_is_told_once(loop):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            await iterations(2)
+            peer.reset()
+            with pytest.raises(OSError) as caught:
+                transport.write_eof()
+            assert caught.value.errno == errno.ENOTCONN
+            await protocol.until_lost()
+            assert isinstance(protocol.lost, ConnectionResetError)
+            assert protocol.calls == ["connection_made", "connection_lost"]
 
     run(loop, main())
 

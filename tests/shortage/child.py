@@ -156,8 +156,19 @@ async def accept():
 
 @contextlib.asynccontextmanager
 async def receive():
-    _, protocol, peer = await connected()
+    transport, protocol, peer = await connected()
     _, buffered, other = await connected(Buffered)
+    loop = asyncio.get_running_loop()
+
+    class Pausing(Reader):
+        """Pauses the other, whose bytes of the same turn are held back."""
+
+        def data_received(self, data):
+            transport.pause_reading()
+            loop.call_soon(transport.resume_reading)
+            super().data_received(data)
+
+    _, pausing, third = await connected(Pausing)
 
     async def path():
         peer.send(b"x" * 100)
@@ -166,10 +177,14 @@ async def receive():
         await protocol.until(60_100)
         other.send(b"x" * 30_000)
         await buffered.until(30_000)
+        third.send(b"pause")
+        peer.send(b"kept")
+        await pausing.until(5)
+        await protocol.until(60_104)
 
     yield path
-    peer.close()
-    other.close()
+    for sock in (peer, other, third):
+        sock.close()
 
 
 @contextlib.asynccontextmanager
@@ -182,8 +197,9 @@ async def write():
         for piece in (b"y" * 50, b"y" * 300_000, b"y"):
             transport.write(piece)
             sizes += len(piece)
-        transport.writelines([b"z" * 100, b"z" * 70_000, bytearray(b"z")])
-        sizes += 70_101
+        # More pieces than a transport has room for from the beginning.
+        transport.writelines([b"z" * 100, b"z" * 70_000, bytearray(b"z"), *[b"zz"] * 20])
+        sizes += 70_141
         got = 0
         while got < sizes:
             data = await loop.sock_recv(peer, 1 << 18)
@@ -247,6 +263,50 @@ async def datagrams():
 
     waiter = None
     yield path
+
+
+@contextlib.asynccontextmanager
+async def queue():
+    """Datagrams for a peer without room wait; a paused protocol's are held back."""
+    loop = asyncio.get_running_loop()
+
+    class Pausing(asyncio.DatagramProtocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            transports.add(transport)
+
+        def datagram_received(self, data, address):
+            nonlocal got
+            got += 1
+            self.transport.pause_reading()
+            loop.call_soon(self.transport.resume_reading)
+
+        def error_received(self, exc):
+            told.append(repr(exc))
+
+    ours, peer = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    for sock in (ours, peer):
+        sock.setblocking(False)
+        sock.bind("")
+    ours.connect(peer.getsockname())
+    peer.connect(ours.getsockname())
+    transport, _ = await loop.create_datagram_endpoint(Pausing, sock=ours)
+
+    async def path():
+        sent = 0
+        while transport.get_write_buffer_size() < 40:
+            transport.sendto(bytearray(b"1"))
+            sent += 1
+        for _ in range(sent):
+            await loop.sock_recv(peer, 10)
+        for number in range(3):
+            peer.send(b"%d" % number)
+        while got < 3 and not told:
+            await asyncio.sleep(0)
+
+    got = 0
+    yield path
+    peer.close()
 
 
 @contextlib.asynccontextmanager
@@ -352,7 +412,7 @@ async def pipes():
 
 PATHS = {
     path.__name__: path
-    for path in (accept, receive, write, timers, datagrams, descriptors, file, tls, pipes)
+    for path in (accept, receive, write, timers, datagrams, queue, descriptors, file, tls, pipes)
 }
 
 

@@ -147,6 +147,7 @@ class Operation:
     # What is borrowed until the end: (address, its bytes when the verb was called).
     borrowed: list[tuple[int, bytes]] = field(default_factory=list)
     events: int = 0  # of a poll
+    duration_ns: int = 0  # of a timeout
     cancelling: bool = False
     ended: bool = False  # its terminal completion is made, though not harvested
     readable: bool = False  # it said READABLE, and waits for take()
@@ -638,7 +639,10 @@ class FakeDriver:
         return self._start("poll", owner, fd, token, events=events)
 
     def _timeout(self, owner: int, duration_ns: int, token: ctypes._Pointer[u64]) -> int:
-        return self._start("timeout", owner, -1, token)
+        status = self._start("timeout", owner, -1, token)
+        if status == STARTED:
+            self.operations[token[0]].duration_ns = duration_ns
+        return status
 
     def _accept(self, owner: int, fd: int, shared: bool, token: ctypes._Pointer[u64]) -> int:
         return self._start("accept", owner, fd, token)

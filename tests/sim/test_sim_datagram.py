@@ -160,6 +160,7 @@ def in6(host, port, flow, scope):
         (struct.pack("=H", socket.AF_UNIX) + b"\0ab\0c", b"\0ab\0c"),
         (struct.pack("=H", socket.AF_UNIX), ""),
         (b"", None),
+        (SENDER[:8], None),
     ],
     ids=lambda value: repr(value) if not isinstance(value, bytes) else "",
 )
@@ -272,6 +273,49 @@ def test_pause_keeps_what_wins_the_race_and_resume_delivers_it_first(sim, endpoi
     assert endpoint.protocol.payloads == [b"1", b"2", b"3", b"4"]
 
 
+def test_error_behind_a_pause_is_told_in_its_place_after_resume(sim, endpoint):
+    endpoint.protocol.hooks["datagram_received"] = lambda data: (
+        endpoint.transport.pause_reading() if data == b"1" else None
+    )
+    endpoint.arrive(b"1", b"2")
+    sim.driver.arrive(endpoint.fd, -errno.ECONNREFUSED)
+    sim.turns(3)
+    assert endpoint.protocol.calls == ["connection_made", "datagram_received"]
+    endpoint.transport.resume_reading()
+    endpoint.arrive(b"3")
+    sim.turns(3)
+    assert endpoint.protocol.calls[2:] == [
+        "datagram_received",
+        "error_received",
+        "datagram_received",
+    ]
+    assert isinstance(endpoint.protocol.errors[0], ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("method", ["datagram_received", "error_received"])
+def test_keyboard_interrupt_in_what_was_held_back_leaves_the_rest_for_the_next_run(
+    sim, endpoint, method
+):
+    def interrupt(what):
+        del endpoint.protocol.hooks[method]
+        raise KeyboardInterrupt
+
+    endpoint.protocol.hooks["datagram_received"] = lambda data: endpoint.transport.pause_reading()
+    endpoint.arrive(b"1", b"2")
+    sim.driver.arrive(endpoint.fd, -errno.ECONNREFUSED)
+    endpoint.arrive(b"3")
+    sim.turns(3)
+    del endpoint.protocol.hooks["datagram_received"]
+    endpoint.protocol.hooks[method] = interrupt
+    endpoint.transport.resume_reading()
+    with pytest.raises(KeyboardInterrupt):
+        sim.turns(3)
+    sim.turns(3)
+    assert endpoint.protocol.payloads == [b"1", b"2", b"3"]
+    assert len(endpoint.protocol.errors) == 1
+    assert endpoint.receive is not None
+
+
 def test_resume_before_the_cancelled_receive_has_ended_starts_one_after_it(sim, endpoint):
     sim.driver.cancel_mode = "manual"
     receive = endpoint.receive
@@ -351,6 +395,24 @@ def test_unconnected_unix_socket_waits_by_the_clock(sim, unconnected):
     sim.turns(1)
     assert len(got + unconnected.taken()) == count
     assert unconnected.wait is None
+
+
+def test_peer_that_stays_full_is_asked_ever_less_often_up_to_a_hundred_times_a_second(
+    sim, unconnected
+):
+    unconnected.fill(unconnected.name)
+    waits = []
+    for _ in range(10):
+        waits.append(unconnected.wait.duration_ns / 1e6)
+        sim.driver.complete(unconnected.wait, -errno.ETIME)
+        sim.turns(1)
+    assert waits[:7] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+    assert set(waits[7:]) == {10}
+    unconnected.taken()
+    sim.driver.complete(unconnected.wait, -errno.ETIME)
+    sim.turns(1)
+    unconnected.fill(unconnected.name)
+    assert unconnected.wait.duration_ns == 100_000
 
 
 def test_wait_that_cannot_start_ends_the_transport(sim, endpoint):
@@ -443,6 +505,54 @@ def test_keyboard_interrupt_of_error_received_leaves_the_queue_for_the_next_run(
     sim.driver.complete(endpoint.wait, 4)
     sim.turns(1)
     assert len(endpoint.protocol.errors) == 2
+
+
+def test_wait_that_fails_behind_a_keyboard_interrupt_is_told_beside_it(sim, endpoint, monkeypatch):
+    """The interrupt ends the run; that the transport cannot even be ended is not lost with it."""
+    told = []
+
+    def interrupt(exc):
+        endpoint.protocol.hooks.clear()
+        sim.driver.refusals["poll"] = -errno.ENOMEM
+        sim.loop.call_soon = None
+        raise KeyboardInterrupt
+
+    endpoint.protocol.hooks["error_received"] = interrupt
+    endpoint.fill()
+    endpoint.transport.sendto(b"second")
+    endpoint.peer.close()
+    sim.driver.complete(endpoint.wait, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+        with pytest.raises(KeyboardInterrupt):
+            sim.turns(1)
+    del sim.loop.call_soon
+    assert told == [TypeError]
+    endpoint.transport._call_connection_lost(None)
+    sim.turns(2)
+
+
+class Ending(socket.socket):
+    """Its sendto() ends the transport to which it belongs, all of it, and fails."""
+
+    def sendto(self, *args):
+        self.transport.abort()
+        self.transport._call_connection_lost(None)
+        raise OSError("sent by nobody")
+
+
+def test_error_of_a_send_that_has_ended_the_transport_is_told_to_nobody(sim):
+    sock = Ending(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sim.driver.reuse(sock.fileno())
+    protocol = Recorder()
+    sock.transport = DatagramTransport(sim.loop, sock, protocol)
+    sim.turns(1)
+    sock.transport.sendto(b"x", b"\0nobody")
+    assert protocol.calls == ["connection_made", "connection_lost"]
+    assert protocol.errors == []
+    sim.turns(3)
+    assert sock.transport._state == "closed"
+    del sock.transport, protocol.transport
 
 
 # ---- the end ----

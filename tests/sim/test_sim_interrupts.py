@@ -1,6 +1,7 @@
 """KeyboardInterrupt and SystemExit anywhere in a turn: the loop stops, and loses nothing."""
 
 import errno
+import sys
 
 import pytest
 from fake_driver import LENT
@@ -171,8 +172,13 @@ def test_eof_received_interrupted_is_told_again_in_the_next_run(sim, interruptio
     assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
-def test_get_buffer_interrupted_loses_nothing(sim):
-    _, protocol, wire = sim.connect(BufferedRecorder)
+# A large buffer holds what the driver receives by itself; for a small one it only tells.
+@pytest.mark.parametrize("size", [4, 64 * 1024])
+def test_get_buffer_interrupted_loses_nothing(sim, size):
+    _, protocol, wire = sim.connect(BufferedRecorder, size=size)
+    # So that the buffer is known.
+    sim.driver.arrive(wire.fd, b"0")
+    sim.settle()
     get_buffer = protocol.get_buffer
 
     def once_interrupted(sizehint):
@@ -180,11 +186,35 @@ def test_get_buffer_interrupted_loses_nothing(sim):
         raise KeyboardInterrupt
 
     protocol.get_buffer = once_interrupted
-    sim.driver.arrive(wire.fd, b"0123456789")
+    sim.driver.arrive(wire.fd, b"123456789")
     with pytest.raises(KeyboardInterrupt):
         sim.run()
     sim.settle()
     assert protocol.received == b"0123456789"
+
+
+def test_interrupt_on_a_loop_that_schedules_nothing_is_told_beside_what_that_raises(
+    sim, monkeypatch
+):
+    """The end of the stream is for the next run, for which nobody can be asked."""
+    told = []
+    transport, protocol, wire = sim.connect()
+
+    def spoil():
+        sim.loop.call_soon = None
+        raise KeyboardInterrupt
+
+    protocol.hooks["eof_received"] = spoil
+    sim.driver.arrive(wire.fd, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+        with pytest.raises(KeyboardInterrupt):
+            sim.run()
+    del sim.loop.call_soon
+    assert told == [TypeError]
+    transport.abort()
+    sim.settle()
+    assert protocol.is_lost
 
 
 def test_eof_received_interrupted_leaves_a_transport_that_can_be_closed(sim):

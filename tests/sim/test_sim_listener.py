@@ -1,8 +1,11 @@
 """The listener: start and stop against descriptors that are accepted at any moment."""
 
 import asyncio
+import ctypes
 import errno
 import os
+import sys
+import threading
 
 import pytest
 
@@ -190,6 +193,105 @@ def test_refused_accept_raises_from_start(sim, listener):
     assert listener.idle
 
 
+def test_accept_refused_for_another_thread_is_told_to_the_callback(sim, listener):
+    """What start() left for the loop's thread cannot raise there any more."""
+    listener, accepted = listener
+    sim.driver.refusals["accept"] = -errno.EMFILE
+
+    def start_elsewhere():
+        thread = threading.Thread(target=listener.start)
+        thread.start()
+        thread.join()
+
+    sim.within(start_elsewhere)
+    sim.settle()
+    assert accepted == [-errno.EMFILE]
+    assert listener.idle
+    accepted.clear()
+    del sim.driver.refusals["accept"]
+    listener.start()
+    assert not listener.idle
+
+
+def test_listener_shared_twice_is_armed_anew_once(sim, listener):
+    listener, accepted = listener
+    sim.driver.cancel_mode = "at_once"
+    listener.start()
+    sim.turns(1)
+    before = sim.driver.find("accept", LISTENING)
+    listener.share()
+    shared = sim.driver.find("accept", LISTENING)
+    assert shared is not None and shared is not before
+    listener.share()
+    assert sim.driver.find("accept", LISTENING) is shared
+    fd = descriptor()
+    sim.driver.arrive(LISTENING, fd)
+    sim.settle()
+    assert accepted == [fd]
+
+
+def test_accept_refused_as_the_listener_gets_shared_raises_and_start_works_again(sim, listener):
+    listener, _ = listener
+    sim.driver.cancel_mode = "at_once"
+    listener.start()
+    sim.turns(1)
+    sim.driver.refusals["accept"] = -errno.ENOMEM
+    with pytest.raises(OSError) as caught:
+        listener.share()
+    assert caught.value.errno == errno.ENOMEM
+    assert listener.idle
+    del sim.driver.refusals["accept"]
+    listener.start()
+    assert not listener.idle
+
+
+def test_callback_that_raises_is_reported_and_accepting_goes_on(sim, monkeypatch):
+    accepted, told = [], []
+
+    def callback(fd):
+        accepted.append(fd)
+        os.close(fd)
+        raise LookupError(len(accepted))
+
+    listener = _core.Listener(sim.loop, LISTENING, callback)
+    listener.start()
+    descriptors = [descriptor() for _ in range(2)]
+    sim.driver.arrive(LISTENING, *descriptors)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sys, "unraisablehook", lambda what: told.append((what.exc_type, what.object))
+        )
+        sim.settle()
+    assert accepted == descriptors
+    assert told == [(LookupError, callback)] * 2
+    assert not listener.idle
+    listener.stop()
+    sim.settle()
+
+
+PY_TP_CLEAR = 51
+
+
+def test_listener_that_the_cycle_collector_has_emptied_starts_nothing(sim):
+    """A finalizer of the same garbage may be called later, and start it."""
+    listener = _core.Listener(sim.loop, LISTENING, print)
+    slot = ctypes.pythonapi.PyType_GetSlot
+    slot.restype, slot.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_int]
+    clear = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(slot(type(listener), PY_TP_CLEAR))
+    assert clear(listener) == 0
+    listener.start()
+    listener._begin()
+    listener.stop()
+    assert listener.idle
+    assert sim.driver.operations == {}
+
+
+@pytest.mark.parametrize("named", [{"shared": True}, {"loop": None}], ids=repr)
+def test_listener_takes_no_keyword_arguments(sim, named):
+    with pytest.raises(TypeError, match="no keyword arguments"):
+        _core.Listener(sim.loop, LISTENING, print, **named)
+
+
 def test_loop_closed_with_descriptors_on_the_way_closes_them(sim):
     accepted = []
     listener = _core.Listener(sim.loop, LISTENING, accepted.append)
@@ -258,6 +360,32 @@ def test_listener_with_a_factory_opens_transports_that_are_clients_of_its_server
     sim.settle()
     assert server.detached == 1
     assert server._clients == []
+    listener.stop()
+    sim.settle()
+
+
+def test_server_whose_detach_raises_is_told_and_its_last_client_is_closed(sim, monkeypatch):
+    class Failing(Clients):
+        def _detach(self):
+            raise LookupError("detach")
+
+    told, factory, server = [], Connected(), Failing()
+    listener = opening(sim, factory, server, [])
+    listener.start()
+    fd = sim.wire().sock.detach()
+    sim.driver.arrive(LISTENING, fd)
+    sim.settle()
+    server._clients_closed = True
+    factory.transports[0].abort()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sys, "unraisablehook", lambda what: told.append((what.exc_type, what.object))
+        )
+        sim.settle()
+    assert told == [(LookupError, server)]
+    told.clear()
+    assert factory.transports[0]._state == "closed"
+    assert fd in sim.driver.closed
     listener.stop()
     sim.settle()
 

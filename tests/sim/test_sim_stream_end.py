@@ -4,11 +4,15 @@ import asyncio
 import errno
 import gc
 import os
+import socket
 import sys
+import types
 import weakref
 
 import pytest
 from simulation import Recorder, StreamTransport
+
+from uring_loop._internal import _helpers
 
 MODES = ["later", "race", "at_once"]
 
@@ -464,3 +468,111 @@ def test_paused_transport_with_a_send_in_flight_stays_alive_until_it_completes(s
     sim.settle()
     assert wire.received == b"answer"
     assert wire.is_closed
+
+
+class Unfinalized(StreamTransport):
+    """Its own __del__ has taken the place of the transport's."""
+
+    def __del__(self):
+        pass
+
+
+@pytest.mark.parametrize("in_cycle", [False, True])
+@pytest.mark.parametrize("state", ["open", "lost"])
+def test_garbage_whose_finalizer_is_somebody_elses_closes_its_descriptor(sim, in_cycle, state):
+    wire = sim.wire()
+    transport = Unfinalized(sim.loop, wire.sock.detach(), Recorder(sim.driver))
+    sim.turns(1)
+    transport.pause_reading()
+    sim.turns(1)
+    # Younger than the transport, which the collector then clears first.
+    last = Recorder(sim.driver)
+    last.calls.append("connection_made")
+    last.heard.add("connection_made")
+    transport.set_protocol(last)
+    if state == "lost":
+        sim.driver.cancel_mode = "at_once"
+        sim.loop.call_soon = lambda *args, context=None: None
+        transport.abort()
+        del sim.loop.call_soon
+    assert transport._state == state
+    if in_cycle:
+        last.transport = transport
+    watched = weakref.ref(transport)
+    del transport, last
+    gc.collect()
+    sim.settle()
+    assert watched() is None
+    assert wire.is_closed
+    assert sim.loop._owner_of(wire.fd) is None
+
+
+class Reentrant:
+    """The socket module, whose sockets' making comes back to the transport."""
+
+    def __init__(self, action):
+        self.action = action
+        self.made = []
+
+    def socket(self, **options):
+        sock = socket.socket(**options)
+        self.made.append(sock)
+        action, self.action = self.action, None
+        if action is not None:
+            action()
+        return sock
+
+
+def test_socket_object_that_another_has_made_meanwhile_is_the_one(sim, monkeypatch):
+    transport, _, wire = sim.connect()
+    between = []
+    module = Reentrant(lambda: between.append(transport._sock))
+    monkeypatch.setattr(_helpers, "socket", module)
+    sock = transport._sock
+    assert [sock] == between == module.made[1:]
+    # The other has no descriptor that it could close.
+    assert module.made[0].fileno() == -1
+    assert sock.fileno() == wire.fd
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_socket_object_of_a_transport_that_ends_meanwhile_is_none(sim, monkeypatch, reused):
+    transport, _, wire = sim.connect()
+    sim.driver.cancel_mode = "at_once"
+    strangers = []
+
+    def end():
+        transport.abort()
+        transport._call_connection_lost(None)
+        assert wire.is_closed
+        if reused:
+            strangers.append(os.dup2(wire.peer.fileno(), wire.fd))
+
+    module = Reentrant(end)
+    monkeypatch.setattr(_helpers, "socket", module)
+    assert transport._sock is None
+    assert module.made[0].fileno() == -1
+    gc.collect()
+    for stranger in strangers:
+        os.close(stranger)
+
+
+def test_socket_object_that_cannot_be_made_closes_nothing(sim, monkeypatch):
+    transport, protocol, wire = sim.connect()
+    made = []
+
+    class Stubborn(socket.socket):
+        def setblocking(self, flag):
+            made.append(self)
+            raise LookupError("stubborn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_helpers, "socket", types.SimpleNamespace(socket=Stubborn))
+        with pytest.raises(LookupError):
+            transport.get_extra_info("socket")
+    assert made.pop().fileno() == -1
+    gc.collect()
+    transport.write(b"still there")
+    sim.settle()
+    assert wire.received == b"still there"
+    assert transport.get_extra_info("socket").fileno() == wire.fd

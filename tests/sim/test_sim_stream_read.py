@@ -1,6 +1,7 @@
 """The reading half of the stream transport, under every order of completions."""
 
 import errno
+import sys
 
 import pytest
 from fake_driver import LENT, MORE
@@ -176,6 +177,60 @@ def test_receive_refused_at_once_loses_connection_with_the_error(sim):
     sim.settle()
     assert protocol.calls == ["connection_made", "connection_lost"]
     assert protocol.lost_with.errno == errno.EBADF
+
+
+def test_receive_refused_after_the_last_has_ended_loses_connection_with_the_error(sim):
+    _, protocol, wire = sim.connect()
+    sim.driver.refusals["recv"] = -errno.ENOMEM
+    sim.driver.complete(sim.driver.find("recv", wire.fd), 4, LENT, b"data")
+    sim.settle()
+    assert protocol.received == b"data"
+    assert protocol.lost_with.errno == errno.ENOMEM
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_receive_refused_on_a_loop_that_cannot_be_told_ends_the_run(
+    sim, interrupted, monkeypatch
+):
+    """call_soon() fails: connection_lost() can only be called by whoever hears of that."""
+    told = []
+    transport, protocol, wire = sim.connect()
+
+    def spoil(data):
+        sim.driver.refusals["recv"] = -errno.ENOMEM
+        sim.loop.call_soon = None
+        if interrupted:
+            raise KeyboardInterrupt
+
+    protocol.hooks["data_received"] = spoil
+    sim.driver.complete(sim.driver.find("recv", wire.fd), 4, LENT, b"data")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+        with pytest.raises(KeyboardInterrupt if interrupted else TypeError):
+            sim.turns(1)
+    del sim.loop.call_soon
+    assert told == ([TypeError] if interrupted else [])
+    transport._call_connection_lost(None)
+    assert protocol.is_lost
+
+
+def test_loss_that_resume_reading_finds_comes_before_what_was_held_back(sim):
+    """What was written is offered to the kernel first, and nobody is there any more."""
+    transport, protocol, wire = sim.connect()
+    protocol.pause()
+    sim.driver.complete(sim.driver.find("recv", wire.fd), 4, LENT, b"data")
+    sim.turns(1)
+
+    def resume():
+        transport.write(b"to nobody")
+        wire.peer.close()
+        transport.resume_reading()
+        assert transport.is_closing()
+
+    sim.within(resume)
+    sim.settle()
+    assert protocol.calls == ["connection_made", "connection_lost"]
+    assert isinstance(protocol.lost_with, BrokenPipeError)
 
 
 def test_pause_reading_inside_data_received_leaves_nothing_that_was_received(sim):

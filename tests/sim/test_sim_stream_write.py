@@ -1,5 +1,6 @@
 """The writing half of the stream transport: short sends, both kinds of drivers, flow control."""
 
+import asyncio
 import ctypes
 import errno
 import os
@@ -416,7 +417,109 @@ def test_empty_waiter_of_a_lost_connection_gets_the_error(sim):
     assert isinstance(waiter.exception(), BrokenPipeError)
 
 
+def test_empty_waiter_of_a_closed_transport_is_refused(sim):
+    transport, _, _ = sim.connect()
+    transport.abort()
+    sim.settle()
+    with pytest.raises(RuntimeError, match="Transport is closed"):
+        transport._make_empty_waiter()
+
+
+def test_empty_waiter_of_a_transport_that_ends_as_it_sends_is_refused(sim):
+    """What is offered to the kernel before fails; a call_soon() that calls at once ends it all."""
+    transport, protocol, wire = sim.connect()
+    sim.driver.cancel_mode = "at_once"
+
+    def make():
+        transport.write(b"to nobody")
+        wire.peer.close()
+        sim.loop.call_soon = lambda callback, *args, context=None: callback(*args)
+        try:
+            with pytest.raises(RuntimeError, match="Transport is closed"):
+                transport._make_empty_waiter()
+        finally:
+            del sim.loop.call_soon
+
+    sim.within(make)
+    assert protocol.is_lost and transport._state == "closed"
+
+
+class OddFuture(asyncio.Future):
+    """Nobody can be told by it."""
+
+    def done(self):
+        raise LookupError("done")
+
+
+def test_empty_waiter_whose_future_raises_raises_that_and_is_none(sim):
+    transport, _, _ = sim.connect()
+    sim.loop.create_future = lambda: OddFuture(loop=sim.loop)
+    with pytest.raises(LookupError, match="done"):
+        transport._make_empty_waiter()
+    del sim.loop.create_future
+    transport._reset_empty_waiter()
+    assert transport._make_empty_waiter().done()
+    transport._reset_empty_waiter()
+
+
+def test_empty_waiter_whose_future_raises_as_the_connection_is_lost_is_told_unraisably(
+    sim, monkeypatch
+):
+    told = []
+    transport, protocol, wire = refuse_plain_sends(sim)
+    sim.driver.hold_sends = True
+    sim.within(transport.write, b"before the file")
+    sim.loop.create_future = lambda: OddFuture(loop=sim.loop)
+    transport._make_empty_waiter()
+    del sim.loop.create_future
+    sim.driver.sent(wire.fd, -errno.EPIPE)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+        sim.settle()
+    assert set(told) == {LookupError}
+    assert isinstance(protocol.lost_with, BrokenPipeError)
+
+
+def test_lend_descriptor_of_a_lost_transport_is_refused(sim):
+    transport, protocol, wire = sim.connect()
+    transport.abort()
+    with pytest.raises(ConnectionError, match="Connection is closed by peer"):
+        transport._lend_descriptor()
+    sim.settle()
+    assert wire.is_closed
+
+
+def test_lend_descriptor_whose_future_loses_the_connection_is_refused(sim):
+    transport, protocol, wire = sim.connect()
+    create_future = sim.loop.create_future
+
+    def lose():
+        transport.abort()
+        return create_future()
+
+    sim.loop.create_future = lose
+    with pytest.raises(ConnectionError, match="Connection is closed by peer"):
+        transport._lend_descriptor()
+    del sim.loop.create_future
+    sim.settle()
+    assert wire.is_closed
+
+
 # ---- the end of writing ----
+
+
+def test_write_eof_whose_shutdown_fails_behind_the_queue_loses_connection_with_the_error(sim):
+    transport, protocol, wire = sim.connect()
+    sim.driver.hold_sends = True
+    sim.within(transport.write, b"request")
+    transport.write_eof()
+    # Somebody has put another file in the socket's place.
+    sim.driver.sent(wire.fd)
+    with open(os.devnull) as file:
+        os.dup2(file.fileno(), wire.fd, inheritable=False)
+    sim.settle()
+    assert protocol.lost_with.errno == errno.ENOTSOCK
+    assert protocol.calls == ["connection_made", "connection_lost"]
 
 
 def test_write_eof_with_send_in_flight_shuts_down_after_it(sim):

@@ -127,7 +127,12 @@ def write_after_loss() -> None:
 def make_socket(fd: int) -> socket.socket:
     """A socket object for a descriptor that a transport owns."""
     sock = socket.socket(fileno=fd)
-    sock.setblocking(False)
+    try:
+        sock.setblocking(False)
+    except BaseException:
+        # It is not ours to close: another thread may have, and the number be a stranger's.
+        sock.detach()
+        raise
     return sock
 
 

@@ -310,7 +310,7 @@ class _Acceptor:
                     ssl_shutdown_timeout=server._ssl_shutdown_timeout,
                 )
             else:
-                transport = open_stream(self._loop, descriptor, protocol, None, None, server)
+                transport = open_stream(self._loop, descriptor, protocol, None, server)
         except BaseException as exc:
             self._open_failed(descriptor, protocol, exc)
             return

@@ -61,7 +61,6 @@ def open_stream(
     sock: socket.socket | int,
     protocol: asyncio.BaseProtocol,
     waiter: asyncio.Future[None] | None = None,
-    extra: dict[str, Any] | None = None,
     server: Server | None = None,
 ) -> asyncio.Transport:
     """A transport for a connected socket, as StreamTransport's arguments say.
@@ -73,6 +72,6 @@ def open_stream(
         or server is not None
         or all(originals.is_own_method(sock, name) for name in _METHODS)
     ):
-        return StreamTransport(loop, sock, protocol, waiter, extra, server)
-    transport: asyncio.Transport = OwnMethodsTransport(loop, sock, protocol, waiter, extra)
+        return StreamTransport(loop, sock, protocol, waiter, server)
+    transport: asyncio.Transport = OwnMethodsTransport(loop, sock, protocol, waiter)
     return transport

@@ -59,7 +59,7 @@ def make_transport(
         ssl_handshake_timeout=ssl_handshake_timeout,
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
-    open_stream(loop, sock, ssl_protocol, None, None, server)
+    open_stream(loop, sock, ssl_protocol, None, server)
     app_transport: asyncio.Transport = ssl_protocol._app_transport
     return app_transport
 

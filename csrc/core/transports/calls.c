@@ -3,16 +3,18 @@
 #include "../callbacks/context.h"
 #include "../callbacks/schedule.h"
 
-void transport_log(struct transport *self, const char *message)
+int transport_log(struct transport *self, const char *message)
 {
 	PyObject *args[2] = {(PyObject *)self, NULL};
+	int status = -1;
 
 	if (likely(!self->loop->debug))
-		return;
+		return 0;
 	args[1] = PyUnicode_FromString(message);
-	if (args[1] == NULL || call_and_drop(helpers.transport_event, args, 2) < 0)
-		PyErr_WriteUnraisable((PyObject *)self);
+	if (args[1] != NULL)
+		status = call_and_drop(helpers.transport_event, args, 2);
 	Py_XDECREF(args[1]);
+	return status;
 }
 
 int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,

@@ -4,8 +4,8 @@
 
 #include "transport.h"
 
-/* A line in the debug log; only in debug mode. */
-void transport_log(struct transport *self, const char *message);
+/* A line in the debug log; only in debug mode.  0, or -1 with what the log raised. */
+int transport_log(struct transport *self, const char *message);
 /* Calls a helper (loop, transport, protocol, exception, message). */
 int transport_call_helper(struct transport *self, PyObject *helper, PyObject *protocol,
                           PyObject *exception, const char *message);

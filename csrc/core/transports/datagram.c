@@ -40,7 +40,7 @@ static int datagram_init(Datagram *self, PyObject *args, PyObject *kwargs)
 	                                 &sends_empty, &header_bytes, &by_socket))
 		return -1;
 	named = PyObject_IsTrue(address);
-	fd = named < 0 ? -1 : transport_socket_fd(sock);
+	fd = named < 0 ? -1 : PyObject_AsFileDescriptor(sock);
 	if (fd < 0 || transport_open(&self->base, (Loop *)loop, sock, fd, protocol, NULL) < 0)
 		return -1;
 	self->sends_empty = sends_empty;

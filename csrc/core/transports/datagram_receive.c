@@ -138,30 +138,51 @@ static int datagram_take_error(Datagram *self, int error)
 	return datagram_deliver_error(self);
 }
 
+/* (data, address) as a tuple, of whatever Python would unpack into two; takes the reference. */
+static PyObject *unpack_pair(PyObject *answer)
+{
+	PyObject *pair = PySequence_Tuple(answer);
+
+	Py_DECREF(answer);
+	if (pair != NULL && unlikely(PyTuple_GET_SIZE(pair) != 2)) {
+		PyErr_Format(PyExc_ValueError, "recvfrom() gave %zd values for data and address",
+		             PyTuple_GET_SIZE(pair));
+		Py_CLEAR(pair);
+	}
+	return pair;
+}
+
+/* What the socket object's recvfrom() gives; NULL with an exception. */
+static PyObject *datagram_call_recvfrom(Datagram *self)
+{
+	PyObject *size = PyLong_FromLong(DATAGRAM_SIZE_MAX), *sock, *answer;
+
+	if (size == NULL)
+		return NULL;
+	sock = Py_NewRef(self->base.sock);
+	answer = PyObject_CallMethodOneArg(sock, names.recvfrom, size);
+	Py_DECREF(sock);
+	Py_DECREF(size);
+	return answer == NULL ? NULL : unpack_pair(answer);
+}
+
 /* Readable: receive with the socket object, which knows its addresses. */
 static int datagram_take_from_socket(Datagram *self)
 {
-	PyObject *size, *pair, *data, *address, *sock;
+	PyObject *pair;
+	int status = 0;
 
 	if (!transport_wants_data(&self->base))
 		return 0;
-	size = PyLong_FromLong(DATAGRAM_SIZE_MAX);
-	sock = Py_NewRef(self->base.sock);
-	pair = NULL;
-	if (size != NULL)
-		pair = PyObject_CallMethodOneArg(sock, names.recvfrom, size);
-	Py_DECREF(sock);
-	Py_XDECREF(size);
-	if (pair != NULL && PyArg_ParseTuple(pair, "OO", &data, &address)) {
-		int status = 0;
-
+	pair = datagram_call_recvfrom(self);
+	if (likely(pair != NULL)) {
 		/* A socket of Python's own may have run code that ended us. */
 		if (likely(self->base.protocol != NULL))
-			status = datagram_deliver(self, Py_NewRef(data), Py_NewRef(address));
+			status = datagram_deliver(self, Py_NewRef(PyTuple_GET_ITEM(pair, 0)),
+			                          Py_NewRef(PyTuple_GET_ITEM(pair, 1)));
 		Py_DECREF(pair);
 		return status;
 	}
-	Py_XDECREF(pair);
 	if (PyErr_ExceptionMatches(PyExc_BlockingIOError) ||
 	    PyErr_ExceptionMatches(PyExc_InterruptedError)) {
 		PyErr_Clear();

@@ -44,10 +44,9 @@ static int stream_set_protocol(struct transport *base, PyObject *protocol)
 	return transport_set_protocol(base, protocol);
 }
 
-/* The common end of both beginnings.  `server`, `extra`: or Py_None. */
+/* The common end of both beginnings.  `server`: or Py_None. */
 static int stream_open(Stream *self, Loop *loop, PyObject *sock, int fd, PyObject *protocol,
-                       PyObject *waiter, PyObject *extra, PyObject *server,
-                       const struct accepted *accepted)
+                       PyObject *waiter, PyObject *server, const struct accepted *accepted)
 {
 	int one = 1;
 
@@ -59,38 +58,29 @@ static int stream_open(Stream *self, Loop *loop, PyObject *sock, int fd, PyObjec
 	if ((accepted == NULL || !accepted->no_delay) &&
 	    (self->base.family == AF_INET || self->base.family == AF_INET6))
 		setsockopt(self->base.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (extra != Py_None) {
-		Py_XSETREF(self->base.extra, PyDict_Copy(extra));
-		if (self->base.extra == NULL)
-			goto fail;
-	}
-	if (server != Py_None && (transport_recall_peername(&self->base) < 0 ||
-	                          client_enter(&self->base, server) < 0))
-		goto fail;
-	if (transport_start(&self->base, waiter) == 0)
+	if ((server == Py_None || (transport_recall_peername(&self->base) == 0 &&
+	                           client_enter(&self->base, server) == 0)) &&
+	    transport_start(&self->base, waiter) == 0)
 		return 0;
-fail:
 	transport_give_up(&self->base);
 	return -1;
 }
 
 static int stream_init(Stream *self, PyObject *args, PyObject *kwargs)
 {
-	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "extra", "server", NULL};
-	PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None;
-	PyObject *server = Py_None;
+	static char *keywords[] = {"loop", "sock", "protocol", "waiter", "server", NULL};
+	PyObject *loop, *sock, *protocol, *waiter = Py_None, *server = Py_None;
 	int fd;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOO:StreamTransport", keywords,
-	                                 LoopType, &loop, &sock, &protocol, &waiter, &extra,
-	                                 &server))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OO:StreamTransport", keywords,
+	                                 LoopType, &loop, &sock, &protocol, &waiter, &server))
 		return -1;
-	fd = transport_socket_fd(sock);
+	fd = PyObject_AsFileDescriptor(sock);
 	if (fd < 0)
 		return -1;
 	/* A descriptor: its socket object is made when first asked for. */
 	return stream_open(self, (Loop *)loop, PyLong_Check(sock) ? NULL : sock, fd, protocol,
-	                   waiter, extra, server, NULL);
+	                   waiter, server, NULL);
 }
 
 PyObject *stream_accept(Loop *loop, int fd, PyObject *protocol, PyObject *server,
@@ -99,7 +89,7 @@ PyObject *stream_accept(Loop *loop, int fd, PyObject *protocol, PyObject *server
 	PyObject *self = stream_new((PyTypeObject *)helpers.stream_transport, NULL, NULL);
 
 	if (self != NULL && stream_open((Stream *)self, loop, NULL, fd, protocol, Py_None,
-	                                Py_None, server, accepted) < 0)
+	                                server, accepted) < 0)
 		Py_CLEAR(self);
 	return self;
 }
@@ -177,8 +167,13 @@ static PyObject *stream_get_sock(Stream *self, void *Py_UNUSED(closure))
 			return NULL;
 		sock = PyObject_CallOneArg(helpers.make_socket, fd);
 		Py_DECREF(fd);
-		if (sock == NULL)
-			return NULL;
+		if (sock == NULL) {
+			/* Another thread may have closed us meanwhile. */
+			if (!self->base.fd_closed || !PyErr_ExceptionMatches(PyExc_OSError))
+				return NULL;
+			PyErr_Clear();
+			Py_RETURN_NONE;
+		}
 		/* Another thread may have made one meanwhile, or closed us. */
 		if (unlikely(self->base.sock != NULL || self->base.fd_closed)) {
 			PyObject *number = PyObject_CallMethodNoArgs(sock, names.detach);

@@ -224,7 +224,13 @@ static int stream_deliver_eof(Stream *self)
 	PyObject *protocol = Py_NewRef(self->base.protocol), *result;
 	int keep_open;
 
-	transport_log(&self->base, "received EOF");
+	if (unlikely(transport_log(&self->base, "received EOF") < 0)) {
+		if (exception_ends_loop()) {
+			Py_DECREF(protocol);
+			return -1;
+		}
+		PyErr_WriteUnraisable((PyObject *)self);
+	}
 	result = PyObject_CallMethodNoArgs(protocol, names.eof_received);
 	Py_DECREF(protocol);
 	if (result == NULL)

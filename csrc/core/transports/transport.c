@@ -38,15 +38,6 @@ static void transport_set_state(struct transport *self, enum transport_state sta
 
 /* ---- its socket ---------------------------------------------------------------------------- */
 
-int transport_socket_fd(PyObject *sock)
-{
-	int fd = PyObject_AsFileDescriptor(sock);
-
-	if (fd < 0 && !PyErr_Occurred())
-		PyErr_SetString(PyExc_ValueError, "the socket is closed");
-	return fd;
-}
-
 /* The answer of getsockname(2) or getpeername(2), as bytes; NULL, perhaps with an exception. */
 static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, socklen_t *),
                            int *family)
@@ -56,8 +47,7 @@ static PyObject *read_name(int fd, int (*function)(int, struct sockaddr *, sockl
 
 	if (function(fd, (struct sockaddr *)&address, &size) < 0)
 		return NULL;
-	if (size > sizeof(address))
-		size = sizeof(address);
+	assert(size <= sizeof(address)); /* which is what the kernel has for any */
 	*family = address.ss_family;
 	return PyBytes_FromStringAndSize((char *)&address, size);
 }
@@ -526,10 +516,8 @@ void transport_dealloc_ends(struct transport *self)
 
 	Py_CLEAR(self->peername);
 	Py_CLEAR(self->sockname);
-	/* A pointer to us must not stay behind, whatever went wrong with closing. */
-	if (self->loop != NULL)
-		owner_leave(self);
-	Py_CLEAR(self->loop);
+	/* So is no pointer to us left with it. */
+	assert(self->loop == NULL);
 	type->tp_free(self);
 	Py_DECREF(type);
 }

@@ -145,8 +145,6 @@ int transport_open(struct transport *self, Loop *loop, PyObject *sock, int fd,
                    PyObject *protocol, const struct accepted *accepted);
 /* The peer of what a server has accepted, when it has gone since; 0 or -1. */
 int transport_recall_peername(struct transport *self);
-/* The descriptor of a socket object, or of itself; -1 with an exception. */
-int transport_socket_fd(PyObject *sock);
 /* Schedule connection_made(), the start of reading, and then `waiter`'s result. */
 int transport_start(struct transport *self, PyObject *waiter);
 void transport_give_up(struct transport *self); /* keeps the exception that is set */

@@ -116,7 +116,8 @@ PyObject *transport_pause_reading(struct transport *self, PyObject *Py_UNUSED(ig
 		self->paused = true;
 		self->loop->counts.reading_pauses++;
 		self->kind->pause(self);
-		transport_log(self, "pauses reading");
+		if (transport_log(self, "pauses reading") < 0)
+			return NULL;
 	}
 	Py_RETURN_NONE;
 }
@@ -141,13 +142,12 @@ PyObject *transport_resume_reading(struct transport *self, PyObject *Py_UNUSED(i
 	if (self->kind->end_repeats && self->reading == READING_ENDED)
 		self->reading = READING;
 	operation_strengthen(&self->receive);
-	transport_log(self, "resumes reading");
-	/* A log handler, or what has died with the old context, may have closed us. */
-	if (!transport_wants_data(self))
-		Py_RETURN_NONE;
 	/* asyncio never calls the protocol from inside resume_reading(). */
 	if (self->kind->has_held_back(self) ? transport_schedule_delivery(self) < 0
 	                                    : transport_receive(self) < 0)
+		return NULL;
+	/* Last: a log handler may close us, or raise. */
+	if (self->loop != NULL && transport_log(self, "resumes reading") < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
