@@ -243,7 +243,6 @@ def test_tls_private_attribute_that_is_gone_ends_the_connection_with_an_attribut
     run(loop, main())
 
 
-<<<<<<< HEAD
 class Heard(logging.Handler):
     """Acts, once, when a transport's fatal error is logged."""
 
@@ -306,7 +305,8 @@ def test_tls_connection_that_is_stopped_by_the_log_of_its_failed_write_delivers_
     assert handler.acted
     assert protocol.data == b""
     assert protocol.calls.count("connection_lost") == 1
-=======
+
+
 def test_two_connections_one_within_the_other_get_each_what_is_its(loop, certificates):
     """Whoever runs the loop's handles by hand: the memory that both receive into is the loop's."""
 
@@ -346,4 +346,3 @@ def test_two_connections_one_within_the_other_get_each_what_is_its(loop, certifi
 
     inner_below = None
     run(loop, main())
->>>>>>> cov-transports

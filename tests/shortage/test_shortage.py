@@ -61,13 +61,8 @@ def test_each_allocation_that_fails_is_told_and_survived(malloc, certificate, dr
         [sys.executable, str(HERE / "child.py"), path, "1", str(step)],
         env={
             **os.environ,
-<<<<<<< HEAD
-            # Before what is preloaded already: who counts lines has an _exit() there.
-            "LD_PRELOAD": f"{malloc} {os.environ.get('LD_PRELOAD', '')}",
-=======
             # Behind it what counts lines for `make coverage`, if that is who runs this.
             "LD_PRELOAD": f"{malloc} {os.environ.get('LD_PRELOAD', '')}".strip(),
->>>>>>> cov-transports
             "PYTHONMALLOC": "malloc",
             "URING_LOOP_DRIVER": driver,
             "SHORTAGE_CERTIFICATE": str(certificate),
