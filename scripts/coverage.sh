@@ -4,7 +4,9 @@
 # Built in build/coverage, a copy; the driver's C tests are compiled with counters, too, and children
 # are counted with their parents. What ends by a signal tells nothing of itself. Tests that take
 # memory away run apart, for C's lines only, with each allocation once: Python's counting needs what
-# they take. What gives its user away cannot write its counters, and is left out.
+# they take. So does one of CPython's in which its own 3.11 hangs when it is traced: a thread that
+# finds a signal for the main one as a function begins looks again for ever. What gives its user away
+# cannot write its counters, and is left out.
 # The lines that were not run: build/coverage/missing-c.txt and build/coverage/missing.txt.
 set -euo pipefail
 
@@ -34,8 +36,11 @@ cat >"$tree/coverage.ini" <<-END
 END
 
 cd "$tree"
-starved=(
+untraced=(
 	tests/shortage
+	"tests/conformance/test_conformance.py::test_cpythons_own_tests_pass[uring-test_events]"
+	"tests/conformance/test_conformance.py::test_cpythons_own_tests_pass[selector-test_events]"
+	tests/sim/test_sim_no_memory.py
 	tests/contract/test_interrupts.py::test_allocation_that_fails_anywhere_in_a_run_leaves_a_thread_that_can_run_loops
 )
 homeless=(
@@ -48,9 +53,9 @@ read -ra workers < <(scripts/workers.sh "$python"; echo)
 common=(-q -p no:cacheprovider "${workers[@]}")
 status=0
 if [ $# -eq 0 ]; then
-	set -- tests --ignore tests/kernels "${starved[@]/#/--deselect=}" "${homeless[@]/#/--deselect=}"
+	set -- tests --ignore tests/kernels "${untraced[@]/#/--deselect=}" "${homeless[@]/#/--deselect=}"
 	TEST_SHORTAGE=all LD_PRELOAD=$tree/counted_exit.so "$python" -m pytest "${common[@]}" --dist=load \
-		"${starved[@]}" || status=$?
+		"${untraced[@]}" || status=$?
 fi
 LD_PRELOAD=$tree/counted_exit.so "$python" -m coverage run --rcfile=coverage.ini -m pytest \
 	"${common[@]}" --basetemp="$tree/programs" "$@" || status=$?
