@@ -281,10 +281,10 @@ def test_tls_interrupt_while_a_large_write_is_paused_loses_nothing_of_it(
     run(loop, main())
 
 
-def test_tls_interrupt_as_what_a_turn_has_written_pauses_loses_nothing_of_it(
+def test_tls_interrupt_as_a_write_behind_a_queue_pauses_loses_nothing_of_it(
     loop, certificates, monkeypatch
 ):
-    """Ours encrypts it, and finds that it is too much, at the end of the turn."""
+    """What is queued already takes it at once, and finds that it is too much."""
     size = 4 << 20
     pause_writing = asyncio.sslproto.SSLProtocol.pause_writing
 
