@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define CHECK(condition)                                                              \
 	do {                                                                          \
@@ -22,6 +24,21 @@
 			        __LINE__, #found, found_, wanted_);                   \
 			exit(1);                                                      \
 		}                                                                     \
+	} while (0)
+
+/* Ended without leak checks: a child has what its parent has, and gives up most of it. */
+#define IN_CHILD(code)                                                                \
+	do {                                                                          \
+		pid_t child_ = fork();                                                \
+		int status_ = 0;                                                      \
+		CHECK(child_ >= 0);                                                   \
+		if (child_ == 0) {                                                    \
+			alarm(20);                                                    \
+			code;                                                         \
+			_exit(0);                                                     \
+		}                                                                     \
+		CHECK_EQUAL(waitpid(child_, &status_, 0), child_);                    \
+		CHECK_EQUAL(status_, 0);                                              \
 	} while (0)
 
 #endif

@@ -237,6 +237,17 @@ static inline void bench_quiet(struct bench *bench)
 		bench_turn(bench, 2 * MILLISECOND_NS);
 }
 
+/* A thread's: it drives the bench's driver as one that had it before. */
+static inline void *drive_for_a_while(void *argument)
+{
+	struct bench *bench = argument;
+
+	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
+	bench_quiet(bench);
+	bench->table->end(bench->driver);
+	return NULL;
+}
+
 /* What a verb answered, as the one completion it stands for. */
 static inline int started(struct record *record, int result)
 {

@@ -117,20 +117,6 @@ int __wrap_getrlimit(int resource, struct rlimit *limit)
 	return result;
 }
 
-#define IN_CHILD(code)                                                                \
-	do {                                                                          \
-		pid_t child_ = fork();                                                \
-		int status_ = 0;                                                      \
-		CHECK(child_ >= 0);                                                   \
-		if (child_ == 0) {                                                    \
-			alarm(20);                                                    \
-			code;                                                         \
-			_exit(0);                                                     \
-		}                                                                     \
-		CHECK_EQUAL(waitpid(child_, &status_, 0), child_);                    \
-		CHECK_EQUAL(status_, 0);                                              \
-	} while (0)
-
 static int lowest_free(void)
 {
 	int fd = dup(0);

@@ -8,21 +8,6 @@
 #include "driver_fixture.h"
 #include "ring/uring.h"
 
-/* Ended without leak checks: a child has what its parent has, and gives up most of it. */
-#define IN_CHILD(code)                                                                \
-	do {                                                                          \
-		pid_t child_ = fork();                                                \
-		int status_ = 0;                                                      \
-		CHECK(child_ >= 0);                                                   \
-		if (child_ == 0) {                                                    \
-			alarm(PATIENCE_NS / SECOND_NS);                               \
-			code;                                                         \
-			_exit(0);                                                     \
-		}                                                                     \
-		CHECK_EQUAL(waitpid(child_, &status_, 0), child_);                    \
-		CHECK_EQUAL(status_, 0);                                              \
-	} while (0)
-
 static void say(struct bench *bench, struct record *reader, int peer)
 {
 	size_t size = reader->size;

@@ -138,16 +138,6 @@ static void request_runs_any_one_shot_operation(struct bench *bench)
 
 /* --- Threads -------------------------------------------------------------- */
 
-static void *drive_for_a_while(void *argument)
-{
-	struct bench *bench = argument;
-
-	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
-	bench_quiet(bench);
-	bench->table->end(bench->driver);
-	return NULL;
-}
-
 static void write_under_way_when_the_thread_changes_is_not_repeated(struct bench *bench)
 {
 	static char block[65536];

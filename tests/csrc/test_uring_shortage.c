@@ -182,16 +182,6 @@ static void turn_whose_queue_stays_full_does_not_sleep_for_ever(struct bench *be
 	bench_close(bench);
 }
 
-static void *drive_for_a_while(void *argument)
-{
-	struct bench *bench = argument;
-
-	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
-	bench_quiet(bench);
-	bench->table->end(bench->driver);
-	return NULL;
-}
-
 static void watches_that_the_kernel_was_never_asked_for_are_in_the_next_ring(
 	struct bench *bench)
 {

@@ -159,16 +159,6 @@ static void shutdown_ends_also_what_was_still_to_be_cancelled(struct bench *benc
 	bench->table->destroy(bench->driver);
 }
 
-static void *drive_for_a_while(void *argument)
-{
-	struct bench *bench = argument;
-
-	CHECK_EQUAL(bench->table->begin(bench->driver), 0);
-	bench_quiet(bench);
-	bench->table->end(bench->driver);
-	return NULL;
-}
-
 static void poll_of_the_drivers_own_on_the_backlog_moves_to_a_new_ring(struct bench *bench)
 {
 	struct record polls[MANY] = { 0 };

@@ -3,6 +3,7 @@
 import gc
 import os
 import select
+import sys
 import warnings
 
 import pytest
@@ -92,10 +93,125 @@ def test_watch_for_the_reader_that_fails_ends_the_write_pipe_with_its_error(sim,
     assert transport.is_closing()
 
 
-def test_transport_that_is_made_twice_is_refused(sim, full):
+def test_poll_for_room_that_fails_ends_the_write_pipe_with_its_error(sim, full):
+    transport, protocol, _ = full
+    fd = transport.get_extra_info("pipe").fileno()
+    [poll] = [each for each in sim.driver.on_descriptor(fd) if each.events & select.POLLOUT]
+    sim.driver.complete(poll, -9)
+    sim.settle()
+    assert protocol.lost_with.errno == 9
+    assert transport.get_write_buffer_size() == 0
+
+
+def test_end_that_raises_behind_an_interrupt_is_told_of_and_the_interrupt_is_raised(
+    sim, full, monkeypatch
+):
+    transport, protocol, reading = full
+    told, lose = [], WritePipeTransport._lose
+
+    def interrupt():
+        monkeypatch.setattr(WritePipeTransport, "_lose", raises)
+        raise KeyboardInterrupt
+
+    def raises(*_):
+        monkeypatch.setattr(WritePipeTransport, "_lose", lose)
+        raise ZeroDivisionError
+
+    protocol.hooks["resume_writing"] = interrupt
+    transport.close()
+    os.read(reading, MORE_THAN_A_PIPE_HOLDS)
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_type))
+    with pytest.raises(KeyboardInterrupt):
+        tell_room(sim, transport)
+    assert told == [ZeroDivisionError]
+    assert protocol.calls[-1] == "resume_writing"
+
+
+def test_pipe_that_is_aborted_while_its_poll_is_made_polls_no_more(sim, full):
+    """By a callback of the collector's, which any allocation may run."""
+    _, _, reading = full
+    for after in range(1, 12):
+        protocol = Recorder(sim.driver)
+        transport = ReadPipeTransport(sim.loop, open(os.dup(reading), "rb", 0), protocol)
+        fd = transport.get_extra_info("pipe").fileno()
+        sim.turns(1)
+        transport.pause_reading()
+        sim.settle()
+        left = after
+
+        def collected(phase, info, transport=transport):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                transport.close()
+
+        before = gc.get_threshold()
+        gc.callbacks.append(collected)
+        gc.set_threshold(1)
+        try:
+            transport.resume_reading()
+        finally:
+            gc.set_threshold(*before)
+            gc.callbacks.remove(collected)
+        transport.close()
+        sim.settle()
+        assert protocol.calls == ["connection_made", "connection_lost"]
+        assert sim.driver.on_descriptor(fd) == []
+
+
+def test_ready_pipe_that_another_thread_has_paused_is_left_alone(sim, full):
+    transport, protocol, reading = full
+    heard = Recorder(sim.driver)
+    source = ReadPipeTransport(sim.loop, open(os.dup(reading), "rb", 0), heard)
+    sim.turns(1)
+    source.pause_reading()
+    queued = transport.get_write_buffer_size()
+    os.read(reading, MORE_THAN_A_PIPE_HOLDS)
+    tell_room(sim, transport)
+    assert queued > 0
+    assert transport.get_write_buffer_size() == 0
+    assert source._read_ready() is None
+    assert transport._write_ready() is None
+    assert heard.received == b""
+    source.close()
+    sim.settle()
+
+
+@pytest.mark.parametrize("written", [b"", b"some"])
+def test_buffer_of_a_pipe_that_has_queued_nothing_is_empty(sim, full, written):
+    _, _, reading = full
+    other, writing = os.pipe()
+    transport = WritePipeTransport(sim.loop, open(writing, "wb", 0), Recorder(sim.driver))
+    sim.turns(1)
+    transport.write(written)
+    assert transport._buffer == bytearray()
+    if written:
+        assert os.read(other, 10) == written
+    transport.close()
+    sim.settle()
+    os.close(other)
+
+
+def test_released_memory_is_not_written(sim, full):
+    transport, _, _ = full
+    queued = transport.get_write_buffer_size()
+    released = memoryview(b"of no use")
+    released.release()
+    with pytest.raises(ValueError, match="released memoryview"):
+        transport.write(released)
+    assert transport.get_write_buffer_size() == queued
+
+
+def test_transport_that_is_made_twice_or_used_as_it_is_not_is_refused(sim, full):
     transport, protocol, _ = full
     with pytest.raises(RuntimeError, match="made only once"):
         transport._begin(sim.loop, None, 0, protocol)
+    with pytest.raises(RuntimeError, match="not lost"):
+        transport._end()
+    with pytest.raises(TypeError, match="takes bytes"):
+        transport._write("text")
+    with pytest.raises(AttributeError, match="set it"):
+        del transport._protocol
 
 
 def test_read_pipe_of_a_closed_loop_is_not_read(sim):
