@@ -251,7 +251,7 @@ static int flush(struct write_pipe *self)
 	PyObject *queue;
 	Py_ssize_t count = -1;
 	Py_buffer view;
-	int status = -1;
+	int status;
 
 	/* Somebody has emptied it from outside. */
 	if (unlikely(queued(self) == 0))
@@ -261,15 +261,12 @@ static int flush(struct write_pipe *self)
 		count = offer(self, view.buf, view.len);
 		PyBuffer_Release(&view);
 	}
-	if (unlikely(count < 0))
-		status = write_failed(self) < 0 ? -1 : 0;
-	else if (self->base.state >= PIPE_LOST)
-		status = 0;
-	else if (count == 0 || PySequence_DelSlice(queue, 0, count) == 0)
-		status = PyByteArray_GET_SIZE(queue) == 0;
+	/* What cannot be taken out of the queue would be written twice. */
+	if (unlikely(count < 0) || (count > 0 && self->base.state < PIPE_LOST &&
+	                            unlikely(PySequence_DelSlice(queue, 0, count) < 0)))
+		status = write_failed(self);
 	else
-		/* What cannot be taken out of the queue would be written twice. */
-		status = write_failed(self) < 0 ? -1 : 0;
+		status = self->base.state < PIPE_LOST && PyByteArray_GET_SIZE(queue) == 0;
 	Py_DECREF(queue);
 	return status;
 }
