@@ -204,7 +204,12 @@ class PipesMachine(Machine):
         assert sink.write_paused is self.sink._protocol_paused
         if queued > self.sink._high_water:
             assert sink.write_paused
-        waits = [each for each in self.kept_polls("sink") if each.events & select.POLLOUT]
+        # Of one whose end is on its way nobody need be rid; what is queued waits for it, too.
+        waits = [
+            each
+            for each in (self.kept_polls if queued else self.polls)("sink")
+            if each.events & select.POLLOUT
+        ]
         assert len(waits) == (queued > 0), "a poll for nothing, or none for what is queued"
         if source.read_paused or self.source.is_closing():
             assert not self.polls("source")
