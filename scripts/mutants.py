@@ -122,6 +122,39 @@ MUTANTS = (
         "\t\tstatus = status < 0 ? status : lose_written(self, status);",
         PIPES,
     ),
+    # What comes behind a fork, an interrupt, a cancel.
+    Mutant(
+        "child-takes-its-parents-bytes-for-an-end",
+        "csrc/core/transports/stream_read.c",
+        "if (completion->result == -ECANCELED)",
+        "if (completion->result == -ECANCELED && base->reading == READING_CANCELLED)",
+        ("tests/sim/test_sim_forks.py",),
+    ),
+    Mutant(
+        "long-callback-eats-an-interrupt",
+        "csrc/core/base/clock.c",
+        "status = exception_ends_loop() ? -1 : 0;",
+        "status = 0;",
+        ("tests/contract/test_statistics_time.py",),
+    ),
+    Mutant(
+        "cancelled-close-writes-nothing",
+        "uring_loop/_internal/files/binary.py",
+        "                await self._descriptor.settled()\n                await self._flush()\n",
+        "                pass\n",
+        ("tests/contract/test_files.py", "-k", "closing"),
+    ),
+    Mutant(
+        "cancelled-read-turns-its-bytes-round",
+        "uring_loop/_internal/files/binary.py",
+        "self._buffer[self._index : at] + part + self._buffer[at:]",
+        "part + self._buffer[self._index :]",
+        (
+            "tests/contract/test_file_positions.py",
+            "tests/contract/test_file_calls.py",
+            "tests/contract/test_files.py",
+        ),
+    ),
     # Orders.
     Mutant(
         "ready-order",
