@@ -368,7 +368,7 @@ def test_happy_eyeballs_cancelled_as_an_attempt_succeeds_closes_its_socket(loop,
 
 
 def test_happy_eyeballs_attempts_that_fail_otherwise_than_by_the_network_end_it(loop, loop_kind):
-    oracle_lacks(loop_kind, sys.version_info < (3, 13), "it stumbles over having no error to tell")
+    oracle_lacks(loop_kind, sys.version_info < (3, 14), "it stumbles over having no error to tell")
 
     async def main():
         async def sock_connect(sock, address):
