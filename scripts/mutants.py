@@ -148,7 +148,7 @@ MUTANTS = (
         "cancelled-read-turns-its-bytes-round",
         "uring_loop/_internal/files/binary.py",
         "self._buffer[self._index : at] + part + self._buffer[at:]",
-        "part + self._buffer[self._index :]",
+        "self._buffer[self._index :] + part",
         (
             "tests/contract/test_file_positions.py",
             "tests/contract/test_file_calls.py",
