@@ -280,6 +280,7 @@ def play(loop, limit, pausable, steps):
 @example(9, True, [("start", "readexactly", (3,)), ("spin", 1), ("feed_eof",), ("spin", 2)])
 @example(9, True, [("start", "readline", ()), ("spin", 1), ("fail", "incomplete"), ("spin", 2)])
 @example(9, True, [("begin", "readline", ()), ("drive", 0, "none"), ("drive", 0, "send")])
+@example(9, True, [("begin", "drain", ()), *[("drive", 0, "send"), ("drive", 0, "none")] * 2])
 def test_readers_and_writers_do_what_asyncios_do(limit, pausable, steps):
     loop = uring_loop.EventLoop(driver="selector")
     try:

@@ -287,6 +287,18 @@ static PyObject *call_throw_at_new(StreamCall *self, PyObject *const *args, Py_s
 	return result;
 }
 
+/* Whether `exception` can be raised; what it is not is set, which CPython looks at first. */
+static bool can_be_raised(PyObject *exception)
+{
+	if (likely(PyExceptionInstance_Check(exception) || PyExceptionClass_Check(exception)))
+		return true;
+	PyErr_Format(PyExc_TypeError,
+	             "exceptions must be classes or instances deriving from "
+	             "BaseException, not %s",
+	             Py_TYPE(exception)->tp_name);
+	return false;
+}
+
 static PyObject *call_throw(StreamCall *self, PyObject *const *args, Py_ssize_t nargs)
 {
 	PyObject *passed[4] = {NULL}, *result = NULL;
@@ -297,6 +309,8 @@ static PyObject *call_throw(StreamCall *self, PyObject *const *args, Py_ssize_t 
 		PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
 		return NULL;
 	}
+	if ((self->running || self->state == CALL_ENDED) && !can_be_raised(args[0]))
+		return NULL;
 	if (self->running) {
 		PyErr_SetString(PyExc_ValueError, "coroutine already executing");
 		return NULL;
