@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import socket
 import weakref
 from collections.abc import Callable
@@ -25,6 +26,15 @@ _helpers.install_helpers()
 # Fills a socket whose buffer is at the kernel's minimum, so that send(2) says EAGAIN.
 _PLUG = b"\xee" * 8192
 _SMALLEST, _LARGE = 1, 4 << 20
+
+
+def is_open(number: int) -> bool:
+    """Whether that is a descriptor of the process's."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 class Planned(Exception):

@@ -10,6 +10,7 @@ import traceback
 
 import pytest
 from fake_driver import LENT, MORE
+from simulation import is_open
 
 from uring_loop import _core
 from uring_loop._internal.datagrams import DatagramTransport
@@ -62,14 +63,6 @@ def turn_then_child(sim, fork, *claims):
             os._exit(101)
         raise
     fork.in_child(sim, claims)
-
-
-def is_open(fd):
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def test_request_that_ended_before_the_fork_has_ended_for_both(sim):

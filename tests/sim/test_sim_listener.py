@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from simulation import is_open
 
 from uring_loop import _core
 from uring_loop._internal.streams import StreamTransport
@@ -34,14 +35,6 @@ def listener(sim):
 def descriptor():
     """As the kernel gives one: a number that is open now."""
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def is_open(fd):
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def test_accepted_descriptors_reach_the_callback_in_order(sim, listener):

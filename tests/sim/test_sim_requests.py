@@ -1,6 +1,5 @@
 """Requests of Python's: each is owned before it is started, and owns what it brings."""
 
-import contextlib
 import errno
 import functools
 import gc
@@ -9,7 +8,7 @@ import weakref
 
 import pytest
 from fake_driver import STARTED, FakeDriver, load_shim
-from simulation import IORING_OP_OPENAT
+from simulation import IORING_OP_OPENAT, is_open
 
 from uring_loop import _core
 
@@ -21,13 +20,6 @@ class Memory:
 def opened():
     """A descriptor that nobody owns."""
     return os.open(os.devnull, os.O_RDONLY)
-
-
-def is_open(number):
-    with contextlib.suppress(OSError):
-        os.fstat(number)
-        return True
-    return False
 
 
 def test_request_calls_back_with_its_result_and_releases_what_it_kept(sim):
