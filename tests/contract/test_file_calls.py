@@ -54,6 +54,27 @@ async def until(event):
 # One after the other.
 
 
+def test_close_waits_for_the_pread_that_is_under_way(loop, path, held):
+    begun, gate = held
+
+    async def main():
+        file = await uring_loop.open(path, "rb")
+        number = file._descriptor.number
+        reading = asyncio.ensure_future(file.pread(5, 100))
+        await until(begun)
+        closings = [asyncio.ensure_future(file.close()) for _ in range(2)]
+        await iterations(3)
+        assert file.closed
+        os.fstat(number)
+        gate.set()
+        await asyncio.gather(*closings)
+        with pytest.raises(OSError):
+            os.fstat(number)
+        assert await reading == DATA[100:105]
+
+    run(loop, main())
+
+
 def test_call_cancelled_while_it_waits_for_its_turn_lets_the_next_one_have_it(loop, path, held):
     begun, gate = held
 

@@ -602,38 +602,6 @@ def test_file_of_proc_that_was_adopted_or_is_read_into_gives_what_io_does(loop):
     run(loop, main())
 
 
-def test_close_waits_for_the_pread_that_is_under_way(loop, path, monkeypatch):
-    gate, begun = threading.Event(), threading.Event()
-    pread = descriptor.pread
-
-    def slow(*arguments):
-        begun.set()
-        gate.wait()
-        return pread(*arguments)
-
-    monkeypatch.setattr(descriptor, "pread", slow)
-    monkeypatch.setattr(descriptor.Descriptor, "read_now", lambda *_: None)
-    monkeypatch.setattr(calls.Calls, "has", lambda *_: False)
-
-    async def main():
-        file = await uring_loop.open(path, "rb")
-        number = file._descriptor.number
-        reading = asyncio.ensure_future(file.pread(5, 100))
-        while not begun.is_set():
-            await asyncio.sleep(0)
-        closings = [asyncio.ensure_future(file.close()) for _ in range(2)]
-        await iterations(3)
-        assert file.closed
-        os.fstat(number)
-        gate.set()
-        await asyncio.gather(*closings)
-        with pytest.raises(OSError):
-            os.fstat(number)
-        assert await reading == DATA[100:105]
-
-    run(loop, main())
-
-
 def test_a_forgotten_file_warns_and_is_written_and_closed(loop, tmp_path):
     async def main():
         file = await uring_loop.open(tmp_path / "new", "wb")
