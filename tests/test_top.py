@@ -112,18 +112,24 @@ def test_top_as_json_is_one_object_for_each_interval(served):
         assert counted["transports"]["connections_in"] == 0
 
 
-def test_top_without_a_target_lists_the_processes_that_answer(served):
-    assert re.search(rf"^ *{served}  ", run_top().stdout, re.MULTILINE)
-
-
-def test_top_ends_without_a_traceback_when_it_is_interrupted_and_when_the_process_ends(served):
+def start_top(target):
+    """One that goes on, and has said something."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "uring_loop", "top", str(served), "--interval", "0.01"],
+        [sys.executable, "-m", "uring_loop", "top", str(target), "--interval", "0.01"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout.readline()
+    return process
+
+
+def test_top_without_a_target_lists_the_processes_that_answer(served):
+    assert re.search(rf"^ *{served}  ", run_top().stdout, re.MULTILINE)
+
+
+def test_top_ends_without_a_traceback_when_it_is_interrupted_and_when_the_process_ends(served):
+    process = start_top(served)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert (process.returncode, said) == (0, "")
@@ -378,13 +384,7 @@ def test_interval_in_which_nothing_happened_is_shown_as_that():
 
 
 def test_top_whose_reader_has_left_ends_without_a_word(served):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uring_loop", "top", str(served), "--interval", "0.01"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline()
+    process = start_top(served)
     process.stdout.close()
     said = process.stderr.read()
     process.stderr.close()

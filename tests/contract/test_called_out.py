@@ -96,15 +96,17 @@ def test_chain_of_handles_through_their_callbacks_is_freed(make_loop, link, time
     assert end() is None
 
 
+class Stop(BaseException):
+    """No Exception, so nobody takes it for an error of a callback's."""
+
+
+class Odd:
+    def __repr__(self):
+        raise Stop
+
+
 @pytest.mark.parametrize("method", ["call_soon", "call_later"])
 def test_handle_whose_repr_raises_in_debug_mode_is_cancelled_all_the_same(loop, method):
-    class Stop(BaseException):
-        pass
-
-    class Odd:
-        def __repr__(self):
-            raise Stop
-
     loop.set_debug(True)
     arguments = (0,) if method == "call_later" else ()
     handle = getattr(loop, method)(*arguments, pytest.fail, Odd())
@@ -123,13 +125,6 @@ def test_watch_replaced_by_another_whose_repr_raises_in_debug_mode_is_replaced(
     one, _ = sockets
     add, remove = getattr(loop, f"add_{side}"), getattr(loop, f"remove_{side}")
     calls = []
-
-    class Stop(BaseException):
-        pass
-
-    class Odd:
-        def __repr__(self):
-            raise Stop
 
     loop.set_debug(True)
     add(one, pytest.fail, Odd())

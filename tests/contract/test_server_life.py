@@ -376,23 +376,29 @@ def test_server_forgotten_with_its_loop_warns_of_its_sockets(make_unwatched_loop
         gc.collect()
 
 
+async def with_a_paused_client(loop):
+    """(a server, its client, a list that alone refers to the client's transport)."""
+    made = []
+
+    class Paused(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.pause_reading()
+            made.append(transport)
+
+    server = await loop.create_server(Paused, "127.0.0.1", 0)
+    client = Peer(socket.create_connection(server.sockets[0].getsockname()))
+    while not made:
+        await asyncio.sleep(0)
+    await iterations(3)
+    return server, client, made
+
+
 def test_server_refers_to_its_clients_weakly(loop, loop_kind):
     """A connection that everybody has forgotten must be found out, server or not."""
     oracle_lacks(loop_kind, sys.version_info < (3, 13), "never counts a client that was forgotten")
 
     async def main():
-        made = []
-
-        class Paused(asyncio.Protocol):
-            def connection_made(self, transport):
-                transport.pause_reading()
-                made.append(transport)
-
-        server = await loop.create_server(Paused, "127.0.0.1", 0)
-        client = Peer(socket.create_connection(server.sockets[0].getsockname()))
-        while not made:
-            await asyncio.sleep(0)
-        await iterations(3)
+        server, client, made = await with_a_paused_client(loop)
         with resource_warning("unclosed transport <"):
             made.clear()
             gc.collect()
@@ -445,18 +451,7 @@ def test_last_client_forgotten_in_another_thread_ends_wait_closed(loop, loop_kin
     oracle_lacks(loop_kind, True, "never counts a client that was forgotten")
 
     async def main():
-        made = []
-
-        class Paused(asyncio.Protocol):
-            def connection_made(self, transport):
-                transport.pause_reading()
-                made.append(transport)
-
-        server = await loop.create_server(Paused, "127.0.0.1", 0)
-        client = Peer(socket.create_connection(server.sockets[0].getsockname()))
-        while not made:
-            await asyncio.sleep(0)
-        await iterations(3)
+        server, client, made = await with_a_paused_client(loop)
         closed = loop.create_task(server.wait_closed())
         await iterations(2)
         server.close()
