@@ -7,6 +7,7 @@ to end the operation.  None of this knows sockets or files.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from .._core import Request
     from .loop import EventLoop
+
+# What was asked for is not at fault: another try may find what was missing.
+OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
 
 def os_error(result: int, *names: Any) -> OSError:
     """The exception for a driver's result: -errno, with the text of that errno.

@@ -30,7 +30,7 @@ from ._stdlib import (
     set_reuse_port,
 )
 from .connect import bind_error_text, check_timeouts
-from .operations import os_error
+from .operations import OUT_OF_RESOURCE, os_error
 from .socket_views import ServerSocket
 from .streams import open_stream
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
-_OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # Errors of the listening socket itself: to try again would only fail again.
 _UNUSABLE = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 
@@ -408,7 +407,7 @@ class _Acceptor:
         self._open(server, descriptor)
 
     def _accept_failed(self, exc: OSError) -> None:
-        if exc.errno in _OUT_OF_RESOURCE:
+        if exc.errno in OUT_OF_RESOURCE:
             message = "socket.accept() out of system resource"
         else:
             # accept(2): also errors of the network that belong to one connection.
@@ -458,7 +457,7 @@ class _SocketAcceptor(_Acceptor):
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                if exc.errno not in _OUT_OF_RESOURCE:
+                if exc.errno not in OUT_OF_RESOURCE:
                     raise
                 self.stop()
                 self._held = server

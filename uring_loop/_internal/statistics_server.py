@@ -12,7 +12,6 @@ asked who connects. A TCP address is for whoever reaches it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ import threading
 import time
 
 from .. import __version__, metrics
+from .operations import OUT_OF_RESOURCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ FORMAT = 1
 _SEND_SECONDS = 5.0
 # A reader for whom there is no descriptor is asked for again after so long.
 _RETRY_MS = 200
-_OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _TCP = re.compile(r"(?:\[(?P<v6>[^\]/]*)\]|(?P<host>[^/\[\]]*)):(?P<port>\d{1,5})")
 
 
@@ -163,7 +162,7 @@ class StatisticsServer:
                 connection, _ = self._sock.accept()
             except OSError as exc:
                 # Else it is a reader that has gone already. Him poll() would tell of without end.
-                if exc.errno in _OUT_OF_RESOURCE and stopping.poll(_RETRY_MS):
+                if exc.errno in OUT_OF_RESOURCE and stopping.poll(_RETRY_MS):
                     return
                 continue
             with connection, contextlib.suppress(OSError):
